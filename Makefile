@@ -1,0 +1,24 @@
+# make demo   train the 1D attention model on the synthetic demo cohort
+# make test   run the tests
+# Both make .venv first, with the pinned dependencies.
+
+PYTHON ?= python3
+DEMO_EPOCHS = 12
+
+.PHONY: demo test lint
+
+demo: .venv/installed
+	.venv/bin/python train_atten.py --epochs $(DEMO_EPOCHS)
+
+test: .venv/installed
+	.venv/bin/python -m pytest
+
+lint: .venv/installed
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@

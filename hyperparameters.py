@@ -1,0 +1,287 @@
+"""Every hyperparameter, declared once: name, type and range, default, one line of help with its unit.
+
+The block at the top of a script, ``hyperparameters.yml``, the recipes and the flags all go through this
+declaration. jsonargparse does the parsing: it checks YAML and flags against the same types and names the
+key that is wrong.
+"""
+
+import math
+import re
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, NoReturn, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+    restricted_number_type,
+)
+
+CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
+Dropout = restricted_number_type("Dropout", float, [(">=", 0), ("<", 1)])
+Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
+EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
+MODEL_GROUPS = ("model", "layers", "rnn", "encoder")  # flags of those scripts alone whose block names them
+LISTS = {
+    "label_columns": str,
+    "milestones": PositiveInt,
+}  # flags that take several values, and the type of each
+
+
+def declared(group: str, default: Any, help: str) -> Any:
+    """Return a field that belongs to a group and carries its line of help."""
+    metadata = {"group": group, "help": help}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """One resolved set, in groups: each group holds the keyword arguments of one function or class."""
+
+    # data
+    data_dir: str | None = declared("data", None, "folder of the ECG files; none: a synthetic demo cohort")
+    labels: str | None = declared("cohort", None, "labels table; none: labels.csv in the data folder")
+    label_columns: list[str] | None = declared("cohort", None, "0/1 columns to learn; none: PE")
+    cache_dir: str = declared("cohort", "cache", "folder that keeps the decoded signals")
+    workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one a core")
+
+    # split, by patient, where the table has no split column
+    validation_fraction: Fraction = declared(
+        "split", 0.1, "share of the patients that picks checkpoint and threshold"
+    )
+    test_fraction: Fraction = declared("split", 0.2, "share of the patients that is scored once, at the end")
+
+    # batches
+    batch_size: PositiveInt = declared("batches", 32, "ECGs a step, at most")
+    n_samples: CropLength = declared("batches", 4096, "samples of each ECG that the model sees, at 500 Hz")
+    normalisation: Literal["recording", "lead", "none"] = declared(
+        "batches",
+        "recording",
+        "zero mean and unit deviation over the whole ECG, over each lead, or millivolts as they are",
+    )
+
+    # augmentation, of training ECGs alone
+    augmentation: Literal["independent", "published", "none"] = declared(
+        "augmentation", "independent", "each with its probability; one of the published seven; or none"
+    )
+    polarity_flip: ClosedUnitInterval = declared("augmentation", 0.0, "probability; destroys signs of PE")
+    sample_drop: ClosedUnitInterval = declared(
+        "augmentation", 0.0, "probability of losing 10 % of the samples"
+    )
+    lead_drop: ClosedUnitInterval = declared("augmentation", 0.0, "probability; destroys signs of PE")
+    amplitude_scaling: ClosedUnitInterval = declared(
+        "augmentation", 0.0, "probability of a factor of 0.25 to 1"
+    )
+    sine: ClosedUnitInterval = declared("augmentation", 0.0, "probability of a sine wave")
+    square_wave: ClosedUnitInterval = declared("augmentation", 0.0, "probability of a square wave")
+    baseline_wander: ClosedUnitInterval = declared("augmentation", 0.2, "probability of baseline wander")
+    mains_hum: ClosedUnitInterval = declared("augmentation", 0.2, "probability of mains hum, 50 or 60 Hz")
+    gaussian_noise: ClosedUnitInterval = declared("augmentation", 0.2, "probability of Gaussian noise")
+
+    # model; the script gives these values
+    model: Literal["rnn", "encoder"] | None = declared("model", None, "what follows the 1D trunk")
+    dropout: Dropout | None = declared("layers", None, "probability, before the last linear layer")
+    kernel_size: Literal[3, 5, 7, 9] | None = declared("layers", None, "samples, in the trunk's blocks")
+    attention_heads: Literal[1, 2, 4, 8, 16] | None = declared("layers", None, "of the self-attention")
+    rnn_cell: Literal["rnn", "lstm", "gru"] | None = declared("rnn", None, "recurrent cell")
+    rnn_layers: PositiveInt | None = declared("rnn", None, "stacked recurrent layers")
+    rnn_hidden_size: PositiveInt | None = declared("rnn", None, "units a layer and direction")
+    rnn_bidirectional: bool | None = declared("rnn", None, "read the ECG in both directions")
+    encoder_layers: PositiveInt | None = declared("encoder", None, "layers of the transformer encoder")
+    encoder_heads: Literal[1, 2, 4, 8, 16] | None = declared("encoder", None, "attention heads a layer")
+    encoder_width: EncoderWidth | None = declared("encoder", None, "features a position in the encoder")
+
+    # focal loss
+    gamma: NonNegativeFloat = declared(
+        "loss", 0.0, "how fast the weight of easy ECGs falls; 0: cross-entropy"
+    )
+    alpha: OpenUnitInterval | None = declared("loss", None, "weight of positives; null: none")
+
+    # optimizer: AdamW
+    learning_rate: PositiveFloat = declared("optimizer", 1e-3, "the highest of the schedule")
+    weight_decay: NonNegativeFloat = declared("optimizer", 0.01, "decoupled")
+
+    # schedule of the learning rate
+    schedule: Literal["constant", "step", "milestones", "cosine", "one_cycle"] = declared(
+        "schedule", "one_cycle", "how the learning rate goes"
+    )
+    warmup_epochs: NonNegativeFloat = declared("schedule", 1.0, "linear rise before the cosine")
+    step_epochs: PositiveInt = declared("schedule", 10, "epochs between two steps")
+    milestones: list[PositiveInt] = declared("schedule", [5, 10, 30, 50], "epochs after which the rate falls")
+    decay: OpenUnitInterval = declared("schedule", 0.5, "factor of each step or milestone")
+
+    # training
+    epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
+    gradient_clip: NonNegativeFloat = declared("training", 1.0, "largest norm of the gradient; 0: no limit")
+    patience: NonNegativeInt = declared(
+        "training", 0, "epochs without a better validation score; 0: never stop early"
+    )
+    monitor: Literal["auroc", "average_precision", "loss"] = declared(
+        "training", "auroc", "validation score that picks the checkpoint"
+    )
+
+    # run
+    recipe: Literal["default", "published"] = declared(
+        "run", "default", "default, or the settings of the published code"
+    )
+    seed: NonNegativeInt = declared("run", 42, "of split, weights, order, crops and augmentation")
+    output_dir: str = declared("run", "runs", "folder of the run folders")
+    resume: str | None = declared("run", None, "continue this run folder, with its own hyperparameters")
+
+    def group(self, name: str) -> dict[str, Any]:
+        """Return one group as keyword arguments; of the model's, those that the script has."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["group"] == name}
+        if name in MODEL_GROUPS:
+            return {key: value for key, value in values.items() if value is not None}
+        return values
+
+
+def read_hyperparameters(
+    description: str,
+    defaults: Mapping[str, Any],
+    published: Mapping[str, Any],
+    arguments: Sequence[str] | None = None,
+) -> Hyperparameters:
+    """Return the hyperparameters of a script: declared defaults < the script's < the recipe's < flags.
+
+    Parameters
+    ----------
+    description : the script's docstring, for ``--help``.
+    defaults, published : the script's own values, and those of ``--recipe published``.
+    arguments : the command line; None reads ``sys.argv``.
+
+    Exits with one line that names the key where a key is unknown, a type is wrong or a value is out of range.
+    With ``--resume`` every value comes from that run, and any other flag is an error.
+    """
+    parser = _parser(description, defaults)
+    defaults, published = _checked(parser, defaults), _checked(parser, published)
+    given = _plain(parser.parse_args(arguments, defaults=False))
+    if given.get("resume"):
+        values = _of_run(parser, given)
+    else:
+        recipe = {**defaults, **given}.get("recipe")
+        values = {**defaults, **(published if recipe == "published" else {}), **given}
+    hyperparameters = Hyperparameters(**values)
+    _check_together(parser, hyperparameters)
+    return hyperparameters
+
+
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the defaults of a YAML file, and its ``published`` section.
+
+    Exits with one line where the file cannot be read.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        sys.exit(f"{path}: {' '.join(str(error).split())}")
+    if not isinstance(content, dict):
+        sys.exit(f"{path}: found {type(content).__name__}, expected keys and values")
+    published = content.pop("published", None) or {}
+    if not isinstance(published, dict):
+        sys.exit(f"{path}: published: found {published!r}, expected keys and values")
+    return content, published
+
+
+def to_yaml(hyperparameters: Hyperparameters) -> str:
+    """Return every value under its group's heading, in a form that ``read_yaml`` reads."""
+    lines = []
+    for group in dict.fromkeys(declaration.metadata["group"] for declaration in fields(Hyperparameters)):
+        lines.append(f"# {group}")
+        for name, value in hyperparameters.group(group).items():
+            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+            lines.append(f"{name}: {text.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join(lines) + "\n"
+
+
+class _Parser(ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        line = " ".join(str(message).split()).removeprefix("Parser key ")
+        # Of what a value of two possible types is not, the first says enough; the second is None.
+        line = re.sub(
+            r"Does not validate against any of the Union.*?Errors: - (.*?) - Expected.*", r"\1", line
+        )
+        print(f"{self.prog}: {line} (--help lists the hyperparameters)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser(description: str, defaults: Mapping[str, Any]) -> _Parser:
+    """Return the parser of one script, with those fields of the model that its block names."""
+    parser = _Parser(
+        prog=Path(sys.argv[0]).name,
+        description=description,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    types = get_type_hints(Hyperparameters)
+    headings = {}
+    for declaration in fields(Hyperparameters):
+        name, group = declaration.name, declaration.metadata["group"]
+        if group in MODEL_GROUPS and name not in defaults:
+            continue
+        if group not in headings:
+            headings[group] = parser.add_argument_group(group)
+        default = defaults.get(name, _default(declaration))
+        headings[group].add_argument(
+            "--" + name.replace("_", "-"),
+            type=LISTS.get(name, types[name]),
+            nargs="+" if name in LISTS else None,
+            help=f"{declaration.metadata['help']} [{default}]".replace("%", "%%"),
+        )
+    return parser
+
+
+def _default(declaration: Field) -> Any:
+    return declaration.default if declaration.default is not MISSING else declaration.default_factory()
+
+
+def _checked(parser: _Parser, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a script's or a YAML file's values with their types checked."""
+    values = {
+        key: [value] if key in LISTS and value is not None and not isinstance(value, list) else value
+        for key, value in values.items()
+    }
+    return _plain(parser.parse_object(values, defaults=False))
+
+
+def _plain(namespace: Namespace) -> dict[str, Any]:
+    """Return parsed values as Python's own int and float instead of jsonargparse's restricted ones."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(element) for element in value]
+        bases = (kind for kind in (bool, int, float) if isinstance(value, kind))
+        return next(bases, lambda unchanged: unchanged)(value)
+
+    return {key: plain(value) for key, value in vars(namespace).items()}
+
+
+def _of_run(parser: _Parser, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the run that is resumed."""
+    if others := [key for key in given if key != "resume"]:
+        flags = ", ".join("--" + key.replace("_", "-") for key in others)
+        parser.error(f"--resume continues a run with its own hyperparameters: remove {flags}")
+    values, _ = read_yaml(Path(given["resume"]) / "hyperparameters.yml")
+    return {**_checked(parser, values), **given}
+
+
+def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
+    """Check what no single type can say."""
+    if hyperparameters.labels and not hyperparameters.data_dir:
+        parser.error("labels: a labels table needs --data-dir, the folder of its files")
+    milestones = hyperparameters.milestones
+    if milestones != sorted(set(milestones)):
+        parser.error(f"milestones: found {milestones}, expected rising epochs")

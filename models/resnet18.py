@@ -1,0 +1,95 @@
+"""ResNet-18, the trunk that four of the five models share, for signals (1D) and for spectrograms (2D).
+
+He et al. 2016, Deep residual learning for image recognition (arXiv:1512.03385): a stem, then four stages of
+two BasicBlocks with 64, 128, 256 and 512 filters. A signal (N, C, T) is an image of height 1 with kernels of
+height 1: the arithmetic is that of Conv1d, and Conv2d allows the channels-last layout, which is faster on the
+CPU (``benchmarks/convolution.py`` measures it).
+"""
+
+import torch
+from torch import nn
+
+WIDTHS = (64, 128, 256, 512)  # filters of the four stages
+FEATURES = WIDTHS[-1]  # length of the vector that the trunk gives for each position
+
+
+def convolution(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int]) -> nn.Conv2d:
+    """Return a convolution without bias, with an odd kernel, that makes a length T ceil(T / stride)."""
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    return nn.Conv2d(n_in, n_out, kernel, stride, padding, bias=False)
+
+
+class BasicBlock(nn.Module):
+    """Two convolutions, each with a batch norm of its own, and a skip path (He et al., figure 5 left)."""
+
+    def __init__(self, n_in: int, n_out: int, *, kernel: tuple[int, int], stride: tuple[int, int]):
+        super().__init__()
+        self.conv1 = convolution(n_in, n_out, kernel, stride)
+        self.norm1 = nn.BatchNorm2d(n_out)
+        self.conv2 = convolution(n_out, n_out, kernel, (1, 1))
+        self.norm2 = nn.BatchNorm2d(n_out)
+        self.skip = nn.Identity()
+        if stride != (1, 1) or n_in != n_out:
+            self.skip = nn.Sequential(convolution(n_in, n_out, (1, 1), stride), nn.BatchNorm2d(n_out))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.relu(self.norm1(self.conv1(x)))
+        y = self.norm2(self.conv2(y))
+        return torch.relu(y + self.skip(x))
+
+
+class ResNet18(nn.Module):
+    """The trunk: (N, n_channels, H, W) -> one vector of 512 features for each position, (N, H' W', 512).
+
+    Parameters
+    ----------
+    n_channels : channels of the input (12 leads).
+    stem_kernel, stem_stride : height and width of the stem's convolution.
+    kernel : height and width of the convolutions in the blocks, odd.
+    stride : how much the pooling and the stages 2 to 4 shorten height and width.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_channels: int,
+        stem_kernel: tuple[int, int],
+        stem_stride: tuple[int, int],
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+    ):
+        super().__init__()
+        self.stem = convolution(n_channels, WIDTHS[0], stem_kernel, stem_stride)
+        self.norm = nn.BatchNorm2d(WIDTHS[0])
+        pool_kernel = tuple(2 * s - 1 for s in stride)  # 3 along an axis that is halved, 1 along height 1
+        self.pool = nn.MaxPool2d(pool_kernel, stride, padding=tuple(k // 2 for k in pool_kernel))
+        self.stages = nn.Sequential()
+        n_in = WIDTHS[0]
+        for index, width in enumerate(WIDTHS):
+            first_stride = (1, 1) if index == 0 else stride
+            self.stages.append(BasicBlock(n_in, width, kernel=kernel, stride=first_stride))
+            self.stages.append(BasicBlock(width, width, kernel=kernel, stride=(1, 1)))
+            n_in = width
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def for_signals(cls, *, n_channels: int = 12, kernel: int = 3) -> "ResNet18":
+        """Return the 1D trunk: kernels of height 1, a stem of 17 samples, and T / 32 positions."""
+        return cls(
+            n_channels=n_channels, stem_kernel=(1, 17), stem_stride=(1, 2), kernel=(1, kernel), stride=(1, 2)
+        )
+
+    @classmethod
+    def for_spectrograms(cls, *, n_channels: int = 12) -> "ResNet18":
+        """Return the 2D trunk, with the 7 x 7 stem of the original and H W / 1,024 positions."""
+        return cls(
+            n_channels=n_channels, stem_kernel=(7, 7), stem_stride=(2, 2), kernel=(3, 3), stride=(2, 2)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dim() == 3:
+            x = x.unsqueeze(2)  # (N, 12, 1, T)
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = torch.relu(self.norm(self.stem(x)))  # (N, 64, H/2, W/2)
+        x = self.stages(self.pool(x))  # (N, 512, H', W')
+        return x.flatten(2).transpose(1, 2)  # (N, H' W', 512)

@@ -1,0 +1,73 @@
+"""2D ResNet-18 with multihead self-attention, on the log-spectrogram of each lead."""
+
+import torch
+from torch import nn
+
+from models.attention import AttentionPooling
+from models.resnet18 import FEATURES, ResNet18
+
+WINDOW = 64  # samples, 128 ms at 500 Hz
+HOP = 32  # samples between two windows
+SAMPLING_RATE = 500  # Hz
+
+
+class LogSpectrogram(nn.Module):
+    """(N, C, T) -> (N, C, 33, frames): the logarithm of the power spectral density in each window.
+
+    The density is that of ``scipy.signal.spectrogram(x, fs=500, nperseg=64, noverlap=32)``: a periodic Tukey
+    window (0.25), each window's mean taken off, one-sided, in units² / Hz. ``floor`` is added before the
+    logarithm, so that silence is finite.
+    """
+
+    def __init__(self, *, floor: float = 1e-6):
+        super().__init__()
+        self.floor = floor
+        window = torch.from_numpy(_tukey_window()).float()
+        density = torch.full((WINDOW // 2 + 1,), 2.0)
+        density[0] = density[-1] = 1.0  # zero and the Nyquist frequency have no mirror image
+        density = density / (SAMPLING_RATE * (window.double() ** 2).sum().float())
+        self.register_buffer("window", window, persistent=False)
+        self.register_buffer("density", density[:, None], persistent=False)
+
+    def power(self, signal: torch.Tensor) -> torch.Tensor:
+        """Return the power spectral density, shape (N, C, 33, frames), in float32."""
+        frames = signal.float().unfold(-1, WINDOW, HOP)  # (N, C, frames, 64)
+        frames = frames - frames.mean(dim=-1, keepdim=True)
+        spectrum = torch.fft.rfft(frames * self.window)  # (N, C, frames, 33)
+        return spectrum.abs().square().transpose(-1, -2) * self.density
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        return torch.log(self.power(signal) + self.floor)
+
+
+class ResNet18AttentionSpectrogram(nn.Module):
+    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+
+    Parameters
+    ----------
+    n_labels : logits an ECG.
+    dropout : probability, before the last linear layer.
+    attention_heads : heads of the self-attention.
+    """
+
+    title = "Spectrogram 2D ResNet-18 + attention"
+
+    def __init__(self, *, n_labels: int, dropout: float, attention_heads: int):
+        super().__init__()
+        self.spectrogram = LogSpectrogram()
+        self.trunk = ResNet18.for_spectrograms()
+        self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(FEATURES, n_labels)
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        x = self.spectrogram(signal)  # (N, 12, 33, 127) for T = 4,096
+        x = self.trunk(x)  # (N, 8, 512)
+        x = self.attention(x)  # (N, 512)
+        return self.head(self.dropout(x))
+
+
+def _tukey_window():
+    from scipy.signal.windows import tukey
+
+    return tukey(WINDOW, 0.25, sym=False)

@@ -1,0 +1,64 @@
+"""ResNet-transformer: the 1D ResNet-18 trunk, sinusoidal positions, then a transformer encoder."""
+
+import math
+
+import torch
+from torch import nn
+
+from models.resnet18 import FEATURES, ResNet18
+
+
+def sinusoidal_positions(n_positions: int, n_features: int, device: torch.device) -> torch.Tensor:
+    """Return the encoding of Vaswani et al. 2017, section 3.5, shape (n_positions, n_features)."""
+    position = torch.arange(n_positions, device=device, dtype=torch.float32)[:, None]
+    frequency = torch.exp(
+        torch.arange(0, n_features, 2, device=device, dtype=torch.float32)
+        * (-math.log(10_000.0) / n_features)
+    )
+    angle = position * frequency  # (n_positions, n_features / 2)
+    return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(1)
+
+
+class ResNetEncoder(nn.Module):
+    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+
+    Parameters
+    ----------
+    n_labels : logits an ECG.
+    dropout : probability, before the last linear layer and in the encoder.
+    kernel_size : samples, the convolutions in the trunk's blocks, odd.
+    encoder_layers : layers of the encoder.
+    encoder_heads : attention heads of each.
+    encoder_width : features of a position in the encoder; its feed-forward networks have twice as many units.
+    """
+
+    title = "1D ResNet-18 + transformer encoder"
+
+    def __init__(
+        self,
+        *,
+        n_labels: int,
+        dropout: float,
+        kernel_size: int,
+        encoder_layers: int,
+        encoder_heads: int,
+        encoder_width: int,
+    ):
+        super().__init__()
+        self.trunk = ResNet18.for_signals(kernel=kernel_size)
+        self.projection = nn.Linear(FEATURES, encoder_width)
+        layer = nn.TransformerEncoderLayer(
+            encoder_width, encoder_heads, 2 * encoder_width, dropout, batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(
+            layer, encoder_layers, norm=nn.LayerNorm(encoder_width), enable_nested_tensor=False
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(encoder_width, n_labels)
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        x = self.trunk(signal)  # (N, T/32, 512)
+        x = self.projection(x)  # (N, T/32, width)
+        x = x + sinusoidal_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        x = self.encoder(x)  # (N, T/32, width)
+        return self.head(self.dropout(x.mean(dim=1)))

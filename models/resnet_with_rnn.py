@@ -1,0 +1,49 @@
+"""ResNet-RNN hybrid: the 1D ResNet-18 trunk, then a recurrent network over its positions."""
+
+import torch
+from torch import nn
+
+from models.resnet18 import FEATURES, ResNet18
+
+CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class ResNetRNN(nn.Module):
+    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+
+    Parameters
+    ----------
+    n_labels : logits an ECG.
+    dropout : probability, before the last linear layer.
+    kernel_size : samples, the convolutions in the trunk's blocks, odd.
+    rnn_cell : "rnn", "lstm" or "gru".
+    rnn_layers : stacked recurrent layers.
+    rnn_hidden_size : units a layer and direction.
+    rnn_bidirectional : read the positions in both directions.
+    """
+
+    title = "1D ResNet-18 + recurrent network"
+
+    def __init__(
+        self,
+        *,
+        n_labels: int,
+        dropout: float,
+        kernel_size: int,
+        rnn_cell: str,
+        rnn_layers: int,
+        rnn_hidden_size: int,
+        rnn_bidirectional: bool,
+    ):
+        super().__init__()
+        self.trunk = ResNet18.for_signals(kernel=kernel_size)
+        self.rnn = CELLS[rnn_cell](
+            FEATURES, rnn_hidden_size, rnn_layers, batch_first=True, bidirectional=rnn_bidirectional
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(rnn_hidden_size * (2 if rnn_bidirectional else 1), n_labels)
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        x = self.trunk(signal)  # (N, T/32, 512)
+        x, _ = self.rnn(x)  # (N, T/32, hidden)
+        return self.head(self.dropout(x.mean(dim=1)))

@@ -1,0 +1,138 @@
+"""Score ECG files with the model of a finished run.
+
+    python predict.py runs/train_atten-20261122-101500 patient.xml
+    python predict.py runs/train_atten-20261122-101500 new_ecgs --output scores.csv
+
+Prints a line for each ECG, and writes it to --output: file, score_LABEL (0 to 1), and decision_LABEL, which
+is 1 where the score reaches the threshold that the run chose on its validation ECGs. Of a folder every .xml
+file is taken, in folders within it too. A file that cannot be read is listed with its reason, the rest is
+scored, and the exit status is 1.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ecg_dataset import evaluation_input
+from run_folder import ModelDescription, Run, RunError, write_whole
+from training import one_line_errors, prepare, score
+from xml_loader import EcgFileError, read_at_rest
+
+BATCH_SIZE = 32  # ECGs scored at once
+
+
+def main() -> int:
+    """Score the files of the command line; return the exit status."""
+    arguments = parse_arguments()
+    device = prepare(seed=0)
+    model, description = Run(arguments.run).load_model(device)
+    print(f"{model.title} of {arguments.run}; thresholds: {describe_thresholds(description)}")
+    files, failures = find_files(arguments.paths)
+    readable, tables = [], []
+    with tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar:
+        for batch, signals in read_batches(files, failures):
+            bar.update(BATCH_SIZE)
+            readable += batch
+            tables.append(score_batch(model, description, signals, device))
+    scores = np.concatenate(tables) if tables else np.empty((0, len(description.label_names)))
+    table = decide(readable, scores, description)
+    if len(table):
+        print(table.to_string(index=False, float_format="%.4f"))
+    for failure in failures:
+        print(f"not scored  {failure}", file=sys.stderr)
+    print(f"{len(table):,} ECGs scored, {len(failures):,} files not")
+    if arguments.output:
+        write_output(arguments.output, table)
+    return 1 if failures else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="file_or_folder", help="ECG files, or folders of them"
+    )
+    parser.add_argument("--output", type=Path, help="CSV file to write")
+    return parser.parse_args()
+
+
+def find_files(paths: list[Path]) -> tuple[list[Path], list[str]]:
+    """Return the files, those of a folder sorted by name, and a line for each folder that holds none."""
+    files, failures = [], []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        found = sorted(
+            file for file in path.rglob("*") if file.suffix.lower() == ".xml" and not file.is_dir()
+        )
+        files += found
+        if not found:
+            failures.append(f"{path}: found no .xml file in the folder, expected at least one")
+    return files, failures
+
+
+def read_batches(files: list[Path], failures: list[str]) -> Iterator[tuple[list[Path], np.ndarray]]:
+    """Yield files and their signals, int16 (N, 12, 5000) in microvolts; add the others to ``failures``."""
+    for first in range(0, len(files), BATCH_SIZE):
+        signals = {}
+        for file in files[first : first + BATCH_SIZE]:
+            try:
+                signals[file] = read_at_rest(file)
+            except EcgFileError as error:
+                failures.append(str(error))
+        if signals:
+            yield list(signals), np.stack(list(signals.values()))
+
+
+def score_batch(
+    model: torch.nn.Module, description: ModelDescription, signals: np.ndarray, device: torch.device
+) -> np.ndarray:
+    """Return the scores, (N, n_labels)."""
+    signal = evaluation_input(
+        signals,
+        np.arange(len(signals)),
+        n_samples=description.n_samples,
+        normalisation=description.normalisation,
+        device=device,
+    )
+    return score(model, [signal])
+
+
+def decide(files: list[Path], scores: np.ndarray, description: ModelDescription) -> pd.DataFrame:
+    """Return the table of scores and decisions, one line a file."""
+    table = pd.DataFrame({"file": [str(file) for file in files]})
+    for name, column, threshold in zip(
+        description.label_names, scores.T, description.thresholds, strict=True
+    ):
+        table[f"score_{name}"] = column
+        table[f"decision_{name}"] = (column >= threshold).astype(int)
+    return table
+
+
+def describe_thresholds(description: ModelDescription) -> str:
+    pairs = zip(description.label_names, description.thresholds, strict=True)
+    return (
+        ", ".join(f"{name} {threshold:.3g}" for name, threshold in pairs)
+        + f" ({description.threshold_source})"
+    )
+
+
+def write_output(path: Path, table: pd.DataFrame) -> None:
+    try:
+        write_whole(path, lambda aside: table.to_csv(aside, index=False))
+    except OSError as error:
+        raise RunError(f"{path}: the scores cannot be written ({error.strerror})") from None
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        sys.exit(main())

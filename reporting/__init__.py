@@ -1,0 +1,57 @@
+"""What a person looks at after a run: the printed block of metrics and the figures.
+
+Everything here is read from the run's folder, so that a report can be made again long after training; nothing
+here needs the model or torch.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from reporting.figures import draw_loss, draw_precision_recall, draw_roc
+from reporting.summary import format_metrics
+
+__all__ = ["draw_loss", "draw_precision_recall", "draw_roc", "format_metrics", "report_run"]
+
+
+def report_run(run_folder: str | Path) -> None:
+    """Draw `loss.png`, `roc.png` and `precision_recall.png` into a run's folder and print its metrics.
+
+    Parameters
+    ----------
+    run_folder : path
+        Holds `log.csv` and, once a set was scored, `metrics.json` and `predictions.csv`. The figures show the
+        rows of `predictions.csv` whose `split` is that of `metrics.json`, the test set where it names none.
+    """
+    run_folder = Path(run_folder)
+    draw_loss(pd.read_csv(run_folder / "log.csv"), run_folder / "loss.png")
+    files = ["loss.png"]
+    if (run_folder / "metrics.json").exists():
+        metrics = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))
+        print(format_metrics(metrics))
+        files += _draw_curves(run_folder, metrics)
+    else:
+        print("test        no metrics.json: no test set was scored")
+    print(f"run         {run_folder}   ({', '.join(files)})")
+
+
+def _draw_curves(run_folder: Path, metrics: dict) -> list[str]:
+    """Draw ROC and precision-recall curves of the scored split and return the names of their files."""
+    split = metrics.get("split", "test")
+    predictions = pd.read_csv(run_folder / "predictions.csv", dtype={"patient_id": str})
+    predictions = predictions[predictions["split"] == split]
+    label_names = list(metrics["labels"])
+    y_true, y_score = (
+        predictions[[f"{column}_{name}" for name in label_names]].to_numpy(dtype=np.float64)
+        for column in ("y_true", "y_score")
+    )  # (n_ecgs, n_labels) each
+    labels = {
+        "label_names": label_names,
+        "thresholds": [label["threshold"] for label in metrics["labels"].values()],
+        "title": f"{split}: {len(predictions):,} ECGs of {predictions['patient_id'].nunique():,} patients",
+    }
+    draw_roc(y_true, y_score, run_folder / "roc.png", **labels)
+    draw_precision_recall(y_true, y_score, run_folder / "precision_recall.png", **labels)
+    return ["roc.png", "precision_recall.png"]

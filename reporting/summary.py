@@ -1,0 +1,134 @@
+"""The metrics of one evaluation as the block of text that ends a training."""
+
+from collections.abc import Iterator
+
+INDENT = 12  # characters of the left column, "test        "
+WIDE_INTERVAL = 0.1  # of an AUROC: 0.70-0.80 leaves open whether a model is poor or useful
+
+
+def format_metrics(metrics: dict) -> str:
+    """Format the metrics of one set of ECGs as a block of lines.
+
+    Parameters
+    ----------
+    metrics : dict
+        The result of `metrics_and_performance.evaluate`. Two further keys are shown where they are given:
+        `split`, the word of the left column ("test" without it), and `threshold_source`, how the thresholds
+        were chosen ("Youden, from validation").
+
+    Returns
+    -------
+    str
+        Lines without a final newline: one group of lines for each label; undefined metrics with the reason.
+    """
+    lines = [_headline(metrics)]
+    if macro := metrics.get("macro"):
+        lines.append(_macro_line(macro, len(metrics["labels"])))
+    for name, label in metrics["labels"].items():
+        if len(metrics["labels"]) > 1:
+            lines.append(f"{name}: threshold {label['threshold']:.3g}")
+        lines += _label_lines(name, label, metrics)
+    lines += _caveats(metrics)
+    left = [metrics.get("split", "test")] + [""] * (len(lines) - 1)
+    return "\n".join(f"{word:<{INDENT - 1}} {line}" for word, line in zip(left, lines, strict=True))
+
+
+def _headline(metrics: dict) -> str:
+    ecgs = f"{metrics['n_ecgs']:,} ECGs of {metrics['n_patients']:,} patients"
+    if metrics.get("split", "test") == "test":
+        ecgs += ", scored once"
+    source = metrics.get("threshold_source")
+    labels = list(metrics["labels"].values())
+    if len(labels) == 1:
+        return f"{ecgs}; threshold {labels[0]['threshold']:.3g}" + (f" ({source})" if source else "")
+    return ecgs + (f"; thresholds: {source}" if source else "")
+
+
+def _macro_line(macro: dict, n_labels: int) -> str:
+    if not macro["n_labels"]:
+        return f"mean over the labels: undefined (none of the {n_labels} has positive and negative ECGs)"
+    of = f"{n_labels}" if macro["n_labels"] == n_labels else f"{macro['n_labels']} of {n_labels}"
+    means = f"AUROC {macro['auroc']:.3f}, average precision {macro['average_precision']:.3f}"
+    return f"mean of {of} labels: {means}"
+
+
+def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
+    missing_class = _missing_class(label, metrics["n_ecgs"])
+    confidence = f"{100 * metrics['confidence']:g} % CI "
+    kept, wanted = label["auroc"]["n_resamples"], metrics["n_resamples"]
+    resamples = f"{kept:,} of {wanted:,} resamples have both classes" if 0 < kept < wanted else ""
+    yield _row("AUROC", label["auroc"], resamples, missing_class, confidence)
+    prevalence = f"prevalence {label['prevalence']:.3f}"
+    yield _row("average precision", label["average_precision"], prevalence, missing_class)
+    for title, key, reason in (
+        ("sensitivity", "sensitivity", missing_class),
+        ("specificity", "specificity", missing_class),
+        ("PPV", "ppv", "no ECG flagged"),
+        ("NPV", "npv", "every ECG flagged"),
+        ("accuracy", "accuracy", ""),
+    ):
+        yield _row(title, label[key], f"{label[key]['successes']:,} of {label[key]['n']:,}", reason)
+    yield _single_numbers(label)
+    yield _in_words(name, label["confusion_matrix"])
+
+
+def _row(title: str, metric: dict, note: str, reason: str, confidence: str = "") -> str:
+    if metric["value"] is None:
+        return f"{title:<18} undefined ({reason})"
+    interval = "(no interval: too few patients)"
+    if metric["low"] is not None:
+        interval = f"({confidence}{metric['low']:.3f}-{metric['high']:.3f})"
+    return f"{title:<18} {metric['value']:.3f}   {interval:<24} {note}".rstrip()
+
+
+def _single_numbers(label: dict) -> str:
+    """F1, balanced accuracy and the Brier score beside that of a constant answer, the one to beat."""
+    f1, balanced_accuracy = (
+        "undefined" if label[key] is None else f"{label[key]:.3f}" for key in ("f1", "balanced_accuracy")
+    )
+    constant = label["prevalence"] * (1 - label["prevalence"])
+    brier = f"Brier {label['brier_score']:.3f} (always answering the prevalence: {constant:.3f})"
+    return f"F1 {f1}, balanced accuracy {balanced_accuracy}, {brier}"
+
+
+def _in_words(name: str, counts: dict) -> str:
+    """Say the confusion matrix in words: "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged"."""
+    n_positive, n_negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
+    found, flagged = f"no ECG with {name}", f"no ECG without {name}"
+    if n_positive:
+        found = f"{counts['tp']:,} of {n_positive:,} {name} found, {counts['fn']:,} missed"
+    if n_negative:
+        flagged = f"{counts['fp']:,} of {n_negative:,} without {name} flagged"
+    return f"{found}; {flagged}"
+
+
+def _caveats(metrics: dict) -> Iterator[str]:
+    """Say how far to believe the numbers: the widest AUROC interval, and several ECGs of one patient."""
+    widths = {
+        name: label["auroc"]["high"] - label["auroc"]["low"]
+        for name, label in metrics["labels"].items()
+        if label["auroc"]["low"] is not None
+    }
+    if widths:
+        widest = max(widths, key=widths.get)
+        whose = f" of {widest}" if len(metrics["labels"]) > 1 else ""
+        yield _width_in_words(widths[widest], whose)
+    if metrics["n_ecgs"] > metrics["n_patients"]:
+        yield (
+            "patients are resampled for AUROC and average precision; "
+            "the other intervals take ECGs as independent"
+        )
+
+
+def _width_in_words(width: float, whose: str) -> str:
+    if width == 0:
+        return f"the classes{whose} are separated perfectly: resampling cannot show how uncertain that is"
+    if width < WIDE_INTERVAL:
+        return f"the AUROC's interval{whose} spans {width:.3f}"
+    return f"a single split of this size leaves wide intervals: the AUROC's{whose} spans {width:.3f}"
+
+
+def _missing_class(label: dict, n_ecgs: int) -> str:
+    if label["n_positive"] == 0:
+        return "no positive ECG"
+    return "no negative ECG" if label["n_positive"] == n_ecgs else ""

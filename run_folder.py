@@ -1,0 +1,228 @@
+"""The folder that one training leaves behind: what is in it, and how it gets there and back.
+
+Every file appears whole or not at all: it is written aside, brought to the disk, then renamed. Nothing is
+unpickled on loading: weights come from safetensors, the checkpoint through ``torch.load(weights_only=True)``,
+and everything else is text.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from hyperparameters import Hyperparameters, to_yaml
+from models import MODELS
+from xml_loader import LEADS, SAMPLING_RATE
+
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used; one line that names the file, what was found and expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """``model.json``: all that is needed to build the model and to feed it.
+
+    Attributes
+    ----------
+    model, arguments : its name in ``models.MODELS`` and the arguments of its constructor.
+    label_names : one a logit.
+    n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
+    thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
+    threshold_source : how they were chosen, for a reader.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    label_names: list[str]
+    n_samples: int
+    normalisation: str
+    leads: list[str]
+    sampling_rate: int
+    thresholds: list[float]
+    threshold_source: str
+
+
+class Run:
+    """One run folder. Its files, in the order in which they appear:
+
+    ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` (before training);
+    ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last), ``log.csv`` (after each epoch);
+    ``model.json``, ``predictions.csv``, ``metrics.json`` (after the test), and the figures.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        script: str,
+        values: Hyperparameters,
+        device: torch.device,
+        splits: pd.DataFrame,
+        rejected: pd.DataFrame,
+    ) -> "Run":
+        """Make the folder ``<output_dir>/<script>-<time>`` with all that is known before training."""
+        folder = _new_folder(Path(values.output_dir), script)
+        run = cls(folder)
+        run.write_text("hyperparameters.yml", to_yaml(values))
+        run.write_text("environment.json", json.dumps(_environment(device), indent=2) + "\n")
+        run.write_table("splits.csv", splits)
+        run.write_table("rejected.csv", rejected)
+        return run
+
+    @classmethod
+    def resume(cls, folder: str | Path, splits: pd.DataFrame) -> "Run":
+        """Open a folder to go on with, provided that the cohort and its parts are those of the run."""
+        run = cls(folder)
+        try:
+            before = (run.folder / "splits.csv").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{folder}: found no usable splits.csv ({error}), expected the folder of a run"
+            ) from None
+        if before != splits.to_csv(index=False):
+            raise RunError(
+                f"{folder}: labels, files or patients are not those that this run began with (splits.csv); "
+                "start a new run"
+            )
+        return run
+
+    def write_text(self, name: str, text: str) -> None:
+        write_whole(self.folder / name, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        self.write_text(name, table.to_csv(index=False))
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        write_whole(self.folder / "checkpoint.pt", lambda aside: torch.save(dict(state), aside))
+
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """Return what ``save_checkpoint`` was given last, or None where no epoch was completed."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:  # torch raises what its parsers raise: RuntimeError, EOFError, KeyError, …
+            raise RunError(
+                f"{path}: the checkpoint cannot be read ({_one_line(error)}); start a new run"
+            ) from None
+
+    def save_weights(self, model: nn.Module) -> None:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        write_whole(self.folder / "model.safetensors", lambda aside: save_file(state, aside))
+
+    def load_weights(self, model: nn.Module) -> None:
+        path = self.folder / "model.safetensors"
+        try:
+            model.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
+
+    def save_description(self, description: ModelDescription) -> None:
+        self.write_text("model.json", json.dumps(asdict(description), indent=2) + "\n")
+
+    def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
+        """Return the model of the best epoch, in evaluation mode, and its description."""
+        path = self.folder / "model.json"
+        try:
+            description = ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
+            model = MODELS[description.model](**description.arguments)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RunError(
+                f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
+            ) from None
+        if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
+            raise RunError(
+                f"{path}: found leads {', '.join(description.leads)} at {description.sampling_rate} Hz, "
+                f"expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
+            )
+        self.load_weights(model)
+        return model.to(device).eval(), description
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        self.write_text("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+
+    @property
+    def is_tested(self) -> bool:
+        return (self.folder / "metrics.json").exists()
+
+
+def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` fill a file beside ``path``, then rename it, so that ``path`` is never half written."""
+    aside = path.with_name(f".{path.name}.partial")
+    write(aside)
+    with open(aside, "rb") as handle:
+        os.fsync(handle.fileno())
+    os.replace(aside, path)
+
+
+def _new_folder(output_dir: Path, script: str) -> Path:
+    """Make a folder named after script and time; a second run of the same second gets a number."""
+    stem = f"{script}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in range(1, 1000):
+        folder = output_dir / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not output_dir.is_dir():
+                break
+        except OSError as error:
+            raise RunError(
+                f"{folder}: cannot be made ({error.strerror}); name another place with --output-dir"
+            ) from None
+    raise RunError(f"{output_dir}: found something else there, expected a folder for runs (--output-dir)")
+
+
+def _environment(device: torch.device) -> dict[str, Any]:
+    """Return versions, device, command and git commit."""
+    return {
+        "command": sys.argv,
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: version(name) for name in RECORDED_PACKAGES},
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "git_commit": _git_commit(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name that a person knows the device by."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"the CPU ({torch.get_num_threads()} threads)"
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the code, with a + where files differ from it, or None outside a clone."""
+    here = Path(__file__).resolve().parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

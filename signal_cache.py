@@ -1,0 +1,260 @@
+"""Files -> one memory-mapped array of signals at rest; each file is parsed once.
+
+The cache of a data folder holds ``signals.int16``, rows of (12, 5000) int16 in microvolts one after
+another, and ``index.csv``: for each file its size and times, the digest of its content, and its row or the
+reason why it was rejected. A file whose size and times are as before is not even opened, one whose content
+is known is not parsed again, everything else is. The index is replaced as a whole and names only rows that
+are on disk, so that an interruption loses at most the last ``FLUSH_EVERY`` files.
+"""
+
+import contextlib
+import hashlib
+import multiprocessing
+import os
+import signal as signals_of_the_system
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from xml_loader import LEADS, N_SAMPLES, EcgFileError, read_at_rest
+
+PARSER_VERSION = 1  # to be raised with every change of xml_loader.py that changes a signal
+FLUSH_EVERY = 500  # files
+PARALLEL_FROM = 32  # files; fewer are read sooner than processes start
+ROW_BYTES = len(LEADS) * N_SAMPLES * 2
+NO_ROW = -1
+
+
+class CohortError(ValueError):
+    """A table or folder that cannot be used; one line that names it, what was found and what was expected."""
+
+
+@dataclass(frozen=True)
+class IndexEntry:
+    """What the cache knows of one file; ``state`` is size, modification and change time (ns)."""
+
+    file: str
+    state: tuple[int, int, int]
+    digest: str
+    row: int
+    rejected: str
+
+
+@dataclass(frozen=True)
+class CachedSignals:
+    """The signals of a list of files.
+
+    Attributes
+    ----------
+    signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts, read-only.
+    entries : what is known of each file asked for, in that order; ``row`` is its row in ``signals``.
+    n_parsed : how many files were read just now; the others were in the cache.
+    """
+
+    signals: np.ndarray
+    entries: list[IndexEntry]
+    n_parsed: int
+
+
+def cached_signals(
+    data_dir: str | Path, files: Sequence[str], *, cache_dir: str | Path, workers: int = 0
+) -> CachedSignals:
+    """Return the signals of ``files``, reading those that the cache lacks.
+
+    Parameters
+    ----------
+    data_dir : the folder that ``files`` are relative to.
+    cache_dir : folder of all caches; each data folder has a folder of its own there.
+    workers : processes that read files; 0: one a core.
+
+    Raises
+    ------
+    CohortError : the cache cannot be written, or a reading process was killed.
+    """
+    resolved = str(Path(data_dir).resolve())
+    name = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}-v{PARSER_VERSION}"
+    cache = _Cache(Path(cache_dir) / name)
+    try:
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        with _one_process_at_a_time(cache.folder):
+            cache.load()
+            n_parsed = _read_stale_files(cache, Path(data_dir), files, workers)
+    except OSError as error:
+        raise CohortError(
+            f"{cache.folder}: the cache cannot be written ({error.strerror}); name another with --cache-dir"
+        ) from None
+    except BrokenProcessPool:
+        raise CohortError(
+            f"{data_dir}: a process that read files was killed, perhaps for memory; try --workers 1"
+        ) from None
+    return CachedSignals(cache.map(), [cache.entries[file] for file in files], n_parsed)
+
+
+class _Cache:
+    """The two files of one data folder's cache, and the entries by file name."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.signals_path = folder / "signals.int16"
+        self.index_path = folder / "index.csv"
+        self.entries: dict[str, IndexEntry] = {}
+
+    def load(self) -> None:
+        if not self.index_path.exists():
+            return
+        try:
+            table = pd.read_csv(
+                self.index_path, keep_default_na=False, dtype={"digest": str, "rejected": str, "file": str}
+            )
+            states = zip(table["size"], table["modified_ns"], table["changed_ns"], strict=True)
+            rows = zip(table["file"], states, table["digest"], table["row"], table["rejected"], strict=True)
+            entries = {
+                file: IndexEntry(file, state, digest, row, why) for file, state, digest, row, why in rows
+            }
+        except (ValueError, KeyError) as error:
+            print(
+                f"cache       {self.index_path} unreadable ({type(error).__name__}): reading all files again"
+            )
+            return
+        if self.n_rows_on_disk() <= max((entry.row for entry in entries.values()), default=NO_ROW):
+            print(f"cache       {self.signals_path} is shorter than its index says: reading all files again")
+            return
+        self.entries = entries
+
+    def save(self) -> None:
+        table = pd.DataFrame(
+            [(e.file, *e.state, e.digest, e.row, e.rejected) for e in self.entries.values()],
+            columns=["file", "size", "modified_ns", "changed_ns", "digest", "row", "rejected"],
+        )
+        aside = self.index_path.with_suffix(".partial")
+        table.to_csv(aside, index=False)
+        os.replace(aside, self.index_path)
+
+    def n_rows_on_disk(self) -> int:
+        return self.signals_path.stat().st_size // ROW_BYTES if self.signals_path.exists() else 0
+
+    def map(self) -> np.ndarray:
+        n_rows = self.n_rows_on_disk()
+        if n_rows == 0:
+            return np.empty((0, len(LEADS), N_SAMPLES), np.int16)
+        return np.memmap(self.signals_path, np.int16, mode="r", shape=(n_rows, len(LEADS), N_SAMPLES))
+
+
+def _read_stale_files(cache: _Cache, data_dir: Path, files: Sequence[str], workers: int) -> int:
+    """Read the files that are new or changed, append their signals, and return how many they were."""
+    states = {file: _state(data_dir / file) for file in files}
+    stale = [
+        file for file in states if file not in cache.entries or cache.entries[file].state != states[file]
+    ]
+    if not stale:
+        return 0
+    known = {entry.digest: entry for entry in cache.entries.values() if entry.row != NO_ROW}
+    next_row = 1 + max((entry.row for entry in known.values()), default=NO_ROW)
+    paths = [data_dir / file for file in stale]
+    with open(cache.signals_path, "r+b" if cache.signals_path.exists() else "w+b") as output:
+        output.seek(next_row * ROW_BYTES)
+        try:
+            for number, (file, result) in enumerate(
+                zip(stale, _results(paths, set(known), workers), strict=True), 1
+            ):
+                digest, signal, rejected = result
+                row = known[digest].row if digest in known else NO_ROW
+                if signal is not None and row == NO_ROW:
+                    output.write(signal.tobytes())
+                    row, next_row = next_row, next_row + 1
+                entry = IndexEntry(file, states[file], digest, row, rejected)
+                cache.entries[file] = entry
+                if row != NO_ROW:
+                    known[digest] = entry
+                if number % FLUSH_EVERY == 0:
+                    _flush(cache, output)
+        finally:
+            _flush(cache, output)
+    return len(stale)
+
+
+def _flush(cache: _Cache, output) -> None:
+    output.flush()
+    os.fsync(output.fileno())
+    cache.save()
+
+
+def _results(
+    paths: list[Path], known: set[str], workers: int
+) -> Iterator[tuple[str, np.ndarray | None, str]]:
+    """Yield digest, signal and reason of rejection of each file, in order, with a progress bar."""
+    workers = min(workers or len(os.sched_getaffinity(0)), len(paths))
+    bar = tqdm(total=len(paths), desc="reading files", unit="file", disable=None, leave=False)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(bar)
+        if workers == 1 or len(paths) < PARALLEL_FROM:
+            results = (_read(path, known) for path in paths)
+        else:
+            # Forked children need not import the training script again; they use NumPy alone.
+            method = "fork" if sys.platform == "linux" else None
+            pool = ProcessPoolExecutor(
+                workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(known,)
+            )
+            stack.callback(pool.shutdown, cancel_futures=True)
+            results = pool.map(_read_in_worker, paths, chunksize=8)
+        for result in results:
+            bar.update()
+            yield result
+
+
+def _read(path: Path, known: set[str]) -> tuple[str, np.ndarray | None, str]:
+    """Return a file's digest, its signal at rest unless known already, and why it was rejected."""
+    digest = ""
+    try:
+        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        return digest, None if digest in known else read_at_rest(path), ""
+    except EcgFileError as error:
+        return digest, None, str(error)
+    except OSError as error:
+        return digest, None, f"{path}: cannot be read ({error.strerror})"
+
+
+_known_to_worker: set[str] = set()
+
+
+def _start_worker(known: set[str]) -> None:
+    signals_of_the_system.signal(
+        signals_of_the_system.SIGINT, signals_of_the_system.SIG_IGN
+    )  # the parent answers
+    _known_to_worker.update(known)
+
+
+def _read_in_worker(path: Path) -> tuple[str, np.ndarray | None, str]:
+    return _read(path, _known_to_worker)
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (-1, -1, -1)
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@contextlib.contextmanager
+def _one_process_at_a_time(folder: Path) -> Iterator[None]:
+    """Hold the cache's lock: a second run waits until the first has read its files."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: no lock; do not start two runs on a new cohort at once
+        yield
+        return
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"cache       another run is reading the same files into {folder}: waiting for it")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

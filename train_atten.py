@@ -1,0 +1,106 @@
+"""Train the 1D ResNet-18 with multihead attention.
+
+Convolutions find what a beat looks like; self-attention relates the beats of the 10 s to one another.
+
+    python train_atten.py                                               # on a synthetic demo cohort
+    python train_atten.py --data-dir ecgs --labels labels.csv           # on your ECGs, to find PE
+    python train_atten.py --help                                        # every hyperparameter is a flag
+
+EXPECT
+"""
+
+from pathlib import Path
+
+import torch
+
+from cohorts.synthetic import demo_cohort
+from data_augmentation import Augmentation
+from ecg_dataset import EvaluationBatches, TrainingBatches, read_cohort, split_by_patient
+from focal_loss import FocalLoss
+from hyperparameters import read_hyperparameters
+from models import MODELS
+from reporting import report_run
+from training import announce, fit, learning_rate_schedule, one_line_errors, open_run, prepare, test_once
+
+MODEL = "resnet18_with_atten"  # models/resnet18_with_atten.py
+
+# What this experiment sets. hyperparameters.py declares these and all others, with range and default.
+HYPERPARAMETERS = {
+    # training
+    "epochs": 30,
+    "batch_size": 32,
+    "learning_rate": 1e-3,
+    "schedule": "one_cycle",
+    # model
+    "dropout": 0.2,
+    "kernel_size": 3,
+    "attention_heads": 4,
+}
+
+# What --recipe published sets instead: the settings of the published code.
+PUBLISHED = {
+    "learning_rate": 1e-4,
+    "batch_size": 32,
+    "schedule": "constant",
+    "epochs": 200,
+    "gamma": 2.0,
+    "alpha": 0.7,
+    "gradient_clip": 0.0,
+    "augmentation": "published",
+}
+
+
+def main() -> None:
+    # 1. Values and seed
+    values = read_hyperparameters(__doc__, HYPERPARAMETERS, PUBLISHED)
+    device = prepare(values.seed)
+
+    # 2. Cohort
+    cohort = read_cohort(data_dir=values.data_dir or demo_cohort(), **values.group("cohort"))
+    parts = split_by_patient(cohort, seed=values.seed, **values.group("split"))
+    batches = {"device": device, **values.group("batches")}
+    augmentation = Augmentation(**values.group("augmentation"))
+    training = TrainingBatches(cohort, parts["train"], augmentation=augmentation, seed=values.seed, **batches)
+    validation = EvaluationBatches(cohort, parts["validation"], **batches)
+    test = EvaluationBatches(cohort, parts["test"], **batches)
+
+    # 3. Model
+    arguments = {"n_labels": len(cohort.label_names), **values.group("layers")}
+    model = MODELS[MODEL](**arguments).to(device)
+
+    # 4. Loss and optimizer
+    loss = FocalLoss(**values.group("loss"))
+    optimizer = torch.optim.AdamW(model.parameters(), values.learning_rate, weight_decay=values.weight_decay)
+    schedule = learning_rate_schedule(
+        optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
+    )
+
+    # 5. Train and test
+    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, parts=parts)
+    announce(model, device=device, seed=values.seed, cohort=cohort, parts=parts, run=run)
+    fit(
+        model,
+        loss=loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        training=training,
+        validation=validation,
+        run=run,
+        **values.group("training"),
+    )
+    test_once(
+        model,
+        name=MODEL,
+        arguments=arguments,
+        cohort=cohort,
+        validation=validation,
+        test=test,
+        run=run,
+        seed=values.seed,
+    )
+    report_run(run.folder)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

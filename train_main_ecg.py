@@ -1,0 +1,83 @@
+"""Train the ResNet-RNN hybrid or the ResNet-transformer encoder.
+
+What follows the 1D ResNet-18 trunk, and every other hyperparameter, stands in hyperparameters.yml.
+
+    python train_main_ecg.py                                               # on a synthetic demo cohort
+    python train_main_ecg.py --data-dir ecgs --labels labels.csv           # on your ECGs, to find PE
+    python train_main_ecg.py --help                                        # every hyperparameter is a flag
+
+EXPECT
+"""
+
+from pathlib import Path
+
+import torch
+
+from cohorts.synthetic import demo_cohort
+from data_augmentation import Augmentation
+from ecg_dataset import EvaluationBatches, TrainingBatches, read_cohort, split_by_patient
+from focal_loss import FocalLoss
+from hyperparameters import read_hyperparameters, read_yaml
+from models import MODELS
+from reporting import report_run
+from training import announce, fit, learning_rate_schedule, one_line_errors, open_run, prepare, test_once
+
+# What this experiment sets. hyperparameters.py declares these and all others, with range and default.
+HYPERPARAMETERS_FILE = Path(__file__).with_name("hyperparameters.yml")
+MODEL = {"rnn": "resnet_with_rnn", "encoder": "resnet_with_encoder"}  # --model: the file in models/
+
+
+def main() -> None:
+    # 1. Values and seed
+    values = read_hyperparameters(__doc__, *read_yaml(HYPERPARAMETERS_FILE))
+    device = prepare(values.seed)
+
+    # 2. Cohort
+    cohort = read_cohort(data_dir=values.data_dir or demo_cohort(), **values.group("cohort"))
+    parts = split_by_patient(cohort, seed=values.seed, **values.group("split"))
+    batches = {"device": device, **values.group("batches")}
+    augmentation = Augmentation(**values.group("augmentation"))
+    training = TrainingBatches(cohort, parts["train"], augmentation=augmentation, seed=values.seed, **batches)
+    validation = EvaluationBatches(cohort, parts["validation"], **batches)
+    test = EvaluationBatches(cohort, parts["test"], **batches)
+
+    # 3. Model
+    arguments = {"n_labels": len(cohort.label_names), **values.group("layers"), **values.group(values.model)}
+    model = MODELS[MODEL[values.model]](**arguments).to(device)
+
+    # 4. Loss and optimizer
+    loss = FocalLoss(**values.group("loss"))
+    optimizer = torch.optim.AdamW(model.parameters(), values.learning_rate, weight_decay=values.weight_decay)
+    schedule = learning_rate_schedule(
+        optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
+    )
+
+    # 5. Train and test
+    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, parts=parts)
+    announce(model, device=device, seed=values.seed, cohort=cohort, parts=parts, run=run)
+    fit(
+        model,
+        loss=loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        training=training,
+        validation=validation,
+        run=run,
+        **values.group("training"),
+    )
+    test_once(
+        model,
+        name=MODEL[values.model],
+        arguments=arguments,
+        cohort=cohort,
+        validation=validation,
+        test=test,
+        run=run,
+        seed=values.seed,
+    )
+    report_run(run.folder)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
