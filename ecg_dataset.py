@@ -9,6 +9,7 @@ the line, and a file that cannot be read is counted and listed with its reason.
 
 import csv
 import io
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from data_augmentation import Augmentation
 from signal_cache import NO_ROW, CohortError, cached_signals
@@ -64,7 +67,7 @@ def read_cohort(
     ----------
     data_dir : folder of the ECG files.
     labels : the table; None means ``labels.csv`` in the folder.
-    label_columns : columns to learn; None means PE, or the only 0/1 column that there is.
+    label_columns : columns to learn; None means PE.
     cache_dir, workers : see ``signal_cache.cached_signals``.
 
     Raises
@@ -142,6 +145,7 @@ def split_by_patient(
 ) -> dict[str, np.ndarray]:
     """Return the ECGs of each part: no patient in two parts, each label about as frequent in all.
 
+    Files of the same content count as one patient's, whatever the table says, so that no ECG is in two parts.
     A ``split`` column wins; where it has no validation part, that share is taken from its training patients.
 
     Returns
@@ -150,17 +154,18 @@ def split_by_patient(
 
     Raises
     ------
-    CohortError : a part has no example of a class.
+    CohortError : a part has no example of a class, or the ``split`` column has one ECG in two parts.
     """
     table = cohort.table
-    patients, patient_of = np.unique(table["patient_id"], return_inverse=True)
-    part_of = np.full(len(patients), "train", dtype="<U10")
+    n_patients, patient_of = _patients(table)
+    part_of = np.full(n_patients, "train", dtype="<U10")
     if "split" in table:
         part_of[patient_of] = table["split"]
-    labels = np.zeros((len(patients), len(cohort.label_names)))
+        _check_split(table)
+    labels = np.zeros((n_patients, len(cohort.label_names)))
     np.maximum.at(labels, patient_of, cohort.targets)
     generator = np.random.default_rng(seed)
-    if not (part_of == "test").any() and "split" not in table:
+    if "split" not in table:
         _assign(part_of, labels, "test", test_fraction, generator)
     if not (part_of == "validation").any():
         share = validation_fraction if "split" in table else validation_fraction / (1 - test_fraction)
@@ -169,6 +174,17 @@ def split_by_patient(
     for part, indices in parts.items():
         _check_classes(part, cohort.targets[indices], cohort.label_names)
     return parts
+
+
+def _patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
+    """Return the number of patients, and which one each ECG is of; equal contents are of one patient."""
+    ids, contents = (pd.factorize(table[column])[0] for column in ("patient_id", "digest"))
+    n_ids = ids.max() + 1
+    n_nodes = n_ids + contents.max() + 1
+    links = coo_array((np.ones(len(table)), (ids, n_ids + contents)), shape=(n_nodes, n_nodes))
+    _, component_of = connected_components(links, directed=False)
+    numbers, patient_of = np.unique(component_of[ids], return_inverse=True)
+    return len(numbers), patient_of
 
 
 def _assign(
@@ -304,18 +320,23 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError:
         text = content.decode("iso-8859-1")  # as Excel in western Europe saves it
-    separator = max(",;\t", key=text.partition("\n")[0].count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    # Without strict, a quotation mark that is never closed would swallow all lines after it.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         lines = {}
         for row in reader:
-            if any(row):
-                lines[reader.line_num] = [field.strip() for field in row]
+            fields = [" ".join(field.splitlines()).strip() for field in row]
+            if any(fields):
+                lines[reader.line_num] = fields
     except csv.Error as error:
-        raise CohortError(f"{path} line {reader.line_num}: {error}") from None
-    header = _header(path, list(lines.values()), label_columns)
-    if lines and next(iter(lines.values())) == header:
-        del lines[next(iter(lines))]
+        raise CohortError(
+            f"{path} line {reader.line_num}: {error}, expected each quotation mark to be closed"
+        ) from None
+    first_line, first = next(iter(lines.items()), (1, []))
+    header = _header(f"{path} line {first_line}", first, label_columns)
+    if first == header:
+        del lines[first_line]
     for line, row in lines.items():
         if len(row) != len(header):
             raise CohortError(
@@ -324,19 +345,16 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
     return pd.DataFrame(list(lines.values()), index=list(lines), columns=header, dtype=str)
 
 
-def _header(path: Path, rows: list[list[str]], label_columns: Sequence[str] | None) -> list[str]:
+def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -> list[str]:
     """Return the names of the columns: the first row, or those of the published form, which has no header."""
-    first = rows[0] if rows else []
     if "file" in first:
         if len(set(first)) < len(first):
-            raise CohortError(
-                f"{path} line 1: found a column name twice in {', '.join(first)}, expected each once"
-            )
+            raise CohortError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
         return first
     if len(first) == 2 and first[1] in ("0", "1"):
         return ["file", label_columns[0] if label_columns and len(label_columns) == 1 else DEFAULT_LABEL]
     raise CohortError(
-        f"{path} line 1: found {', '.join(first)[:80]!r}, expected a header with a column file, or file;label"
+        f"{where}: found {', '.join(first)[:80]!r}, expected a header with a column file, or file;label"
     )
 
 
@@ -345,18 +363,13 @@ def _choose_labels(
 ) -> tuple[str, ...]:
     """Return the columns to learn."""
     candidates = [name for name in table if name not in RESERVED]
-    if label_columns:
-        for name in label_columns:
-            if name not in candidates:
-                raise CohortError(
-                    f"{path}: found no label column {name}, expected one of {', '.join(candidates)}"
-                )
-        return tuple(dict.fromkeys(label_columns))
-    if DEFAULT_LABEL in candidates:
-        return (DEFAULT_LABEL,)
-    raise CohortError(
-        f"{path}: found no column {DEFAULT_LABEL}; choose --label-columns from {', '.join(candidates)}"
-    )
+    for name in label_columns or [DEFAULT_LABEL]:
+        if name not in candidates:
+            raise CohortError(
+                f"{path}: found no label column {name}, expected one of {', '.join(candidates) or 'none'} "
+                "(--label-columns chooses)"
+            )
+    return tuple(dict.fromkeys(label_columns or [DEFAULT_LABEL]))
 
 
 def _check_each(path: str | Path, table: pd.DataFrame, column: str, right: pd.Series, expected: str) -> None:
@@ -380,7 +393,7 @@ def _check_once(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def _check_present(path: str | Path, table: pd.DataFrame, folder: Path) -> None:
-    absent = [line for line, file in table["file"].items() if not (folder / file).exists()]
+    absent = [line for line, file in table["file"].items() if not os.path.exists(folder / file)]
     if absent:
         more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise CohortError(
@@ -396,6 +409,20 @@ def _check_patients_in_one_part(path: str | Path, table: pd.DataFrame) -> None:
         raise CohortError(
             f"{path} lines {', '.join(map(str, lines))}: found patient {patient} in "
             f"{' and '.join(table.loc[lines, 'split'].unique())}, expected each patient in one part"
+        )
+
+
+def _check_split(table: pd.DataFrame) -> None:
+    """Check what the ``split`` column makes of the files that could be read."""
+    for part in ("train", "test"):
+        if not (table["split"] == part).any():
+            raise CohortError(f"column split: found no readable ECG in {part}, expected some")
+    n_parts = table.groupby("digest")["split"].nunique()
+    if (n_parts > 1).any():
+        same = table[table["digest"] == n_parts.index[n_parts > 1][0]]
+        raise CohortError(
+            f"column split: found the same ECG as {' and '.join(same['file'])} in "
+            f"{' and '.join(same['split'].unique())}, expected it in one part"
         )
 
 

@@ -106,7 +106,9 @@ class Hyperparameters:
     gamma: NonNegativeFloat = declared(
         "loss", 0.0, "how fast the weight of easy ECGs falls; 0: cross-entropy"
     )
-    alpha: OpenUnitInterval | None = declared("loss", None, "weight of positives; null: none")
+    alpha: OpenUnitInterval | None = declared(
+        "loss", None, "weight of positives, negatives weigh the rest; null: no weights"
+    )
 
     # optimizer: AdamW
     learning_rate: PositiveFloat = declared("optimizer", 1e-3, "the highest of the schedule")
@@ -168,11 +170,12 @@ def read_hyperparameters(
     defaults, published = _checked(parser, defaults), _checked(parser, published)
     given = _plain(parser.parse_args(arguments, defaults=False))
     if given.get("resume"):
-        values = _of_run(parser, given)
+        values = _of_run(parser, given, defaults)
     else:
         recipe = {**defaults, **given}.get("recipe")
         values = {**defaults, **(published if recipe == "published" else {}), **given}
     hyperparameters = Hyperparameters(**values)
+    _check_values(parser, hyperparameters, defaults)
     _check_together(parser, hyperparameters)
     return hyperparameters
 
@@ -224,6 +227,7 @@ def _parser(description: str, defaults: Mapping[str, Any]) -> _Parser:
         prog=Path(sys.argv[0]).name,
         description=description,
         formatter_class=RawDescriptionHelpFormatter,
+        usage="%(prog)s [--HYPERPARAMETER VALUE ...]",
         allow_abbrev=False,
     )
     types = get_type_hints(Hyperparameters)
@@ -234,14 +238,22 @@ def _parser(description: str, defaults: Mapping[str, Any]) -> _Parser:
             continue
         if group not in headings:
             headings[group] = parser.add_argument_group(group)
-        default = defaults.get(name, _default(declaration))
         headings[group].add_argument(
             "--" + name.replace("_", "-"),
             type=LISTS.get(name, types[name]),
             nargs="+" if name in LISTS else None,
-            help=f"{declaration.metadata['help']} [{default}]".replace("%", "%%"),
+            help=_help(declaration, defaults).replace("%", "%%"),
         )
     return parser
+
+
+def _help(declaration: Field, defaults: Mapping[str, Any]) -> str:
+    """Return the line of help, with the value that counts where neither recipe nor flag gives one."""
+    default = defaults.get(declaration.name, _default(declaration))
+    if default is None:
+        return declaration.metadata["help"]
+    shown = " ".join(map(str, default)) if isinstance(default, list) else default
+    return f"{declaration.metadata['help']} [{shown}]"
 
 
 def _default(declaration: Field) -> Any:
@@ -269,17 +281,34 @@ def _plain(namespace: Namespace) -> dict[str, Any]:
     return {key: plain(value) for key, value in vars(namespace).items()}
 
 
-def _of_run(parser: _Parser, given: dict[str, Any]) -> dict[str, Any]:
+def _of_run(parser: _Parser, given: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of the run that is resumed."""
     if others := [key for key in given if key != "resume"]:
         flags = ", ".join("--" + key.replace("_", "-") for key in others)
         parser.error(f"--resume continues a run with its own hyperparameters: remove {flags}")
     values, _ = read_yaml(Path(given["resume"]) / "hyperparameters.yml")
+    if absent := [key for key in defaults if key not in values]:
+        parser.error(
+            f"--resume: {given['resume']} has no {', '.join(absent)}; is it a run of another script?"
+        )
     return {**_checked(parser, values), **given}
+
+
+def _check_values(parser: _Parser, hyperparameters: Hyperparameters, defaults: Mapping[str, Any]) -> None:
+    """Check what the parser lets pass: a key without a value in a script or YAML file, and infinity."""
+    for declaration in fields(Hyperparameters):
+        name, value = declaration.name, getattr(hyperparameters, declaration.name)
+        of_this_model = declaration.metadata["group"] in MODEL_GROUPS and name in defaults
+        if value is None and (of_this_model or _default(declaration) is not None):
+            parser.error(f"{name}: found no value (null), expected one")
+        if value == math.inf:
+            parser.error(f"{name}: found infinity, expected a finite number")
 
 
 def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
     """Check what no single type can say."""
+    if hyperparameters.data_dir == "":
+        parser.error("data_dir: found nothing, expected a folder")
     if hyperparameters.labels and not hyperparameters.data_dir:
         parser.error("labels: a labels table needs --data-dir, the folder of its files")
     milestones = hyperparameters.milestones

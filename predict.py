@@ -30,6 +30,10 @@ BATCH_SIZE = 32  # ECGs scored at once
 def main() -> int:
     """Score the files of the command line; return the exit status."""
     arguments = parse_arguments()
+    if arguments.output and not arguments.output.parent.is_dir():
+        raise RunError(
+            f"{arguments.output}: found no folder {arguments.output.parent}, expected one to write to"
+        )
     device = prepare(seed=0)
     model, description = Run(arguments.run).load_model(device)
     print(f"{model.title} of {arguments.run}; thresholds: {describe_thresholds(description)}")
@@ -77,7 +81,7 @@ def find_files(paths: list[Path]) -> tuple[list[Path], list[str]]:
         files += found
         if not found:
             failures.append(f"{path}: found no .xml file in the folder, expected at least one")
-    return files, failures
+    return list(dict.fromkeys(files)), failures  # a file that is named twice is scored once
 
 
 def read_batches(files: list[Path], failures: list[str]) -> Iterator[tuple[list[Path], np.ndarray]]:
@@ -128,7 +132,7 @@ def describe_thresholds(description: ModelDescription) -> str:
 
 def write_output(path: Path, table: pd.DataFrame) -> None:
     try:
-        write_whole(path, lambda aside: table.to_csv(aside, index=False))
+        write_whole(path, lambda aside: aside.write_text(table.to_csv(index=False), encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{path}: the scores cannot be written ({error.strerror})") from None
 

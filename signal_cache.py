@@ -9,6 +9,7 @@ are on disk, so that an interruption loses at most the last ``FLUSH_EVERY`` file
 
 import contextlib
 import hashlib
+import io
 import multiprocessing
 import os
 import signal as signals_of_the_system
@@ -23,13 +24,22 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from xml_loader import LEADS, N_SAMPLES, EcgFileError, read_at_rest
+from xml_loader import LEADS, MAX_FILE_BYTES, N_SAMPLES, EcgFileError, read_at_rest
 
 PARSER_VERSION = 1  # to be raised with every change of xml_loader.py that changes a signal
 FLUSH_EVERY = 500  # files
 PARALLEL_FROM = 32  # files; fewer are read sooner than processes start
 ROW_BYTES = len(LEADS) * N_SAMPLES * 2
 NO_ROW = -1
+INDEX_COLUMNS = {
+    "file": str,
+    "size": np.int64,
+    "modified_ns": np.int64,
+    "changed_ns": np.int64,
+    "digest": str,
+    "row": np.int64,
+    "rejected": str,
+}
 
 
 class CohortError(ValueError):
@@ -110,14 +120,7 @@ class _Cache:
         if not self.index_path.exists():
             return
         try:
-            table = pd.read_csv(
-                self.index_path, keep_default_na=False, dtype={"digest": str, "rejected": str, "file": str}
-            )
-            states = zip(table["size"], table["modified_ns"], table["changed_ns"], strict=True)
-            rows = zip(table["file"], states, table["digest"], table["row"], table["rejected"], strict=True)
-            entries = {
-                file: IndexEntry(file, state, digest, row, why) for file, state, digest, row, why in rows
-            }
+            entries = _parse_index(self.index_path.read_bytes())
         except (ValueError, KeyError) as error:
             print(
                 f"cache       {self.index_path} unreadable ({type(error).__name__}): reading all files again"
@@ -131,7 +134,7 @@ class _Cache:
     def save(self) -> None:
         table = pd.DataFrame(
             [(e.file, *e.state, e.digest, e.row, e.rejected) for e in self.entries.values()],
-            columns=["file", "size", "modified_ns", "changed_ns", "digest", "row", "rejected"],
+            columns=list(INDEX_COLUMNS),
         )
         aside = self.index_path.with_suffix(".partial")
         table.to_csv(aside, index=False)
@@ -147,16 +150,26 @@ class _Cache:
         return np.memmap(self.signals_path, np.int16, mode="r", shape=(n_rows, len(LEADS), N_SAMPLES))
 
 
+def _parse_index(content: bytes) -> dict[str, IndexEntry]:
+    """Return the entries by file name; a ValueError or KeyError where an index is not as it was saved."""
+    if not content.endswith(b"\n"):  # a row's number may have lost digits
+        raise ValueError("the last line is cut")
+    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, dtype=INDEX_COLUMNS)
+    if (table["row"] < NO_ROW).any():
+        raise ValueError("negative rows")
+    states = zip(table["size"], table["modified_ns"], table["changed_ns"], strict=True)
+    lines = zip(table["file"], states, table["digest"], table["row"], table["rejected"], strict=True)
+    return {file: IndexEntry(file, state, *others) for file, state, *others in lines}
+
+
 def _read_stale_files(cache: _Cache, data_dir: Path, files: Sequence[str], workers: int) -> int:
     """Read the files that are new or changed, append their signals, and return how many they were."""
     states = {file: _state(data_dir / file) for file in files}
-    stale = [
-        file for file in states if file not in cache.entries or cache.entries[file].state != states[file]
-    ]
+    stale = [file for file in states if not _is_current(cache.entries.get(file), states[file])]
     if not stale:
         return 0
     known = {entry.digest: entry for entry in cache.entries.values() if entry.row != NO_ROW}
-    next_row = 1 + max((entry.row for entry in known.values()), default=NO_ROW)
+    next_row = cache.n_rows_on_disk()  # never a row that another run may be reading
     paths = [data_dir / file for file in stale]
     with open(cache.signals_path, "r+b" if cache.signals_path.exists() else "w+b") as output:
         output.seek(next_row * ROW_BYTES)
@@ -180,6 +193,11 @@ def _read_stale_files(cache: _Cache, data_dir: Path, files: Sequence[str], worke
     return len(stale)
 
 
+def _is_current(entry: IndexEntry | None, state: tuple[int, int, int]) -> bool:
+    # Without a digest the content was never read: a disk or a network that failed may work by now.
+    return entry is not None and entry.state == state and entry.digest != ""
+
+
 def _flush(cache: _Cache, output) -> None:
     output.flush()
     os.fsync(output.fileno())
@@ -190,7 +208,7 @@ def _results(
     paths: list[Path], known: set[str], workers: int
 ) -> Iterator[tuple[str, np.ndarray | None, str]]:
     """Yield digest, signal and reason of rejection of each file, in order, with a progress bar."""
-    workers = min(workers or len(os.sched_getaffinity(0)), len(paths))
+    workers = min(workers or _n_cores(), len(paths))
     bar = tqdm(total=len(paths), desc="reading files", unit="file", disable=None, leave=False)
     with contextlib.ExitStack() as stack:
         stack.enter_context(bar)
@@ -213,12 +231,26 @@ def _read(path: Path, known: set[str]) -> tuple[str, np.ndarray | None, str]:
     """Return a file's digest, its signal at rest unless known already, and why it was rejected."""
     digest = ""
     try:
-        digest = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+        digest = _digest(path)
         return digest, None if digest in known else read_at_rest(path), ""
     except EcgFileError as error:
         return digest, None, str(error)
     except OSError as error:
         return digest, None, f"{path}: cannot be read ({error.strerror})"
+
+
+def _digest(path: Path) -> str:
+    """Return the digest of a file's content; nothing where it is no file, as a FIFO would wait for ever."""
+    if not path.is_file():
+        return ""
+    with open(path, "rb") as handle:
+        content = handle.read(MAX_FILE_BYTES + 1)  # xml_loader refuses more
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def _n_cores() -> int:
+    """Return the cores that this process may use; macOS and Windows only say how many there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _known_to_worker: set[str] = set()

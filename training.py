@@ -109,6 +109,8 @@ def fit(
     """
     trained = {"model": model, "optimizer": optimizer, "schedule": schedule}
     log = _restore(run, trained, training.device)
+    if log:  # a kill between checkpoint and log.csv left the log an epoch short
+        run.write_table("log.csv", pd.DataFrame(log))
     print(" epoch   train loss   val loss   val AUROC   val AP        lr     ECG/s    time")
     for row in log:
         _print_row(row)
@@ -132,8 +134,11 @@ def fit(
         run.save_checkpoint({**{name: part.state_dict() for name, part in trained.items()}, "log": log})
         run.write_table("log.csv", pd.DataFrame(log))
         _print_row(row)
-    why = f"no better validation {monitor} for {patience} epochs" if len(log) < epochs else "all epochs done"
-    print(f"stopped     {why}; best: epoch {_best(log)['epoch']}")
+    best = f"best validation {monitor.replace('_', ' ')}: epoch {_best(log)['epoch']}"
+    if len(log) < epochs:
+        print(f"stopped     no better validation score for {patience} epochs; {best}")
+    else:
+        print(f"trained     {len(log)} epochs; {best}")
 
 
 def test_once(
@@ -227,19 +232,19 @@ def announce(
     parts: dict[str, np.ndarray],
     run: Run,
 ) -> None:
-    """Print what is about to be trained, on which ECGs."""
+    """Print what is about to be trained, on which ECGs, and where it will be kept."""
     n_parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     where = f"{device_name(device)} in {'bfloat16' if device.type == 'cuda' else 'float32'}"
     print(f"{model.title}, {n_parameters:.1f} M parameters, on {where}, seed {seed}")
-    n_files = len(cohort.table) + len(cohort.rejected)
-    rejected = f"{len(cohort.rejected)} rejected"
-    if len(cohort.rejected):
-        rejected += f" ({run.folder / 'rejected.csv'})"
-    labels = _count_labels(cohort, np.arange(len(cohort.table)), share=True)
-    print(
-        f"cohort      {n_files:,} files: {len(cohort.table):,} read ({cohort.n_parsed:,} of them now, "
-        f"the rest from the cache), {rejected}; {cohort.table['patient_id'].nunique():,} patients; {labels}"
+    print(f"run         {run.folder}")
+    n_read, n_rejected = len(cohort.table), len(cohort.rejected)
+    files = (
+        f"{n_read + n_rejected:,} files ({cohort.n_parsed:,} new): {n_read:,} read, {n_rejected:,} rejected"
     )
+    if n_rejected:
+        files += f" ({run.folder / 'rejected.csv'})"
+    labels = _count_labels(cohort, np.arange(n_read), share=True)
+    print(f"cohort      {files}; {cohort.table['patient_id'].nunique():,} patients; {labels}")
     sizes = (f"{part} {len(rows):,} ({_count_labels(cohort, rows)})" for part, rows in parts.items())
     print(f"split       by patient: {', '.join(sizes)}")
     if cohort.patients_assumed:
@@ -251,12 +256,10 @@ def one_line_errors() -> Iterator[None]:
     """Let a script end with one line instead of a traceback where the user can mend what is wrong."""
     try:
         yield
-    except (CohortError, RunError, TrainingError) as error:
+    except (CohortError, RunError, TrainingError, OSError) as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
     except KeyboardInterrupt:
-        sys.exit(
-            f"\n{Path(sys.argv[0]).name}: interrupted; --resume RUN goes on after the last complete epoch"
-        )
+        sys.exit(f"{Path(sys.argv[0]).name}: interrupted; --resume RUN goes on after the last complete epoch")
 
 
 def _restore(run: Run, trained: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
@@ -314,9 +317,13 @@ def _check_finite(
         where = f"epoch {epoch}, step {step + 1} of {len(training)}"
         files = ", ".join(training.files[indices_of_steps[step]])
         raise TrainingError(
-            f"the loss is {losses[step].item()} in {where}; the checkpoint of epoch {epoch - 1} is kept; "
+            f"the loss is {losses[step].item()} in {where}; {_what_is_kept(epoch)}; "
             f"try a lower --learning-rate, or look at the files of this step: {files}"
         )
+
+
+def _what_is_kept(epoch: int) -> str:
+    return f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was complete"
 
 
 @torch.inference_mode()
@@ -330,8 +337,8 @@ def _validate(
     val_loss = loss(logits, targets).item()
     if not math.isfinite(val_loss):
         raise TrainingError(
-            f"the validation loss is {val_loss} after epoch {epoch}; the checkpoint of epoch {epoch - 1} is "
-            "kept; try a lower --learning-rate"
+            f"the validation loss is {val_loss} after epoch {epoch}; {_what_is_kept(epoch)}; "
+            "try a lower --learning-rate"
         )
     auroc, average_precision = ranking_metrics(
         targets.cpu().numpy(), torch.sigmoid(logits.double()).cpu().numpy()

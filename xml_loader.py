@@ -144,17 +144,7 @@ def signal_at_rest(recording: Recording, path: PathLike) -> np.ndarray:
     EcgFileError
         Shorter than 10 s, or beyond the ±32.767 mV that int16 holds.
     """
-    _require_duration(recording.signal.shape[1], recording.sampling_rate, path)
-    millivolts = recording.signal.astype(np.float64)
-    if recording.sampling_rate != SAMPLING_RATE:
-        millivolts = _resample(millivolts, recording.sampling_rate)
-    microvolts = np.rint(millivolts[:, :N_SAMPLES] * 1000)
-    peaks = np.abs(microvolts).max(axis=1)
-    lead = int(peaks.argmax())
-    if not peaks[lead] <= MAX_MICROVOLTS:  # so written, NaN fails too
-        found = f"{peaks[lead] / 1000:.6g} mV in lead {LEADS[lead]}"
-        raise EcgFileError(path, found, f"at most {MAX_MICROVOLTS / 1000} mV (is the file's unit right?)")
-    return microvolts.astype(np.int16)
+    return np.rint(_ten_seconds(recording, path) * 1000).astype(np.int16)
 
 
 def load_ecg(path: PathLike, n_samples: int = 4096) -> torch.Tensor:
@@ -168,7 +158,7 @@ def load_ecg(path: PathLike, n_samples: int = 4096) -> torch.Tensor:
 
     Returns
     -------
-    float32 tensor of shape (12, n_samples), in mV at 500 Hz, to the microvolt
+    float32 tensor of shape (12, n_samples), in mV at 500 Hz
 
     Raises
     ------
@@ -180,8 +170,8 @@ def load_ecg(path: PathLike, n_samples: int = 4096) -> torch.Tensor:
     import torch
 
     start = centre_start(n_samples)
-    microvolts = read_at_rest(path)[:, start : start + n_samples]
-    return torch.from_numpy(microvolts.astype(np.float32) / 1000)
+    millivolts = _ten_seconds(read_recording(path), path)[:, start : start + n_samples]
+    return torch.from_numpy(millivolts.astype(np.float32))
 
 
 def centre_start(n_samples: int) -> int:
@@ -189,6 +179,21 @@ def centre_start(n_samples: int) -> int:
     if not 1 <= n_samples <= N_SAMPLES:
         raise ValueError(f"n_samples is {n_samples}; expected 1 to {N_SAMPLES} (10 s at {SAMPLING_RATE} Hz)")
     return (N_SAMPLES - n_samples) // 2
+
+
+def _ten_seconds(recording: Recording, path: PathLike) -> np.ndarray:
+    """Return the first 10 s in mV at 500 Hz, float64 (12, 5000), none beyond what int16 microvolts hold."""
+    _require_duration(recording.signal.shape[1], recording.sampling_rate, path)
+    millivolts = recording.signal.astype(np.float64)
+    if recording.sampling_rate != SAMPLING_RATE:
+        millivolts = _resample(millivolts, recording.sampling_rate)
+    millivolts = millivolts[:, :N_SAMPLES]
+    peaks = np.abs(millivolts).max(axis=1)
+    lead = int(peaks.argmax())
+    if not np.rint(1000 * peaks[lead]) <= MAX_MICROVOLTS:  # so written, NaN fails too
+        found = f"{peaks[lead]:.6g} mV in lead {LEADS[lead]}"
+        raise EcgFileError(path, found, f"at most {MAX_MICROVOLTS / 1000} mV (is the file's unit right?)")
+    return millivolts
 
 
 def _resample(millivolts: np.ndarray, sampling_rate: float) -> np.ndarray:

@@ -349,7 +349,10 @@ def draw_patients(generator, n_ecgs, n_patients, prevalence):
 def demo_cohort(folder="demo_cohort"):
     """Make the default cohort, say what it is, and return its folder."""
     print(f"demo        no --data-dir: {folder}, 300 ECGs. {DISCLAIMER}", flush=True)
-    return str(make_cohort(folder).parent)
+    try:
+        return str(make_cohort(folder).parent)
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))
 
 
 def make_cohort(folder, *, n_ecgs=300, n_patients=270, prevalence=0.15, seed=42):

@@ -54,7 +54,7 @@ class ResidualNetwork(nn.Module):
     Parameters
     ----------
     n_labels : logits an ECG.
-    dropout : probability, after each activation in the blocks (0.2 in the paper) and before the last layer.
+    dropout : probability, after each activation in the blocks; the last is just before the dense layer.
     """
 
     title = "Residual network (Ribeiro 2020)"
@@ -69,7 +69,6 @@ class ResidualNetwork(nn.Module):
             for n_in, n_out in zip(widths, BLOCK_WIDTHS, strict=False)
         )
         self.positions = nn.AdaptiveAvgPool2d((1, POSITIONS))
-        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(BLOCK_WIDTHS[-1] * POSITIONS, n_labels)
         self.to(memory_format=torch.channels_last)
 
@@ -80,4 +79,4 @@ class ResidualNetwork(nn.Module):
         for block in self.blocks:
             x, carried = block(x, carried)
         x = self.positions(x).flatten(1)  # (N, 320 * 16)
-        return self.head(self.dropout(x))
+        return self.head(x)

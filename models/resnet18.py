@@ -81,7 +81,7 @@ class ResNet18(nn.Module):
 
     @classmethod
     def for_spectrograms(cls, *, n_channels: int = 12) -> "ResNet18":
-        """Return the 2D trunk, with the 7 x 7 stem of the original and H W / 1,024 positions."""
+        """Return the 2D trunk, with the 7 x 7 stem of the original and H/32 W/32 positions, rounded up."""
         return cls(
             n_channels=n_channels, stem_kernel=(7, 7), stem_stride=(2, 2), kernel=(3, 3), stride=(2, 2)
         )

@@ -55,13 +55,16 @@ class ResNet18AttentionSpectrogram(nn.Module):
     def __init__(self, *, n_labels: int, dropout: float, attention_heads: int):
         super().__init__()
         self.spectrogram = LogSpectrogram()
+        self.norm = nn.BatchNorm2d(
+            12
+        )  # logarithms of power lie around -10, far from what the stem is made for
         self.trunk = ResNet18.for_spectrograms()
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(FEATURES, n_labels)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        x = self.spectrogram(signal)  # (N, 12, 33, 127) for T = 4,096
+        x = self.norm(self.spectrogram(signal))  # (N, 12, 33, 127) for T = 4,096
         x = self.trunk(x)  # (N, 8, 512)
         x = self.attention(x)  # (N, 512)
         return self.head(self.dropout(x))

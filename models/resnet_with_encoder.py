@@ -47,11 +47,20 @@ class ResNetEncoder(nn.Module):
         super().__init__()
         self.trunk = ResNet18.for_signals(kernel=kernel_size)
         self.projection = nn.Linear(FEATURES, encoder_width)
-        layer = nn.TransformerEncoderLayer(
-            encoder_width, encoder_heads, 2 * encoder_width, dropout, batch_first=True, norm_first=True
-        )
-        self.encoder = nn.TransformerEncoder(
-            layer, encoder_layers, norm=nn.LayerNorm(encoder_width), enable_nested_tensor=False
+        # One by one, because nn.TransformerEncoder copies a layer: all would begin with the same weights.
+        self.encoder = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(
+                    encoder_width,
+                    encoder_heads,
+                    2 * encoder_width,
+                    dropout,
+                    batch_first=True,
+                    norm_first=True,
+                )
+                for _ in range(encoder_layers)
+            ),
+            nn.LayerNorm(encoder_width),
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(encoder_width, n_labels)

@@ -1,0 +1,37 @@
+"""What several tests share: small ECG files in the hospital's form, and a cohort of twelve synthetic ECGs."""
+
+import functools
+
+import numpy as np
+import pytest
+
+from cohorts.synthetic import MV_PER_COUNT, hospital_xml, make_cohort
+
+
+@functools.cache
+def ecg_file(seed):
+    """Return the content of an ECG file: (12, 5000) random counts of up to three digits."""
+    counts = np.random.default_rng(seed).integers(-400, 400, (12, 5000))
+    return hospital_xml(counts * MV_PER_COUNT).encode("iso-8859-1")
+
+
+@pytest.fixture
+def write_ecgs(tmp_path):
+    """Return a function that writes ECG files, each of another content, and gives their folder."""
+
+    def write(files, first_seed=0):
+        folder = tmp_path / "ecgs"
+        folder.mkdir(exist_ok=True)
+        for seed, file in enumerate(files, first_seed):
+            (folder / file).write_bytes(ecg_file(seed))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def cohort_folder(tmp_path_factory):
+    """A synthetic cohort of 12 ECGs of 9 patients, with labels.csv."""
+    folder = tmp_path_factory.mktemp("cohorts") / "twelve"
+    make_cohort(folder, n_ecgs=12, n_patients=9, prevalence=0.34, seed=1)
+    return folder

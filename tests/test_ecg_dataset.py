@@ -1,0 +1,727 @@
+"""A labels table is read or refused with its line; no patient is in two parts; batches are true crops."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from data_augmentation import Augmentation
+from ecg_dataset import (
+    PARTS,
+    Cohort,
+    EvaluationBatches,
+    TrainingBatches,
+    crop,
+    evaluation_input,
+    normalise,
+    read_cohort,
+    read_labels,
+    split_by_patient,
+)
+from signal_cache import NO_ROW, CohortError
+from xml_loader import load_ecg, read_at_rest
+
+CPU = torch.device("cpu")
+UNCHANGED = Augmentation(augmentation="none")
+
+
+@pytest.fixture
+def table_of(tmp_path):
+    """Return a function that writes a labels table and gives its path."""
+
+    def write(content):
+        path = tmp_path / "labels.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def failure_of(function, *arguments, **keywords):
+    """Return the message of the error that a call raises, after checking that it is one line."""
+    with pytest.raises(CohortError) as caught:
+        function(*arguments, **keywords)
+    message = str(caught.value)
+    assert len(message.splitlines()) == 1
+    return message
+
+
+# Labels tables that are read
+
+TWO_ROWS = [("a.xml", 1), ("b.xml", 0)]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " ; "])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("byte_order_mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("header", ["file{}PE", ""])
+def test_both_forms(table_of, separator, line_end, byte_order_mark, header):
+    lines = [header.format(separator), f"a.xml{separator}1", f"b.xml{separator}0", ""]
+    path = table_of(byte_order_mark + line_end.join(lines).encode())
+    table, label_names = read_labels(path, None)
+    assert label_names == ("PE",)
+    assert list(zip(table["file"], table["PE"], strict=True)) == TWO_ROWS
+    assert list(table.index) == [2, 3]  # lines in the file
+    assert list(table["patient_id"]) == ["a.xml", "b.xml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("file,PE\n\na.xml,1\n\n\nb.xml,0\n\n", [3, 6]),
+        ("\n\nfile,PE\na.xml,1\nb.xml,0", [4, 5]),
+        ("\n  \n\nfile;PE\na.xml;1\nb.xml;0", [5, 6]),
+        ("  \na.xml;1\n;\n ; \nb.xml;0\n   \n", [2, 5]),
+        (" file , PE \n a.xml ,\t1\n\xa0b.xml, 0 \n", [2, 3]),
+        ('"file","PE"\n"a.xml","1"\n"b.xml","0"\n', [2, 3]),
+        ("PE,file\n1,a.xml\n0,b.xml\n", [2, 3]),
+        ("file,PE\na.xml,1.0\nb.xml,0.0\n", [2, 3]),
+    ],
+)
+def test_blank_lines_spaces_quotes_and_order(table_of, text, lines):
+    table, _ = read_labels(table_of(text), None)
+    assert list(zip(table["file"], table["PE"], strict=True)) == TWO_ROWS
+    assert list(table.index) == lines
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "iso-8859-1"])
+def test_encodings(table_of, encoding):
+    table, _ = read_labels(table_of("file;PE;Größe\nMüller.xml;1;klein\n".encode(encoding)), None)
+    assert list(table) == ["file", "PE", "Größe", "patient_id"]
+    assert table["file"].item() == "Müller.xml"
+
+
+def test_all_columns_are_kept_and_ids_stay_text(table_of):
+    text = 'file,patient_id,PE,age,sex,note,split\na.xml,007,1,64,F,"two, quoted\nlines",test\n'
+    table, _ = read_labels(table_of(text), None)
+    assert table.iloc[0].to_dict() == {
+        "file": "a.xml",
+        "patient_id": "007",
+        "PE": 1,
+        "age": "64",
+        "sex": "F",
+        "note": "two, quoted lines",
+        "split": "test",
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [(["MI"], ("MI",)), (["AF", "PE"], ("AF", "PE")), (["MI", "MI"], ("MI",)), ([], ("PE",))],
+)
+def test_label_columns(table_of, columns, names):
+    table, label_names = read_labels(table_of("file,PE,MI,AF\na.xml,1,0,1\n"), columns)
+    assert label_names == names
+    assert [table[name].item() for name in names] == [{"PE": 1, "MI": 0, "AF": 1}[name] for name in names]
+
+
+def test_published_form_with_a_label_of_another_name(table_of):
+    table, label_names = read_labels(table_of("a.xml;1\nb.xml;0\n"), ["MI"])
+    assert label_names == ("MI",) and list(table["MI"]) == [1, 0]
+
+
+def test_labels_that_are_not_learnt_are_not_checked(table_of):
+    table, _ = read_labels(table_of("file,PE,MI\na.xml,1,\nb.xml,0,perhaps\n"), ["PE"])
+    assert list(table["MI"]) == ["", "perhaps"]
+
+
+# Labels tables that are refused
+
+NO_HEADER = "expected a header with a column file, or file;label"
+REFUSED = {
+    "empty": ("", None, f" line 1: found '', {NO_HEADER}"),
+    "blank": ("\n \n", None, f" line 1: found '', {NO_HEADER}"),
+    "only a header": ("file,PE\n", None, ": found no rows, expected one for each ECG"),
+    "no file column": ("name,PE\na.xml,1\n", None, f" line 1: found 'name, PE', {NO_HEADER}"),
+    "no file column, lower down": ("\n\nname,PE\na.xml,1\n", None, f" line 3: found 'name, PE', {NO_HEADER}"),
+    "no header, label 2": ("a.xml;2\n", None, f" line 1: found 'a.xml, 2', {NO_HEADER}"),
+    "no header, three columns": ("a.xml;1;0\n", None, f" line 1: found 'a.xml, 1, 0', {NO_HEADER}"),
+    "column twice": (
+        "file,PE,PE\na.xml,1,0\n",
+        None,
+        " line 1: found a column name twice in file, PE, PE, expected each once",
+    ),
+    "unknown label": (
+        "file,MI,AF,age\na.xml,1,0,50\n",
+        ["MI", "PE"],
+        ": found no label column PE, expected one of MI, AF (--label-columns chooses)",
+    ),
+    "label called file": (
+        "file,PE\na.xml,1\n",
+        ["file"],
+        ": found no label column file, expected one of PE (--label-columns chooses)",
+    ),
+    "label called age": (
+        "file,PE,age\na.xml,1,1\n",
+        ["age"],
+        ": found no label column age, expected one of PE (--label-columns chooses)",
+    ),
+    "no PE": (
+        "file,MI,AF\na.xml,1,0\n",
+        None,
+        ": found no label column PE, expected one of MI, AF (--label-columns chooses)",
+    ),
+    "label missing": (
+        "file,PE\na.xml,1\nb.xml,\n",
+        None,
+        " line 3: found nothing in column PE, expected 0 or 1",
+    ),
+    "label 2": ("file;PE\na.xml;2\nb.xml;1\n", None, " line 2: found 2 in column PE, expected 0 or 1"),
+    "label yes": ("file;PE\na.xml;yes\n", None, " line 2: found yes in column PE, expected 0 or 1"),
+    "label 0.5": ("a.xml;1\nb.xml;0.5\n", None, " line 2: found 0.5 in column PE, expected 0 or 1"),
+    "label -1": ("a.xml;1\nb.xml;-1\n", None, " line 2: found -1 in column PE, expected 0 or 1"),
+    "several labels": (
+        "file,PE\na.xml,x\nb.xml,0\nc.xml,y\nd.xml,z\n",
+        None,
+        " line 2: found x in column PE, expected 0 or 1 (and 2 more lines)",
+    ),
+    "second label": (
+        "file,PE,MI\na.xml,1,0\nb.xml,0,NA\n",
+        ["PE", "MI"],
+        " line 3: found NA in column MI, expected 0 or 1",
+    ),
+    "file twice": (
+        "file,PE\na.xml,1\nb.xml,0\n\na.xml,1\n",
+        None,
+        " line 5: found a.xml again (line 2), expected each file once",
+    ),
+    "file without a name": (
+        "file,PE\na.xml,1\n,0\n",
+        None,
+        " line 3: found nothing in column file, expected a file's name",
+    ),
+    "patient without an id": (
+        "file,PE,patient_id\na.xml,1,p1\nb.xml,0, \n",
+        None,
+        " line 3: found nothing in column patient_id, expected a patient's id",
+    ),
+    "row too short": (
+        "file,PE,age\na.xml,1,50\nb.xml,0\n",
+        None,
+        " line 3: found 2 fields, expected 3: file, PE, age",
+    ),
+    "row too long": ("a.xml;1\nb.xml;0;7\n", None, " line 2: found 3 fields, expected 2: file, PE"),
+    "split unknown": (
+        "file,PE,split\na.xml,1,train\nb.xml,0,valid\n",
+        None,
+        " line 3: found valid in column split, expected train, validation or test",
+    ),
+    "split missing": (
+        "file,PE,split\na.xml,1,\n",
+        None,
+        " line 2: found nothing in column split, expected train, validation or test",
+    ),
+    "patient in two parts": (
+        "file,PE,patient_id,split\na.xml,1,p1,train\nb.xml,0,p2,test\nc.xml,1,p1,test\n",
+        None,
+        " lines 2, 4: found patient p1 in train and test, expected each patient in one part",
+    ),
+    "quotation mark that swallows lines": (
+        'file,PE,note\na.xml,1,"fine\nb.xml,0,x\nc.xml,0,y\n',
+        None,
+        " line 4: unexpected end of data, expected each quotation mark to be closed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "columns", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_tables(table_of, text, columns, message):
+    path = table_of(text)
+    assert failure_of(read_labels, path, columns) == f"{path}{message}"
+
+
+def test_table_that_is_not_there(tmp_path):
+    path = tmp_path / "labels.csv"
+    expected = f"{path}: the labels table cannot be read (No such file or directory)"
+    assert failure_of(read_labels, path, None) == expected
+    assert failure_of(read_labels, tmp_path, None) == (
+        f"{tmp_path}: the labels table cannot be read (Is a directory)"
+    )
+
+
+# Cohorts
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Return `read_cohort` with a cache of the test's own."""
+    options = {"labels": None, "label_columns": None, "cache_dir": str(tmp_path / "cache"), "workers": 1}
+    return lambda folder, **others: read_cohort(data_dir=str(folder), **{**options, **others})
+
+
+def write_labels(folder, text):
+    (folder / "labels.csv").write_text(text)
+    return folder / "labels.csv"
+
+
+def test_cohort(read, cohort_folder):
+    cohort = read(cohort_folder)
+    expected = pd.read_csv(cohort_folder / "labels.csv")
+    assert list(cohort.table["file"]) == list(expected["file"])
+    assert list(cohort.table["patient_id"]) == list(expected["patient_id"])
+    assert list(cohort.table.index) == list(range(12))
+    np.testing.assert_array_equal(cohort.targets, expected[["PE"]].to_numpy(np.float32))
+    assert cohort.targets.dtype == np.float32 and cohort.targets.shape == (12, 1)
+    assert cohort.label_names == ("PE",) and not cohort.patients_assumed
+    assert cohort.n_parsed == 12 and len(cohort.rejected) == 0
+    assert cohort.table["digest"].nunique() == 12
+    assert read(cohort_folder).n_parsed == 0
+
+
+def test_signals_belong_to_their_files(read, cohort_folder):
+    cohort = read(cohort_folder)
+    for row, file in zip(cohort.rows, cohort.table["file"], strict=True):
+        np.testing.assert_array_equal(cohort.signals[row], read_at_rest(cohort_folder / file))
+
+
+def test_rejected_files_are_counted_with_their_reason(read, write_ecgs):
+    folder = write_ecgs(["a.xml", "b.xml", "c.xml", "d.xml"])
+    (folder / "b.xml").write_bytes(b"")
+    (folder / "d.xml").write_bytes(b"<html/>")
+    write_labels(folder, "a.xml;1\nb.xml;1\nc.xml;0\nd.xml;0\n")
+    for _ in range(2):  # from the files, then from the cache
+        cohort = read(folder)
+        assert list(cohort.rejected["file"]) == ["b.xml", "d.xml"]
+        first, second = cohort.rejected["reason"]
+        assert first.startswith(f"{folder / 'b.xml'}: found an empty file; expected")
+        assert second.startswith(f"{folder / 'd.xml'}: found root element html")
+        assert list(cohort.table["file"]) == ["a.xml", "c.xml"]
+        assert cohort.targets.tolist() == [[1], [0]]
+        assert len(cohort.rows) == 2 and NO_ROW not in cohort.rows
+        assert cohort.patients_assumed
+
+
+def test_table_elsewhere_and_several_labels(read, write_ecgs, table_of):
+    folder = write_ecgs(["a.xml", "b.xml"])
+    table = table_of("file,PE,MI,patient_id\nb.xml,1,0,p1\na.xml,1,1,p2\n")
+    cohort = read(folder, labels=str(table), label_columns=["MI", "PE"])
+    assert cohort.label_names == ("MI", "PE")
+    assert cohort.targets.tolist() == [[0, 1], [1, 1]]
+    assert list(cohort.table["patient_id"]) == ["p1", "p2"] and not cohort.patients_assumed
+
+
+def test_no_such_folder(read, tmp_path):
+    folder = tmp_path / "nowhere"
+    assert failure_of(read, folder) == (
+        f"{folder}: found no such folder, expected the folder of the ECG files"
+    )
+
+
+def test_folder_without_a_table(read, write_ecgs):
+    folder = write_ecgs(["a.xml"])
+    assert failure_of(read, folder) == (
+        f"{folder / 'labels.csv'}: the labels table cannot be read (No such file or directory)"
+    )
+
+
+@pytest.mark.parametrize("absent", ["x.xml", "x" * 300])
+def test_missing_files(read, write_ecgs, absent):
+    folder = write_ecgs(["a.xml", "b.xml"])
+    table = write_labels(folder, f"file,PE\na.xml,1\n{absent},0\nb.xml,1\n")
+    assert failure_of(read, folder) == f"{table} line 3: file {absent} is not in {folder}"
+    write_labels(folder, f"{absent};1\na.xml;1\ny.xml;0\nz.xml;0\n")
+    assert failure_of(read, folder) == f"{table} line 1: file {absent} is not in {folder} (and 2 more)"
+
+
+def test_no_file_can_be_read(read, write_ecgs):
+    folder = write_ecgs([])
+    (folder / "a.xml").write_bytes(b"")
+    (folder / "b.xml").write_bytes(b"")
+    write_labels(folder, "a.xml;1\nb.xml;0\n")
+    message = failure_of(read, folder)
+    assert message.startswith(
+        f"{folder}: none of the 2 files can be read; {folder / 'a.xml'}: found an empty"
+    )
+
+
+# Splits
+
+
+def cohort_of(targets, patient_ids=None, split=None, signals=None, rows=None):
+    """Return a cohort of given labels and patients; its signals are empty unless they are given."""
+    targets = np.asarray(targets, np.float32).reshape(len(targets), -1)
+    n = len(targets)
+    files = [f"{index}.xml" for index in range(n)]
+    table = pd.DataFrame({"file": files, "patient_id": files if patient_ids is None else patient_ids})
+    table["digest"] = files
+    if split is not None:
+        table["split"] = split
+    return Cohort(
+        signals=np.zeros((0, 12, 5000), np.int16) if signals is None else signals,
+        rows=np.arange(n) if rows is None else rows,
+        targets=targets,
+        label_names=("PE", "MI", "AF")[: targets.shape[1]],
+        table=table,
+        rejected=pd.DataFrame(columns=["file", "reason"]),
+        patients_assumed=False,
+        n_parsed=0,
+    )
+
+
+def test_files_of_the_same_content_are_in_one_part():
+    """p0 and p1 share an ECG, p1 and p2 another: all three stay together, whatever the seed."""
+    targets = [0, 1] * 60
+    cohort = cohort_of(targets, [f"p{index}" for index in range(120)])
+    cohort.table["digest"] = ["x", "x", *(f"d{index}" for index in range(118))]
+    cohort.table.loc[2, "patient_id"] = "p1"
+    cohort.table.loc[2, "digest"] = cohort.table.loc[3, "digest"] = "y"
+    for seed in range(20):
+        part_of = {index: part for part, rows in split(cohort, seed=seed).items() for index in rows}
+        assert len({part_of[index] for index in (0, 1, 2, 3)}) == 1
+
+
+def test_split_column_that_puts_the_same_content_in_two_parts():
+    cohort = cohort_of([0, 1] * 3, split=["train", "train", "validation", "validation", "test", "test"])
+    cohort.table.loc[4, "digest"] = cohort.table.loc[1, "digest"]
+    with pytest.raises(
+        CohortError, match=r"found the same ECG as 1.xml and 4.xml in train and test, expected"
+    ):
+        split(cohort, seed=0)
+
+
+@pytest.mark.parametrize("absent, there", [("test", "train"), ("train", "test")])
+def test_split_column_without_train_or_test(absent, there):
+    with pytest.raises(CohortError, match=f"column split: found no readable ECG in {absent}, expected some"):
+        split(cohort_of([0, 1] * 3, split=[there] * 6), seed=0)
+
+
+def random_cohort(n_labels=1, n_patients=600, seed=0, one_ecg_each=False):
+    """One to four ECGs a patient, in random order; labels with prevalences 0.1, 0.3 and 0.05."""
+    generator = np.random.default_rng(seed)
+    counts = np.ones(n_patients, int) if one_ecg_each else generator.integers(1, 5, n_patients)
+    patients = generator.permutation(np.repeat(np.arange(n_patients), counts))
+    labels = generator.random((n_patients, n_labels)) < np.array([0.1, 0.3, 0.05])[:n_labels]
+    return cohort_of(labels[patients], [f"p{patient}" for patient in patients])
+
+
+split = partial(split_by_patient, validation_fraction=0.1, test_fraction=0.2)
+
+
+@pytest.mark.parametrize("n_labels", [1, 3])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_patient_in_two_parts_and_every_ecg_in_one(n_labels, seed):
+    cohort = random_cohort(n_labels, seed=seed)
+    parts = split(cohort, seed=seed)
+    assert list(parts) == list(PARTS)
+    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(cohort.table)))
+    assert all((np.diff(indices) > 0).all() for indices in parts.values())
+    patients = [set(cohort.table["patient_id"].iloc[indices]) for indices in parts.values()]
+    assert sum(map(len, patients)) == len(set.union(*patients)) == 600
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_sizes_and_positives_are_right_to_within_a_patient(seed):
+    cohort = random_cohort(n_patients=1000, seed=seed, one_ecg_each=True)
+    n_positive = cohort.targets.sum()
+    parts = split(cohort, seed=seed)
+    for part, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
+        assert abs(len(parts[part]) - 1000 * share) <= 1.2
+        assert abs(cohort.targets[parts[part]].sum() - n_positive * share) <= 1.2
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_of_three_labels_is_about_as_frequent_in_each_part(seed):
+    cohort = random_cohort(3, n_patients=1000, seed=seed, one_ecg_each=True)
+    for part, share in zip(PARTS, (0.7, 0.1, 0.2), strict=True):
+        counts = cohort.targets[split(cohort, seed=seed)[part]].sum(axis=0)
+        # Each of the eight patterns is within one patient of its share, and each label is in four of them.
+        assert (np.abs(counts - share * cohort.targets.sum(axis=0)) <= 5).all()
+
+
+def test_patients_with_several_ecgs_are_stratified():
+    cohort = random_cohort(n_patients=2000)
+    for indices in split(cohort, seed=1).values():
+        assert abs(cohort.targets[indices].mean() - cohort.targets.mean()) < 0.03
+
+
+def test_patient_with_one_positive_ecg_counts_as_positive():
+    # 40 patients, two ECGs each, of which only the first is positive in ten of them
+    targets = np.zeros(80)
+    targets[:20:2] = 1
+    cohort = cohort_of(targets, np.repeat(np.arange(40), 2).astype(str))
+    parts = split_by_patient(cohort, validation_fraction=0.2, test_fraction=0.2, seed=0)
+    assert [targets[parts[part]].sum() for part in PARTS] == [6, 2, 2]
+
+
+def test_the_seed_decides():
+    cohort = random_cohort()
+    first, again, other = split(cohort, seed=3), split(cohort, seed=3), split(cohort, seed=4)
+    for part in PARTS:
+        np.testing.assert_array_equal(first[part], again[part])
+        assert set(first[part]) != set(other[part])
+
+
+def test_split_column_wins():
+    column = np.array(["test", "train", "train", "validation"] * 5)
+    cohort = cohort_of(([1] * 4 + [0] * 4) * 2 + [1] * 4, split=column)
+    for seed in range(3):
+        parts = split(cohort, seed=seed)
+        for part in PARTS:
+            np.testing.assert_array_equal(parts[part], np.flatnonzero(column == part))
+
+
+def test_validation_comes_from_training_where_the_column_has_none():
+    cohort = random_cohort(n_patients=1000, one_ecg_each=True)
+    column = np.where(np.arange(1000) < 250, "test", "train")
+    parts = split(cohort_of(cohort.targets, split=column), seed=0)
+    np.testing.assert_array_equal(parts["test"], np.arange(250))
+    assert abs(len(parts["validation"]) - 75) <= 1  # 0.1 of 750
+    expected = 0.1 * cohort.targets[250:].sum()
+    assert abs(cohort.targets[parts["validation"]].sum() - expected) <= 1
+    assert set(parts["validation"]) != set(
+        split(cohort_of(cohort.targets, split=column), seed=1)["validation"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("targets", "column", "message"),
+    [
+        ([1] * 20, None, "found 14 positive and 0 negative ECGs in the train part"),
+        (
+            [0, 0, 1, 0, 1],
+            ["test", "test", "train", "train", "validation"],
+            "found 1 positive and 0 negative ECGs in the validation part",
+        ),
+        (
+            [0, 0, 1, 0, 1, 0],
+            ["test"] * 2 + ["train"] * 2 + ["validation"] * 2,
+            "found 0 positive and 2 negative ECGs in the test part",
+        ),
+    ],
+)
+def test_part_without_a_class(targets, column, message):
+    assert failure_of(split, cohort_of(targets, split=column), seed=0) == (
+        f"label PE: {message}, expected both"
+    )
+
+
+def test_second_label_without_a_class():
+    targets = np.stack([np.arange(40) % 2, np.zeros(40)], axis=1)
+    message = failure_of(split, cohort_of(targets), seed=0)
+    assert message == "label MI: found 0 positive and 28 negative ECGs in the train part, expected both"
+
+
+# Batches
+
+N_ECGS = 37
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    """37 ECGs of noise, in a map that holds them in another order among others."""
+    generator = np.random.default_rng(0)
+    path = tmp_path_factory.mktemp("signals") / "signals.int16"
+    generator.integers(-2000, 2000, (40, 12, 5000)).astype(np.int16).tofile(path)
+    signals = np.memmap(path, np.int16, mode="r", shape=(40, 12, 5000))
+    return cohort_of(np.arange(N_ECGS) % 3 == 0, signals=signals, rows=generator.permutation(40)[:N_ECGS])
+
+
+def shared(batch_size=8, n_samples=512, normalisation="none"):
+    return {"batch_size": batch_size, "n_samples": n_samples, "normalisation": normalisation, "device": CPU}
+
+
+def training(cohort, indices=None, seed=0, augmentation=UNCHANGED, **arguments):
+    indices = np.arange(N_ECGS) if indices is None else indices
+    return TrainingBatches(cohort, indices, augmentation=augmentation, seed=seed, **shared(**arguments))
+
+
+def start_of(signal, microvolts):
+    """Return where a crop in mV lies in its ECG, after checking that it is there sample by sample."""
+    crop_in_microvolts = np.rint(signal.numpy() * 1000)
+    np.testing.assert_allclose(signal.numpy() * 1000, crop_in_microvolts, atol=1e-3)
+    n_samples = signal.shape[1]
+    candidates = np.flatnonzero(microvolts[0, : 5001 - n_samples] == crop_in_microvolts[0, 0])
+    windows = [microvolts[:, start : start + n_samples] for start in candidates]
+    (start,) = candidates[[np.array_equal(window, crop_in_microvolts) for window in windows]]
+    return int(start)
+
+
+@pytest.mark.parametrize(
+    ("n", "batch_size", "sizes"),
+    [
+        (37, 8, [8, 8, 7, 7, 7]),
+        (37, 37, [37]),
+        (33, 32, [17, 16]),
+        (5, 100, [5]),
+        (6, 1, [1] * 6),
+        (12, 4, [4] * 3),
+    ],
+)
+def test_batches_have_equal_sizes(cohort, n, batch_size, sizes):
+    for batches in (
+        training(cohort, np.arange(n), batch_size=batch_size),
+        EvaluationBatches(cohort, np.arange(n), **shared(batch_size)),
+    ):
+        epoch = batches.epoch(0) if isinstance(batches, TrainingBatches) else batches
+        assert [len(signal) for signal, *_ in epoch] == sizes
+        assert len(batches) == len(sizes) and batches.n_ecgs == n
+
+
+@pytest.mark.parametrize("epoch", [0, 1, 100])
+def test_an_epoch_has_each_ecg_once_with_its_target(cohort, epoch):
+    chosen = np.arange(3, 30)
+    order = []
+    for signal, targets, indices in training(cohort, chosen).epoch(epoch):
+        assert signal.shape == (len(indices), 12, 512) and signal.dtype == torch.float32
+        assert targets.dtype == torch.float32
+        np.testing.assert_array_equal(targets.numpy(), cohort.targets[indices])
+        order += indices.tolist()
+    assert sorted(order) == chosen.tolist() and order != chosen.tolist()
+
+
+def test_training_crops_are_windows_at_random_starts(cohort):
+    starts = []
+    for epoch in range(4):
+        for signal, _, indices in training(cohort).epoch(epoch):
+            for ecg, index in zip(signal, indices, strict=True):
+                starts.append(start_of(ecg, cohort.signals[cohort.rows[index]]))
+    starts = np.array(starts).reshape(4, N_ECGS)
+    assert starts.min() < 300 and starts.max() > 4188  # of 0 to 4,488
+    assert abs(starts.mean() - 2244) < 450  # standard deviation 4,488 / sqrt(12 x 148) = 106
+    assert len(np.unique(starts)) > 130
+
+
+def test_last_start_is_drawn_too(cohort):
+    starts = set()
+    for epoch in range(3):
+        for signal, _, indices in training(cohort, n_samples=4999).epoch(epoch):
+            starts |= {
+                start_of(ecg, cohort.signals[cohort.rows[i]]) for ecg, i in zip(signal, indices, strict=True)
+            }
+    assert starts == {0, 1}
+
+
+def test_whole_ecg(cohort):
+    for signal, _, indices in training(cohort, n_samples=5000).epoch(0):
+        np.testing.assert_allclose(signal * 1000, cohort.signals[cohort.rows[indices]], atol=1e-3)
+
+
+def same(first, second):
+    return all(
+        torch.equal(a, b) and torch.equal(c, d) and np.array_equal(e, f)
+        for (a, c, e), (b, d, f) in zip(first, second, strict=True)
+    )
+
+
+def test_seed_and_epoch_decide_everything(cohort):
+    noisy = Augmentation(augmentation="independent", gaussian_noise=0.5, baseline_wander=0.5)
+    batches = training(cohort, augmentation=noisy, seed=5)
+    epochs = [list(batches.epoch(number)) for number in range(3)]
+    torch.manual_seed(1)
+    np.random.seed(1)
+    resumed = training(cohort, augmentation=noisy, seed=5)  # starts with the last epoch
+    assert same(resumed.epoch(2), epochs[2])
+    assert not same(epochs[0], epochs[1])
+    assert not same(training(cohort, augmentation=noisy, seed=6).epoch(0), epochs[0])
+
+
+def test_augmentation_gets_millivolts_before_normalisation(cohort):
+    seen = []
+
+    def augment(signal, generator):
+        assert isinstance(generator, torch.Generator)
+        seen.append(signal.clone())
+        return signal + 5
+
+    batches = training(cohort, augmentation=augment, normalisation="recording")
+    for number, (signal, _, indices) in enumerate(batches.epoch(0)):
+        for ecg, index in zip(seen[number], indices, strict=True):
+            start_of(ecg, cohort.signals[cohort.rows[index]])
+        torch.testing.assert_close(signal, normalise(seen[number] + 5, "recording"))
+    assert len(seen) == len(batches)
+
+
+def test_evaluation_takes_no_augmentation(cohort):
+    with pytest.raises(TypeError, match="augmentation"):
+        EvaluationBatches(cohort, np.arange(5), augmentation=UNCHANGED, **shared())
+
+
+@pytest.mark.parametrize(("n_samples", "start"), [(4096, 452), (512, 2244), (5000, 0), (4999, 0)])
+def test_evaluation_is_the_centre_in_order_and_always_the_same(cohort, n_samples, start):
+    chosen = np.array([4, 9, 2, 30, 31, 7])
+    batches = EvaluationBatches(cohort, chosen, **shared(4, n_samples))
+    signal, targets = map(torch.cat, zip(*batches, strict=True))
+    expected = cohort.signals[cohort.rows[chosen], :, start : start + n_samples]
+    np.testing.assert_allclose(signal * 1000, expected, atol=1e-3)
+    np.testing.assert_array_equal(targets, cohort.targets[chosen])
+    again, _ = map(torch.cat, zip(*batches, strict=True))
+    assert torch.equal(again, signal)
+
+
+@pytest.mark.parametrize(("normalisation", "axes"), [("recording", (1, 2)), ("lead", 2), ("none", None)])
+def test_evaluation_is_what_load_ecg_gives_to_a_microvolt(read, cohort_folder, normalisation, axes):
+    cohort = read(cohort_folder)
+    batches = EvaluationBatches(cohort, np.arange(12), **shared(5, 4096, normalisation))
+    signal = torch.cat([signal for signal, _ in batches])
+    millivolts = torch.stack([load_ecg(cohort_folder / file, 4096) for file in cohort.table["file"]])
+    unit = torch.ones(()) if axes is None else millivolts.std(dim=axes, keepdim=True)  # mV
+    assert ((signal - normalise(millivolts, normalisation)) * unit).abs().max() < 1e-3
+    arguments = {"n_samples": 4096, "normalisation": normalisation, "device": CPU}
+    torch.testing.assert_close(evaluation_input(cohort.signals, cohort.rows, **arguments), signal)
+
+
+def test_crop_is_in_millivolts():
+    signals = np.arange(3 * 12 * 5000).reshape(3, 12, 5000) % 30_000 - 15_000
+    cropped = crop(signals.astype(np.int16), np.array([2, 0]), np.array([10, 4990]), 10, CPU)
+    assert cropped.shape == (2, 12, 10) and cropped.dtype == torch.float32
+    np.testing.assert_allclose(cropped[0], signals[2, :, 10:20] / 1000, atol=1e-6)
+    np.testing.assert_allclose(cropped[1], signals[0, :, 4990:] / 1000, atol=1e-6)
+
+
+# Normalisation
+
+
+@pytest.fixture
+def signal():
+    """Three ECGs of noise whose leads have amplitudes from 0.1 to 1.2 mV and an offset."""
+    amplitude = torch.arange(1, 13)[:, None] / 10
+    noise = torch.randn(3, 12, 1000, generator=torch.Generator().manual_seed(0))
+    return torch.tensor([1.0, 2.0, 0.5])[:, None, None] * (amplitude * noise + 0.7)
+
+
+def test_recording_has_one_mean_and_deviation(signal):
+    normalised = normalise(signal, "recording")
+    torch.testing.assert_close(normalised.mean(dim=(1, 2)), torch.zeros(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(normalised.std(dim=(1, 2), correction=0), torch.ones(3))
+    before, after = signal.std(dim=2), normalised.std(dim=2)
+    torch.testing.assert_close(after / after[:, :1], before / before[:, :1])  # amplitudes between leads stay
+    assert normalised.mean(dim=2).abs().max() > 0.01
+
+
+def test_lead_has_a_mean_and_deviation_of_its_own(signal):
+    normalised = normalise(signal, "lead")
+    torch.testing.assert_close(normalised.mean(dim=2), torch.zeros(3, 12), rtol=0, atol=1e-5)
+    torch.testing.assert_close(normalised.std(dim=2, correction=0), torch.ones(3, 12))
+
+
+def test_none_leaves_millivolts(signal):
+    assert torch.equal(normalise(signal, "none"), signal)
+
+
+def test_worked_by_hand():
+    # Values 1, 3 and 5, 7: mean 4, deviation sqrt((9 + 1 + 1 + 9) / 4) = sqrt(5)
+    signal = torch.tensor([[[1.0, 3.0], [5.0, 7.0]]])
+    expected = torch.tensor([[[-3.0, -1.0], [1.0, 3.0]]]) / 5**0.5
+    torch.testing.assert_close(normalise(signal, "recording"), expected)
+    torch.testing.assert_close(normalise(signal, "lead"), torch.tensor([[[-1.0, 1.0], [-1.0, 1.0]]]))
+
+
+@pytest.mark.parametrize("method", ["recording", "lead"])
+def test_flat_signals_are_finite(signal, method):
+    signal[0] = 0.3
+    signal[1, 4] = 0
+    normalised = normalise(signal, method)
+    assert normalised.isfinite().all()
+    assert normalised[0].abs().max() < 1e-3  # rounding alone is not blown up
+
+
+@pytest.mark.parametrize("method", ["recording", "lead", "none"])
+def test_each_ecg_is_normalised_alone(signal, method):
+    torch.testing.assert_close(normalise(signal, method)[1:2], normalise(signal[1:2], method))
+
+
+def test_unknown_method(signal):
+    with pytest.raises(KeyError):
+        normalise(signal, "batch")

@@ -1,0 +1,314 @@
+"""The training scripts as a user runs them: what they print and leave, their errors, killed and resumed."""
+
+import importlib
+import json
+import os
+import random
+import re
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields
+
+import pandas as pd
+import pytest
+import torch
+from tiny_runs import (
+    ENVIRONMENT,
+    ROOT,
+    TINY,
+    command,
+    line_of,
+    make_tiny_cohort,
+    run_as_user,
+    run_folder_of,
+    run_here,
+    tiny,
+)
+
+import training
+from hyperparameters import Hyperparameters, read_yaml
+from run_folder import Run
+
+SCRIPTS = ("train_baseline.py", "train_atten.py", "train_spectrogram.py", "train_main_ecg.py")
+RUN_FILES = set(re.findall(r"``([a-z_]+\.[a-z]+)``", Run.__doc__))
+FIGURES = {"loss.png", "roc.png", "precision_recall.png"}
+RESULTS = ("model.safetensors", "model.json", "predictions.csv", "metrics.json")
+EPOCHS = ("--epochs", "3")  # of the runs that are killed, and of the one that is not
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return make_tiny_cohort(tmp_path_factory.mktemp("tiny") / "ecgs")
+
+
+@pytest.fixture(scope="module")
+def finished(cohort, tmp_path_factory):
+    """Where, and with what output, a run of three epochs went through without a break."""
+    cwd = tmp_path_factory.mktemp("finished")
+    return cwd, run_as_user("train_spectrogram.py", *tiny(cohort, *EPOCHS), cwd=cwd)
+
+
+@pytest.fixture
+def flags(cohort, tmp_path, finished):
+    """The flags of a run in this process: its own folder, signals that are in the cache already."""
+    return tiny(cohort, "--output-dir", tmp_path / "runs", "--cache-dir", finished[0] / "cache")
+
+
+@pytest.fixture
+def one_thread():
+    """Sum in the order of the runs that have a process of their own."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+# What a run prints and leaves
+
+
+def check_whole_run(folder, outcome, script):
+    """Check files and printed output of a run."""
+    assert {file.name for file in folder.iterdir()} == RUN_FILES | FIGURES
+    assert folder.name.startswith(script.removesuffix(".py") + "-")
+    assert all((folder / name).read_bytes()[:4] == b"\x89PNG" for name in FIGURES)
+    assert "Traceback" not in outcome.stderr  # a warning that a metric is undefined may stand there
+    lines = outcome.stdout.splitlines()
+    patterns = (
+        r".+, \d+\.\d M parameters, on .+, seed 42",
+        r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients; PE \d+ \(\d+\.\d %\)",
+        r"split +by patient: train \d+ \(\d+ PE\), validation \d+ \(\d+ PE\), test \d+ \(\d+ PE\)",
+        r" epoch +train loss +val loss +val AUROC +val AP +lr +ECG/s +time",
+        r" +1( +[\d.e,-]+){6} +0:\d\d   best",
+    )
+    for line, pattern in zip(lines, patterns, strict=False):
+        assert re.fullmatch(pattern, line), line
+    n_test = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["n_ecgs"]
+    block = next(line for line in lines if line.startswith("test "))
+    assert re.match(rf"test +{n_test} ECGs of \d+ patients, scored once; threshold ", block)
+    assert re.match(r" +AUROC +[01]\.\d{3} +\(95 % CI ", lines[lines.index(block) + 1])
+
+
+@pytest.mark.parametrize(
+    ("script", "more"),
+    [
+        ("train_baseline.py", []),
+        ("train_atten.py", []),
+        ("train_main_ecg.py", ["--model", "rnn", "--rnn-hidden-size", "16"]),
+        ("train_main_ecg.py", ["--model", "encoder", "--encoder-width", "32"]),
+    ],
+)
+def test_each_script_leaves_a_whole_run_where_it_was_started(cohort, tmp_path, script, more):
+    outcome = run_as_user(script, *tiny(cohort, *more), cwd=tmp_path)
+    folder = run_folder_of(outcome)
+    assert folder.parts[0] == "runs"
+    check_whole_run(tmp_path / folder, outcome, script)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cache", "runs"]
+    model = json.loads((tmp_path / folder / "model.json").read_text(encoding="utf-8"))["model"]
+    expected = importlib.import_module(script.removesuffix(".py")).MODEL
+    assert model == (expected[more[1]] if more else expected)
+
+
+def test_spectrogram_script_leaves_a_whole_run(finished):
+    cwd, outcome = finished
+    folder = cwd / run_folder_of(outcome)
+    check_whole_run(folder, outcome, "train_spectrogram.py")
+    assert pd.read_csv(folder / "log.csv")["epoch"].tolist() == [1, 2, 3]
+
+
+def test_several_labels_are_learnt_together(flags):
+    outcome = run_here("train_spectrogram.py", *flags, "--label-columns", "PE", "MI")
+    folder = run_folder_of(outcome)
+    table = pd.read_csv(folder / "predictions.csv")
+    assert {"y_true_PE", "y_score_PE", "y_true_MI", "y_score_MI"} < set(table.columns)
+    assert not table["y_score_PE"].equals(table["y_score_MI"])
+    assert len(json.loads((folder / "model.json").read_text(encoding="utf-8"))["thresholds"]) == 2
+    assert "mean of 2 labels" in outcome.stdout and "MI: threshold" in outcome.stdout
+
+
+def test_published_recipe_sets_what_no_flag_sets(flags):
+    outcome = run_here("train_spectrogram.py", *flags, "--recipe", "published")
+    found, _ = read_yaml(run_folder_of(outcome) / "hyperparameters.yml")
+    published = importlib.import_module("train_spectrogram").PUBLISHED
+    by_flag = {flag.removeprefix("--").replace("-", "_") for flag in TINY}
+    recipe = {name: value for name, value in published.items() if name not in by_flag}
+    assert recipe and {name: found[name] for name in recipe} == recipe
+    assert found["epochs"] == 1 != published["epochs"]
+
+
+def test_without_a_folder_the_demo_cohort_is_made_and_called_synthetic(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    outcome = run_here("train_spectrogram.py", "--epochs", 1, "--n-samples", 512)
+    assert re.match(r"demo .*demo_cohort, 300 ECGs.*[Ss]ynthetic", outcome.stdout)
+    assert re.search(r"^cohort +300 files", outcome.stdout, re.MULTILINE)
+    assert len(list((tmp_path / "demo_cohort").glob("*.xml"))) == 300
+    assert (tmp_path / run_folder_of(outcome) / "metrics.json").exists()
+
+
+def test_a_corrupt_file_is_counted_and_listed_and_not_read_again(cohort, tmp_path):
+    ecgs = shutil.copytree(cohort, tmp_path / "ecgs")
+    training_file = "demo-0002.xml"
+    (ecgs / training_file).write_bytes((ecgs / training_file).read_bytes()[:5000])
+    flags = tiny(ecgs, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
+    first = run_here("train_spectrogram.py", *flags)
+    rejected = pd.read_csv(run_folder_of(first) / "rejected.csv")
+    assert rejected["file"].tolist() == [training_file]
+    assert training_file in rejected["reason"][0] and "found " in rejected["reason"][0]
+    assert re.search(r"cohort +24 files \(24 new\): 23 read, 1 rejected \(.*rejected\.csv\)", first.stdout)
+    assert training_file not in (run_folder_of(first) / "predictions.csv").read_text(encoding="utf-8")
+    second = run_here("train_spectrogram.py", *flags)
+    assert re.search(r"cohort +24 files \(0 new\): 23 read, 1 rejected", second.stdout)
+    assert run_folder_of(second) != run_folder_of(first)
+
+
+# Before a run
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_importing_a_script_does_nothing(tmp_path, monkeypatch, capfd, script):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["notebook", "--flag-of-another-program"])
+    runpy.run_path(str(ROOT / script), run_name=script.removesuffix(".py"))
+    assert tuple(capfd.readouterr()) == ("", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_help_lists_every_flag_with_hyphens(script):
+    outcome = run_here(script, "--help")
+    assert outcome.returncode == 0 and outcome.stderr == ""
+    flags = set(re.findall(r"^  (--[\w-]+)", outcome.stdout, re.MULTILINE))
+    declared = {"--" + declaration.name.replace("_", "-") for declaration in fields(Hyperparameters)}
+    assert flags <= declared and not any("_" in flag for flag in flags)
+    prefixes = ("--rnn", "--encoder", "--attention", "--kernel", "--model")
+    assert all(flag.startswith(prefixes) for flag in declared - flags)
+    assert ("--rnn-cell" in flags) == (script == "train_main_ecg.py")
+
+
+def test_scripts_differ_in_model_and_hyperparameters_alone():
+    texts = [(ROOT / script).read_text(encoding="utf-8") for script in SCRIPTS[:3]]
+    assert len({text[text.index("from pathlib") : text.index("MODEL =")] for text in texts}) == 1
+    assert len({text[text.index("def main") :] for text in texts}) == 1
+    assert len({re.search(r'^MODEL = "(\w+)"', text, re.MULTILINE).group(1) for text in texts}) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "names"),
+    [
+        (["--data-dir", "no/such/folder"], 1, "no/such/folder"),
+        (["--label-columns", "stroke"], 1, "stroke"),
+        (["--labels", "no_table.csv"], 1, "no_table.csv"),
+        (["--epoch", "3"], 2, "--epoch"),
+        (["--n-samples", "400"], 2, "n_samples"),
+        (["--output-dir", __file__], 1, "--output-dir"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(flags, more, status, names):
+    line = line_of(run_here("train_spectrogram.py", *flags, *more), status)
+    assert line.startswith("train_spectrogram.py: ") and names in line
+
+
+def test_a_demo_folder_that_holds_something_else_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo_cohort").mkdir()
+    (tmp_path / "demo_cohort" / "notes.txt").write_text("mine")
+    assert "demo_cohort: found 0 synthetic ECGs" in line_of(run_here("train_spectrogram.py"))
+
+
+def test_resuming_what_is_no_run_is_one_line(tmp_path):
+    assert str(tmp_path) in line_of(run_here("train_spectrogram.py", "--resume", tmp_path))
+
+
+# Killed and resumed
+
+
+def start(cohort, cwd):
+    """Start a run of three epochs."""
+    return subprocess.Popen(
+        command("train_spectrogram.py", *tiny(cohort, *EPOCHS)),
+        **{
+            "cwd": cwd,
+            "env": ENVIRONMENT,
+            "text": True,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        },
+    )
+
+
+def wait_for(name, cwd, process):
+    """Wait until the run's folder has a file, and return the folder."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        if found := list(cwd.glob(f"runs/*/{name}")):
+            return found[0].parent
+        time.sleep(0.005)
+    raise AssertionError(f"no {name}: {process.communicate()}")
+
+
+def check_run_is_the_uninterrupted_one(folder, outcome, finished):
+    """Check that a resumed run, which printed ``outcome``, ended as the one without a break."""
+    expected = finished[0] / run_folder_of(finished[1])
+    for name in RESULTS:
+        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
+    timings = ["seconds", "ecgs_per_second"]
+    logs = [pd.read_csv(run / "log.csv").drop(columns=timings) for run in (folder, expected)]
+    pd.testing.assert_frame_equal(*logs)
+    assert {file.name for file in folder.iterdir()} >= RUN_FILES | FIGURES
+    blocks = [
+        text[text.index("\ntest ") : text.index("\nrun ")] for text in (outcome.stdout, finished[1].stdout)
+    ]
+    assert blocks[0] == blocks[1]
+
+
+def test_run_killed_after_an_epoch_ends_as_an_uninterrupted_one(cohort, tmp_path, finished):
+    process = start(cohort, tmp_path)
+    folder = wait_for("log.csv", tmp_path, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL and not (folder / "metrics.json").exists()
+    resumed = run_as_user("train_spectrogram.py", "--resume", folder.relative_to(tmp_path), cwd=tmp_path)
+    assert run_folder_of(resumed) == folder.relative_to(tmp_path)
+    check_run_is_the_uninterrupted_one(folder, resumed, finished)
+
+
+def test_run_killed_at_a_random_moment_ends_as_an_uninterrupted_one(
+    cohort, tmp_path, finished, monkeypatch, one_thread
+):
+    process = start(cohort, tmp_path)
+    folder = wait_for("rejected.csv", tmp_path, process)
+    moment = random.uniform(0, 1.5)
+    time.sleep(moment)
+    process.kill()
+    process.communicate()
+    print(f"killed {moment:.3f} s after the run folder was there")  # shown when the test fails
+    monkeypatch.chdir(tmp_path)
+    resumed = run_here("train_spectrogram.py", "--resume", folder.relative_to(tmp_path))
+    check_run_is_the_uninterrupted_one(folder, resumed, finished)
+
+
+def test_ctrl_c_ends_with_one_line_that_tells_how_to_go_on(cohort, tmp_path):
+    process = start(cohort, tmp_path)
+    folder = wait_for("checkpoint.pt", tmp_path, process)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode not in (0, None) and " epoch " in stdout
+    assert "Traceback" not in stderr and len(stderr.strip().splitlines()) == 1
+    assert "interrupted" in stderr and "--resume" in stderr
+    assert (folder / "checkpoint.pt").exists() and not (folder / "metrics.json").exists()
+
+
+def test_resuming_a_finished_run_scores_nothing_again(finished, monkeypatch):
+    cwd, before = finished
+    folder = run_folder_of(before)
+    written = {name: os.stat(cwd / folder / name).st_mtime_ns for name in RESULTS}
+    monkeypatch.chdir(cwd)
+    monkeypatch.setattr(training, "score", lambda *_: pytest.fail("scored again"))
+    again = run_here("train_spectrogram.py", "--resume", folder)
+    assert run_folder_of(again) == folder
+    assert again.stdout[again.stdout.index(" epoch ") :] == before.stdout[before.stdout.index(" epoch ") :]
+    assert re.search(r"cohort +24 files \(0 new\): 24 read", again.stdout)
+    assert {name: os.stat(cwd / folder / name).st_mtime_ns for name in RESULTS} == written

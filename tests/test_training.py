@@ -1,0 +1,447 @@
+"""The loop: learning rates by hand, the best epoch, stopping, resuming, and a test set scored once."""
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+import training as training_module
+from data_augmentation import Augmentation
+from ecg_dataset import Cohort, EvaluationBatches, TrainingBatches
+from focal_loss import FocalLoss
+from hyperparameters import Hyperparameters
+from metrics_and_performance import youden_threshold
+from run_folder import Run, RunError
+from training import TrainingError, fit, learning_rate_schedule, open_run, score, test_once
+
+test_once.__test__ = False  # a function of the loop, not a test
+CPU = torch.device("cpu")
+PARTS = {"train": np.arange(12), "validation": np.arange(12, 18), "test": np.arange(18, 24)}
+NO_AUGMENTATION = Augmentation(augmentation="none")
+SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
+
+
+class TinyModel(nn.Module):
+    """Two linear layers on the deviation of each lead, with dropout; counts what it sees."""
+
+    title = "Tiny"
+
+    def __init__(self, n_labels=1):
+        super().__init__()
+        self.hidden = nn.Linear(12, 6)
+        self.dropout = nn.Dropout(0.5)
+        self.head = nn.Linear(6, n_labels)
+        self.modes = []
+
+    def forward(self, signal):
+        self.modes.append(self.training)
+        return self.head(self.dropout(torch.relu(self.hidden(signal.std(dim=2)))))
+
+
+class NotingBatches(EvaluationBatches):
+    """Evaluation batches that write in a diary when they are read."""
+
+    def __init__(self, *arguments, name, diary, **keywords):
+        super().__init__(*arguments, **keywords)
+        self.name, self.diary = name, diary
+
+    def __iter__(self):
+        self.diary.append(self.name)
+        return super().__iter__()
+
+
+class BreakingLoss(FocalLoss):
+    """A loss that is not a number at one call."""
+
+    def __init__(self, breaks_at):
+        super().__init__(gamma=0.0)
+        self.calls, self.breaks_at = 0, breaks_at
+
+    def forward(self, logits, targets):
+        self.calls += 1
+        return super().forward(logits, targets) * (math.nan if self.calls == self.breaks_at else 1.0)
+
+
+def make_cohort(seed=0):
+    """24 ECGs of 24 patients in memory; lead V1 of the positives, every third, is larger."""
+    generator = np.random.default_rng(seed)
+    targets = (np.arange(24) % 3 == 0).astype(np.float32)[:, None]
+    signals = generator.normal(0, 200, (24, 12, 5000))
+    signals[:, 6] *= 1 + targets
+    names = [f"{number:02}.xml" for number in range(24)]
+    table = pd.DataFrame(
+        {"file": names, "patient_id": names, "digest": names, "PE": targets[:, 0].astype(int)}
+    )
+    return Cohort(
+        signals=signals.astype(np.int16),
+        rows=np.arange(24),
+        targets=targets,
+        label_names=("PE",),
+        table=table,
+        rejected=pd.DataFrame({"file": [], "reason": []}),
+        patients_assumed=False,
+        n_parsed=24,
+    )
+
+
+@pytest.fixture(scope="module")
+def cohort():
+    return make_cohort()
+
+
+@pytest.fixture
+def run(tmp_path):
+    (tmp_path / "run").mkdir()
+    return Run(tmp_path / "run")
+
+
+class Experiment:
+    """What a script puts together before it trains."""
+
+    def __init__(self, cohort, run, *, schedule="constant", epochs=3, learning_rate=0.01, **options):
+        torch.manual_seed(3)
+        self.cohort, self.run, self.epochs = cohort, run, epochs
+        self.options = {"gradient_clip": 0.0, "patience": 0, "monitor": "loss", **options}
+        self.model, self.loss, self.diary = TinyModel(), FocalLoss(gamma=0.0), []
+        shared = {"batch_size": 4, "n_samples": 512, "normalisation": "none", "device": CPU}
+        augmentation = Augmentation(augmentation="independent", gaussian_noise=0.5, polarity_flip=0.5)
+        self.training = TrainingBatches(cohort, PARTS["train"], augmentation=augmentation, seed=5, **shared)
+        self.validation, self.test = (
+            NotingBatches(cohort, PARTS[name], name=name, diary=self.diary, **shared)
+            for name in ("validation", "test")
+        )
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), learning_rate)
+        self.schedule = make_schedule(self.optimizer, schedule, epochs=epochs, steps_per_epoch=3)
+
+    def fit(self):
+        fit(
+            self.model,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            training=self.training,
+            validation=self.validation,
+            run=self.run,
+            epochs=self.epochs,
+            **self.options,
+        )
+        return self
+
+    def test_once(self):
+        test_once(
+            self.model,
+            name="tiny",
+            arguments={"n_labels": 1},
+            cohort=self.cohort,
+            validation=self.validation,
+            test=self.test,
+            run=self.run,
+            seed=1,
+        )
+        return self
+
+
+def make_schedule(optimizer, schedule, **sizes):
+    options = {"warmup_epochs": 1.0, "step_epochs": 2, "milestones": [1, 3], "decay": 0.5}
+    return learning_rate_schedule(optimizer, schedule=schedule, **options, **sizes)
+
+
+def log_of(run):
+    return pd.read_csv(run.folder / "log.csv")
+
+
+# Learning rates
+
+
+def learning_rates(schedule, *, epochs, steps_per_epoch):
+    """Return the factor of the learning rate in each step, and after the last."""
+    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
+    scheduler = make_schedule(optimizer, schedule, epochs=epochs, steps_per_epoch=steps_per_epoch)
+    rates = []
+    for _ in range(epochs * steps_per_epoch):
+        rates.append(optimizer.param_groups[0]["lr"] / 2)
+        optimizer.step()
+        scheduler.step()
+    return [*rates, optimizer.param_groups[0]["lr"] / 2]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [1] * 9),
+        ("step", [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]),
+        ("milestones", [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]),
+        # A third a step in the first epoch; then 0.5 + 0.5 cos of 0°, 30°, 60°, … 180°.
+        ("cosine", [1 / 3, 2 / 3, 1, 0.9330127, 0.75, 0.5, 0.25, 0.0669873, 0]),
+    ],
+)
+def test_learning_rate_of_each_step_by_hand(schedule, expected):
+    assert learning_rates(schedule, epochs=4, steps_per_epoch=2) == pytest.approx(expected, abs=1e-7)
+
+
+def test_one_cycle_rises_to_its_peak_at_30_percent_and_ends_near_zero():
+    rates = learning_rates("one_cycle", epochs=3, steps_per_epoch=3)
+    assert rates[:3] == pytest.approx([0.04, 0.52, 1])  # half a cosine up from a 25th
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert rates[-1] == pytest.approx(0.04 / 1e4)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_single_step_is_trained_with_a_learning_rate_above_zero(schedule):
+    first, _ = learning_rates(schedule, epochs=1, steps_per_epoch=1)
+    assert 0 < first <= 1
+
+
+# The best epoch
+
+
+def follow(monkeypatch, **columns):
+    """Let validation give these values, and return the list that the model's weights go into at each."""
+    names = ("val_loss", "val_auroc", "val_average_precision")
+    weights = []
+
+    def validate(model, loss, validation, epoch):
+        weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
+        return {name: columns.get(name, [0.5] * 9)[epoch - 1] for name in names}
+
+    monkeypatch.setattr(training_module, "_validate", validate)
+    return weights
+
+
+@pytest.mark.parametrize(("monitor", "best"), [("auroc", 2), ("average_precision", 4), ("loss", 3)])
+def test_weights_of_the_epoch_that_the_monitor_prefers_are_kept(cohort, run, monkeypatch, monitor, best):
+    weights = follow(
+        monkeypatch,
+        val_auroc=[0.6, 0.8, 0.7, 0.8],  # a tie is not better
+        val_average_precision=[0.2, 0.1, 0.3, 0.4],
+        val_loss=[0.5, 0.6, 0.4, 0.9],
+    )
+    Experiment(cohort, run, epochs=4, monitor=monitor).fit()
+    kept = load_file(run.folder / "model.safetensors")
+    same = [all(torch.equal(kept[name], then[name]) for name in kept) for then in weights]
+    assert same == [epoch == best for epoch in (1, 2, 3, 4)]
+    log = log_of(run)
+    assert log["epoch"][log["best"] == 1].max() == best
+    assert log["best"][0] == 1
+
+
+@pytest.mark.parametrize(("patience", "n_epochs"), [(0, 6), (1, 3), (2, 4), (3, 6)])
+def test_training_stops_without_a_better_score(cohort, run, monkeypatch, capsys, patience, n_epochs):
+    follow(monkeypatch, val_auroc=[0.6, 0.7, 0.7, 0.6, 0.8, 0.1])
+    Experiment(cohort, run, epochs=6, monitor="auroc", patience=patience).fit()
+    assert log_of(run)["epoch"].tolist() == list(range(1, n_epochs + 1))
+    assert ("no better" in capsys.readouterr().out) == (n_epochs < 6)
+
+
+def test_resuming_a_run_that_stopped_early_trains_no_further(cohort, run, monkeypatch):
+    follow(monkeypatch, val_auroc=[0.7, 0.6, 0.5, 0.9, 0.9, 0.9])
+    Experiment(cohort, run, epochs=6, monitor="auroc", patience=2).fit()
+    weights = (run.folder / "model.safetensors").read_bytes()
+    Experiment(cohort, run, epochs=6, monitor="auroc", patience=2).fit()
+    assert len(log_of(run)) == 3
+    assert (run.folder / "model.safetensors").read_bytes() == weights
+
+
+# Steps
+
+
+def test_training_loss_is_the_mean_over_the_ecgs(cohort, run):
+    experiment = Experiment(cohort, run, epochs=1, learning_rate=1e-12)
+    experiment.model.dropout.p = 0.0
+    experiment.training.augmentation = NO_AUGMENTATION
+    experiment.training.n_batches = 5  # of 3, 3, 2, 2 and 2 ECGs
+    batches = list(experiment.training.epoch(1))
+    assert sorted(len(indices) for _, _, indices in batches) == [2, 2, 2, 3, 3]
+    with torch.no_grad():
+        losses = [FocalLoss(gamma=0.0)(experiment.model(x), y).item() * len(y) for x, y, _ in batches]
+    experiment.fit()
+    assert log_of(run)["train_loss"][0] == pytest.approx(sum(losses) / 12, rel=1e-5)
+
+
+@pytest.mark.parametrize(("clip", "expected"), [(1e-3, 1e-3), (0.0, None), (1e6, None)])
+def test_gradient_is_no_longer_than_the_clip(cohort, run, clip, expected):
+    experiment = Experiment(cohort, run, epochs=1, gradient_clip=clip)
+    experiment.training.n_batches = 1
+    experiment.optimizer = torch.optim.SGD(experiment.model.parameters(), lr=1.0)  # a step is the gradient
+    experiment.schedule = make_schedule(experiment.optimizer, "constant", epochs=1, steps_per_epoch=1)
+    before = nn.utils.parameters_to_vector(experiment.model.parameters()).detach().clone()
+    experiment.fit()
+    step = nn.utils.parameters_to_vector(experiment.model.parameters()).detach() - before
+    assert step.norm().item() == pytest.approx(expected, rel=1e-2) if expected else step.norm() > 0.01
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run):
+    experiment = Experiment(cohort, run)
+    experiment.loss = BreakingLoss(breaks_at=6)  # an epoch: three steps and a validation
+    *_, (_, _, indices), _ = experiment.training.epoch(2)
+    with pytest.raises(TrainingError, match="epoch 2, step 2 of 3") as caught:
+        experiment.fit()
+    message = str(caught.value)
+    assert "nan" in message and "checkpoint of epoch 1 is kept" in message
+    assert message.endswith(": " + ", ".join(f"{index:02}.xml" for index in indices))
+    assert len(message.splitlines()) == 1
+    assert [row["epoch"] for row in run.load_checkpoint(CPU)["log"]] == [1]
+    assert log_of(run)["epoch"].tolist() == [1]
+    assert all(tensor.isfinite().all() for tensor in load_file(run.folder / "model.safetensors").values())
+
+
+def test_a_loss_that_is_not_finite_is_seen_between_the_looks(cohort, run, monkeypatch):
+    monkeypatch.setattr(training_module, "CHECK_EVERY", 2)
+    experiment = Experiment(cohort, run)
+    experiment.loss = BreakingLoss(breaks_at=1)
+    with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3; no epoch was complete"):
+        experiment.fit()
+    assert experiment.loss.calls == 2  # not to the end of the epoch
+    assert run.load_checkpoint(CPU) is None
+
+
+def test_a_validation_loss_that_is_not_finite_ends_training(cohort, run):
+    experiment = Experiment(cohort, run)
+    experiment.loss = BreakingLoss(breaks_at=8)
+    with pytest.raises(
+        TrainingError, match=r"validation loss is nan after epoch 2; the checkpoint of epoch 1"
+    ):
+        experiment.fit()
+    assert len(run.load_checkpoint(CPU)["log"]) == 1
+
+
+# Interrupted and resumed
+
+
+def interrupt(experiment, epoch, step):
+    """Let training end as by Ctrl-C at one step."""
+    whole = experiment.training.epoch
+
+    def broken(number):
+        for count, batch in enumerate(whole(number), 1):
+            if (number, count) == (epoch, step):
+                raise KeyboardInterrupt
+            yield batch
+
+    experiment.training.epoch = broken
+    return experiment
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("interrupted", [(1, 2), (3, 2)])
+def test_resumed_run_ends_where_an_uninterrupted_one_does(cohort, tmp_path, schedule, interrupted):
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    whole.folder.mkdir()
+    parts.folder.mkdir()
+    options = {"schedule": schedule, "epochs": 4, "gradient_clip": 0.5}
+    expected = Experiment(cohort, whole, **options).fit().test_once()
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(Experiment(cohort, parts, **options), *interrupted).fit()
+    found = Experiment(cohort, parts, **options).fit().test_once()
+    for name in ("model.safetensors", "predictions.csv", "metrics.json", "model.json"):
+        assert (parts.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
+    timings = ["seconds", "ecgs_per_second"]
+    pd.testing.assert_frame_equal(log_of(parts).drop(columns=timings), log_of(whole).drop(columns=timings))
+    for name, tensor in expected.model.state_dict().items():
+        assert torch.equal(found.model.state_dict()[name], tensor)
+
+
+def test_kill_between_checkpoint_and_log_costs_no_row(cohort, run):
+    Experiment(cohort, run).fit()
+    log = log_of(run)
+    (run.folder / "log.csv").unlink()
+    Experiment(cohort, run).fit()
+    pd.testing.assert_frame_equal(log_of(run), log)
+
+
+def test_resuming_refuses_another_cohort(cohort, tmp_path):
+    values = Hyperparameters(output_dir=str(tmp_path))
+    first = open_run("train_x", values=values, device=CPU, cohort=cohort, parts=PARTS)
+    again = Hyperparameters(output_dir=str(tmp_path), resume=str(first.folder))
+    resumed = open_run("train_x", values=again, device=CPU, cohort=cohort, parts=PARTS)
+    assert resumed.folder == first.folder
+    assert len(list(tmp_path.iterdir())) == 1
+    other = make_cohort()
+    other.table.loc[3, "digest"] = "changed"
+    swapped = {**PARTS, "test": PARTS["validation"], "validation": PARTS["test"]}
+    for changed_cohort, parts in ((other, PARTS), (cohort, swapped)):
+        with pytest.raises(RunError, match=r"not those that this run began with \(splits.csv\)"):
+            open_run("train_x", values=again, device=CPU, cohort=changed_cohort, parts=parts)
+
+
+def test_splits_are_written_with_the_part_of_each_ecg(cohort, tmp_path):
+    values = Hyperparameters(output_dir=str(tmp_path))
+    run = open_run("train_x", values=values, device=CPU, cohort=cohort, parts=PARTS)
+    table = pd.read_csv(run.folder / "splits.csv")
+    assert table["split"].tolist() == ["train"] * 12 + ["validation"] * 6 + ["test"] * 6
+    assert table["PE"].tolist() == cohort.targets[:, 0].tolist()
+
+
+# The test
+
+
+def test_the_test_part_is_scored_once_and_last(cohort, run):
+    experiment = Experiment(cohort, run).fit()
+    assert experiment.diary == ["validation"] * 3
+    experiment.test_once()
+    assert experiment.diary == ["validation"] * 4 + ["test"]
+    metrics = (run.folder / "metrics.json").read_bytes()
+    Experiment(cohort, run).fit().test_once()
+    again = Experiment(cohort, run)
+    again.test_once()
+    assert again.diary == []
+    assert (run.folder / "metrics.json").read_bytes() == metrics
+
+
+def test_evaluation_is_without_dropout_and_without_chance(cohort, run):
+    experiment = Experiment(cohort, run).fit()
+    assert experiment.model.modes == ([True] * 3 + [False] * 2) * 3
+    experiment.model.train()
+    experiment.model.modes.clear()
+    first, second = (score(experiment.model, (x for x, _ in experiment.test)) for _ in range(2))
+    assert not any(experiment.model.modes)
+    np.testing.assert_array_equal(first, second)
+    centre = torch.from_numpy(cohort.signals[PARTS["test"], :, 2244:2756] / 1000).float()
+    with torch.no_grad():
+        np.testing.assert_allclose(first, torch.sigmoid(experiment.model(centre)).numpy(), rtol=1e-5)
+
+
+def test_predictions_are_those_of_the_best_epoch(cohort, run, monkeypatch):
+    follow(monkeypatch, val_auroc=[0.9, 0.1, 0.1])
+    experiment = Experiment(cohort, run, monitor="auroc", learning_rate=0.1).fit()
+    last = score(experiment.model, (x for x, _ in experiment.test))
+    experiment.test_once()
+    best = score(experiment.model, (x for x, _ in experiment.test))
+    assert not np.allclose(best, last)
+    table = pd.read_csv(run.folder / "predictions.csv")
+    assert table.columns.tolist() == ["file", "patient_id", "fold", "split", "y_true_PE", "y_score_PE"]
+    tested = table[table["split"] == "test"]
+    assert tested["file"].tolist() == [f"{index:02}.xml" for index in PARTS["test"]]
+    np.testing.assert_allclose(tested["y_score_PE"], best[:, 0], rtol=1e-12)
+    assert tested["y_true_PE"].tolist() == cohort.targets[PARTS["test"], 0].tolist()
+
+
+def test_thresholds_come_from_validation_alone(tmp_path):
+    thresholds = []
+    for number, flipped in enumerate((None, "test", "validation")):
+        cohort, run = make_cohort(), Run(tmp_path / str(number))
+        run.folder.mkdir()
+        experiment = Experiment(cohort, run).fit()
+        if flipped:
+            cohort.targets[PARTS[flipped]] = 1 - cohort.targets[PARTS[flipped]]
+        experiment.test_once()
+        description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
+        metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+        assert description["thresholds"] == [metrics["labels"]["PE"]["threshold"]]
+        scores = score(experiment.model, (x for x, _ in experiment.validation))[:, 0]
+        assert description["thresholds"] == [youden_threshold(cohort.targets[PARTS["validation"], 0], scores)]
+        thresholds += description["thresholds"]
+    unchanged, test_flipped, validation_flipped = thresholds
+    assert unchanged == test_flipped != validation_flipped
+
+
+def test_metrics_are_of_the_test_part(cohort, run):
+    Experiment(cohort, run).fit().test_once()
+    metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["split"], metrics["n_ecgs"], metrics["n_patients"]) == ("test", 6, 6)
+    assert metrics["labels"]["PE"]["n_positive"] == 2
