@@ -27,7 +27,7 @@ from jsonargparse.typing import (
 )
 
 CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
-Dropout = restricted_number_type("Dropout", float, [(">=", 0), ("<", 1)])
+BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
 MODEL_GROUPS = ("model", "layers", "rnn", "encoder")  # flags of those scripts alone whose block names them
@@ -63,7 +63,7 @@ class Hyperparameters:
     test_fraction: Fraction = declared("split", 0.2, "share of the patients that is scored once, at the end")
 
     # batches
-    batch_size: PositiveInt = declared("batches", 32, "ECGs a step, at most")
+    batch_size: PositiveInt = declared("batches", 16, "ECGs a step, at most")
     n_samples: CropLength = declared("batches", 4096, "samples of each ECG that the model sees, at 500 Hz")
     normalisation: Literal["recording", "lead", "none"] = declared(
         "batches",
@@ -91,7 +91,7 @@ class Hyperparameters:
 
     # model; the script gives these values
     model: Literal["rnn", "encoder"] | None = declared("model", None, "what follows the 1D trunk")
-    dropout: Dropout | None = declared("layers", None, "probability, before the last linear layer")
+    dropout: BelowOne | None = declared("layers", None, "probability, before the last linear layer")
     kernel_size: Literal[3, 5, 7, 9] | None = declared("layers", None, "samples, in the trunk's blocks")
     attention_heads: Literal[1, 2, 4, 8, 16] | None = declared("layers", None, "of the self-attention")
     rnn_cell: Literal["rnn", "lstm", "gru"] | None = declared("rnn", None, "recurrent cell")
@@ -112,7 +112,7 @@ class Hyperparameters:
 
     # optimizer: AdamW
     learning_rate: PositiveFloat = declared("optimizer", 1e-3, "the highest of the schedule")
-    weight_decay: NonNegativeFloat = declared("optimizer", 0.01, "decoupled")
+    weight_decay: NonNegativeFloat = declared("optimizer", 0.05, "decoupled")
 
     # schedule of the learning rate
     schedule: Literal["constant", "step", "milestones", "cosine", "one_cycle"] = declared(
@@ -126,6 +126,9 @@ class Hyperparameters:
     # training
     epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
     gradient_clip: NonNegativeFloat = declared("training", 1.0, "largest norm of the gradient; 0: no limit")
+    weight_average: BelowOne = declared(
+        "training", 0.99, "decay of the moving average of the weights that is validated and kept; 0: none"
+    )
     patience: NonNegativeInt = declared(
         "training", 0, "epochs without a better validation score; 0: never stop early"
     )

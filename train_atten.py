@@ -28,7 +28,7 @@ MODEL = "resnet18_with_atten"  # models/resnet18_with_atten.py
 HYPERPARAMETERS = {
     # training
     "epochs": 30,
-    "batch_size": 32,
+    "batch_size": 16,
     "learning_rate": 1e-3,
     "schedule": "one_cycle",
     # model
@@ -45,7 +45,9 @@ PUBLISHED = {
     "epochs": 200,
     "gamma": 2.0,
     "alpha": 0.7,
+    "weight_decay": 0.01,
     "gradient_clip": 0.0,
+    "weight_average": 0.0,
     "augmentation": "published",
 }
 

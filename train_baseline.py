@@ -28,7 +28,7 @@ MODEL = "res_net_model"  # models/res_net_model.py
 HYPERPARAMETERS = {
     # training
     "epochs": 30,
-    "batch_size": 32,
+    "batch_size": 16,
     "learning_rate": 1e-3,
     "schedule": "one_cycle",
     # model
@@ -43,7 +43,9 @@ PUBLISHED = {
     "epochs": 100,
     "gamma": 2.0,
     "alpha": 0.65,
+    "weight_decay": 0.01,
     "gradient_clip": 0.0,
+    "weight_average": 0.0,
     "augmentation": "published",
 }
 

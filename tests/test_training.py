@@ -17,7 +17,7 @@ from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters
 from metrics_and_performance import youden_threshold
 from run_folder import Run, RunError
-from training import TrainingError, fit, learning_rate_schedule, open_run, score, test_once
+from training import TrainingError, average_weights, fit, learning_rate_schedule, open_run, score, test_once
 
 test_once.__test__ = False  # a function of the loop, not a test
 CPU = torch.device("cpu")
@@ -31,12 +31,13 @@ class TinyModel(nn.Module):
 
     title = "Tiny"
 
+    modes = []  # noqa: RUF012 - of the model and of its averaged copy alike: was each call in training mode?
+
     def __init__(self, n_labels=1):
         super().__init__()
         self.hidden = nn.Linear(12, 6)
         self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(6, n_labels)
-        self.modes = []
 
     def forward(self, signal):
         self.modes.append(self.training)
@@ -106,7 +107,13 @@ class Experiment:
     def __init__(self, cohort, run, *, schedule="constant", epochs=3, learning_rate=0.01, **options):
         torch.manual_seed(3)
         self.cohort, self.run, self.epochs = cohort, run, epochs
-        self.options = {"gradient_clip": 0.0, "patience": 0, "monitor": "loss", **options}
+        self.options = {
+            "gradient_clip": 0.0,
+            "weight_average": 0.0,
+            "patience": 0,
+            "monitor": "loss",
+            **options,
+        }
         self.model, self.loss, self.diary = TinyModel(), FocalLoss(gamma=0.0), []
         shared = {"batch_size": 4, "n_samples": 512, "normalisation": "none", "device": CPU}
         augmentation = Augmentation(augmentation="independent", gaussian_noise=0.5, polarity_flip=0.5)
@@ -153,6 +160,46 @@ def make_schedule(optimizer, schedule, **sizes):
 
 def log_of(run):
     return pd.read_csv(run.folder / "log.csv")
+
+
+# Averaged weights
+
+
+def averages_of(weights, decay):
+    """Return the averaged weight after each step at which the model had the given ones."""
+    model = torch.nn.Linear(1, 1, bias=False)
+    averaged, found = average_weights(model, decay=decay), []
+    for weight in weights:
+        torch.nn.init.constant_(model.weight, weight)
+        averaged.update_parameters(model)
+        found.append(averaged.module.weight.item())
+    return found
+
+
+def test_averaged_weights_by_hand():
+    # The first step is copied. After n of them the decay is (1 + n) / (10 + n): 2/11, then 3/12.
+    second = 1.0 * 2 / 11 + 2.0 * 9 / 11
+    third = second * 3 / 12 + 4.0 * 9 / 12
+    assert averages_of([1.0, 2.0, 4.0], decay=0.9) == pytest.approx([1.0, second, third])
+
+
+def test_decay_is_a_limit():
+    assert averages_of([1.0, 2.0], decay=0.1)[1] == pytest.approx(1.0 * 0.1 + 2.0 * 0.9)
+
+
+def test_without_decay_the_average_is_the_model():
+    weights = torch.randn(20).tolist()
+    assert averages_of(weights, decay=0.0) == weights
+
+
+def test_averaged_batch_norm_has_averaged_statistics_and_the_count_of_batches():
+    model = torch.nn.BatchNorm1d(1)
+    averaged = average_weights(model, decay=0.5)
+    for _ in range(3):
+        model(torch.randn(8, 1) + 5)
+        averaged.update_parameters(model)
+    assert averaged.module.num_batches_tracked == 3
+    assert 0 < averaged.module.running_mean < model.running_mean
 
 
 # Learning rates
@@ -394,6 +441,7 @@ def test_the_test_part_is_scored_once_and_last(cohort, run):
 
 
 def test_evaluation_is_without_dropout_and_without_chance(cohort, run):
+    TinyModel.modes.clear()
     experiment = Experiment(cohort, run).fit()
     assert experiment.model.modes == ([True] * 3 + [False] * 2) * 3
     experiment.model.train()
