@@ -125,7 +125,7 @@ class Hyperparameters:
 
     # training
     epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
-    gradient_clip: NonNegativeFloat = declared("training", 1.0, "largest norm of the gradient; 0: no limit")
+    gradient_clip: NonNegativeFloat = declared("training", 0.0, "largest norm of the gradient; 0: no limit")
     weight_average: BelowOne = declared(
         "training", 0.99, "decay of the moving average of the weights that is validated and kept; 0: none"
     )

@@ -45,7 +45,6 @@ PUBLISHED = {
     "gamma": 2.0,
     "alpha": 0.65,
     "weight_decay": 0.01,
-    "gradient_clip": 0.0,
     "weight_average": 0.0,
     "augmentation": "published",
 }
