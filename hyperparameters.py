@@ -63,7 +63,7 @@ class Hyperparameters:
     test_fraction: Fraction = declared("split", 0.2, "share of the patients that is scored once, at the end")
 
     # batches
-    batch_size: PositiveInt = declared("batches", 16, "ECGs a step, at most")
+    batch_size: PositiveInt = declared("batches", 32, "ECGs a step, at most")
     n_samples: CropLength = declared("batches", 4096, "samples of each ECG that the model sees, at 500 Hz")
     normalisation: Literal["recording", "lead", "none"] = declared(
         "batches",
@@ -127,7 +127,7 @@ class Hyperparameters:
     epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
     gradient_clip: NonNegativeFloat = declared("training", 0.0, "largest norm of the gradient; 0: no limit")
     weight_average: BelowOne = declared(
-        "training", 0.99, "decay of the moving average of the weights that is validated and kept; 0: none"
+        "training", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
     )
     patience: NonNegativeInt = declared(
         "training", 0, "epochs without a better validation score; 0: never stop early"

@@ -28,7 +28,7 @@ MODEL = "res_net_model"  # models/res_net_model.py
 HYPERPARAMETERS = {
     # training
     "epochs": 30,
-    "batch_size": 16,
+    "batch_size": 32,
     "learning_rate": 1e-3,
     "schedule": "one_cycle",
     # model

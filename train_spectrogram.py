@@ -28,7 +28,7 @@ MODEL = "resnet18_with_atten_spectr"  # models/resnet18_with_atten_spectr.py
 HYPERPARAMETERS = {
     # training
     "epochs": 30,
-    "batch_size": 16,
+    "batch_size": 32,
     "learning_rate": 1e-3,
     "schedule": "one_cycle",
     # model
