@@ -9,6 +9,8 @@ from models.resnet18 import FEATURES, ResNet18
 WINDOW = 64  # samples, 128 ms at 500 Hz
 HOP = 32  # samples between two windows
 SAMPLING_RATE = 500  # Hz
+N_LEADS = 12
+N_FREQUENCIES = WINDOW // 2 + 1  # 0 to 250 Hz
 
 
 class LogSpectrogram(nn.Module):
@@ -23,7 +25,7 @@ class LogSpectrogram(nn.Module):
         super().__init__()
         self.floor = floor
         window = torch.from_numpy(_tukey_window()).float()
-        density = torch.full((WINDOW // 2 + 1,), 2.0)
+        density = torch.full((N_FREQUENCIES,), 2.0)
         density[0] = density[-1] = 1.0  # zero and the Nyquist frequency have no mirror image
         density = density / (SAMPLING_RATE * (window.double() ** 2).sum().float())
         self.register_buffer("window", window, persistent=False)
@@ -55,16 +57,16 @@ class ResNet18AttentionSpectrogram(nn.Module):
     def __init__(self, *, n_labels: int, dropout: float, attention_heads: int):
         super().__init__()
         self.spectrogram = LogSpectrogram()
-        self.norm = nn.BatchNorm2d(
-            12
-        )  # logarithms of power lie around -10, far from what the stem is made for
+        # Power falls a thousandfold from the lowest frequency to the highest: each is brought to one scale.
+        self.norm = nn.BatchNorm1d(N_LEADS * N_FREQUENCIES)
         self.trunk = ResNet18.for_spectrograms()
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(FEATURES, n_labels)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
-        x = self.norm(self.spectrogram(signal))  # (N, 12, 33, 127) for T = 4,096
+        x = self.spectrogram(signal)  # (N, 12, 33, 127) for T = 4,096
+        x = self.norm(x.flatten(1, 2)).view_as(x)
         x = self.trunk(x)  # (N, 8, 512)
         x = self.attention(x)  # (N, 512)
         return self.head(self.dropout(x))
