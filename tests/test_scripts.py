@@ -79,6 +79,7 @@ def check_whole_run(folder, outcome, script):
     lines = outcome.stdout.splitlines()
     patterns = (
         r".+, \d+\.\d M parameters, on .+, seed 42",
+        r"run +runs/train_[a-z_]+-\d{8}-\d{6}",
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients; PE \d+ \(\d+\.\d %\)",
         r"split +by patient: train \d+ \(\d+ PE\), validation \d+ \(\d+ PE\), test \d+ \(\d+ PE\)",
         r" epoch +train loss +val loss +val AUROC +val AP +lr +ECG/s +time",
