@@ -6,7 +6,7 @@ A plain convolutional network on 4,096 samples of 12 leads: what the other model
     python train_baseline.py --data-dir ecgs --labels labels.csv           # on your ECGs, to find PE
     python train_baseline.py --help                                        # every hyperparameter is a flag
 
-EXPECT
+It has more arithmetic an ECG than the other models: expect about twice the time of train_atten.py.
 """
 
 from pathlib import Path
