@@ -158,18 +158,9 @@ def fit(
         row["seconds"] = time.perf_counter() - started
         row["best"] = int(_is_better(row, log, monitor))
         log.append(row)
-        if row["best"]:
-            run.save_weights(averaged.module)
-        # The weights come first: a kill between the two repeats the epoch, which writes the same weights
-        # again.
-        run.save_checkpoint({**{name: part.state_dict() for name, part in trained.items()}, "log": log})
-        run.write_table("log.csv", pd.DataFrame(log))
+        _save_epoch(run, trained, log)
         _print_row(row)
-    best = f"best validation {monitor.replace('_', ' ')}: epoch {_best(log)['epoch']}"
-    if len(log) < epochs:
-        print(f"stopped     no better validation score for {patience} epochs; {best}")
-    else:
-        print(f"trained     {len(log)} epochs; {best}")
+    _print_end(log, epochs, patience, monitor)
 
 
 def test_once(
@@ -303,6 +294,15 @@ def _restore(run: Run, trained: dict[str, Any], device: torch.device) -> list[di
     return checkpoint["log"]
 
 
+def _save_epoch(run: Run, trained: dict[str, Any], log: list[dict[str, Any]]) -> None:
+    """Save the weights, if they are the best so far, then the checkpoint and the log."""
+    # In this order: a kill in between repeats the epoch, which writes the same weights again.
+    if log[-1]["best"]:
+        run.save_weights(trained["averaged"].module)
+    run.save_checkpoint({**{name: part.state_dict() for name, part in trained.items()}, "log": log})
+    run.write_table("log.csv", pd.DataFrame(log))
+
+
 def _train_one_epoch(
     model: nn.Module,
     averaged: AveragedModel,
@@ -396,6 +396,14 @@ def _print_row(row: dict[str, Any]) -> None:
         f"{minutes:>5}:{seconds:02}{'   best' if row['best'] else ''}",
         flush=True,
     )
+
+
+def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, monitor: str) -> None:
+    best = f"best validation {monitor.replace('_', ' ')}: epoch {_best(log)['epoch']}"
+    if len(log) < epochs:
+        print(f"stopped     no better validation score for {patience} epochs; {best}")
+    else:
+        print(f"trained     {len(log)} epochs; {best}")
 
 
 def _predictions(cohort: Cohort, part: str, indices: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
