@@ -11,6 +11,9 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 class ResNetRNN(nn.Module):
     """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
 
+    The head sees the mean of the trunk's positions beside the mean of the recurrent network's outputs: without
+    this path around the gates, the trunk learns slowly.
+
     Parameters
     ----------
     n_labels : logits an ECG.
@@ -41,9 +44,10 @@ class ResNetRNN(nn.Module):
             FEATURES, rnn_hidden_size, rnn_layers, batch_first=True, bidirectional=rnn_bidirectional
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(rnn_hidden_size * (2 if rnn_bidirectional else 1), n_labels)
+        self.head = nn.Linear(FEATURES + rnn_hidden_size * (2 if rnn_bidirectional else 1), n_labels)
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
         x = self.trunk(signal)  # (N, T/32, 512)
-        x, _ = self.rnn(x)  # (N, T/32, hidden)
-        return self.head(self.dropout(x.mean(dim=1)))
+        sequence, _ = self.rnn(x)  # (N, T/32, hidden), hidden twice as long where bidirectional
+        pooled = torch.cat([x.mean(dim=1), sequence.mean(dim=1)], dim=1)  # (N, 512 + hidden)
+        return self.head(self.dropout(pooled))

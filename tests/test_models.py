@@ -405,7 +405,9 @@ def test_whether_the_order_of_positions_matters(name, order_matters):
 def test_recurrent_cells(cell, kind, bidirectional):
     model = build("resnet_with_rnn", rnn_cell=cell, rnn_bidirectional=bidirectional, rnn_layers=2)
     assert type(model.rnn) is kind and model.rnn.num_layers == 2
-    assert model.head.in_features == (64 if bidirectional else 32)
+    assert model.head.in_features == 512 + (
+        64 if bidirectional else 32
+    )  # the trunk's mean, then the outputs'
     model(ecgs()).sum().backward()
     assert all(
         parameter.grad.isfinite().all() and parameter.grad.any() for parameter in model.rnn.parameters()
