@@ -1,18 +1,14 @@
 """A labels table and the folder that it names -> cached signals -> splits by patient -> batches on the
 device.
 
-A cohort's labels table has the columns ``file``, one or more 0/1 labels, and optionally ``patient_id``,
-``split`` (train, validation, test), ``age``, ``sex`` and whatever else. The published form, ``file;label``
-without a header, is read too. Nothing is dropped silently: what is wrong in a table is an error that names
-the line, and a file that cannot be read is counted and listed with its reason.
+Nothing is dropped silently: a file that cannot be read, or whose ECG is unusable, is counted and listed with
+its reason. Patients have pseudonyms from here on.
 """
 
-import csv
-import io
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,13 +16,12 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cohort_table import KEY_FILE, PARTS, check_present, pseudonyms, read_labels
 from data_augmentation import Augmentation
+from ecg_quality import judge, near_duplicates
 from signal_cache import NO_ROW, CohortError, cached_signals
 from xml_loader import N_SAMPLES, centre_start
 
-PARTS = ("train", "validation", "test")
-DEFAULT_LABEL = "PE"
-RESERVED = ("file", "patient_id", "split", "age", "sex")  # columns that are never labels
 MILLIVOLTS = 1e-3  # mV per microvolt
 FLAT = 1e-3  # mV; no lead or ECG is divided by a deviation below this
 
@@ -39,36 +34,51 @@ class Cohort:
     ----------
     signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts at 500 Hz.
     rows : int array of shape (n_ecgs,), each ECG's row in ``signals``.
+    measurements : array of ``ecg_quality.MEASUREMENTS``, shape (n_ecgs,).
     targets : float32 array of shape (n_ecgs, n_labels), 0 or 1.
     label_names : the names of the labels.
-    table : DataFrame of n_ecgs lines: the labels table with ``patient_id`` as text, and ``digest`` of the
-        content.
-    rejected : DataFrame with a line a file that could not be read: file, reason.
+    table : DataFrame of n_ecgs lines: the labels table with a pseudonym as ``patient_id``, and ``digest`` of
+        the content, ``form`` of the file, and ``same_ecg``, a number that equal ECGs share.
+    rejected : DataFrame with a line a file that could not be read, or whose ECG is unusable: file, reason.
+    quality : DataFrame of what was found in the ECGs, rejected or not: file, check, verdict ("reject", "warn"
+        or "note"), finding.
     patients_assumed : whether the labels table names no patients, so that each file counts as one.
     n_parsed : files that were read just now; the others were in the cache.
     """
 
     signals: np.ndarray
     rows: np.ndarray
+    measurements: np.ndarray
     targets: np.ndarray
     label_names: tuple[str, ...]
     table: pd.DataFrame
     rejected: pd.DataFrame
+    quality: pd.DataFrame
     patients_assumed: bool
     n_parsed: int
 
 
 def read_cohort(
-    *, data_dir: str, labels: str | None, label_columns: Sequence[str] | None, cache_dir: str, workers: int
+    *,
+    data_dir: str,
+    labels: str | None,
+    label_columns: Sequence[str] | None,
+    cache_dir: str,
+    workers: int,
+    window_start: float,
+    patient_key: str | None,
+    quality: Mapping[str, Any],
 ) -> Cohort:
-    """Read a labels table and the signals of its files.
+    """Read a labels table and the signals of its files, and leave out what is unusable.
 
     Parameters
     ----------
     data_dir : folder of the ECG files.
     labels : the table; None means ``labels.csv`` in the folder.
     label_columns : columns to learn; None means PE.
-    cache_dir, workers : see ``signal_cache.cached_signals``.
+    cache_dir, workers, window_start : see ``signal_cache.cached_signals``.
+    patient_key : file of the key of the patients' pseudonyms; None means one beside the table.
+    quality : ``quality_checks``, whether ECGs are judged at all, and the limits of ``ecg_quality.judge``.
 
     Raises
     ------
@@ -79,65 +89,83 @@ def read_cohort(
         raise CohortError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
     path = Path(labels) if labels else folder / "labels.csv"
     table, label_names = read_labels(path, label_columns)
-    _check_present(path, table, folder)
-    cached = cached_signals(folder, list(table["file"]), cache_dir=cache_dir, workers=workers)
-    rows = np.array([entry.row for entry in cached.entries])
-    table["digest"] = [entry.digest for entry in cached.entries]
-    rejected = pd.DataFrame(
-        [(entry.file, entry.rejected) for entry in cached.entries if entry.row == NO_ROW],
-        columns=["file", "reason"],
+    check_present(path, table, folder)
+    patients_assumed = bool((table["patient_id"] == table["file"]).all())
+    table["patient_id"] = pseudonyms(
+        table["patient_id"], Path(patient_key) if patient_key else path.with_name(KEY_FILE)
     )
-    if len(rejected) == len(table):
-        raise CohortError(
-            f"{data_dir}: none of the {len(table)} files can be read; {rejected['reason'].iloc[0]}"
-        )
-    table = table[rows != NO_ROW].reset_index(drop=True)
-    targets = table[list(label_names)].to_numpy(np.float32)
+    cached = cached_signals(
+        folder, list(table["file"]), cache_dir=cache_dir, workers=workers, window_start=window_start
+    )
+    table["digest"] = [entry.digest for entry in cached.entries]
+    table["form"] = [entry.form for entry in cached.entries]
+    rows = np.array([entry.row for entry in cached.entries])
+    rejected = [(entry.file, entry.rejected) for entry in cached.entries if entry.row == NO_ROW]
+    n_files = len(table)
+    _check_any_left(data_dir, n_files, rejected)
+    table, rows = table[rows != NO_ROW].reset_index(drop=True), rows[rows != NO_ROW]
+    measurements = cached.measurements[rows]
+    table["same_ecg"] = near_duplicates(cached.signals, rows, measurements)
+    findings = _findings(table, label_names, measurements, **quality)
+    refused = findings[findings["verdict"] == "reject"]
+    rejected += list(refused.groupby("file", sort=False)["finding"].agg("; ".join).items())
+    _check_any_left(data_dir, n_files, rejected)
+    kept = ~table["file"].isin(refused["file"]).to_numpy()
+    table = table[kept].reset_index(drop=True)
     return Cohort(
         signals=cached.signals,
-        rows=rows[rows != NO_ROW],
-        targets=targets,
+        rows=rows[kept],
+        measurements=measurements[kept],
+        targets=table[list(label_names)].to_numpy(np.float32),
         label_names=label_names,
         table=table,
-        rejected=rejected,
-        patients_assumed=bool((table["patient_id"] == table["file"]).all()),
+        rejected=pd.DataFrame(rejected, columns=["file", "reason"]),
+        quality=findings,
+        patients_assumed=patients_assumed,
         n_parsed=cached.n_parsed,
     )
 
 
-def read_labels(
-    path: str | Path, label_columns: Sequence[str] | None
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read and check a labels table.
+def _check_any_left(data_dir: str, n_files: int, rejected: list[tuple[str, str]]) -> None:
+    if len(rejected) == n_files:
+        raise CohortError(f"{data_dir}: none of the {n_files} files can be used; {rejected[0][1]}")
 
-    Returns
-    -------
-    table : DataFrame whose index is each row's line in the file; labels are int, everything else is text.
-        ``patient_id`` is added where the table has none: each file is then a patient of its own.
-    label_names : the columns to learn.
 
-    Raises
-    ------
-    CohortError : table not readable or empty, a column unknown or missing, a row of another length, a label
-        missing or not 0 or 1, a file twice, a file or patient without a name, an unknown split, a patient
-        in two parts.
-    """
-    table = _read_table(Path(path), label_columns)
-    if len(table) == 0:
-        raise CohortError(f"{path}: found no rows, expected one for each ECG")
-    label_names = _choose_labels(path, table, label_columns)
-    for name in label_names:
-        _check_each(path, table, name, table[name].isin(["0", "1", "0.0", "1.0"]), "0 or 1")
-        table[name] = table[name].str[0].astype(int)
-    _check_each(path, table, "file", table["file"] != "", "a file's name")
-    _check_once(path, table)
-    if "patient_id" not in table:
-        table["patient_id"] = table["file"]
-    _check_each(path, table, "patient_id", table["patient_id"] != "", "a patient's id")
-    if "split" in table:
-        _check_each(path, table, "split", table["split"].isin(PARTS), "train, validation or test")
-        _check_patients_in_one_part(path, table)
-    return table, label_names
+def _findings(
+    table: pd.DataFrame,
+    label_names: Sequence[str],
+    measurements: np.ndarray,
+    *,
+    quality_checks: bool,
+    **limits: float,
+) -> pd.DataFrame:
+    """Return what the checks find in each ECG, and which are there twice: file, check, verdict, finding."""
+    if not quality_checks:
+        return pd.DataFrame(columns=["file", "check", "verdict", "finding"])
+    findings = pd.concat([judge(measurements, **limits), _duplicates(table, label_names)])
+    findings = findings.sort_values("ecg", kind="stable")
+    files = table["file"].to_numpy()[findings["ecg"].to_numpy(int)]
+    return findings.drop(columns="ecg").assign(file=files)[["file", "check", "verdict", "finding"]]
+
+
+def _duplicates(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame:
+    """Return a line for each ECG that another file has too; a warning where their rows disagree."""
+    lines = []
+    for _, same in table[table["same_ecg"].duplicated(keep=False)].groupby("same_ecg", sort=False):
+        contradictions = [
+            text
+            for column, text in [
+                ("patient_id", "of another patient"),
+                *((n, f"another {n}") for n in label_names),
+            ]
+            if same[column].nunique() > 1
+        ]
+        first = same["file"].iloc[0]
+        for ecg, file in same["file"].items():
+            other = same["file"].iloc[1] if file == first else first
+            finding = ", ".join([f"the same ECG as {other}", *contradictions])
+            lines.append((ecg, "duplicate", "warn" if contradictions else "note", finding))
+    return pd.DataFrame(lines, columns=["ecg", "check", "verdict", "finding"])
 
 
 def split_by_patient(
@@ -145,7 +173,7 @@ def split_by_patient(
 ) -> dict[str, np.ndarray]:
     """Return the ECGs of each part: no patient in two parts, each label about as frequent in all.
 
-    Files of the same content count as one patient's, whatever the table says, so that no ECG is in two parts.
+    Files of the same ECG count as one patient's, whatever the table says, so that no ECG is in two parts.
     A ``split`` column wins; where it has no validation part, that share is taken from its training patients.
 
     Returns
@@ -177,8 +205,8 @@ def split_by_patient(
 
 
 def _patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
-    """Return the number of patients, and which one each ECG is of; equal contents are of one patient."""
-    ids, contents = (pd.factorize(table[column])[0] for column in ("patient_id", "digest"))
+    """Return the number of patients, and which one each ECG is of; equal ECGs are of one patient."""
+    ids, contents = (pd.factorize(table[column])[0] for column in ("patient_id", "same_ecg"))
     n_ids = ids.max() + 1
     n_nodes = n_ids + contents.max() + 1
     links = coo_array((np.ones(len(table)), (ids, n_ids + contents)), shape=(n_nodes, n_nodes))
@@ -310,116 +338,14 @@ class EvaluationBatches(_Batches):
             yield signal, self._targets_of(indices)
 
 
-def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame:
-    """Return a table as text, stripped; its index is the line of each row in the file."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise CohortError(f"{path}: the labels table cannot be read ({error.strerror})") from None
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("iso-8859-1")  # as Excel in western Europe saves it
-    separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-    # Without strict, a quotation mark that is never closed would swallow all lines after it.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        lines = {}
-        for row in reader:
-            fields = [" ".join(field.splitlines()).strip() for field in row]
-            if any(fields):
-                lines[reader.line_num] = fields
-    except csv.Error as error:
-        raise CohortError(
-            f"{path} line {reader.line_num}: {error}, expected each quotation mark to be closed"
-        ) from None
-    first_line, first = next(iter(lines.items()), (1, []))
-    header = _header(f"{path} line {first_line}", first, label_columns)
-    if first == header:
-        del lines[first_line]
-    for line, row in lines.items():
-        if len(row) != len(header):
-            raise CohortError(
-                f"{path} line {line}: found {len(row)} fields, expected {len(header)}: {', '.join(header)}"
-            )
-    return pd.DataFrame(list(lines.values()), index=list(lines), columns=header, dtype=str)
-
-
-def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -> list[str]:
-    """Return the names of the columns: the first row, or those of the published form, which has no header."""
-    if "file" in first:
-        if len(set(first)) < len(first):
-            raise CohortError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
-        return first
-    if len(first) == 2 and first[1] in ("0", "1"):
-        return ["file", label_columns[0] if label_columns and len(label_columns) == 1 else DEFAULT_LABEL]
-    raise CohortError(
-        f"{where}: found {', '.join(first)[:80]!r}, expected a header with a column file, or file;label"
-    )
-
-
-def _choose_labels(
-    path: str | Path, table: pd.DataFrame, label_columns: Sequence[str] | None
-) -> tuple[str, ...]:
-    """Return the columns to learn."""
-    candidates = [name for name in table if name not in RESERVED]
-    for name in label_columns or [DEFAULT_LABEL]:
-        if name not in candidates:
-            raise CohortError(
-                f"{path}: found no label column {name}, expected one of {', '.join(candidates) or 'none'} "
-                "(--label-columns chooses)"
-            )
-    return tuple(dict.fromkeys(label_columns or [DEFAULT_LABEL]))
-
-
-def _check_each(path: str | Path, table: pd.DataFrame, column: str, right: pd.Series, expected: str) -> None:
-    wrong = table.index[~right.to_numpy()]
-    if len(wrong):
-        found = table.loc[wrong[0], column] or "nothing"
-        more = f" (and {len(wrong) - 1} more lines)" if len(wrong) > 1 else ""
-        raise CohortError(
-            f"{path} line {wrong[0]}: found {found} in column {column}, expected {expected}{more}"
-        )
-
-
-def _check_once(path: str | Path, table: pd.DataFrame) -> None:
-    again = table.index[table["file"].duplicated()]
-    if len(again):
-        file = table.loc[again[0], "file"]
-        first = table.index[table["file"] == file][0]
-        raise CohortError(
-            f"{path} line {again[0]}: found {file} again (line {first}), expected each file once"
-        )
-
-
-def _check_present(path: str | Path, table: pd.DataFrame, folder: Path) -> None:
-    absent = [line for line, file in table["file"].items() if not os.path.exists(folder / file)]
-    if absent:
-        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        raise CohortError(
-            f"{path} line {absent[0]}: file {table.loc[absent[0], 'file']} is not in {folder}{more}"
-        )
-
-
-def _check_patients_in_one_part(path: str | Path, table: pd.DataFrame) -> None:
-    n_parts = table.groupby("patient_id")["split"].nunique()
-    if (n_parts > 1).any():
-        patient = n_parts.index[n_parts > 1][0]
-        lines = table.index[table["patient_id"] == patient]
-        raise CohortError(
-            f"{path} lines {', '.join(map(str, lines))}: found patient {patient} in "
-            f"{' and '.join(table.loc[lines, 'split'].unique())}, expected each patient in one part"
-        )
-
-
 def _check_split(table: pd.DataFrame) -> None:
     """Check what the ``split`` column makes of the files that could be read."""
     for part in ("train", "test"):
         if not (table["split"] == part).any():
             raise CohortError(f"column split: found no readable ECG in {part}, expected some")
-    n_parts = table.groupby("digest")["split"].nunique()
+    n_parts = table.groupby("same_ecg")["split"].nunique()
     if (n_parts > 1).any():
-        same = table[table["digest"] == n_parts.index[n_parts > 1][0]]
+        same = table[table["same_ecg"] == n_parts.index[n_parts > 1][0]]
         raise CohortError(
             f"column split: found the same ECG as {' and '.join(same['file'])} in "
             f"{' and '.join(same['split'].unique())}, expected it in one part"

@@ -55,6 +55,28 @@ class Hyperparameters:
     label_columns: list[str] | None = declared("cohort", None, "0/1 columns to learn; none: PE")
     cache_dir: str = declared("cohort", "cache", "folder that keeps the decoded signals")
     workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one a core")
+    window_start: NonNegativeFloat = declared(
+        "cohort", 0.0, "second of each recording at which its 10 s begin"
+    )
+    patient_key: str | None = declared(
+        "cohort",
+        None,
+        "file with the key of the patients' pseudonyms; none: patient_key.txt beside the table",
+    )
+
+    # quality: what each ECG must have to be used; quality.csv lists what was found
+    quality_checks: bool = declared("quality", True, "reject unusable ECGs, and warn of doubtful ones")
+    max_flat_seconds: NonNegativeFloat = declared("quality", 5.0, "s, longest flat stretch of a lead")
+    max_clipped: ClosedUnitInterval = declared(
+        "quality", 0.05, "share of a lead's samples cut off at its peak"
+    )
+    min_qrs_mv: NonNegativeFloat = declared("quality", 0.05, "mV, least median QRS amplitude")
+    max_qrs_mv: NonNegativeFloat = declared("quality", 20.0, "mV, greatest median QRS amplitude")
+    max_einthoven: NonNegativeFloat = declared("quality", 1.3, "rms of I + III - II by that of these leads")
+    max_goldberger: NonNegativeFloat = declared("quality", 1.3, "the same of aVR, aVL, aVF against I and II")
+    max_reversal: ClosedUnitInterval = declared(
+        "quality", 0.1, "likeness of lead I to V6 upside down above which exchanged arms are suspected"
+    )
 
     # split, by patient, where the table has no split column
     validation_fraction: Fraction = declared(

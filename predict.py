@@ -4,9 +4,9 @@
     python predict.py runs/train_atten-20261122-101500 new_ecgs --output scores.csv
 
 Prints a line for each ECG, and writes it to --output: file, score_LABEL (0 to 1), and decision_LABEL, which
-is 1 where the score reaches the threshold that the run chose on its validation ECGs. Of a folder every .xml
-file is taken, in folders within it too. A file that cannot be read is listed with its reason, the rest is
-scored, and the exit status is 1.
+is 1 where the score reaches the threshold that the run chose on its validation ECGs. Of a folder every file
+that may be an ECG is taken, in folders within it too. A file that cannot be read is listed with its reason,
+the rest is scored, and the exit status is 1.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from ecg_dataset import evaluation_input
 from run_folder import ModelDescription, Run, RunError, write_whole
 from training import one_line_errors, prepare, score
-from xml_loader import EcgFileError, read_at_rest
+from xml_loader import EcgFileError, find_files, read_at_rest
 
 BATCH_SIZE = 32  # ECGs scored at once
 
@@ -37,7 +37,7 @@ def main() -> int:
     device = prepare(seed=0)
     model, description = Run(arguments.run).load_model(device)
     print(f"{model.title} of {arguments.run}; thresholds: {describe_thresholds(description)}")
-    files, failures = find_files(arguments.paths)
+    files, left_out, failures = find_files(arguments.paths)
     readable, tables = [], []
     with tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar:
         for batch, signals in read_batches(files, failures):
@@ -50,7 +50,8 @@ def main() -> int:
         print(table.to_string(index=False, float_format="%.4f"))
     for failure in failures:
         print(f"not scored  {failure}", file=sys.stderr)
-    print(f"{len(table):,} ECGs scored, {len(failures):,} files not")
+    others = f"; {len(left_out):,} files of the folders left out, which are no ECGs" if left_out else ""
+    print(f"{len(table):,} ECGs scored, {len(failures):,} files not{others}")
     if arguments.output:
         write_output(arguments.output, table)
     return 1 if failures else 0
@@ -66,22 +67,6 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, help="CSV file to write")
     return parser.parse_args()
-
-
-def find_files(paths: list[Path]) -> tuple[list[Path], list[str]]:
-    """Return the files, those of a folder sorted by name, and a line for each folder that holds none."""
-    files, failures = [], []
-    for path in paths:
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(
-            file for file in path.rglob("*") if file.suffix.lower() == ".xml" and not file.is_dir()
-        )
-        files += found
-        if not found:
-            failures.append(f"{path}: found no .xml file in the folder, expected at least one")
-    return list(dict.fromkeys(files)), failures  # a file that is named twice is scored once
 
 
 def read_batches(files: list[Path], failures: list[str]) -> Iterator[tuple[list[Path], np.ndarray]]:

@@ -86,6 +86,7 @@ def standard_lead(name: str) -> str | None:
     return _STANDARD_LEADS.get(_LEAD_PREFIX.sub("", name.strip(), count=1).strip().lower())
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what becomes infinite or NaN is refused with a clear error
 def assemble(
     form: str,
     channels: Iterable[tuple[str, np.ndarray]],

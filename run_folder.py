@@ -61,9 +61,9 @@ class ModelDescription:
 class Run:
     """One run folder. Its files, in the order in which they appear:
 
-    ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` (before training);
-    ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last), ``log.csv`` (after each epoch);
-    ``model.json``, ``predictions.csv``, ``metrics.json`` (after the test), and the figures.
+    ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` and ``quality.csv`` before
+    training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
+    epoch; ``model.json``, ``predictions.csv`` and ``metrics.json`` after the test; and the figures.
     """
 
     def __init__(self, folder: str | Path):
@@ -78,6 +78,7 @@ class Run:
         device: torch.device,
         splits: pd.DataFrame,
         rejected: pd.DataFrame,
+        quality: pd.DataFrame,
     ) -> "Run":
         """Make the folder ``<output_dir>/<script>-<time>`` with all that is known before training."""
         folder = _new_folder(Path(values.output_dir), script)
@@ -86,6 +87,7 @@ class Run:
         run.write_text("environment.json", json.dumps(_environment(device), indent=2) + "\n")
         run.write_table("splits.csv", splits)
         run.write_table("rejected.csv", rejected)
+        run.write_table("quality.csv", quality)
         return run
 
     @classmethod

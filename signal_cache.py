@@ -1,10 +1,11 @@
-"""Files -> one memory-mapped array of signals at rest; each file is parsed once.
+"""Files -> one memory-mapped array of signals at rest; each file is parsed and measured once.
 
-The cache of a data folder holds ``signals.int16``, rows of (12, 5000) int16 in microvolts one after
-another, and ``index.csv``: for each file its size and times, the digest of its content, and its row or the
-reason why it was rejected. A file whose size and times are as before is not even opened, one whose content
-is known is not parsed again, everything else is. The index is replaced as a whole and names only rows that
-are on disk, so that an interruption loses at most the last ``FLUSH_EVERY`` files.
+The cache of a data folder holds ``signals.int16``, rows of (12, 5000) int16 in microvolts one after another;
+``measurements``, a record of ``ecg_quality.MEASUREMENTS`` for each of these rows; and ``index.csv``: for each
+file its size and times, the digest of its content, its form, and its row or the reason why it was rejected. A
+file whose size and times are as before is not even opened, one whose content is known is not parsed again,
+everything else is. The index is replaced as a whole and names only rows that are on disk, so that an
+interruption loses at most the last ``FLUSH_EVERY`` files.
 """
 
 import contextlib
@@ -14,19 +15,31 @@ import multiprocessing
 import os
 import signal as signals_of_the_system
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from xml_loader import LEADS, MAX_FILE_BYTES, N_SAMPLES, EcgFileError, read_at_rest
+from ecg_quality import MEASUREMENTS, measure
+from formats import companion_files
+from xml_loader import (
+    LEADS,
+    MAX_FILE_BYTES,
+    N_SAMPLES,
+    AtRest,
+    EcgFileError,
+    Recording,
+    bring_to_rest,
+    read_recording,
+)
 
-PARSER_VERSION = 1  # to be raised with every change of xml_loader.py that changes a signal
+PARSER_VERSION = 2  # to be raised with every change that changes a signal at rest or its measurements
 FLUSH_EVERY = 500  # files
 PARALLEL_FROM = 32  # files; fewer are read sooner than processes start
 ROW_BYTES = len(LEADS) * N_SAMPLES * 2
@@ -37,6 +50,7 @@ INDEX_COLUMNS = {
     "modified_ns": np.int64,
     "changed_ns": np.int64,
     "digest": str,
+    "form": str,
     "row": np.int64,
     "rejected": str,
 }
@@ -53,6 +67,7 @@ class IndexEntry:
     file: str
     state: tuple[int, int, int]
     digest: str
+    form: str
     row: int
     rejected: str
 
@@ -64,17 +79,38 @@ class CachedSignals:
     Attributes
     ----------
     signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts, read-only.
+    measurements : memory map of ``ecg_quality.MEASUREMENTS``, shape (n_rows,), read-only.
     entries : what is known of each file asked for, in that order; ``row`` is its row in ``signals``.
     n_parsed : how many files were read just now; the others were in the cache.
     """
 
     signals: np.ndarray
+    measurements: np.ndarray
     entries: list[IndexEntry]
     n_parsed: int
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What one file gives: the digest of its content, and its signal or the reason why there is none.
+
+    A file whose content is in the cache has neither.
+    """
+
+    digest: str = ""
+    form: str = ""
+    signal: np.ndarray | None = None
+    measurement: np.void | None = None
+    rejected: str = ""
+
+
 def cached_signals(
-    data_dir: str | Path, files: Sequence[str], *, cache_dir: str | Path, workers: int = 0
+    data_dir: str | Path,
+    files: Sequence[str],
+    *,
+    cache_dir: str | Path,
+    workers: int = 0,
+    window_start: float = 0.0,
 ) -> CachedSignals:
     """Return the signals of ``files``, reading those that the cache lacks.
 
@@ -83,6 +119,7 @@ def cached_signals(
     data_dir : the folder that ``files`` are relative to.
     cache_dir : folder of all caches; each data folder has a folder of its own there.
     workers : processes that read files; 0: one a core.
+    window_start : seconds into each recording at which its 10 s begin; each value has a cache of its own.
 
     Raises
     ------
@@ -90,12 +127,13 @@ def cached_signals(
     """
     resolved = str(Path(data_dir).resolve())
     name = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}-v{PARSER_VERSION}"
+    name += f"-from{window_start:g}s" if window_start else ""
     cache = _Cache(Path(cache_dir) / name)
     try:
         cache.folder.mkdir(parents=True, exist_ok=True)
         with _one_process_at_a_time(cache.folder):
             cache.load()
-            n_parsed = _read_stale_files(cache, Path(data_dir), files, workers)
+            n_parsed = _read_stale_files(cache, Path(data_dir), files, workers, window_start)
     except OSError as error:
         raise CohortError(
             f"{cache.folder}: the cache cannot be written ({error.strerror}); name another with --cache-dir"
@@ -104,15 +142,42 @@ def cached_signals(
         raise CohortError(
             f"{data_dir}: a process that read files was killed, perhaps for memory; try --workers 1"
         ) from None
-    return CachedSignals(cache.map(), [cache.entries[file] for file in files], n_parsed)
+    signals, measurements = cache.map()
+    return CachedSignals(signals, measurements, [cache.entries[file] for file in files], n_parsed)
+
+
+def decode(path: Path, window_start: float = 0.0) -> tuple[str, np.ndarray, np.void]:
+    """Return a file's form, its signal at rest, int16 (12, 5000) in µV, and its measurements.
+
+    Raises
+    ------
+    EcgFileError : the file cannot be used.
+    """
+    recording = read_recording(path)
+    rest = bring_to_rest(recording, path, window_start)
+    return recording.metadata["form"], rest.signal, measured(recording, rest)
+
+
+def measured(recording: Recording, rest: AtRest) -> np.void:
+    """Return what ``ecg_quality.judge`` needs to know of an ECG, a record of ``ecg_quality.MEASUREMENTS``."""
+    return measure(
+        rest.signal,
+        padded=rest.padded,
+        file_rate=recording.sampling_rate,
+        file_seconds=recording.signal.shape[1] / recording.sampling_rate,
+        gap_samples=recording.metadata["gap_samples"],
+        n_derived=len(recording.metadata["derived"]),
+        n_warnings=len(recording.metadata["warnings"]),
+    )
 
 
 class _Cache:
-    """The two files of one data folder's cache, and the entries by file name."""
+    """The three files of one data folder's cache, and the entries by file name."""
 
     def __init__(self, folder: Path):
         self.folder = folder
         self.signals_path = folder / "signals.int16"
+        self.measurements_path = folder / "measurements"
         self.index_path = folder / "index.csv"
         self.entries: dict[str, IndexEntry] = {}
 
@@ -133,7 +198,7 @@ class _Cache:
 
     def save(self) -> None:
         table = pd.DataFrame(
-            [(e.file, *e.state, e.digest, e.row, e.rejected) for e in self.entries.values()],
+            [(e.file, *e.state, e.digest, e.form, e.row, e.rejected) for e in self.entries.values()],
             columns=list(INDEX_COLUMNS),
         )
         aside = self.index_path.with_suffix(".partial")
@@ -141,13 +206,32 @@ class _Cache:
         os.replace(aside, self.index_path)
 
     def n_rows_on_disk(self) -> int:
-        return self.signals_path.stat().st_size // ROW_BYTES if self.signals_path.exists() else 0
+        sizes = {self.signals_path: ROW_BYTES, self.measurements_path: MEASUREMENTS.itemsize}
+        return min(path.stat().st_size // size if path.exists() else 0 for path, size in sizes.items())
 
-    def map(self) -> np.ndarray:
+    def map(self) -> tuple[np.ndarray, np.ndarray]:
         n_rows = self.n_rows_on_disk()
+        shape = (n_rows, len(LEADS), N_SAMPLES)
         if n_rows == 0:
-            return np.empty((0, len(LEADS), N_SAMPLES), np.int16)
-        return np.memmap(self.signals_path, np.int16, mode="r", shape=(n_rows, len(LEADS), N_SAMPLES))
+            return np.empty(shape, np.int16), np.empty(0, MEASUREMENTS)
+        return (
+            np.memmap(self.signals_path, np.int16, mode="r", shape=shape),
+            np.memmap(self.measurements_path, MEASUREMENTS, mode="r", shape=n_rows),
+        )
+
+    @contextlib.contextmanager
+    def appending(self, next_row: int) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+        """Open both files of rows, to write from a row on."""
+        with contextlib.ExitStack() as stack:
+            outputs = []
+            for path, size in (
+                (self.signals_path, ROW_BYTES),
+                (self.measurements_path, MEASUREMENTS.itemsize),
+            ):
+                output = stack.enter_context(open(path, "r+b" if path.exists() else "w+b"))
+                output.seek(next_row * size)
+                outputs.append(output)
+            yield tuple(outputs)
 
 
 def _parse_index(content: bytes) -> dict[str, IndexEntry]:
@@ -158,11 +242,14 @@ def _parse_index(content: bytes) -> dict[str, IndexEntry]:
     if (table["row"] < NO_ROW).any():
         raise ValueError("negative rows")
     states = zip(table["size"], table["modified_ns"], table["changed_ns"], strict=True)
-    lines = zip(table["file"], states, table["digest"], table["row"], table["rejected"], strict=True)
+    others = (table[name] for name in ("digest", "form", "row", "rejected"))
+    lines = zip(table["file"], states, *others, strict=True)
     return {file: IndexEntry(file, state, *others) for file, state, *others in lines}
 
 
-def _read_stale_files(cache: _Cache, data_dir: Path, files: Sequence[str], workers: int) -> int:
+def _read_stale_files(
+    cache: _Cache, data_dir: Path, files: Sequence[str], workers: int, window_start: float
+) -> int:
     """Read the files that are new or changed, append their signals, and return how many they were."""
     states = {file: _state(data_dir / file) for file in files}
     stale = [file for file in states if not _is_current(cache.entries.get(file), states[file])]
@@ -170,26 +257,24 @@ def _read_stale_files(cache: _Cache, data_dir: Path, files: Sequence[str], worke
         return 0
     known = {entry.digest: entry for entry in cache.entries.values() if entry.row != NO_ROW}
     next_row = cache.n_rows_on_disk()  # never a row that another run may be reading
-    paths = [data_dir / file for file in stale]
-    with open(cache.signals_path, "r+b" if cache.signals_path.exists() else "w+b") as output:
-        output.seek(next_row * ROW_BYTES)
+    results = _results([data_dir / file for file in stale], set(known), workers, window_start)
+    with cache.appending(next_row) as outputs:
         try:
-            for number, (file, result) in enumerate(
-                zip(stale, _results(paths, set(known), workers), strict=True), 1
-            ):
-                digest, signal, rejected = result
-                row = known[digest].row if digest in known else NO_ROW
-                if signal is not None and row == NO_ROW:
-                    output.write(signal.tobytes())
+            for number, (file, decoded) in enumerate(zip(stale, results, strict=True), 1):
+                before = known.get(decoded.digest)
+                row, form = (before.row, before.form) if before else (NO_ROW, decoded.form)
+                if decoded.signal is not None and row == NO_ROW:
+                    for output, values in zip(outputs, (decoded.signal, decoded.measurement), strict=True):
+                        output.write(values.tobytes())
                     row, next_row = next_row, next_row + 1
-                entry = IndexEntry(file, states[file], digest, row, rejected)
+                entry = IndexEntry(file, states[file], decoded.digest, form, row, decoded.rejected)
                 cache.entries[file] = entry
                 if row != NO_ROW:
-                    known[digest] = entry
+                    known[decoded.digest] = entry
                 if number % FLUSH_EVERY == 0:
-                    _flush(cache, output)
+                    _flush(cache, outputs)
         finally:
-            _flush(cache, output)
+            _flush(cache, outputs)
     return len(stale)
 
 
@@ -198,27 +283,29 @@ def _is_current(entry: IndexEntry | None, state: tuple[int, int, int]) -> bool:
     return entry is not None and entry.state == state and entry.digest != ""
 
 
-def _flush(cache: _Cache, output) -> None:
-    output.flush()
-    os.fsync(output.fileno())
+def _flush(cache: _Cache, outputs: Iterable[BinaryIO]) -> None:
+    for output in outputs:
+        output.flush()
+        os.fsync(output.fileno())
     cache.save()
 
 
-def _results(
-    paths: list[Path], known: set[str], workers: int
-) -> Iterator[tuple[str, np.ndarray | None, str]]:
-    """Yield digest, signal and reason of rejection of each file, in order, with a progress bar."""
+def _results(paths: list[Path], known: set[str], workers: int, window_start: float) -> Iterator[Decoded]:
+    """Yield what each file gives, in order, with a progress bar."""
     workers = min(workers or _n_cores(), len(paths))
     bar = tqdm(total=len(paths), desc="reading files", unit="file", disable=None, leave=False)
     with contextlib.ExitStack() as stack:
         stack.enter_context(bar)
         if workers == 1 or len(paths) < PARALLEL_FROM:
-            results = (_read(path, known) for path in paths)
+            results = (_read(path, known, window_start) for path in paths)
         else:
             # Forked children need not import the training script again; they use NumPy alone.
             method = "fork" if sys.platform == "linux" else None
             pool = ProcessPoolExecutor(
-                workers, multiprocessing.get_context(method), initializer=_start_worker, initargs=(known,)
+                workers,
+                multiprocessing.get_context(method),
+                initializer=_start_worker,
+                initargs=(known, window_start),
             )
             stack.callback(pool.shutdown, cancel_futures=True)
             results = pool.map(_read_in_worker, paths, chunksize=8)
@@ -227,25 +314,35 @@ def _results(
             yield result
 
 
-def _read(path: Path, known: set[str]) -> tuple[str, np.ndarray | None, str]:
-    """Return a file's digest, its signal at rest unless known already, and why it was rejected."""
+def _read(path: Path, known: set[str], window_start: float) -> Decoded:
+    """Return what a file gives; nothing but its digest where that is known already."""
     digest = ""
     try:
         digest = _digest(path)
-        return digest, None if digest in known else read_at_rest(path), ""
+        return Decoded(digest) if digest in known else Decoded(digest, *decode(path, window_start))
     except EcgFileError as error:
-        return digest, None, str(error)
+        return Decoded(digest, rejected=str(error))
     except OSError as error:
-        return digest, None, f"{path}: cannot be read ({error.strerror})"
+        return Decoded(digest, rejected=f"{path}: cannot be read ({error.strerror})")
 
 
 def _digest(path: Path) -> str:
-    """Return the digest of a file's content; nothing where it is no file, as a FIFO would wait for ever."""
-    if not path.is_file():
+    """Return the digest of a file's content, and of the files that belong to it."""
+    content = _content(path)
+    if content is None:
         return ""
+    digest = hashlib.blake2b(content, digest_size=16)
+    for companion in companion_files(path, content):
+        digest.update(_content(companion) or b"")
+    return digest.hexdigest()
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what a file holds, or None where it is no file: opening a FIFO would wait for ever."""
+    if not path.is_file():
+        return None
     with open(path, "rb") as handle:
-        content = handle.read(MAX_FILE_BYTES + 1)  # xml_loader refuses more
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
+        return handle.read(MAX_FILE_BYTES + 1)  # the readers refuse more
 
 
 def _n_cores() -> int:
@@ -254,25 +351,37 @@ def _n_cores() -> int:
 
 
 _known_to_worker: set[str] = set()
+_window_start_of_worker = 0.0
 
 
-def _start_worker(known: set[str]) -> None:
+def _start_worker(known: set[str], window_start: float) -> None:
+    global _window_start_of_worker
+    _window_start_of_worker = window_start
     signals_of_the_system.signal(
         signals_of_the_system.SIGINT, signals_of_the_system.SIG_IGN
     )  # the parent answers
     _known_to_worker.update(known)
 
 
-def _read_in_worker(path: Path) -> tuple[str, np.ndarray | None, str]:
-    return _read(path, _known_to_worker)
+def _read_in_worker(path: Path) -> Decoded:
+    return _read(path, _known_to_worker, _window_start_of_worker)
 
 
 def _state(path: Path) -> tuple[int, int, int]:
+    """Return size and times of a file; those of a WFDB header take in the signal file of the same name."""
     try:
-        status = path.stat()
+        states = [path.stat()]
     except OSError:
         return (-1, -1, -1)
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    if path.suffix == ".hea":
+        for companion in (path.with_suffix(".dat"), path.with_suffix(".mat")):
+            with contextlib.suppress(OSError):
+                states.append(companion.stat())
+    return (
+        sum(state.st_size for state in states),
+        max(state.st_mtime_ns for state in states),
+        max(state.st_ctime_ns for state in states),
+    )
 
 
 @contextlib.contextmanager

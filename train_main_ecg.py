@@ -34,7 +34,11 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort
-    cohort = read_cohort(data_dir=values.data_dir or demo_cohort(), **values.group("cohort"))
+    cohort = read_cohort(
+        data_dir=values.data_dir or demo_cohort(),
+        quality=values.group("quality"),
+        **values.group("cohort"),
+    )
     parts = split_by_patient(cohort, seed=values.seed, **values.group("split"))
     batches = {"device": device, **values.group("batches")}
     augmentation = Augmentation(**values.group("augmentation"))

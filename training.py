@@ -242,7 +242,14 @@ def open_run(
     splits = cohort.table[["file", "patient_id", "digest", *cohort.label_names]].assign(split=part_of)
     if values.resume:
         return Run.resume(values.resume, splits)
-    return Run.create(script=script, values=values, device=device, splits=splits, rejected=cohort.rejected)
+    return Run.create(
+        script=script,
+        values=values,
+        device=device,
+        splits=splits,
+        rejected=cohort.rejected,
+        quality=cohort.quality,
+    )
 
 
 def announce(
@@ -267,10 +274,24 @@ def announce(
         files += f" ({run.folder / 'rejected.csv'})"
     labels = _count_labels(cohort, np.arange(n_read), share=True)
     print(f"cohort      {files}; {cohort.table['patient_id'].nunique():,} patients; {labels}")
+    print(f"quality     {_count_findings(cohort.quality, run)}")
     sizes = (f"{part} {len(rows):,} ({_count_labels(cohort, rows)})" for part, rows in parts.items())
     print(f"split       by patient: {', '.join(sizes)}")
     if cohort.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
+
+
+def _count_findings(quality: pd.DataFrame, run: Run) -> str:
+    """Return how many ECGs each check rejected, warned of or noted."""
+    if quality.empty:
+        return "nothing found"
+    counts = []
+    for verdict, words in (("reject", "rejected"), ("warn", "warned of"), ("note", "noted")):
+        found = quality[quality["verdict"] == verdict]
+        if len(found):
+            checks = ", ".join(f"{check} {n:,}" for check, n in found["check"].value_counts().items())
+            counts.append(f"{found['file'].nunique():,} {words} ({checks})")
+    return f"{'; '.join(counts)} ({run.folder / 'quality.csv'})"
 
 
 @contextlib.contextmanager

@@ -10,8 +10,10 @@ is wrong with a file is an `EcgFileError`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,6 +37,7 @@ __all__ = [
     "Recording",
     "bring_to_rest",
     "centre_start",
+    "find_files",
     "load_ecg",
     "read_at_rest",
     "read_recording",
@@ -43,6 +46,10 @@ __all__ = [
 SAMPLING_RATE = 500  # Hz, at rest
 N_SAMPLES = 5000  # 10 s, at rest
 SECONDS = N_SAMPLES / SAMPLING_RATE
+# What lies beside ECGs in a folder and is none, by its suffix.
+TEXTS_AND_TABLES = {".csv", ".tsv", ".txt", ".md", ".json", ".yml", ".yaml", ".log", ".xlsx", ".docx", ".gz"}
+PAGES_AND_PICTURES = {".html", ".pdf", ".png", ".jpg", ".jpeg", ".svg", ".dtd", ".xsd", ".py"}
+OTHER_FILES = TEXTS_AND_TABLES | PAGES_AND_PICTURES
 MAX_MICROVOLTS = np.iinfo(np.int16).max
 
 
@@ -60,6 +67,43 @@ class AtRest:
 
     signal: np.ndarray
     padded: tuple[int, int]
+
+
+def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[str]]:
+    """Return the files that may be ECGs: those named, and all in the folders named, however deep.
+
+    Parameters
+    ----------
+    paths : files and folders
+
+    Returns
+    -------
+    files : sorted within each folder, each once
+    left_out : files in the folders that are no ECGs by their suffix or are hidden, and whatever has the same
+        stem as a WFDB header beside it, such as its signal file
+    problems : a line for each path that is not there, and for each folder without an ECG
+    """
+    files, left_out, problems = [], [], []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            files.append(path)
+            continue
+        inside = sorted(file for file in path.rglob("*") if not file.is_dir())
+        headers = {file.with_suffix("") for file in inside if file.suffix.lower() == ".hea"}
+        candidates = [file for file in inside if _may_be_an_ecg(file, headers)]
+        left_out += sorted(set(inside) - set(candidates))
+        files += candidates
+        if not candidates:
+            problems.append(f"{path}: found no ECG file in the folder; expected at least one")
+    return list(dict.fromkeys(files)), left_out, problems
+
+
+def _may_be_an_ecg(file: Path, headers: set[Path]) -> bool:
+    if file.suffix.lower() == ".hea":
+        return True
+    return not (
+        file.name.startswith(".") or file.suffix.lower() in OTHER_FILES or file.with_suffix("") in headers
+    )
 
 
 def read_recording(path: PathLike) -> Recording:

@@ -6,8 +6,9 @@ name of the file.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
-from formats.by_ecgdatakit import READERS
+from formats.by_ecgdatakit import READERS, wfdb_signal_files
 from formats.cardiosoft import read_cardiosoft
 from formats.ecg_file import EcgFile
 from formats.hospital import read_hospital
@@ -37,6 +38,17 @@ def read_form(path: PathLike) -> Recording:
         if recording is not None:
             return recording
     raise EcgFileError(path, _what_it_is(file), f"an ECG in one of the known forms: {', '.join(FORMATS)}")
+
+
+def companion_files(path: PathLike, content: bytes) -> list[Path]:
+    """Return the other files that a file's signal lies in: those of a WFDB header; every other form has none.
+
+    Raises
+    ------
+    EcgFileError
+        A WFDB header that is refused.
+    """
+    return wfdb_signal_files(path, content) or []
 
 
 def _what_it_is(file: EcgFile) -> str:

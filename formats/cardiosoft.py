@@ -2,44 +2,65 @@
 
 from __future__ import annotations
 
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
 from formats.ecg_file import EcgFile
-from formats.numbers import parse_comma_separated, positive_number
+from formats.numbers import counts_of, positive_number
 from formats.xml_tree import text_of
-from recording import EcgFileError, Recording, assemble, quote
+from recording import EcgFileError, PathLike, Recording, assemble, quote, standard_lead
 
-MICROVOLTS = {"uvperlsb": 1.0, "mvperlsb": 1000.0}  # per unit of `Resolution`, by its attribute `units`
+# Per unit of `Resolution`, by its attribute `units`; both characters that are a micro sign occur.
+MICROVOLTS = {"nvperlsb": 1e-3, "uvperlsb": 1.0, "µvperlsb": 1.0, "μvperlsb": 1.0, "mvperlsb": 1000.0}
+STORED_LEADS = {"I", "II", "V1", "V2", "V3", "V4", "V5", "V6"}  # the others follow from I and II
 
 
+@np.errstate(over="ignore")  # an absurd resolution becomes infinity, and is refused with a clear error
 def read_cardiosoft(file: EcgFile) -> Recording | None:
-    """Read the first `StripData`; `MedianSamples`, which has the same children, is not the rhythm."""
+    """Read the `StripData`; `MedianSamples` has the same children, and `FullDisclosure` is interleaved."""
     if file.root is None or file.root.tag != "cardiologyxml":
         return None
-    strips = [strip for strip in file.root.iter("stripdata") if strip.find("waveformdata") is not None]
-    if len(strips) != 1:
-        raise EcgFileError(file.path, f"{len(strips)} StripData with WaveformData", "one")
-    strip = strips[0]
+    strip = _strip(file.root, file.path)
     rate = strip.find("samplerate")
     if rate is not None and rate.get("units", "Hz").strip().lower() != "hz":
         raise EcgFileError(file.path, f"SampleRate in {quote(rate.get('units', ''))}", "Hz")
-    resolution = strip.find("resolution")
-    unit = "" if resolution is None else resolution.get("units", "uVperLsb").strip().lower()
-    if resolution is not None and unit not in MICROVOLTS:
-        raise EcgFileError(file.path, f"Resolution in {quote(unit)}", "uVperLsb or mVperLsb")
-    microvolts = positive_number(text_of(resolution), "Resolution", file.path) * MICROVOLTS[unit]
+    microvolts = _microvolts_per_count(strip.find("resolution"), file.path)
     declared = text_of(strip.find("channelsamplecounttotal"))
     channels = []
     for waveform in strip.findall("waveformdata"):
         name = waveform.get("lead", "")
-        counts = parse_comma_separated(text_of(waveform) or "", name, file.path)
-        if declared is not None and declared != str(len(counts)):
-            found = f"{len(counts)} samples in lead {quote(name)}, ChannelSampleCountTotal {quote(declared)}"
-            raise EcgFileError(file.path, found, "as many samples as the file declares")
-        channels.append((name, counts * microvolts / 1000))
+        lead = standard_lead(name)
+        counts = np.empty(0) if lead is None else counts_of(waveform, declared, lead, file.path)
+        channels.append((name, counts * (microvolts / 1000)))
     return assemble(
         "GE CardioSoft",
         channels,
         positive_number(text_of(rate), "SampleRate", file.path),
         file.path,
-        device=" ".join(text_of(file.root.find(f".//{tag}")) or "" for tag in ("manufacturer", "model")),
+        device=text_of(file.root.find(".//deviceinfo/desc")) or "",
         microvolts_per_count=microvolts,
     )
+
+
+def _strip(root: Element, path: PathLike) -> Element:
+    """Return the one strip with all leads, or the only strip there is."""
+    strips = [strip for strip in root.iter("stripdata") if strip.find("waveformdata") is not None]
+    complete = [strip for strip in strips if _leads(strip) >= STORED_LEADS]
+    candidates = complete or strips
+    if len(candidates) != 1:
+        leads = " of 12 leads" if complete else ""
+        raise EcgFileError(path, f"{len(candidates)} StripData with WaveformData{leads}", "one")
+    return candidates[0]
+
+
+def _leads(strip: Element) -> set[str | None]:
+    return {standard_lead(waveform.get("lead", "")) for waveform in strip.findall("waveformdata")}
+
+
+def _microvolts_per_count(resolution: Element | None, path: PathLike) -> float:
+    value = positive_number(text_of(resolution), "Resolution", path)
+    unit = resolution.get("units", "").strip()
+    if unit.lower() not in MICROVOLTS:
+        raise EcgFileError(path, f"Resolution in {quote(unit)}", "uVperLsb, mVperLsb or nVperLsb")
+    return value * MICROVOLTS[unit.lower()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from xml.etree.ElementTree import Element
 
 import numpy as np
 
@@ -77,6 +78,24 @@ def parse_comma_separated(text: str, lead: str, path: PathLike) -> np.ndarray:
     return parse_counts(" ".join(tokens), lead, path)
 
 
+def counts_of(element: Element | None, declared: str | None, lead: str, path: PathLike) -> np.ndarray:
+    """Return the comma-separated counts in an element; as many as `declared`, unless that is None or empty.
+
+    Raises
+    ------
+    EcgFileError
+        No such element, others in it, another number of counts, or as `parse_comma_separated`.
+    """
+    if element is None or len(element):
+        found = "no counts" if element is None else f"element {quote(element[0].tag)} among the counts"
+        raise EcgFileError(path, f"{found} of lead {lead}", "counts alone")
+    counts = parse_comma_separated(element.text or "", lead, path)
+    if declared and declared.lstrip("0") != str(len(counts)):
+        found = f"{len(counts)} samples in lead {lead}, {quote(declared)} declared"
+        raise EcgFileError(path, found, "as many samples as the file declares")
+    return counts
+
+
 def _are_plain_integers(padded: bytes) -> bool:
     """Whether all is digits, white space and minus signs, each minus between space and digit."""
     kinds = np.frombuffer(padded.translate(_KIND_OF_BYTE), np.uint8)
@@ -88,5 +107,5 @@ def _count(token: str, lead: str, path: PathLike) -> float:
     value = float(token) if _NUMBER.fullmatch(token) else math.nan
     if not math.isfinite(value):
         found = f"count {quote(token)} in lead {lead}"
-        raise EcgFileError(path, found, "finite numbers separated by white space")
+        raise EcgFileError(path, found, "finite numbers")
     return value

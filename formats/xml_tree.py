@@ -10,6 +10,8 @@ from recording import EcgFileError, PathLike, quote
 
 MAX_ELEMENTS = 200_000  # each costs about 100 bytes of memory, so that 50 MB of "<a/>" would cost gigabytes
 MAX_DEPTH = 100
+MAX_XML_BYTES = 8_000_000  # 12 leads of 500 Hz as text for 4 min; numbers cost ten times as much in memory
+MAX_ATTRIBUTES = 300_000  # of all elements; expat makes those of one before it can be asked to stop
 DOCTYPES = ("restingecg",)  # GE MUSE names its DTD, which is never fetched; no other form has one
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -29,12 +31,16 @@ def parse_xml(content: bytes, path: PathLike) -> ElementTree.Element:
     Raises
     ------
     EcgFileError
-        Not well-formed; an internal DTD, or any DTD in a form that has none; too deep; too many elements.
+        Not well-formed; an internal DTD, or any DTD in a form that has none; too deep; too large.
     """
     if content.startswith(_UNMARKED_UTF16):
         raise EcgFileError(
             path, "UTF-16 without a byte-order mark", "UTF-8, ISO-8859-1, or UTF-16 with a mark"
         )
+    n_attributes = content.count(b"=")  # at least as many as there are
+    if len(content) > MAX_XML_BYTES or n_attributes > MAX_ATTRIBUTES:
+        found = f"XML of {len(content):,} bytes and up to {n_attributes:,} attributes"
+        raise EcgFileError(path, found, f"at most {MAX_XML_BYTES:,} and {MAX_ATTRIBUTES:,}")
     reader = _TreeReader(path)
     parser = expat.ParserCreate(_encoding_to_assume(content))
     parser.buffer_text = True

@@ -1,5 +1,6 @@
-"""A labels table is read or refused with its line; no patient is in two parts; batches are true crops."""
+"""A cohort has what its files and table say; no patient is in two parts; batches are true crops."""
 
+import shutil
 from functools import partial
 
 import numpy as np
@@ -7,6 +8,8 @@ import pandas as pd
 import pytest
 import torch
 
+from cohort_table import KEY_FILE, pseudonyms
+from cohorts.synthetic import hospital_xml
 from data_augmentation import Augmentation
 from ecg_dataset import (
     PARTS,
@@ -17,11 +20,12 @@ from ecg_dataset import (
     evaluation_input,
     normalise,
     read_cohort,
-    read_labels,
     split_by_patient,
 )
+from ecg_quality import MEASUREMENTS
+from hyperparameters import Hyperparameters
 from signal_cache import NO_ROW, CohortError
-from xml_loader import load_ecg, read_at_rest
+from xml_loader import load_ecg, read_at_rest, read_recording
 
 CPU = torch.device("cpu")
 UNCHANGED = Augmentation(augmentation="none")
@@ -48,206 +52,19 @@ def failure_of(function, *arguments, **keywords):
     return message
 
 
-# Labels tables that are read
-
-TWO_ROWS = [("a.xml", 1), ("b.xml", 0)]
-
-
-@pytest.mark.parametrize("separator", [",", ";", "\t", " ; "])
-@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
-@pytest.mark.parametrize("byte_order_mark", [b"", b"\xef\xbb\xbf"])
-@pytest.mark.parametrize("header", ["file{}PE", ""])
-def test_both_forms(table_of, separator, line_end, byte_order_mark, header):
-    lines = [header.format(separator), f"a.xml{separator}1", f"b.xml{separator}0", ""]
-    path = table_of(byte_order_mark + line_end.join(lines).encode())
-    table, label_names = read_labels(path, None)
-    assert label_names == ("PE",)
-    assert list(zip(table["file"], table["PE"], strict=True)) == TWO_ROWS
-    assert list(table.index) == [2, 3]  # lines in the file
-    assert list(table["patient_id"]) == ["a.xml", "b.xml"]
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("file,PE\n\na.xml,1\n\n\nb.xml,0\n\n", [3, 6]),
-        ("\n\nfile,PE\na.xml,1\nb.xml,0", [4, 5]),
-        ("\n  \n\nfile;PE\na.xml;1\nb.xml;0", [5, 6]),
-        ("  \na.xml;1\n;\n ; \nb.xml;0\n   \n", [2, 5]),
-        (" file , PE \n a.xml ,\t1\n\xa0b.xml, 0 \n", [2, 3]),
-        ('"file","PE"\n"a.xml","1"\n"b.xml","0"\n', [2, 3]),
-        ("PE,file\n1,a.xml\n0,b.xml\n", [2, 3]),
-        ("file,PE\na.xml,1.0\nb.xml,0.0\n", [2, 3]),
-    ],
-)
-def test_blank_lines_spaces_quotes_and_order(table_of, text, lines):
-    table, _ = read_labels(table_of(text), None)
-    assert list(zip(table["file"], table["PE"], strict=True)) == TWO_ROWS
-    assert list(table.index) == lines
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "iso-8859-1"])
-def test_encodings(table_of, encoding):
-    table, _ = read_labels(table_of("file;PE;Größe\nMüller.xml;1;klein\n".encode(encoding)), None)
-    assert list(table) == ["file", "PE", "Größe", "patient_id"]
-    assert table["file"].item() == "Müller.xml"
-
-
-def test_all_columns_are_kept_and_ids_stay_text(table_of):
-    text = 'file,patient_id,PE,age,sex,note,split\na.xml,007,1,64,F,"two, quoted\nlines",test\n'
-    table, _ = read_labels(table_of(text), None)
-    assert table.iloc[0].to_dict() == {
-        "file": "a.xml",
-        "patient_id": "007",
-        "PE": 1,
-        "age": "64",
-        "sex": "F",
-        "note": "two, quoted lines",
-        "split": "test",
-    }
-
-
-@pytest.mark.parametrize(
-    ("columns", "names"),
-    [(["MI"], ("MI",)), (["AF", "PE"], ("AF", "PE")), (["MI", "MI"], ("MI",)), ([], ("PE",))],
-)
-def test_label_columns(table_of, columns, names):
-    table, label_names = read_labels(table_of("file,PE,MI,AF\na.xml,1,0,1\n"), columns)
-    assert label_names == names
-    assert [table[name].item() for name in names] == [{"PE": 1, "MI": 0, "AF": 1}[name] for name in names]
-
-
-def test_published_form_with_a_label_of_another_name(table_of):
-    table, label_names = read_labels(table_of("a.xml;1\nb.xml;0\n"), ["MI"])
-    assert label_names == ("MI",) and list(table["MI"]) == [1, 0]
-
-
-def test_labels_that_are_not_learnt_are_not_checked(table_of):
-    table, _ = read_labels(table_of("file,PE,MI\na.xml,1,\nb.xml,0,perhaps\n"), ["PE"])
-    assert list(table["MI"]) == ["", "perhaps"]
-
-
-# Labels tables that are refused
-
-NO_HEADER = "expected a header with a column file, or file;label"
-REFUSED = {
-    "empty": ("", None, f" line 1: found '', {NO_HEADER}"),
-    "blank": ("\n \n", None, f" line 1: found '', {NO_HEADER}"),
-    "only a header": ("file,PE\n", None, ": found no rows, expected one for each ECG"),
-    "no file column": ("name,PE\na.xml,1\n", None, f" line 1: found 'name, PE', {NO_HEADER}"),
-    "no file column, lower down": ("\n\nname,PE\na.xml,1\n", None, f" line 3: found 'name, PE', {NO_HEADER}"),
-    "no header, label 2": ("a.xml;2\n", None, f" line 1: found 'a.xml, 2', {NO_HEADER}"),
-    "no header, three columns": ("a.xml;1;0\n", None, f" line 1: found 'a.xml, 1, 0', {NO_HEADER}"),
-    "column twice": (
-        "file,PE,PE\na.xml,1,0\n",
-        None,
-        " line 1: found a column name twice in file, PE, PE, expected each once",
-    ),
-    "unknown label": (
-        "file,MI,AF,age\na.xml,1,0,50\n",
-        ["MI", "PE"],
-        ": found no label column PE, expected one of MI, AF (--label-columns chooses)",
-    ),
-    "label called file": (
-        "file,PE\na.xml,1\n",
-        ["file"],
-        ": found no label column file, expected one of PE (--label-columns chooses)",
-    ),
-    "label called age": (
-        "file,PE,age\na.xml,1,1\n",
-        ["age"],
-        ": found no label column age, expected one of PE (--label-columns chooses)",
-    ),
-    "no PE": (
-        "file,MI,AF\na.xml,1,0\n",
-        None,
-        ": found no label column PE, expected one of MI, AF (--label-columns chooses)",
-    ),
-    "label missing": (
-        "file,PE\na.xml,1\nb.xml,\n",
-        None,
-        " line 3: found nothing in column PE, expected 0 or 1",
-    ),
-    "label 2": ("file;PE\na.xml;2\nb.xml;1\n", None, " line 2: found 2 in column PE, expected 0 or 1"),
-    "label yes": ("file;PE\na.xml;yes\n", None, " line 2: found yes in column PE, expected 0 or 1"),
-    "label 0.5": ("a.xml;1\nb.xml;0.5\n", None, " line 2: found 0.5 in column PE, expected 0 or 1"),
-    "label -1": ("a.xml;1\nb.xml;-1\n", None, " line 2: found -1 in column PE, expected 0 or 1"),
-    "several labels": (
-        "file,PE\na.xml,x\nb.xml,0\nc.xml,y\nd.xml,z\n",
-        None,
-        " line 2: found x in column PE, expected 0 or 1 (and 2 more lines)",
-    ),
-    "second label": (
-        "file,PE,MI\na.xml,1,0\nb.xml,0,NA\n",
-        ["PE", "MI"],
-        " line 3: found NA in column MI, expected 0 or 1",
-    ),
-    "file twice": (
-        "file,PE\na.xml,1\nb.xml,0\n\na.xml,1\n",
-        None,
-        " line 5: found a.xml again (line 2), expected each file once",
-    ),
-    "file without a name": (
-        "file,PE\na.xml,1\n,0\n",
-        None,
-        " line 3: found nothing in column file, expected a file's name",
-    ),
-    "patient without an id": (
-        "file,PE,patient_id\na.xml,1,p1\nb.xml,0, \n",
-        None,
-        " line 3: found nothing in column patient_id, expected a patient's id",
-    ),
-    "row too short": (
-        "file,PE,age\na.xml,1,50\nb.xml,0\n",
-        None,
-        " line 3: found 2 fields, expected 3: file, PE, age",
-    ),
-    "row too long": ("a.xml;1\nb.xml;0;7\n", None, " line 2: found 3 fields, expected 2: file, PE"),
-    "split unknown": (
-        "file,PE,split\na.xml,1,train\nb.xml,0,valid\n",
-        None,
-        " line 3: found valid in column split, expected train, validation or test",
-    ),
-    "split missing": (
-        "file,PE,split\na.xml,1,\n",
-        None,
-        " line 2: found nothing in column split, expected train, validation or test",
-    ),
-    "patient in two parts": (
-        "file,PE,patient_id,split\na.xml,1,p1,train\nb.xml,0,p2,test\nc.xml,1,p1,test\n",
-        None,
-        " lines 2, 4: found patient p1 in train and test, expected each patient in one part",
-    ),
-    "quotation mark that swallows lines": (
-        'file,PE,note\na.xml,1,"fine\nb.xml,0,x\nc.xml,0,y\n',
-        None,
-        " line 4: unexpected end of data, expected each quotation mark to be closed",
-    ),
-}
-
-
-@pytest.mark.parametrize(("text", "columns", "message"), REFUSED.values(), ids=REFUSED)
-def test_refused_tables(table_of, text, columns, message):
-    path = table_of(text)
-    assert failure_of(read_labels, path, columns) == f"{path}{message}"
-
-
-def test_table_that_is_not_there(tmp_path):
-    path = tmp_path / "labels.csv"
-    expected = f"{path}: the labels table cannot be read (No such file or directory)"
-    assert failure_of(read_labels, path, None) == expected
-    assert failure_of(read_labels, tmp_path, None) == (
-        f"{tmp_path}: the labels table cannot be read (Is a directory)"
-    )
-
-
 # Cohorts
 
 
 @pytest.fixture
 def read(tmp_path):
     """Return `read_cohort` with a cache of the test's own."""
-    options = {"labels": None, "label_columns": None, "cache_dir": str(tmp_path / "cache"), "workers": 1}
+    defaults = Hyperparameters()
+    options = {
+        **defaults.group("cohort"),
+        "cache_dir": str(tmp_path / "cache"),
+        "workers": 1,
+        "quality": {**defaults.group("quality"), "quality_checks": False},
+    }
     return lambda folder, **others: read_cohort(data_dir=str(folder), **{**options, **others})
 
 
@@ -260,7 +77,8 @@ def test_cohort(read, cohort_folder):
     cohort = read(cohort_folder)
     expected = pd.read_csv(cohort_folder / "labels.csv")
     assert list(cohort.table["file"]) == list(expected["file"])
-    assert list(cohort.table["patient_id"]) == list(expected["patient_id"])
+    hashes = pseudonyms(expected["patient_id"].astype(str), cohort_folder / KEY_FILE)
+    assert list(cohort.table["patient_id"]) == list(hashes)
     assert list(cohort.table.index) == list(range(12))
     np.testing.assert_array_equal(cohort.targets, expected[["PE"]].to_numpy(np.float32))
     assert cohort.targets.dtype == np.float32 and cohort.targets.shape == (12, 1)
@@ -299,7 +117,8 @@ def test_table_elsewhere_and_several_labels(read, write_ecgs, table_of):
     cohort = read(folder, labels=str(table), label_columns=["MI", "PE"])
     assert cohort.label_names == ("MI", "PE")
     assert cohort.targets.tolist() == [[0, 1], [1, 1]]
-    assert list(cohort.table["patient_id"]) == ["p1", "p2"] and not cohort.patients_assumed
+    hashes = pseudonyms(pd.Series(["p1", "p2"]), table.with_name(KEY_FILE))
+    assert list(cohort.table["patient_id"]) == list(hashes) and not cohort.patients_assumed
 
 
 def test_no_such_folder(read, tmp_path):
@@ -332,8 +151,67 @@ def test_no_file_can_be_read(read, write_ecgs):
     write_labels(folder, "a.xml;1\nb.xml;0\n")
     message = failure_of(read, folder)
     assert message.startswith(
-        f"{folder}: none of the 2 files can be read; {folder / 'a.xml'}: found an empty"
+        f"{folder}: none of the 2 files can be used; {folder / 'a.xml'}: found an empty"
     )
+
+
+# Quality and duplicates
+
+
+@pytest.fixture
+def judged(read, cohort_folder, tmp_path):
+    """Return a function that changes the millivolts of some files of a copy of the cohort, and reads it."""
+
+    def read_changed(**changes):
+        folder = tmp_path / "changed"
+        shutil.copytree(cohort_folder, folder)
+        for name, change in changes.items():
+            path = folder / f"{name.replace('_', '-')}.xml"
+            path.write_text(hospital_xml(change(read_recording(path).signal.copy())), encoding="iso-8859-1")
+        return read(folder, quality=Hyperparameters().group("quality"))
+
+    return read_changed
+
+
+def without_v3(signal):
+    signal[8] = 0
+    return signal
+
+
+def test_an_unusable_ecg_is_left_out_and_said(judged):
+    cohort = judged(demo_0003=without_v3, demo_0005=lambda signal: signal / 100)
+    assert list(cohort.rejected["file"]) == ["demo-0003.xml", "demo-0005.xml"]
+    assert cohort.rejected["reason"][0] == "lead V3 flat for 10 s (limit 5 s)"
+    assert "median of the leads (limits 0.05 and 20 mV)" in cohort.rejected["reason"][1]
+    assert len(cohort.table) == len(cohort.rows) == len(cohort.targets) == len(cohort.measurements) == 10
+    assert set(cohort.quality["verdict"]) == {"reject"}
+    for row, file in zip(cohort.rows, cohort.table["file"], strict=True):
+        assert file not in set(cohort.rejected["file"])
+        assert (np.abs(cohort.signals[row]).max(axis=1) > 100).all()
+
+
+def test_without_checks_all_are_kept(judged, read, tmp_path):
+    judged(demo_0003=without_v3)
+    cohort = read(tmp_path / "changed")
+    assert len(cohort.table) == 12 and cohort.quality.empty and cohort.rejected.empty
+
+
+def test_no_ecg_is_usable(judged, read, cohort_folder):
+    limits = {**Hyperparameters().group("quality"), "min_qrs_mv": 19.0}
+    message = failure_of(read, cohort_folder, quality=limits)
+    assert message.startswith(f"{cohort_folder}: none of the 12 files can be used; QRS of ")
+
+
+def test_the_same_ecg_in_two_files_is_found_by_its_waveform(judged, cohort_folder):
+    """The first two demo ECGs are of other patients; a copy differs in its counts by rounding."""
+    first = read_recording(cohort_folder / "demo-0001.xml").signal
+    cohort = judged(demo_0002=lambda signal: np.round(first / 0.005) * 0.005)
+    same = cohort.table.set_index("file")["same_ecg"]
+    assert same["demo-0001.xml"] == same["demo-0002.xml"] and same.nunique() == 11
+    assert list(cohort.quality["check"]) == ["duplicate", "duplicate"]
+    assert list(cohort.quality["verdict"]) == ["warn", "warn"]
+    assert cohort.quality["finding"].iloc[0].startswith("the same ECG as demo-0002.xml, of another patient")
+    assert cohort.quality["finding"].iloc[1].startswith("the same ECG as demo-0001.xml, of another patient")
 
 
 # Splits
@@ -346,6 +224,7 @@ def cohort_of(targets, patient_ids=None, split=None, signals=None, rows=None):
     files = [f"{index}.xml" for index in range(n)]
     table = pd.DataFrame({"file": files, "patient_id": files if patient_ids is None else patient_ids})
     table["digest"] = files
+    table["same_ecg"] = range(n)
     if split is not None:
         table["split"] = split
     return Cohort(
@@ -354,7 +233,9 @@ def cohort_of(targets, patient_ids=None, split=None, signals=None, rows=None):
         targets=targets,
         label_names=("PE", "MI", "AF")[: targets.shape[1]],
         table=table,
+        measurements=np.zeros(n, MEASUREMENTS),
         rejected=pd.DataFrame(columns=["file", "reason"]),
+        quality=pd.DataFrame(columns=["file", "check", "verdict", "finding"]),
         patients_assumed=False,
         n_parsed=0,
     )
@@ -364,9 +245,9 @@ def test_files_of_the_same_content_are_in_one_part():
     """p0 and p1 share an ECG, p1 and p2 another: all three stay together, whatever the seed."""
     targets = [0, 1] * 60
     cohort = cohort_of(targets, [f"p{index}" for index in range(120)])
-    cohort.table["digest"] = ["x", "x", *(f"d{index}" for index in range(118))]
+    cohort.table["same_ecg"] = [0, 0, *range(1, 119)]
     cohort.table.loc[2, "patient_id"] = "p1"
-    cohort.table.loc[2, "digest"] = cohort.table.loc[3, "digest"] = "y"
+    cohort.table.loc[2, "same_ecg"] = cohort.table.loc[3, "same_ecg"] = 119
     for seed in range(20):
         part_of = {index: part for part, rows in split(cohort, seed=seed).items() for index in rows}
         assert len({part_of[index] for index in (0, 1, 2, 3)}) == 1
@@ -374,7 +255,7 @@ def test_files_of_the_same_content_are_in_one_part():
 
 def test_split_column_that_puts_the_same_content_in_two_parts():
     cohort = cohort_of([0, 1] * 3, split=["train", "train", "validation", "validation", "test", "test"])
-    cohort.table.loc[4, "digest"] = cohort.table.loc[1, "digest"]
+    cohort.table.loc[4, "same_ecg"] = cohort.table.loc[1, "same_ecg"]
     with pytest.raises(
         CohortError, match=r"found the same ECG as 1.xml and 4.xml in train and test, expected"
     ):

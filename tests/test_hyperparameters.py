@@ -258,7 +258,7 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
 @pytest.mark.parametrize(
     ("function", "groups", "given"),
     [
-        (read_cohort, ["cohort"], ["data_dir"]),
+        (read_cohort, ["cohort"], ["data_dir", "quality"]),
         (split_by_patient, ["split"], ["cohort", "seed"]),
         (EvaluationBatches.__init__, ["batches"], ["self", "cohort", "indices", "device"]),
         (FocalLoss, ["loss"], []),

@@ -57,7 +57,12 @@ def describe(name="res_net_model", **changes):
 def create(output_dir, script="train_x", **options):
     rejected = pd.DataFrame({"file": ["c.xml"], "reason": ["no leads"]})
     values = Hyperparameters(output_dir=str(output_dir), **options)
-    return Run.create(script=script, values=values, device=CPU, splits=SPLITS, rejected=rejected)
+    quality = pd.DataFrame(
+        {"file": ["a.xml"], "check": ["gaps"], "verdict": ["note"], "finding": ["3 samples"]}
+    )
+    return Run.create(
+        script=script, values=values, device=CPU, splits=SPLITS, rejected=rejected, quality=quality
+    )
 
 
 @pytest.fixture
@@ -236,7 +241,7 @@ def test_new_run_has_what_is_known_before_training(tmp_path):
     assert run.folder.parent == tmp_path / "deep" / "runs"
     assert re.fullmatch(r"train_x-\d{8}-\d{6}", run.folder.name)
     found = sorted(file.name for file in run.folder.iterdir())
-    assert found == ["environment.json", "hyperparameters.yml", "rejected.csv", "splits.csv"]
+    assert found == ["environment.json", "hyperparameters.yml", "quality.csv", "rejected.csv", "splits.csv"]
     assert read_yaml(run.folder / "hyperparameters.yml")[0]["epochs"] == 3
     assert pd.read_csv(run.folder / "rejected.csv").to_dict("list") == {
         "file": ["c.xml"],

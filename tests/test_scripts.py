@@ -81,6 +81,7 @@ def check_whole_run(folder, outcome, script):
         r".+, \d+\.\d M parameters, on .+, seed 42",
         r"run +runs/train_[a-z_]+-\d{8}-\d{6}",
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients; PE \d+ \(\d+\.\d %\)",
+        r"quality +nothing found",
         r"split +by patient: train \d+ \(\d+ PE\), validation \d+ \(\d+ PE\), test \d+ \(\d+ PE\)",
         r" epoch +train loss +val loss +val AUROC +val AP +lr +ECG/s +time",
         r" +1( +[\d.e,-]+){6} +0:\d\d   best",
@@ -128,6 +129,33 @@ def test_several_labels_are_learnt_together(flags):
     assert not table["y_score_PE"].equals(table["y_score_MI"])
     assert len(json.loads((folder / "model.json").read_text(encoding="utf-8"))["thresholds"]) == 2
     assert "mean of 2 labels" in outcome.stdout and "MI: threshold" in outcome.stdout
+
+
+def test_nothing_of_the_patients_is_in_run_cache_or_output(cohort, tmp_path):
+    """The files hold a name and the table has identifiers: none comes out, and a patient stays in one part."""
+    folder = tmp_path / "ecgs"
+    shutil.copytree(cohort, folder)
+    (folder / "patient_key.txt").unlink(missing_ok=True)
+    table = pd.read_csv(folder / "labels.csv")
+    table["patient_id"] = "MRN-" + table["patient_id"].str[-4:]
+    table["age"] = 93
+    table.to_csv(folder / "labels.csv", index=False)
+    for path in folder.glob("*.xml"):
+        text = path.read_text(encoding="iso-8859-1")
+        path.write_text(
+            text.replace("<rhythm", '<patient name="Doe" birth="1931-02-03"/><rhythm', 1), "iso-8859-1"
+        )
+    places = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
+    outcome = run_here("train_spectrogram.py", *tiny(folder, *places))
+    written = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
+    assert {"predictions.csv", "splits.csv", "index.csv", "quality.csv"} <= {path.name for path in written}
+    texts = [path.read_text("utf-8") for path in written if path.suffix in (".csv", ".json", ".yml")]
+    for text in (outcome.stdout, outcome.stderr, *texts):
+        assert not re.search("MRN|Doe|1931|,93,", text)
+    splits = pd.read_csv(run_folder_of(outcome) / "splits.csv", dtype=str)
+    assert splits["patient_id"].nunique() == table["patient_id"].nunique() < len(table)
+    assert splits["patient_id"].str.fullmatch("[0-9a-f]{16}").all()
+    assert splits.groupby("patient_id")["split"].nunique().eq(1).all()
 
 
 def test_published_recipe_sets_what_no_flag_sets(flags):
@@ -280,7 +308,7 @@ def test_run_killed_at_a_random_moment_ends_as_an_uninterrupted_one(
     cohort, tmp_path, finished, monkeypatch, one_thread
 ):
     process = start(cohort, tmp_path)
-    folder = wait_for("rejected.csv", tmp_path, process)
+    folder = wait_for("quality.csv", tmp_path, process)
     moment = random.uniform(0, 1.5)
     time.sleep(moment)
     process.kill()

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 import signal_cache
-import xml_loader
-from signal_cache import NO_ROW, CohortError, cached_signals
+from ecg_quality import MEASUREMENTS
+from recording import LEADS
+from signal_cache import NO_ROW, CohortError, cached_signals, decode
 
 FILES = ["a.xml", "b.xml", "c.xml", "d.xml", "e.xml"]
 
@@ -33,11 +34,11 @@ def parsed(monkeypatch):
     """The names of the files that the parser got, in order."""
     names = []
 
-    def read_and_note(path):
+    def decode_and_note(path, window_start):
         names.append(Path(path).name)
-        return xml_loader.read_at_rest(path)
+        return decode(path, window_start)
 
-    monkeypatch.setattr(signal_cache, "read_at_rest", read_and_note)
+    monkeypatch.setattr(signal_cache, "decode", decode_and_note)
     return names
 
 
@@ -46,7 +47,9 @@ def check(cached, folder, files=FILES):
     assert [entry.file for entry in cached.entries] == list(files)
     for entry in cached.entries:
         assert entry.rejected == ""
-        np.testing.assert_array_equal(cached.signals[entry.row], xml_loader.read_at_rest(folder / entry.file))
+        form, signal, measurement = decode(folder / entry.file)
+        np.testing.assert_array_equal(cached.signals[entry.row], signal)
+        assert cached.measurements[entry.row] == measurement and entry.form == form == "hospital"
 
 
 def read(folder, cache_dir, files=FILES, workers=1):
@@ -259,7 +262,7 @@ DAMAGES = {
     "one line": lambda index: index.replace(b"\n", b""),
     "cut line": lambda index: index + b"f.xml",
     "short line": lambda index: index + b"f.xml,1,2\n",
-    "long line": lambda index: index + b"f.xml,1,2,3,4,5,6,7\n",
+    "long line": lambda index: index + b"f.xml,1,2,3,4,5,6,7,8\n",
 }
 
 
@@ -279,7 +282,8 @@ def test_index_cut_anywhere_never_gives_another_signal(tmp_path, cache_dir, monk
     for file in files:
         (tmp_path / file).write_text(file)
     signal_of = {tmp_path / file: np.full((12, 5000), row, np.int16) for row, file in enumerate(files)}
-    monkeypatch.setattr(signal_cache, "read_at_rest", signal_of.get)
+    nothing = np.zeros((), MEASUREMENTS)
+    monkeypatch.setattr(signal_cache, "decode", lambda path, _: ("hospital", signal_of[path], nothing))
     read(tmp_path, cache_dir, files)
     index = cache_file(cache_dir, "index.csv")
     whole = index.read_bytes()
@@ -288,6 +292,35 @@ def test_index_cut_anywhere_never_gives_another_signal(tmp_path, cache_dir, monk
         cached = read(tmp_path, cache_dir, files)
         for entry in cached.entries:
             assert (cached.signals[entry.row] == signal_of[tmp_path / entry.file]).all(), (length, entry)
+
+
+def test_truncated_measurements_are_read_again(folder, cache_dir, capsys):
+    read(folder, cache_dir)
+    os.truncate(cache_file(cache_dir, "measurements"), 5 * MEASUREMENTS.itemsize - 1)
+    assert read_and_check(folder, cache_dir).n_parsed == 5
+    assert "is shorter than its index says" in capsys.readouterr().out
+
+
+def test_another_window_has_a_cache_of_its_own(folder, cache_dir):
+    read(folder, cache_dir)
+    later = cached_signals(folder, FILES[:1], cache_dir=cache_dir, workers=1, window_start=1.0)
+    assert later.n_parsed == 1 and len(list(cache_dir.iterdir())) == 2
+    first = read(folder, cache_dir, FILES[:1])
+    np.testing.assert_array_equal(later.signals[0][:, 250:4000], first.signals[0][:, 500:4250])
+    assert first.measurements["padded_samples"][0] == 0 and later.measurements["padded_samples"][0] == 500
+
+
+def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir):
+    counts = np.random.default_rng(0).integers(-400, 400, (5000, 12)).astype("<i2")
+    lines = [f"1.dat 16 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS]
+    (tmp_path / "1.hea").write_text("\n".join(["1 12 500 5000", *lines]) + "\n")
+    (tmp_path / "1.dat").write_bytes(counts.tobytes())
+    before = read(tmp_path, cache_dir, ["1.hea"])
+    np.testing.assert_array_equal(before.signals[0], counts.T)
+    (tmp_path / "1.dat").write_bytes((counts + 1).tobytes())
+    after = read(tmp_path, cache_dir, ["1.hea"])
+    np.testing.assert_array_equal(after.signals[after.entries[0].row], counts.T + 1)
+    assert after.entries[0].form == "WFDB"
 
 
 @pytest.mark.parametrize("n_bytes", [0, 119_999, 4 * 120_000, 5 * 120_000 - 1])
@@ -312,14 +345,14 @@ def test_rows_after_the_index_are_overwritten(folder, cache_dir):
 
 
 def test_interruption_keeps_what_was_read(folder, cache_dir, monkeypatch, parsed):
-    def interrupt_at_d(path, read_and_note=signal_cache.read_at_rest):
+    def interrupt_at_d(path, window_start, decode_and_note=signal_cache.decode):
         if path.name == "d.xml":
             raise KeyboardInterrupt
-        return read_and_note(path)
+        return decode_and_note(path, window_start)
 
     with monkeypatch.context() as interrupted:
         interrupted.setattr(signal_cache, "FLUSH_EVERY", 2)
-        interrupted.setattr(signal_cache, "read_at_rest", interrupt_at_d)
+        interrupted.setattr(signal_cache, "decode", interrupt_at_d)
         with pytest.raises(KeyboardInterrupt):
             read(folder, cache_dir)
     parsed.clear()
@@ -328,12 +361,12 @@ def test_interruption_keeps_what_was_read(folder, cache_dir, monkeypatch, parsed
 
 
 def test_killed_run_loses_at_most_what_was_not_flushed(folder, cache_dir, monkeypatch, parsed):
-    def die_at_d(path):
-        return os._exit(9) if path.name == "d.xml" else xml_loader.read_at_rest(path)
+    def die_at_d(path, window_start):
+        return os._exit(9) if path.name == "d.xml" else decode(path, window_start)
 
     with monkeypatch.context() as killed:
         killed.setattr(signal_cache, "FLUSH_EVERY", 2)
-        killed.setattr(signal_cache, "read_at_rest", die_at_d)
+        killed.setattr(signal_cache, "decode", die_at_d)
         process = multiprocessing.get_context("fork").Process(target=read, args=(folder, cache_dir))
         process.start()
         process.join()
@@ -350,25 +383,26 @@ def test_parallel_is_serial(folder, tmp_path, monkeypatch):
     shutil.copy(folder / "a.xml", folder / "d.xml")
     serial = read(folder, tmp_path / "serial")
     monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
-    monkeypatch.setattr(signal_cache, "read_at_rest", refuse_in_parent(os.getpid()))
+    monkeypatch.setattr(signal_cache, "decode", refuse_in_parent(os.getpid()))
     parallel = read(folder, tmp_path / "parallel", workers=2)
     assert parallel.entries == serial.entries
     np.testing.assert_array_equal(parallel.signals, serial.signals)
+    np.testing.assert_array_equal(parallel.measurements, serial.measurements)
     assert parallel.n_parsed == serial.n_parsed == 5
     assert read(folder, tmp_path / "parallel", workers=2).n_parsed == 0
 
 
 def refuse_in_parent(parent):
-    def read_elsewhere(path):
+    def decode_elsewhere(path, window_start):
         assert os.getpid() != parent
-        return xml_loader.read_at_rest(path)
+        return decode(path, window_start)
 
-    return read_elsewhere
+    return decode_elsewhere
 
 
 def test_killed_worker_is_one_line(folder, cache_dir, monkeypatch):
     monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
-    monkeypatch.setattr(signal_cache, "read_at_rest", lambda path: os._exit(9))
+    monkeypatch.setattr(signal_cache, "decode", lambda path, window_start: os._exit(9))
     with pytest.raises(CohortError) as caught:
         read(folder, cache_dir, workers=2)
     assert str(caught.value) == (

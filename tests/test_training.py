@@ -13,6 +13,7 @@ from torch import nn
 import training as training_module
 from data_augmentation import Augmentation
 from ecg_dataset import Cohort, EvaluationBatches, TrainingBatches
+from ecg_quality import MEASUREMENTS
 from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters
 from metrics_and_performance import youden_threshold
@@ -76,7 +77,13 @@ def make_cohort(seed=0):
     signals[:, 6] *= 1 + targets
     names = [f"{number:02}.xml" for number in range(24)]
     table = pd.DataFrame(
-        {"file": names, "patient_id": names, "digest": names, "PE": targets[:, 0].astype(int)}
+        {
+            "file": names,
+            "patient_id": names,
+            "digest": names,
+            "same_ecg": range(24),
+            "PE": targets[:, 0].astype(int),
+        }
     )
     return Cohort(
         signals=signals.astype(np.int16),
@@ -84,7 +91,9 @@ def make_cohort(seed=0):
         targets=targets,
         label_names=("PE",),
         table=table,
+        measurements=np.zeros(24, MEASUREMENTS),
         rejected=pd.DataFrame({"file": [], "reason": []}),
+        quality=pd.DataFrame({"file": [], "check": [], "verdict": [], "finding": []}),
         patients_assumed=False,
         n_parsed=24,
     )

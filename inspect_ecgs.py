@@ -1,0 +1,196 @@
+"""Say what is in ECG files, and what is wrong with them, before any training.
+
+    python inspect_ecgs.py ecgs                                # a line for each file of a folder
+    python inspect_ecgs.py ecgs --csv files.csv                # the same as a table
+    python inspect_ecgs.py patient.xml --plot pictures         # and on ECG paper, a PNG for each file
+
+Each line says which form a file has, device, sampling rate, length, leads and gain, its verdict: ok, note,
+warn, reject (training leaves it out) or refused (it cannot be read), and why. The limits are the
+hyperparameters of the same names. The exit status is 1 where a file is rejected or refused. No patient's
+name, identifier or birth date is shown.
+"""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ecg_quality import judge, near_duplicates
+from hyperparameters import Hyperparameters
+from signal_cache import measured
+from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
+
+COLUMNS = {"form": 13, "device": 24, "Hz": 6, "seconds": 8, "leads": 6, "µV/count": 9, "verdict": 8}  # widths
+VERDICTS = ("ok", "note", "warn", "reject", "refused")  # from good to bad
+
+
+def main() -> int:
+    """Inspect the files of the command line; return the exit status."""
+    arguments, limits = parse_arguments()
+    files, left_out, problems = find_files(arguments.paths)
+    names = shortened(files)
+    print(
+        f"{'file':<{width(names)}} " + " ".join(f"{name:<{COLUMNS[name]}}" for name in COLUMNS) + " findings"
+    )
+    rows, measurements = [], []
+    for number, (row, measurement) in enumerate(inspect(files, limits, arguments.plot, names)):
+        tqdm.write(line_of(row, names[number], width(names)))
+        rows.append(row)
+        measurements.append(measurement)
+    for line in [*problems, *summary(rows, files, measurements, left_out)]:
+        print(line)
+    if arguments.csv:
+        pd.DataFrame(rows).to_csv(arguments.csv, index=False)
+    return int(bool(problems) or any(row["verdict"] in ("reject", "refused") for row in rows))
+
+
+def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
+    """Return the arguments, and the limits of the quality checks."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "paths", type=Path, nargs="+", metavar="file_or_folder", help="ECGs, or folders of them"
+    )
+    parser.add_argument("--csv", type=Path, help="table to write")
+    parser.add_argument("--plot", type=Path, metavar="OUT", help="folder to write pictures to")
+    types = get_type_hints(Hyperparameters)
+    quality = [declared for declared in fields(Hyperparameters) if declared.metadata["group"] == "quality"]
+    limits = [declared for declared in quality if types[declared.name] is not bool]
+    for limit in limits:
+        flag, help = "--" + limit.name.replace("_", "-"), f"{limit.metadata['help']} [{limit.default}]"
+        parser.add_argument(flag, type=types[limit.name], default=limit.default, help=help.replace("%", "%%"))
+    arguments = parser.parse_args()
+    if arguments.csv and not arguments.csv.parent.is_dir():
+        parser.error(f"--csv: found no folder {arguments.csv.parent}, expected one to write to")
+    if arguments.plot:
+        arguments.plot.mkdir(parents=True, exist_ok=True)
+    return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
+
+
+def inspect(
+    files: list[Path], limits: dict[str, float], plots: Path | None, names: list[str]
+) -> Iterator[tuple[dict[str, Any], np.void | None]]:
+    """Yield a row of the table for each file, and its measurements; draw it into ``plots``, where given."""
+    for file, name in zip(tqdm(files, unit="file", disable=None, leave=False), names, strict=True):
+        try:
+            recording = read_recording(file)
+            rest = bring_to_rest(recording, file)
+        except EcgFileError as error:
+            finding = f"found {error.found}; expected {error.expected}"
+            yield {"file": str(file), "verdict": "refused", "findings": finding}, None
+            continue
+        measurement = measured(recording, rest)
+        findings = judge(np.array([measurement]), **limits)
+        yield row_of(file, recording, findings), measurement
+        if plots:
+            draw(recording, plots / (name.replace("/", "_").replace("\\", "_") + ".png"), name, findings)
+
+
+def row_of(file: Path, recording: Recording, findings: pd.DataFrame) -> dict[str, Any]:
+    """Return one row of the table."""
+    metadata = recording.metadata
+    sentences = [*findings["finding"], *(f"reader: {warning}" for warning in metadata["warnings"])]
+    return {
+        "file": str(file),
+        "form": metadata["form"],
+        "device": metadata["device"],
+        "Hz": recording.sampling_rate,
+        "seconds": recording.signal.shape[1] / recording.sampling_rate,
+        "leads": metadata["leads_in_file"],
+        "µV/count": metadata["microvolts_per_count"],
+        "verdict": max(["ok", *findings["verdict"]], key=VERDICTS.index),
+        "findings": "; ".join(sentences),
+    }
+
+
+def line_of(row: dict[str, Any], name: str, name_width: int) -> str:
+    """Return a row as it is printed."""
+    cells = []
+    for column, column_width in COLUMNS.items():
+        value = row.get(column)
+        text = "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+        cells.append(f"{text[:column_width]:<{column_width}}")
+    return f"{name:<{name_width}} {' '.join(cells)} {row['findings']}".rstrip()
+
+
+def summary(
+    rows: list[dict[str, Any]], files: list[Path], measurements: list[np.void | None], left_out: list[Path]
+) -> list[str]:
+    """Return the lines that come last: how many files of each form and verdict, and which are there twice."""
+    forms = Counter(row.get("form", "refused") for row in rows)
+    verdicts = Counter(row["verdict"] for row in rows)
+    lines = [
+        "",
+        f"{len(rows):,} files: {', '.join(f'{name} {n:,}' for name, n in forms.most_common())}",
+        f"verdicts: {', '.join(f'{name} {verdicts[name]:,}' for name in VERDICTS if verdicts[name])}",
+    ]
+    if left_out:
+        suffixes = Counter(file.suffix or file.name for file in left_out)
+        kinds = ", ".join(f"{suffix} {n:,}" for suffix, n in suffixes.most_common())
+        lines.append(f"{len(left_out):,} files of the folders left out, which are no ECGs: {kinds}")
+    readable = [number for number, measurement in enumerate(measurements) if measurement is not None]
+    if readable:
+        lines += duplicates(
+            [files[number] for number in readable], np.array([measurements[n] for n in readable])
+        )
+    return lines
+
+
+def duplicates(files: list[Path], measurements: np.ndarray) -> list[str]:
+    """Return a line for each ECG that several files hold."""
+    groups = near_duplicates(_SignalsOf(files), np.arange(len(files)), measurements)
+    same = pd.Series([str(file) for file in files]).groupby(groups).agg(list)
+    return [f"the same ECG: {', '.join(names)}" for names in same if len(names) > 1]
+
+
+class _SignalsOf:
+    """The signals at rest of files, each read again when it is asked for, so that memory does not grow."""
+
+    def __init__(self, files: list[Path]):
+        self.files = files
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        return read_at_rest(self.files[row])
+
+
+def draw(recording: Recording, path: Path, name: str, findings: pd.DataFrame) -> None:
+    """Write a picture on ECG paper."""
+    from reporting.ecg_paper import save_ecg
+
+    notes = findings.loc[findings["verdict"] != "note", "finding"]
+    save_ecg(recording.signal, recording.sampling_rate, path, title=name, notes=tuple(notes))
+
+
+def shortened(files: list[Path]) -> list[str]:
+    """Return names for people: the paths without the folders that all share."""
+    if len(files) < 2:
+        return [file.name for file in files]
+    files = [Path(os.path.abspath(file)) for file in files]
+    parents = [file.parent.parts for file in files]
+    n_shared = 0
+    while all(len(parts) > n_shared and parts[n_shared] == parents[0][n_shared] for parts in parents):
+        n_shared += 1
+    return [str(Path(*file.parts[n_shared:])) for file in files]
+
+
+def width(names: list[str]) -> int:
+    """Return the width of the first column."""
+    return min(max([len(name) for name in names] or [4]), 60)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(f"{Path(sys.argv[0]).name}: interrupted")
+    except OSError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")

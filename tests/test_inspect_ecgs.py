@@ -1,0 +1,126 @@
+"""Each file gets a line with its form and verdict, and a picture; nothing of a patient is shown."""
+
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from form_writers import EIGHT_LEADS, FAMILY_NAME, PRIVATE, WRITERS, write_hospital
+from PIL import Image
+from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_here
+
+from xml_loader import LEADS, read_recording
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return make_tiny_cohort(tmp_path_factory.mktemp("tiny") / "ecgs")
+
+
+@pytest.fixture(scope="module")
+def counts(cohort):
+    """The counts of one synthetic ECG at 2.5 µV a count."""
+    return np.rint(read_recording(cohort / "demo-0001.xml").signal / 0.0025).astype(int)
+
+
+@pytest.fixture
+def folder(counts, tmp_path):
+    """A folder with an ECG of each form: one recording, rolled so far that none equals another."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    for number, (form, write) in enumerate(WRITERS.items()):
+        suffix = {"WFDB": "hea", "DICOM": "dcm", "SCP-ECG": "scp"}.get(form, "xml")
+        part = np.roll(counts, -1000 - 150 * number, axis=1) if number else counts
+        leads = EIGHT_LEADS if form == "GE MUSE" else LEADS
+        rows = part[[LEADS.index(lead) for lead in leads]]
+        write(folder / f"{form.replace(' ', '_')}.{suffix}", rows, leads=leads, microvolts_per_count=2.5)
+    return folder
+
+
+def table_of(outcome, path):
+    assert "Traceback" not in outcome.stderr
+    return pd.read_csv(path).set_index("file")
+
+
+def test_every_form_is_read_and_named(folder, tmp_path):
+    outcome = run_here("inspect_ecgs.py", folder, "--csv", tmp_path / "table.csv")
+    table = pd.read_csv(tmp_path / "table.csv")
+    assert outcome.returncode == 0, outcome.stdout
+    assert sorted(table["form"]) == sorted(WRITERS)
+    assert (table["Hz"] == 500).all() and (table["seconds"] >= 10).all()
+    assert set(table["verdict"]) <= {"ok", "note"}
+    for form in WRITERS:
+        assert re.search(rf"^{form.replace(' ', '_')}\.\w+ +{form} .* 500 +10 ", outcome.stdout, re.MULTILINE)
+    assert f"{len(WRITERS)} files: " in outcome.stdout and "verdicts: ok" in outcome.stdout
+    assert "1 files of the folders left out, which are no ECGs: .dat 1" in outcome.stdout
+
+
+def test_nothing_of_the_patient_is_shown(folder, tmp_path):
+    pictures = tmp_path / "pictures"
+    outcome = run_here("inspect_ecgs.py", folder, "--csv", tmp_path / "table.csv", "--plot", pictures)
+    assert any(FAMILY_NAME.encode() in file.read_bytes() for file in folder.iterdir())
+    for text in (outcome.stdout, outcome.stderr, (tmp_path / "table.csv").read_text(encoding="utf-8")):
+        assert not PRIVATE.search(text)
+    assert len(list(pictures.iterdir())) == len(WRITERS)
+    assert all(file.read_bytes().startswith(PNG) for file in pictures.iterdir())
+    # What is drawn on the picture is tested in test_ecg_paper.py; here, what its file says besides.
+    assert not any(PRIVATE.search(f"{file.name} {Image.open(file).info}") for file in pictures.iterdir())
+
+
+def test_what_is_wrong_is_said(cohort, counts, tmp_path):
+    flat, short = counts.copy(), counts[:, :4500]
+    flat[8] = 3
+    write_hospital(tmp_path / "flat.xml", flat)
+    write_hospital(tmp_path / "short.xml", short)
+    write_hospital(tmp_path / "small.xml", counts, microvolts_per_count=0.025)
+    (tmp_path / "broken.xml").write_text("<ecg>", encoding="utf-8")
+    shutil.copy(cohort / "demo-0002.xml", tmp_path / "good.xml")
+    shutil.copy(cohort / "demo-0002.xml", tmp_path / "again.xml")
+    outcome = run_as_user("inspect_ecgs.py", ".", "none.xml", "--csv", "table.csv", cwd=tmp_path)
+    assert outcome.returncode == 1 and outcome.stderr == ""
+    table = pd.read_csv(tmp_path / "table.csv", index_col="file")
+    assert table["verdict"].to_dict() == {
+        "again.xml": "ok",
+        "broken.xml": "refused",
+        "flat.xml": "reject",
+        "good.xml": "ok",
+        "none.xml": "refused",
+        "short.xml": "warn",
+        "small.xml": "reject",
+    }
+    assert table.loc["flat.xml", "findings"] == "lead V3 flat for 10 s (limit 5 s)"
+    assert table.loc["short.xml", "findings"] == "1 s added to a recording of 9 s"
+    assert "mV, median of the leads (limits 0.05 and 20 mV)" in table.loc["small.xml", "findings"]
+    assert table.loc["broken.xml", "findings"].startswith("found malformed or incomplete XML")
+    assert "the same ECG: again.xml, good.xml" in outcome.stdout
+    assert "7 files: hospital 5, refused 2" in outcome.stdout
+    assert "verdicts: ok 2, warn 1, reject 2, refused 2" in outcome.stdout
+
+
+def test_a_limit_is_a_flag(cohort, counts, tmp_path):
+    flat = counts.copy()
+    flat[8, :1600] = 3  # 3.2 s
+    write_hospital(tmp_path / "flat.xml", flat)
+    assert run_here("inspect_ecgs.py", tmp_path).returncode == 0
+    outcome = run_here("inspect_ecgs.py", tmp_path, "--max-flat-seconds", 3)
+    assert outcome.returncode == 1 and "lead V3 flat for 3.2 s (limit 3 s)" in outcome.stdout
+
+
+@pytest.mark.parametrize(
+    "flag", [["--max-flat-seconds", "-1"], ["--max-flat-seconds", "x"], ["--unknown", "1"]]
+)
+def test_wrong_flags_are_named(tmp_path, flag):
+    outcome = run_here("inspect_ecgs.py", tmp_path, *flag)
+    assert outcome.returncode == 2 and flag[0] in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+def test_an_empty_folder_and_a_folder_that_cannot_be_written(tmp_path):
+    outcome = run_here("inspect_ecgs.py", tmp_path)
+    assert outcome.returncode == 1 and "found no ECG file in the folder" in outcome.stdout
+    outcome = run_here("inspect_ecgs.py", tmp_path, "--csv", tmp_path / "none" / "t.csv")
+    assert outcome.returncode == 2 and "found no folder" in outcome.stderr
+    (tmp_path / "file").write_text("")
+    assert "File exists" in line_of(run_here("inspect_ecgs.py", tmp_path, "--plot", tmp_path / "file"))
