@@ -1,10 +1,12 @@
 """Time the reading of ECG files: `xml_loader.py` against BeautifulSoup over lxml, as in the published code.
 
-    python benchmarks/decoding.py                    # files made from a seeded random walk
-    python benchmarks/decoding.py FOLDER --files 50  # a folder of the study hospital's XML files
+    python benchmarks/decoding.py                    # files made from a seeded random walk, in every form
+    python benchmarks/decoding.py FOLDER --files 50  # a folder of ECG files of any form
 
-Both readers take the same files, in one process on one core, by turns. Times are of the processor, from the
-best pass, as other programs on the machine disturb it least. Both must first give the same millivolts.
+First, files in the study hospital's form are read by both, in one process on one core, by turns; both must
+give the same millivolts. Then each form by this project alone, and last the decoding of all files of the
+folder into a new cache. Times of a file are of the processor, from the best pass, as other programs on the
+machine disturb it least; that of the cohort is by the clock.
 """
 
 import argparse
@@ -22,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
-from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE, read_recording
+from signal_cache import cached_signals, decode
+from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE, find_files, read_recording
 
 try:
     from bs4 import BeautifulSoup, FeatureNotFound
@@ -115,13 +118,58 @@ def require_beautifulsoup() -> None:
         sys.exit(INSTALL)
 
 
+def time_forms(paths: list[Path], repeats: int) -> None:
+    """Time each form that is among the files: reading alone, and with resampling and quality measurements."""
+    files_of: dict[str, list[Path]] = {}
+    for path in paths:
+        files_of.setdefault(read_recording(path).metadata["form"], []).append(path)
+    print(f"\n{'form':<16}{'files':>6}{'read, ms/file':>16}{'for the cache, ms/file':>26}")
+    for form, files in sorted(files_of.items()):
+        times = [
+            min(seconds_per_file(read, files) for _ in range(repeats)) for read in (read_recording, decode)
+        ]
+        print(f"{form:<16}{len(files):>6}{times[0] * 1e3:>16.2f}{times[1] * 1e3:>26.2f}")
+
+
+def write_forms(folder: Path, seed: int = 0) -> list[Path]:
+    """Write one ECG in each form, with the writers of the tests, from a random walk at 500 Hz."""
+    from tests.form_writers import EIGHT_LEADS, WRITERS
+
+    counts = np.random.default_rng(seed).integers(-10, 11, (len(LEADS), N_SAMPLES)).cumsum(axis=1)
+    counts -= counts.mean(axis=1, keepdims=True).astype(int)
+    paths = []
+    for form, write in WRITERS.items():
+        leads = EIGHT_LEADS if form == "GE MUSE" else LEADS
+        path = folder / f"{form.replace(' ', '_')}{'.hea' if form == 'WFDB' else ''}"
+        write(path, counts[[LEADS.index(lead) for lead in leads]], leads=leads)
+        paths.append(path)
+    return paths
+
+
+def time_cohort(paths: list[Path], workers: int) -> None:
+    """Time how long it takes to decode, judge and cache all files, and to open the cache again."""
+    with tempfile.TemporaryDirectory() as cache_dir:
+        folder = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
+        files = [str(path.resolve().relative_to(folder)) for path in paths]
+        seconds = []
+        for _ in range(2):
+            start = time.perf_counter()
+            cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers)
+            seconds.append(time.perf_counter() - start)
+    n_rejected = sum(entry.rejected != "" for entry in cached.entries)
+    processes = f"{workers} processes" if workers else "a process a core"
+    print(f"\ncohort of {len(files):,} files, {processes}: {seconds[0]:.1f} s to decode and cache, ", end="")
+    print(f"{len(files) / seconds[0]:,.0f} files/s; {seconds[1]:.2f} s the second time; {n_rejected} refused")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", nargs="?", type=Path, help="of XML files; made from random walks if absent")
-    parser.add_argument("--files", type=int, default=20, help="how many to read (default: %(default)s)")
+    parser.add_argument("folder", nargs="?", type=Path, help="of ECG files; random walks are made if absent")
+    parser.add_argument("--files", type=int, default=20, help="how many to compare (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="passes over all files (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes for the cohort; 0: one a core")
     options = parser.parse_args()
     if min(options.files, options.repeats) < 1:
         parser.error("--files and --repeats must be at least 1")
@@ -133,10 +181,16 @@ def main() -> None:
         if folder is None:
             folder = Path(temporary)
             write_random_walks(folder, options.files)
-        paths = sorted(folder.glob("*.xml"))[: options.files]
-        if not paths:
-            parser.error(f"no .xml file in {folder}")
-        compare(paths, options.repeats)
+        paths, _, problems = find_files([folder])
+        if problems:
+            parser.error(problems[0])
+        few = paths[: options.files]
+        hospital = [path for path in few if read_recording(path).metadata["form"] == "hospital"]
+        if hospital:
+            compare(hospital, options.repeats)
+        with tempfile.TemporaryDirectory() as forms:
+            time_forms(few if options.folder else write_forms(Path(forms)), options.repeats)
+        time_cohort(paths, options.workers)
 
 
 if __name__ == "__main__":

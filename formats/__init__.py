@@ -56,5 +56,5 @@ def _what_it_is(file: EcgFile) -> str:
         return f"root element {quote(file.root.tag)} without a rhythm of the hospital's form"
     if file.content.startswith(b"PK\x03\x04"):
         return "a zip archive"
-    beginning = file.content[:8].decode("latin-1")
-    return f"no form that is known, beginning {quote(beginning)}"
+    beginning = file.content[:4].hex(" ")  # not as text, which could be a name
+    return f"no form that is known, beginning with the bytes {beginning}"

@@ -7,7 +7,6 @@ what is compressed without a limit. A 10 s ECG needs a hundredth of what is gran
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
 import zlib
 
@@ -74,8 +73,8 @@ def _check_scp(file: EcgFile) -> None:
             found = f"section {number} of SCP-ECG with {size:,} bytes"
             raise EcgFileError(file.path, found, f"at most {MAX_SCP_SECTION[number]:,}")
         if number == 3:
-            section = file.content[max(0, index - 1) :][:size]  # a header of 16 bytes, the leads' number, flags
-            leads = section[18 : 18 + 9 * section[16]] if size > 18 else b""
+            section = file.content[max(0, index - 1) :][:size]  # 16 bytes, the number of leads, flags, leads
+            leads = section[18 : 18 + 9 * section[16]] if len(section) > 18 else b""
             ranges = struct.iter_unpack("<IIB", leads[: len(leads) // 9 * 9])
             _check_samples(sum(max(0, end - start + 1) for start, end, _ in ranges), file)
 
@@ -96,7 +95,7 @@ def _check_philips(file: EcgFile) -> None:
             continue
         try:
             payload = base64.b64decode("".join("".join(waveforms.itertext()).split()))
-        except binascii.Error:
+        except ValueError:  # characters that are not ASCII, or no base64
             continue  # the decoder refuses it
         if len(payload) > MAX_XLI_BYTES:
             found = f"{len(payload):,} bytes of compressed waveforms"
