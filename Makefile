@@ -1,17 +1,21 @@
 # make demo   train the 1D attention model on the synthetic demo cohort
 # make test   run the tests
-# Both make .venv first, with the pinned dependencies.
+# make fuzz   read 10,000 files that are damaged at random; 4 minutes
+# All make .venv first, with the pinned dependencies.
 
 PYTHON ?= python3
 DEMO_EPOCHS = 12
 
-.PHONY: demo test lint
+.PHONY: demo test fuzz lint
 
 demo: .venv/installed
 	.venv/bin/python train_atten.py --epochs $(DEMO_EPOCHS)
 
 test: .venv/installed
 	.venv/bin/python -m pytest
+
+fuzz: .venv/installed
+	.venv/bin/python tests/fuzz.py --cases 10000
 
 lint: .venv/installed
 	.venv/bin/ruff check .

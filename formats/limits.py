@@ -17,7 +17,9 @@ from recording import EcgFileError
 
 MAX_DICOM_BYTES = 5_000_000  # inflated; 12 leads of 16 bits at 1 kHz for 200 s
 MAX_DICOM_ITEMS = 20_000  # of sequences; a channel has about ten
+MAX_SCP_BYTES = 5_000_000  # all sections
 MAX_SCP_SECTION = {4: 20_000, 5: 200_000, 6: 2_000_000}  # bytes, of: beats, their mean, rhythm
+MAX_SCP_POINTERS = 1000  # twelve sections are in the standard
 MAX_DECODED_SAMPLES = 1_000_000  # all leads together; they take about 0.7 s
 MAX_AECG_STATEMENTS = 1000  # each is compared with all others
 MAX_XLI_BYTES = 2_000_000
@@ -68,13 +70,17 @@ def _check_scp(file: EcgFile) -> None:
     """Check the lengths of sections and the samples that section 3 declares, from section 0's pointers."""
     (length,) = struct.unpack_from("<I", file.content, 10)
     pointers = file.content[22 : 6 + length]
+    if len(file.content) > MAX_SCP_BYTES or len(pointers) > 10 * MAX_SCP_POINTERS:
+        found = f"an SCP-ECG file of {len(file.content):,} bytes and {len(pointers) // 10:,} sections"
+        raise EcgFileError(file.path, found, f"at most {MAX_SCP_BYTES:,} and {MAX_SCP_POINTERS:,}")
     for number, size, index in struct.iter_unpack("<HII", pointers[: len(pointers) // 10 * 10]):
         if size > MAX_SCP_SECTION.get(number, size):
             found = f"section {number} of SCP-ECG with {size:,} bytes"
             raise EcgFileError(file.path, found, f"at most {MAX_SCP_SECTION[number]:,}")
         if number == 3:
-            section = file.content[max(0, index - 1) :][:size]  # 16 bytes, the number of leads, flags, leads
-            leads = section[18 : 18 + 9 * section[16]] if len(section) > 18 else b""
+            # A header of 16 bytes, the number of leads, flags, the leads.
+            n_leads = (file.content[index + 15 : index + 16] or b"\0")[0]
+            leads = file.content[index + 17 : index + 17 + 9 * n_leads]
             ranges = struct.iter_unpack("<IIB", leads[: len(leads) // 9 * 9])
             _check_samples(sum(max(0, end - start + 1) for start, end, _ in ranges), file)
 
