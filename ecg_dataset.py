@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from cohort_table import KEY_FILE, PARTS, check_present, pseudonyms, read_labels
+from cohort_table import KEY_FILE, check_present, pseudonyms, read_labels
 from data_augmentation import Augmentation
 from ecg_quality import judge, near_duplicates
 from signal_cache import NO_ROW, CohortError, cached_signals
@@ -168,66 +166,6 @@ def _duplicates(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame
     return pd.DataFrame(lines, columns=["ecg", "check", "verdict", "finding"])
 
 
-def split_by_patient(
-    cohort: Cohort, *, validation_fraction: float, test_fraction: float, seed: int
-) -> dict[str, np.ndarray]:
-    """Return the ECGs of each part: no patient in two parts, each label about as frequent in all.
-
-    Files of the same ECG count as one patient's, whatever the table says, so that no ECG is in two parts.
-    A ``split`` column wins; where it has no validation part, that share is taken from its training patients.
-
-    Returns
-    -------
-    parts : for train, validation and test, the sorted indices of its ECGs.
-
-    Raises
-    ------
-    CohortError : a part has no example of a class, or the ``split`` column has one ECG in two parts.
-    """
-    table = cohort.table
-    n_patients, patient_of = _patients(table)
-    part_of = np.full(n_patients, "train", dtype="<U10")
-    if "split" in table:
-        part_of[patient_of] = table["split"]
-        _check_split(table)
-    labels = np.zeros((n_patients, len(cohort.label_names)))
-    np.maximum.at(labels, patient_of, cohort.targets)
-    generator = np.random.default_rng(seed)
-    if "split" not in table:
-        _assign(part_of, labels, "test", test_fraction, generator)
-    if not (part_of == "validation").any():
-        share = validation_fraction if "split" in table else validation_fraction / (1 - test_fraction)
-        _assign(part_of, labels, "validation", share, generator)
-    parts = {part: np.flatnonzero(part_of[patient_of] == part) for part in PARTS}
-    for part, indices in parts.items():
-        _check_classes(part, cohort.targets[indices], cohort.label_names)
-    return parts
-
-
-def _patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
-    """Return the number of patients, and which one each ECG is of; equal ECGs are of one patient."""
-    ids, contents = (pd.factorize(table[column])[0] for column in ("patient_id", "same_ecg"))
-    n_ids = ids.max() + 1
-    n_nodes = n_ids + contents.max() + 1
-    links = coo_array((np.ones(len(table)), (ids, n_ids + contents)), shape=(n_nodes, n_nodes))
-    _, component_of = connected_components(links, directed=False)
-    numbers, patient_of = np.unique(component_of[ids], return_inverse=True)
-    return len(numbers), patient_of
-
-
-def _assign(
-    part_of: np.ndarray, labels: np.ndarray, part: str, fraction: float, generator: np.random.Generator
-) -> None:
-    """Move a share of the training patients to another part, spread evenly over all patterns of labels."""
-    training = np.flatnonzero(part_of == "train")
-    shuffled = generator.permutation(training)
-    by_labels = shuffled[np.lexsort(labels[shuffled].T)]  # patients with equal labels lie side by side
-    # Every patient adds the fraction, and each time the sum passes a whole number one is taken: the count
-    # in any run of equal patients is within one of its share, however rare the pattern.
-    taken = np.diff(np.floor(generator.random() + fraction * np.arange(len(by_labels) + 1)))
-    part_of[by_labels[taken > 0]] = part
-
-
 def normalise(signal: torch.Tensor, method: str) -> torch.Tensor:
     """Normalise a batch, shape (N, 12, T).
 
@@ -336,27 +274,3 @@ class EvaluationBatches(_Batches):
                 device=self.device,
             )
             yield signal, self._targets_of(indices)
-
-
-def _check_split(table: pd.DataFrame) -> None:
-    """Check what the ``split`` column makes of the files that could be read."""
-    for part in ("train", "test"):
-        if not (table["split"] == part).any():
-            raise CohortError(f"column split: found no readable ECG in {part}, expected some")
-    n_parts = table.groupby("same_ecg")["split"].nunique()
-    if (n_parts > 1).any():
-        same = table[table["same_ecg"] == n_parts.index[n_parts > 1][0]]
-        raise CohortError(
-            f"column split: found the same ECG as {' and '.join(same['file'])} in "
-            f"{' and '.join(same['split'].unique())}, expected it in one part"
-        )
-
-
-def _check_classes(part: str, targets: np.ndarray, label_names: Sequence[str]) -> None:
-    for name, column in zip(label_names, targets.T, strict=True):
-        n_positive = int(column.sum())
-        if not 0 < n_positive < len(column):
-            raise CohortError(
-                f"label {name}: found {n_positive} positive and {len(column) - n_positive} negative ECGs "
-                f"in the {part} part, expected both"
-            )

@@ -31,6 +31,7 @@ BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
 MODEL_GROUPS = ("model", "layers", "rnn", "encoder")  # flags of those scripts alone whose block names them
+THRESHOLD_POLICY = re.compile(r"youden|(sensitivity|specificity)>=(0?\.[0-9]+|1(\.0*)?)")
 LISTS = {
     "label_columns": str,
     "milestones": PositiveInt,
@@ -83,6 +84,16 @@ class Hyperparameters:
         "split", 0.1, "share of the patients that picks checkpoint and threshold"
     )
     test_fraction: Fraction = declared("split", 0.2, "share of the patients that is scored once, at the end")
+    folds: NonNegativeInt = declared("split", 0, "of a cross-validation, 2 or more; 0: a single split")
+    repeats: PositiveInt = declared("split", 1, "how often the patients are dealt to folds anew")
+
+    # decision, fitted on the validation ECGs alone
+    calibration: Literal["temperature", "platt", "none"] = declared(
+        "decision", "temperature", "what turns logits into probabilities"
+    )
+    threshold_policy: str = declared(
+        "decision", "youden", "youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'"
+    )
 
     # batches
     batch_size: PositiveInt = declared("batches", 32, "ECGs a step, at most")
@@ -336,6 +347,11 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error("data_dir: found nothing, expected a folder")
     if hyperparameters.labels and not hyperparameters.data_dir:
         parser.error("labels: a labels table needs --data-dir, the folder of its files")
+    if hyperparameters.folds == 1:
+        parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
+    if not THRESHOLD_POLICY.fullmatch(hyperparameters.threshold_policy):
+        found = f"threshold_policy: found {hyperparameters.threshold_policy!r}"
+        parser.error(f"{found}, expected youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'")
     milestones = hyperparameters.milestones
     if milestones != sorted(set(milestones)):
         parser.error(f"milestones: found {milestones}, expected rising epochs")

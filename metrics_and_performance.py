@@ -12,20 +12,63 @@ A metric that the ECGs at hand leave undefined (an AUROC without a positive ECG,
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
-from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-# Of each bootstrap, at least this share of the resamples must hold both classes. It asks for three positive
-# patients or more: with k of them, a share of about exp(-k) of the resamples draws none.
-MIN_SHARE_OF_RESAMPLES = 0.9
-WEIGHTS_PER_CHUNK = 100_000  # ECGs times resamples at a time: 0.8 MB, which stays in a processor's cache
+from calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
+from uncertainty import (
+    MetricOfCounts,
+    auroc_of_counts,
+    average_precision_of_counts,
+    bootstrap_intervals,
+    checked,
+    delong_interval,
+    missing_class,
+    patient_index,
+    rank_counts,
+    warn_undefined,
+    wilson_interval,
+)
+from usefulness import (
+    choose_threshold,
+    likelihood_ratios,
+    partial_auroc_of_counts,
+    predictive_values_at,
+    rule_out_of_counts,
+    sensitivity_at_specificity_of_counts,
+    youden_threshold,
+)
+
+__all__ = [
+    "auroc",
+    "average_precision",
+    "brier_score",
+    "choose_threshold",
+    "confusion_metrics",
+    "evaluate",
+    "evaluate_strata",
+    "ranking_metrics",
+    "wilson_interval",
+    "youden_threshold",
+]
+
+# The metrics that follow from the order of the scores, each with the interval of the bootstrap over patients
+RANKING_METRICS: dict[str, MetricOfCounts] = {
+    "auroc": auroc_of_counts,
+    "average_precision": average_precision_of_counts,
+    "partial_auroc": partial_auroc_of_counts,  # specificity 0.9 to 1
+    "sensitivity_at_specificity_90": partial(sensitivity_at_specificity_of_counts, specificity=0.90),
+    "sensitivity_at_specificity_95": partial(sensitivity_at_specificity_of_counts, specificity=0.95),
+    "specificity_at_sensitivity_95": lambda counts: rule_out_of_counts(counts, 0.95).specificity,
+    "npv_at_sensitivity_95": lambda counts: rule_out_of_counts(counts, 0.95).npv,
+    "ct_avoided_per_100": lambda counts: rule_out_of_counts(counts, 0.95).avoided_per_100,
+}
+MIN_OF_EACH_CLASS = 5  # ECGs of a stratum, for an AUROC
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -45,9 +88,9 @@ def auroc(y_true: ArrayLike, y_score: ArrayLike) -> float:
     float
         From 0 to 1, 0.5 for scores that say nothing; nan, with a warning, where one class is missing.
     """
-    y_true, y_score = _checked(y_true, y_score)
-    if reason := _missing_class(y_true):
-        _warn_undefined("AUROC", reason)
+    y_true, y_score = checked(y_true, y_score)
+    if reason := missing_class(y_true):
+        warn_undefined("AUROC", reason)
         return math.nan
     return float(roc_auc_score(y_true, y_score))
 
@@ -65,9 +108,9 @@ def average_precision(y_true: ArrayLike, y_score: ArrayLike) -> float:
         From 0 to 1; scores that say nothing reach the prevalence. nan, with a warning, where one class is
         missing.
     """
-    y_true, y_score = _checked(y_true, y_score)
-    if reason := _missing_class(y_true):
-        _warn_undefined("average precision", reason)
+    y_true, y_score = checked(y_true, y_score)
+    if reason := missing_class(y_true):
+        warn_undefined("average precision", reason)
         return math.nan
     return float(average_precision_score(y_true, y_score))
 
@@ -87,9 +130,9 @@ def ranking_metrics(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float
         nan, with a warning, where no label has both classes.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
-    defined = [column for column in range(y_true.shape[1]) if not _missing_class(y_true[:, column])]
+    defined = [column for column in range(y_true.shape[1]) if not missing_class(y_true[:, column])]
     if not defined:
-        _warn_undefined("AUROC and average precision", "no label has positive and negative ECGs")
+        warn_undefined("AUROC and average precision", "no label has positive and negative ECGs")
         return math.nan, math.nan
     columns = [(y_true[:, column], y_score[:, column]) for column in defined]
     return (
@@ -103,44 +146,8 @@ def ranking_metrics(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float
 # ----------------------------------------------------------------------------------------------------
 
 
-def youden_threshold(y_true: ArrayLike, y_score: ArrayLike) -> float:
-    """Return the threshold that maximises sensitivity + specificity - 1 (Youden 1950), from validation.
-
-    The threshold lies halfway between the lowest score that it flags and the next lower one, so that rounding
-    a score changes no decision. Where several thresholds are equally good, the lowest is taken: the one of
-    the highest sensitivity, since a missed embolism costs more than a CT angiography. Where no threshold does
-    better than flagging every ECG, the lowest score is returned, which does that.
-
-    Parameters
-    ----------
-    y_true, y_score : array of shape (n_ecgs,)
-
-    Returns
-    -------
-    float
-        0.5, with a warning, where one class is missing.
-    """
-    y_true, y_score = _checked(y_true, y_score)
-    if reason := _missing_class(y_true):
-        _warn_undefined("Youden's threshold", f"{reason}; 0.5 is used")
-        return 0.5
-    scores, group = np.unique(y_score, return_inverse=True)  # ascending, (n_scores,)
-    positives = np.bincount(group[y_true == 1], minlength=len(scores))
-    negatives = np.bincount(group[y_true == 0], minlength=len(scores))
-    true_positives = positives[::-1].cumsum()[::-1]  # flagged at threshold scores[i]
-    false_positives = negatives[::-1].cumsum()[::-1]
-    # Youden's index times n_positive * n_negative: whole numbers, so that ties are ties
-    index = true_positives * negatives.sum() - false_positives * positives.sum()
-    lowest_flagged = int(index.argmax())  # the first of equals: the lowest threshold
-    if lowest_flagged == 0:
-        return float(scores[0])
-    below, above = scores[lowest_flagged - 1], scores[lowest_flagged]
-    midpoint = (below + above) / 2
-    return float(midpoint if midpoint > below else above)  # neighbouring floats have no midpoint
-
-
 def confusion_metrics(
-    y_true: ArrayLike, y_score: ArrayLike, threshold: float, confidence: float = 0.95
+    y_true: ArrayLike, y_score: ArrayLike, threshold: float | ArrayLike, confidence: float = 0.95
 ) -> dict:
     """Count the decisions of one threshold and derive the metrics of a diagnostic test.
 
@@ -149,7 +156,7 @@ def confusion_metrics(
     Parameters
     ----------
     y_true, y_score : array of shape (n_ecgs,)
-    threshold : float
+    threshold : float, or array of shape (n_ecgs,) where the ECGs' models differ, as in a cross-validation
         An ECG is flagged where ``y_score >= threshold``.
     confidence : float
         Of the intervals, between 0 and 1.
@@ -161,9 +168,9 @@ def confusion_metrics(
         `accuracy`, each with `value`, `low`, `high` (Wilson), `successes` and `n`; `f1` and
         `balanced_accuracy`, floats. nan, with a warning each, where undefined.
     """
-    y_true, y_score = _checked(y_true, y_score)
-    if not math.isfinite(threshold):
-        raise ValueError(f"threshold: expected a finite number, found {threshold}")
+    y_true, y_score = checked(y_true, y_score)
+    if not np.isfinite(threshold).all() or np.shape(threshold) not in ((), y_score.shape):
+        raise ValueError(f"threshold: expected a finite number, or one for each ECG, found {threshold}")
     flagged, positive = y_score >= threshold, y_true == 1
     tp, fp = int((flagged & positive).sum()), int((flagged & ~positive).sum())
     fn, tn = int((~flagged & positive).sum()), int((~flagged & ~positive).sum())
@@ -174,7 +181,7 @@ def confusion_metrics(
     balanced_accuracy = (sensitivity["value"] + specificity["value"]) / 2
     for metric, value in (("F1", f1), ("balanced accuracy", balanced_accuracy)):
         if math.isnan(value):
-            _warn_undefined(metric, _missing_class(y_true))
+            warn_undefined(metric, missing_class(y_true))
     return {
         "confusion_matrix": {"tp": tp, "fp": fp, "tn": tn, "fn": fn},
         "sensitivity": sensitivity,
@@ -187,135 +194,6 @@ def confusion_metrics(
     }
 
 
-def brier_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
-    """Mean squared difference between score and label (Brier 1950), for scores that are probabilities.
-
-    Returns
-    -------
-    float
-        0 is perfect; always answering the prevalence p gives p * (1 - p).
-    """
-    y_true, y_score = _checked(y_true, y_score)
-    if y_score.min() < 0 or y_score.max() > 1:
-        raise ValueError(
-            f"y_score: the Brier score takes probabilities, found {y_score.min():.3g} to {y_score.max():.3g}"
-        )
-    return float(np.mean((y_score - y_true) ** 2))
-
-
-# ----------------------------------------------------------------------------------------------------
-# Intervals
-# ----------------------------------------------------------------------------------------------------
-
-
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the score interval of a proportion (Wilson 1927; method 3 of Newcombe, Stat Med 1998;17:857).
-
-    Returns
-    -------
-    low, high : float
-        (nan, nan) for n = 0.
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes: expected 0 to n = {n}, found {successes}")
-    _check_confidence(confidence)
-    if n == 0:
-        return math.nan, math.nan
-    z = float(norm.ppf((1 + confidence) / 2))
-    centre = successes + z**2 / 2
-    margin = z * math.sqrt(successes * (n - successes) / n + z**2 / 4)
-    low = (centre - margin) / (n + z**2) if successes > 0 else 0.0  # exact at the ends, where rounding is not
-    high = (centre + margin) / (n + z**2) if successes < n else 1.0
-    return low, high
-
-
-class RankCounts(NamedTuple):
-    """Resampled ECGs at each distinct score of a positive ECG, ascending: AUROC and AP follow from it.
-
-    All but the last are arrays of shape (n_resamples, n_scores); each resample holds both classes.
-    """
-
-    positives: np.ndarray
-    negatives_below: np.ndarray
-    negatives_tied: np.ndarray
-    n_negatives: np.ndarray  # (n_resamples,)
-
-
-class BootstrapInterval(NamedTuple):
-    """A percentile interval and the number of resamples behind it."""
-
-    low: float
-    high: float
-    n_resamples: int
-
-
-def bootstrap_interval(
-    metric_of_counts: Callable[["RankCounts"], np.ndarray],
-    y_true: ArrayLike,
-    y_score: ArrayLike,
-    patient_ids: Sequence,
-    n_resamples: int = 2000,
-    seed: int = 42,
-    confidence: float = 0.95,
-) -> BootstrapInterval:
-    """Return the percentile interval of a ranking metric over resampled patients.
-
-    Patients are drawn with replacement, each with all of their ECGs, since ECGs of one patient resemble each
-    other (the cluster bootstrap, Field & Welsh, J R Stat Soc B 2007;69:369). A resample is a whole-number
-    weight for each ECG, so the scores are sorted once. Scores that separate the classes perfectly do so
-    in every resample: the interval then has no width, which is not certainty.
-
-    Parameters
-    ----------
-    metric_of_counts : callable
-        `auroc_of_counts` or `average_precision_of_counts`.
-    y_true, y_score : array of shape (n_ecgs,)
-    patient_ids : sequence of length n_ecgs
-    n_resamples : int
-    seed : int
-        The same seed draws the same patients, for every metric.
-    confidence : float
-        Of the interval, between 0 and 1.
-
-    Returns
-    -------
-    BootstrapInterval
-        Its `n_resamples` counts the resamples with both classes; the others are dropped. Where they leave
-        less than nine in ten, or where there is one patient only, the interval is nan, with a warning.
-    """
-    y_true, y_score = _checked(y_true, y_score)
-    patients = _patient_index(patient_ids, len(y_true))
-    _check_confidence(confidence)
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples: expected 1 or more, found {n_resamples}")
-    values = []
-    for counts in _resampled_counts(y_true, y_score, patients, n_resamples, seed):
-        values.append(metric_of_counts(counts))
-    values = np.concatenate(values)
-    if len(values) < MIN_SHARE_OF_RESAMPLES * n_resamples or patients.max() == 0:
-        n_patients = patients.max() + 1
-        reason = f"patients: {n_patients}; resamples with both classes: {len(values)} of {n_resamples}"
-        _warn_undefined("bootstrap interval", reason)
-        return BootstrapInterval(math.nan, math.nan, len(values))
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return BootstrapInterval(float(low), float(high), len(values))
-
-
-def auroc_of_counts(counts: RankCounts) -> np.ndarray:
-    """AUROC of each resample: array of shape (n_resamples,)."""
-    pairs_won = counts.positives * (counts.negatives_below + counts.negatives_tied / 2)
-    return pairs_won.sum(axis=1) / (counts.positives.sum(axis=1) * counts.n_negatives)
-
-
-def average_precision_of_counts(counts: RankCounts) -> np.ndarray:
-    """Average precision of each resample: array of shape (n_resamples,)."""
-    true_positives = counts.positives[:, ::-1].cumsum(axis=1)[:, ::-1]  # with each score as the threshold
-    false_positives = counts.n_negatives[:, None] - counts.negatives_below
-    # Above the highest score that a resample draws, nothing is flagged and no positive counted
-    precision = true_positives / np.maximum(true_positives + false_positives, 1)
-    return (counts.positives * precision).sum(axis=1) / counts.positives.sum(axis=1)
-
-
 # ----------------------------------------------------------------------------------------------------
 # All of it
 # ----------------------------------------------------------------------------------------------------
@@ -325,12 +203,13 @@ def evaluate(
     y_true: ArrayLike,
     y_score: ArrayLike,
     *,
-    thresholds: Sequence[float],
+    thresholds: ArrayLike,
     label_names: Sequence[str],
     patient_ids: Sequence,
     n_resamples: int = 2000,
     seed: int = 42,
     confidence: float = 0.95,
+    prevalence: float | None = None,
 ) -> dict:
     """Return every metric of every label with its interval, ready for `metrics.json`.
 
@@ -338,30 +217,39 @@ def evaluate(
     ----------
     y_true, y_score : array of shape (n_ecgs, n_labels), or (n_ecgs,) for one label
         `y_score` holds probabilities.
-    thresholds : sequence of n_labels floats
+    thresholds : array of shape (n_labels,), or (n_ecgs, n_labels) where each fold has its own
         Fitted on other ECGs than these.
     label_names : sequence of n_labels strings
     patient_ids : sequence of length n_ecgs
     n_resamples, seed, confidence
-        As in `bootstrap_interval`.
+        As in `uncertainty.bootstrap_intervals`.
+    prevalence : float, optional
+        Of the patients that the model is meant for: adds `at_prevalence`.
 
     Returns
     -------
     dict
         `n_ecgs`, `n_patients`, `confidence`, `n_resamples`, `labels` and, where there are several, `macro`:
         the means of `auroc` and `average_precision` over the `n_labels` labels that have them. A label holds
-        `n_positive`, `prevalence`, `threshold`, `auroc` and `average_precision` (each `value`, `low`, `high`
-        and `n_resamples`, the resamples with both classes), the items of `confusion_metrics`, and
-        `brier_score`. Undefined numbers are None, since JSON has no nan; a warning names each.
+        `n_positive`, `prevalence`, `threshold` (the median, with `threshold_low` and `threshold_high`), the
+        metrics of `RANKING_METRICS` (each `value`, `low`, `high` and `n_resamples`, the resamples that define
+        it; `ct_avoided_per_100` also `missed_per_100`), `auroc_delong`, the items of
+        `confusion_metrics`, `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`,
+        `expected_calibration_error`, `calibration_slope`, `calibration_intercept` and, where asked for,
+        `at_prevalence`: `prevalence`, and `ppv` and `npv` with intervals. Undefined numbers are None, since
+        JSON has no nan; a warning names each.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
-    _check_names(label_names, thresholds, y_true.shape[1])
-    patients = _patient_index(patient_ids, len(y_true))
+    _check_names(label_names, y_true.shape[1])
+    thresholds = _threshold_columns(thresholds, y_true.shape)
+    patients = patient_index(patient_ids, len(y_true))
     bootstrap = {"n_resamples": n_resamples, "seed": seed, "confidence": confidence}
     labels = {}
-    for name, threshold, true, score in zip(label_names, thresholds, y_true.T, y_score.T, strict=True):
+    for name, threshold, true, score in zip(label_names, thresholds.T, y_true.T, y_score.T, strict=True):
         with _warnings_about(name):
-            labels[name] = _evaluate_label(true, score, float(threshold), patients, bootstrap)
+            labels[name] = _evaluate_label(true, score, threshold, patients, bootstrap)
+            if prevalence is not None:
+                labels[name]["at_prevalence"] = _at_prevalence(labels[name], prevalence)
     result = {
         "n_ecgs": len(y_true),
         "n_patients": int(patients.max()) + 1,
@@ -374,25 +262,144 @@ def evaluate(
     return _without_nan(result)
 
 
-def _evaluate_label(
-    y_true: np.ndarray, y_score: np.ndarray, threshold: float, patients: np.ndarray, bootstrap: dict
+def evaluate_strata(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    *,
+    thresholds: ArrayLike,
+    label_names: Sequence[str],
+    patient_ids: Sequence,
+    strata: Mapping[str, Sequence],
+    n_resamples: int = 2000,
+    seed: int = 42,
+    confidence: float = 0.95,
+) -> list[dict]:
+    """Return AUROC, sensitivity and specificity in each group of patients, as the rows of a table.
+
+    Groups that are compared after the fact differ by chance too: look at the intervals, which are not
+    corrected for the number of groups.
+
+    Parameters
+    ----------
+    strata : dictionary of sequences of length n_ecgs
+        The stratum's name, such as "sex", and each ECG's value, such as "female"; None and nan are "missing".
+    y_true, y_score, thresholds, label_names, patient_ids, n_resamples, seed, confidence
+        As in `evaluate`.
+
+    Returns
+    -------
+    list of dict
+        `label`, `stratum`, `value`, `n`, `n_patients`, `n_positive`, and `auroc`, `sensitivity` and
+        `specificity`, each with `..._low` and `..._high`. None where undefined: an AUROC needs five ECGs of
+        each class.
+    """
+    y_true, y_score = _checked_columns(y_true, y_score)
+    _check_names(label_names, y_true.shape[1])
+    thresholds = _threshold_columns(thresholds, y_true.shape)
+    patients = patient_index(patient_ids, len(y_true))
+    bootstrap = {"n_resamples": n_resamples, "seed": seed, "confidence": confidence}
+    rows = []
+    for column, label in enumerate(label_names):
+        for stratum, value, chosen in _groups(strata, len(y_true)):
+            arrays = (array[chosen, column] for array in (y_true, y_score, thresholds))
+            with _warnings_about(f"{label}, {stratum} {value}"):
+                metrics = _stratum_metrics(*arrays, patients[chosen], bootstrap)
+            rows.append({"label": label, "stratum": stratum, "value": value, **metrics})
+    return _without_nan(rows)
+
+
+def _groups(strata: Mapping[str, Sequence], n_ecgs: int) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield each stratum, each of its values, and which ECGs have it: array of shape (n_ecgs,)."""
+    for stratum, values in strata.items():
+        if len(values) != n_ecgs:
+            raise ValueError(f"strata: expected {n_ecgs} values of {stratum!r}, found {len(values)}")
+        values = np.array(["missing" if value is None or value != value else str(value) for value in values])
+        for value in np.unique(values):
+            yield stratum, str(value), values == value
+
+
+def _stratum_metrics(
+    y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
 ) -> dict:
-    ranking = {
-        "auroc": (auroc(y_true, y_score), auroc_of_counts),
-        "average_precision": (average_precision(y_true, y_score), average_precision_of_counts),
-    }
-    for name, (value, of_counts) in ranking.items():
-        interval = BootstrapInterval(math.nan, math.nan, 0)
-        if not math.isnan(value):
-            interval = bootstrap_interval(of_counts, y_true, y_score, patients, **bootstrap)
-        ranking[name] = {"value": value, **interval._asdict()}
+    metrics = {"n": len(y_true), "n_patients": len(np.unique(patients)), "n_positive": int(y_true.sum())}
+    auroc_and_interval = [math.nan] * 3
+    if MIN_OF_EACH_CLASS <= metrics["n_positive"] <= len(y_true) - MIN_OF_EACH_CLASS:
+        interval = bootstrap_intervals({"auroc": auroc_of_counts}, y_true, y_score, patients, **bootstrap)
+        auroc_and_interval = [auroc(y_true, y_score), *interval["auroc"][:2]]
+    values = {"auroc": auroc_and_interval}
+    for name, positive in (("sensitivity", 1), ("specificity", 0)):
+        right = (y_score >= threshold)[y_true == positive] == positive
+        successes, n = int(right.sum()), len(right)
+        low, high = wilson_interval(successes, n, bootstrap["confidence"])
+        values[name] = [successes / n if n else math.nan, low, high]
+    for name, triple in values.items():
+        metrics |= zip((name, f"{name}_low", f"{name}_high"), triple, strict=True)
+    return metrics
+
+
+def _evaluate_label(
+    y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
+) -> dict:
+    confusion = confusion_metrics(y_true, y_score, threshold, bootstrap["confidence"])
+    ratios = likelihood_ratios(confusion["confusion_matrix"], bootstrap["confidence"])
+    calibration = calibration_slope_and_intercept(y_true, y_score, patients, bootstrap["confidence"])
     return {
         "n_positive": int(y_true.sum()),
         "prevalence": float(y_true.mean()),
-        "threshold": threshold,
-        **ranking,
-        **confusion_metrics(y_true, y_score, threshold, bootstrap["confidence"]),
+        "threshold": float(np.median(threshold)),
+        "threshold_low": float(threshold.min()),
+        "threshold_high": float(threshold.max()),
+        **_ranking(y_true, y_score, patients, bootstrap),
+        **confusion,
+        "positive_likelihood_ratio": ratios["positive"],
+        "negative_likelihood_ratio": ratios["negative"],
         "brier_score": brier_score(y_true, y_score),
+        "expected_calibration_error": expected_calibration_error(y_true, y_score),
+        "calibration_slope": calibration["slope"],
+        "calibration_intercept": calibration["intercept"],
+    }
+
+
+def _ranking(y_true: np.ndarray, y_score: np.ndarray, patients: np.ndarray, bootstrap: dict) -> dict:
+    """Return what follows from the ROC curve, with the intervals of one bootstrap."""
+    if reason := missing_class(y_true):
+        for what in ("AUROC", "average precision", "each point of the ROC curve"):
+            warn_undefined(what, reason)
+        undefined = {"value": math.nan, "low": math.nan, "high": math.nan, "n_resamples": 0}
+        result = {name: dict(undefined) for name in RANKING_METRICS}
+        low, high, missed = math.nan, math.nan, math.nan
+    else:
+        counts = rank_counts(y_true, y_score)
+        intervals = bootstrap_intervals(RANKING_METRICS, y_true, y_score, patients, **bootstrap)
+        result = {
+            name: {"value": float(of_counts(counts)[0]), **intervals[name]._asdict()}
+            for name, of_counts in RANKING_METRICS.items()
+        }
+        low, high = delong_interval(y_true, y_score, patients, bootstrap["confidence"])
+        missed = float(rule_out_of_counts(counts).missed_per_100[0])
+    result["auroc_delong"] = {"value": result["auroc"]["value"], "low": low, "high": high}
+    result["ct_avoided_per_100"]["missed_per_100"] = missed
+    return result
+
+
+def _at_prevalence(label: dict, prevalence: float) -> dict:
+    """Return PPV and NPV at another prevalence, with the intervals that the likelihood ratios give them."""
+    if not 0 < prevalence < 1:
+        raise ValueError(f"prevalence: expected a number between 0 and 1, found {prevalence}")
+    odds = prevalence / (1 - prevalence)
+    positive, negative = label["positive_likelihood_ratio"], label["negative_likelihood_ratio"]
+    ppv, npv = math.nan, math.nan
+    if not math.isnan(label["balanced_accuracy"]):
+        rates = label["sensitivity"]["value"], label["specificity"]["value"]
+        ppv, npv = predictive_values_at(*rates, prevalence)
+    return {
+        "prevalence": float(prevalence),
+        "ppv": {"value": ppv, **{end: 1 - 1 / (1 + odds * positive[end]) for end in ("low", "high")}},
+        "npv": {
+            "value": npv,
+            "low": 1 / (1 + odds * negative["high"]),
+            "high": 1 / (1 + odds * negative["low"]),
+        },
     }
 
 
@@ -406,115 +413,47 @@ def _macro(labels: dict) -> dict:
 
 
 def _without_nan(value):
-    """Replace nan by None in nested dictionaries."""
+    """Replace nan by None in nested dictionaries and lists."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
 # ----------------------------------------------------------------------------------------------------
-# Checks, warnings and resampled weights
+# Checks and warnings
 # ----------------------------------------------------------------------------------------------------
 
 
-def _checked(y_true: ArrayLike, y_score: ArrayLike, n_dimensions: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Return `y_true` as int64 and `y_score` as float64, or raise a ValueError that says what was found."""
-    y_true, y_score = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
-    if y_true.shape != y_score.shape or y_true.ndim != n_dimensions or y_true.size == 0:
-        raise ValueError(
-            f"y_true and y_score: expected {n_dimensions}-D arrays of one shape and at least one ECG, "
-            f"found the shapes {y_true.shape} and {y_score.shape}"
-        )
-    if not (is_label := np.isin(y_true, (0, 1))).all():
-        raise ValueError(f"y_true: expected 0 and 1 only, found {y_true[~is_label].flat[0]}")
-    if not (is_finite := np.isfinite(y_score)).all():
-        raise ValueError(f"y_score: {(~is_finite).sum()} of {y_score.size} scores are nan or infinite")
-    return y_true.astype(np.int64), y_score
-
-
 def _checked_columns(y_true: ArrayLike, y_score: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """As `_checked`, as columns of shape (n_ecgs, n_labels)."""
+    """As `checked`, as columns of shape (n_ecgs, n_labels)."""
     columns = [array[:, None] if array.ndim == 1 else array for array in map(np.asarray, (y_true, y_score))]
-    return _checked(*columns, n_dimensions=2)
+    return checked(*columns, n_dimensions=2)
 
 
-def _check_names(label_names: Sequence[str], thresholds: Sequence[float], n_labels: int) -> None:
+def _check_names(label_names: Sequence[str], n_labels: int) -> None:
     if len(label_names) != n_labels or len(set(label_names)) != n_labels:
         raise ValueError(f"label_names: expected {n_labels} different names, found {list(label_names)}")
-    if len(thresholds) != n_labels:
-        raise ValueError(f"thresholds: expected {n_labels}, one for each label, found {len(thresholds)}")
 
 
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a number between 0 and 1, found {confidence}")
-
-
-def _patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
-    """Number the patients from 0: array of shape (n_ecgs,)."""
-    if len(patient_ids) != n_ecgs:
-        raise ValueError(f"patient_ids: expected {n_ecgs}, one for each ECG, found {len(patient_ids)}")
-    n_missing = sum(identifier is None or identifier != identifier for identifier in patient_ids)
-    if n_missing:
-        raise ValueError(f"patient_ids: {n_missing} of {n_ecgs} are missing")
-    # As text, since NumPy does not sort numbers among strings
-    return np.unique(np.asarray(patient_ids).astype(str), return_inverse=True)[1]
-
-
-def _resampled_counts(
-    y_true: np.ndarray, y_score: np.ndarray, patients: np.ndarray, n_resamples: int, seed: int
-) -> Iterator[RankCounts]:
-    """Yield the counts of all resamples that hold both classes, in chunks."""
-    order = np.argsort(y_score)
-    y_score = y_score[order]
-    is_positive = np.flatnonzero(y_true[order])
-    scores, first_positive = np.unique(y_score[is_positive], return_index=True)
-    first = np.searchsorted(y_score, scores, side="left")  # of the ECGs at each score
-    last = np.searchsorted(y_score, scores, side="right") - 1
-    for weights in _resampled_weights(patients[order], n_resamples, seed):  # (n_rows, n_ecgs)
-        positives = np.add.reduceat(weights[:, is_positive], first_positive, axis=1)  # (n_rows, n_scores)
-        drawn = weights.cumsum(axis=1)
-        drawn_below = drawn[:, first] - weights[:, first]
-        n_positives = positives.sum(axis=1)
-        counts = RankCounts(
-            positives=positives,
-            negatives_below=drawn_below - (positives.cumsum(axis=1) - positives),
-            negatives_tied=drawn[:, last] - drawn_below - positives,
-            n_negatives=drawn[:, -1] - n_positives,
+def _threshold_columns(thresholds: ArrayLike, shape: tuple[int, int]) -> np.ndarray:
+    """Return one threshold for each ECG and label: array of shape (n_ecgs, n_labels)."""
+    thresholds = np.asarray(thresholds, dtype=np.float64)
+    if thresholds.shape not in (shape, shape[1:]):
+        raise ValueError(
+            f"thresholds: expected {shape[1]}, one for each label, or an array of shape {shape}, "
+            f"found the shape {thresholds.shape}"
         )
-        both_classes = (n_positives > 0) & (counts.n_negatives > 0)
-        yield RankCounts(*(count[both_classes] for count in counts))
-
-
-def _resampled_weights(patients: np.ndarray, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each resample draws each ECG, in chunks of shape (n_rows, n_ecgs)."""
-    n_patients = patients.max() + 1
-    rng = np.random.default_rng(seed)
-    rows_per_chunk = max(1, WEIGHTS_PER_CHUNK // len(patients))
-    for first in range(0, n_resamples, rows_per_chunk):
-        n_rows = min(rows_per_chunk, n_resamples - first)
-        drawn = rng.integers(n_patients, size=(n_rows, n_patients))
-        cells = drawn + n_patients * np.arange(n_rows)[:, None]  # one bincount for all rows
-        counts = np.bincount(cells.ravel(), minlength=n_rows * n_patients).reshape(n_rows, n_patients)
-        yield counts[:, patients]
+    return np.broadcast_to(thresholds, shape)
 
 
 def _proportion(metric: str, successes: int, n: int, confidence: float, reason_if_none: str) -> dict:
     if n == 0:
-        _warn_undefined(metric, reason_if_none)
+        warn_undefined(metric, reason_if_none)
     low, high = wilson_interval(successes, n, confidence)
     value = successes / n if n else math.nan
     return {"value": value, "low": low, "high": high, "successes": successes, "n": n}
-
-
-def _missing_class(y_true: np.ndarray) -> str:
-    """Say which class is missing; empty where both are there."""
-    n_positive = y_true.sum()
-    return "no positive ECG" if n_positive == 0 else "no negative ECG" if n_positive == len(y_true) else ""
-
-
-def _warn_undefined(metric: str, reason: str) -> None:
-    warnings.warn(f"{metric} is undefined: {reason}", UndefinedMetricWarning, stacklevel=3)
 
 
 @contextmanager

@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from calibration import Calibration
 from tqdm import tqdm
 
 from ecg_dataset import evaluation_input
 from run_folder import ModelDescription, Run, RunError, write_whole
-from training import one_line_errors, prepare, score
+from training import calibrate, one_line_errors, predict_logits, prepare
 from xml_loader import EcgFileError, find_files, read_at_rest
 
 BATCH_SIZE = 32  # ECGs scored at once
@@ -93,7 +94,8 @@ def score_batch(
         normalisation=description.normalisation,
         device=device,
     )
-    return score(model, [signal])
+    calibrations = zip(description.calibration_slopes, description.calibration_intercepts, strict=True)
+    return calibrate(predict_logits(model, [signal]), [Calibration(*pair) for pair in calibrations])
 
 
 def decide(files: list[Path], scores: np.ndarray, description: ModelDescription) -> pd.DataFrame:

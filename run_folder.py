@@ -43,8 +43,11 @@ class ModelDescription:
     model, arguments : its name in ``models.MODELS`` and the arguments of its constructor.
     label_names : one a logit.
     n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
+    calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
+        intercept, which the method of that name fitted.
+    prevalences : of each label among the training ECGs; the score holds for such a prevalence.
     thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
-    threshold_source : how they were chosen, for a reader.
+    threshold_policy : how they were chosen, from the validation ECGs.
     """
 
     model: str
@@ -54,8 +57,17 @@ class ModelDescription:
     normalisation: str
     leads: list[str]
     sampling_rate: int
+    calibration: str
+    calibration_slopes: list[float]
+    calibration_intercepts: list[float]
+    prevalences: list[float]
     thresholds: list[float]
-    threshold_source: str
+    threshold_policy: str
+
+    @property
+    def threshold_source(self) -> str:
+        """How the thresholds were chosen, for a reader."""
+        return f"{self.threshold_policy.capitalize()}, from validation"
 
 
 class Run:
@@ -63,7 +75,8 @@ class Run:
 
     ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` and ``quality.csv`` before
     training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
-    epoch; ``model.json``, ``predictions.csv`` and ``metrics.json`` after the test; and the figures.
+    epoch; ``model.json``, ``predictions.csv`` and ``metrics.json`` after the test; and the figures. A
+    cross-validation has the second and third in a folder a fold, and the last two, of all folds, beside them.
     """
 
     def __init__(self, folder: str | Path):
@@ -106,6 +119,12 @@ class Run:
                 "start a new run"
             )
         return run
+
+    def fold(self, name: str) -> "Run":
+        """Return the run of one fold, in a folder of that name within this one; without a name, this one."""
+        folder = self.folder / name
+        folder.mkdir(exist_ok=True)
+        return Run(folder)
 
     def write_text(self, name: str, text: str) -> None:
         write_whole(self.folder / name, lambda aside: aside.write_text(text, encoding="utf-8"))

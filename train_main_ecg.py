@@ -16,12 +16,14 @@ import torch
 
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
-from ecg_dataset import EvaluationBatches, TrainingBatches, read_cohort, split_by_patient
+from ecg_dataset import read_cohort
+from experiment import announce, open_run, pool_folds, unfinished
 from focal_loss import FocalLoss
 from hyperparameters import read_hyperparameters, read_yaml
 from models import MODELS
 from reporting import report_run
-from training import announce, fit, learning_rate_schedule, one_line_errors, open_run, prepare, test_once
+from splits import make_batches, make_folds
+from training import fit, learning_rate_schedule, one_line_errors, prepare, test_once
 
 # What this experiment sets. hyperparameters.py declares these and all others, with range and default.
 HYPERPARAMETERS_FILE = Path(__file__).with_name("hyperparameters.yml")
@@ -33,53 +35,67 @@ def main() -> None:
     values = read_hyperparameters(__doc__, *read_yaml(HYPERPARAMETERS_FILE))
     device = prepare(values.seed)
 
-    # 2. Cohort
+    # 2. Cohort and folds
     cohort = read_cohort(
         data_dir=values.data_dir or demo_cohort(),
         quality=values.group("quality"),
         **values.group("cohort"),
     )
-    parts = split_by_patient(cohort, seed=values.seed, **values.group("split"))
-    batches = {"device": device, **values.group("batches")}
-    augmentation = Augmentation(**values.group("augmentation"))
-    training = TrainingBatches(cohort, parts["train"], augmentation=augmentation, seed=values.seed, **batches)
-    validation = EvaluationBatches(cohort, parts["validation"], **batches)
-    test = EvaluationBatches(cohort, parts["test"], **batches)
-
-    # 3. Model
+    folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     arguments = {"n_labels": len(cohort.label_names), **values.group("layers"), **values.group(values.model)}
-    model = MODELS[MODEL[values.model]](**arguments).to(device)
-
-    # 4. Loss and optimizer
-    loss = FocalLoss(**values.group("loss"))
-    optimizer = torch.optim.AdamW(model.parameters(), values.learning_rate, weight_decay=values.weight_decay)
-    schedule = learning_rate_schedule(
-        optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
-    )
-
-    # 5. Train and test
-    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, parts=parts)
-    announce(model, device=device, seed=values.seed, cohort=cohort, parts=parts, run=run)
-    fit(
-        model,
-        loss=loss,
-        optimizer=optimizer,
-        schedule=schedule,
-        training=training,
-        validation=validation,
-        run=run,
-        **values.group("training"),
-    )
-    test_once(
-        model,
-        name=MODEL[values.model],
-        arguments=arguments,
-        cohort=cohort,
-        validation=validation,
-        test=test,
-        run=run,
+    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)
+    announce(
+        MODELS[MODEL[values.model]](**arguments),
+        device=device,
         seed=values.seed,
+        cohort=cohort,
+        folds=folds,
+        run=run,
     )
+
+    for fold, fold_run in unfinished(folds, run=run, cohort=cohort):  # one, unless --folds
+        # 3. Batches and model
+        training, validation, test = make_batches(
+            cohort,
+            fold,
+            augmentation=Augmentation(**values.group("augmentation")),
+            device=device,
+            **values.group("batches"),
+        )
+        model = MODELS[MODEL[values.model]](**arguments).to(device)
+
+        # 4. Loss and optimizer
+        loss = FocalLoss(**values.group("loss"))
+        optimizer = torch.optim.AdamW(
+            model.parameters(), values.learning_rate, weight_decay=values.weight_decay
+        )
+        schedule = learning_rate_schedule(
+            optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
+        )
+
+        # 5. Train and test
+        fit(
+            model,
+            loss=loss,
+            optimizer=optimizer,
+            schedule=schedule,
+            training=training,
+            validation=validation,
+            run=fold_run,
+            **values.group("training"),
+        )
+        test_once(
+            model,
+            name=MODEL[values.model],
+            arguments=arguments,
+            cohort=cohort,
+            fold=fold,
+            validation=validation,
+            test=test,
+            run=fold_run,
+            **values.group("decision"),
+        )
+    pool_folds(run, folds, cohort=cohort, seed=values.seed)
     report_run(run.folder)
 
 

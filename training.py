@@ -8,7 +8,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from calibration import Calibration, calibrated_score, fit_calibration
 from ecg_dataset import Cohort, CohortError, EvaluationBatches, TrainingBatches
-from hyperparameters import Hyperparameters
-from metrics_and_performance import evaluate, ranking_metrics, youden_threshold
-from run_folder import ModelDescription, Run, RunError, device_name
+from metrics_and_performance import choose_threshold, evaluate, ranking_metrics
+from run_folder import ModelDescription, Run, RunError
+from splits import Fold
 from xml_loader import LEADS, SAMPLING_RATE
 
 CHECK_EVERY = 50  # steps between two looks at the losses, which on a GPU wait for the device
@@ -169,13 +170,15 @@ def test_once(
     name: str,
     arguments: dict[str, Any],
     cohort: Cohort,
+    fold: Fold,
     validation: EvaluationBatches,
     test: EvaluationBatches,
     run: Run,
-    seed: int,
+    calibration: str,
+    threshold_policy: str,
 ) -> None:
-    """Choose the thresholds on validation, then score the test ECGs, once, with the weights of the best
-    epoch.
+    """Calibrate and choose the thresholds on validation, then score the test ECGs, once, with the weights of
+    the best epoch.
 
     Leaves ``model.json``, ``predictions.csv`` and ``metrics.json``. A run that has its metrics is not
     scored again.
@@ -183,15 +186,24 @@ def test_once(
     Parameters
     ----------
     name, arguments : the model's name in ``models.MODELS`` and the arguments of its constructor.
+    calibration : "temperature", "platt" or "none"; see ``calibration.fit_calibration``.
+    threshold_policy : see ``metrics_and_performance.choose_threshold``.
     """
     if run.is_tested:
         return
     run.load_weights(model)
     batches = {"validation": validation, "test": test}
-    scores = {part: score(model, (signal for signal, _ in batches[part])) for part in batches}
+    logits = {part: predict_logits(model, (signal for signal, _ in batches[part])) for part in batches}
     y_true = {part: cohort.targets[batches[part].indices] for part in batches}
     columns = range(len(cohort.label_names))
-    thresholds = [youden_threshold(y_true["validation"][:, c], scores["validation"][:, c]) for c in columns]
+    fitted = [
+        fit_calibration(y_true["validation"][:, c], logits["validation"][:, c], calibration) for c in columns
+    ]
+    scores = {part: calibrate(logits[part], fitted) for part in batches}
+    thresholds = [
+        choose_threshold(y_true["validation"][:, c], scores["validation"][:, c], threshold_policy)
+        for c in columns
+    ]
     description = ModelDescription(
         model=name,
         arguments=arguments,
@@ -200,13 +212,19 @@ def test_once(
         normalisation=validation.normalisation,
         leads=list(LEADS),
         sampling_rate=SAMPLING_RATE,
+        calibration=calibration,
+        calibration_slopes=[one.slope for one in fitted],
+        calibration_intercepts=[one.intercept for one in fitted],
+        prevalences=cohort.targets[fold.parts["train"]].mean(axis=0, dtype=float).tolist(),
         thresholds=thresholds,
-        threshold_source="Youden, from validation",
+        threshold_policy=threshold_policy,
     )
     run.save_description(description)
     run.write_table(
         "predictions.csv",
-        pd.concat([_predictions(cohort, part, batches[part].indices, scores[part]) for part in batches]),
+        pd.concat(
+            [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]
+        ),
     )
     metrics = evaluate(
         y_true["test"],
@@ -214,84 +232,22 @@ def test_once(
         thresholds=thresholds,
         label_names=cohort.label_names,
         patient_ids=cohort.table["patient_id"].to_numpy()[test.indices],
-        seed=seed,
+        seed=fold.seed,
     )
     run.write_metrics({"split": "test", "threshold_source": description.threshold_source, **metrics})
 
 
 @torch.inference_mode()
-def score(model: nn.Module, signals: Iterable[torch.Tensor]) -> np.ndarray:
-    """Return the scores of all ECGs, float64 (n_ecgs, n_labels), of batches as the model takes them."""
+def predict_logits(model: nn.Module, signals: Iterable[torch.Tensor]) -> np.ndarray:
+    """Return the logits of all ECGs, float64 (n_ecgs, n_labels), of batches as the model takes them."""
     model.eval()
-    logits = [_forward(model, signal).double().cpu() for signal in signals]
-    return torch.sigmoid(torch.cat(logits)).numpy()
+    return torch.cat([_forward(model, signal).double().cpu() for signal in signals]).numpy()
 
 
-def open_run(
-    script: str,
-    *,
-    values: Hyperparameters,
-    device: torch.device,
-    cohort: Cohort,
-    parts: dict[str, np.ndarray],
-) -> Run:
-    """Return a new run folder with all that is known before training, or the one to resume, checked."""
-    part_of = np.empty(len(cohort.table), dtype=object)
-    for part, indices in parts.items():
-        part_of[indices] = part
-    splits = cohort.table[["file", "patient_id", "digest", *cohort.label_names]].assign(split=part_of)
-    if values.resume:
-        return Run.resume(values.resume, splits)
-    return Run.create(
-        script=script,
-        values=values,
-        device=device,
-        splits=splits,
-        rejected=cohort.rejected,
-        quality=cohort.quality,
-    )
-
-
-def announce(
-    model: nn.Module,
-    *,
-    device: torch.device,
-    seed: int,
-    cohort: Cohort,
-    parts: dict[str, np.ndarray],
-    run: Run,
-) -> None:
-    """Print what is about to be trained, on which ECGs, and where it will be kept."""
-    n_parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    where = f"{device_name(device)} in {'bfloat16' if device.type == 'cuda' else 'float32'}"
-    print(f"{model.title}, {n_parameters:.1f} M parameters, on {where}, seed {seed}")
-    print(f"run         {run.folder}")
-    n_read, n_rejected = len(cohort.table), len(cohort.rejected)
-    files = (
-        f"{n_read + n_rejected:,} files ({cohort.n_parsed:,} new): {n_read:,} read, {n_rejected:,} rejected"
-    )
-    if n_rejected:
-        files += f" ({run.folder / 'rejected.csv'})"
-    labels = _count_labels(cohort, np.arange(n_read), share=True)
-    print(f"cohort      {files}; {cohort.table['patient_id'].nunique():,} patients; {labels}")
-    print(f"quality     {_count_findings(cohort.quality, run)}")
-    sizes = (f"{part} {len(rows):,} ({_count_labels(cohort, rows)})" for part, rows in parts.items())
-    print(f"split       by patient: {', '.join(sizes)}")
-    if cohort.patients_assumed:
-        print("            no patient_id column: each file counts as a patient of its own")
-
-
-def _count_findings(quality: pd.DataFrame, run: Run) -> str:
-    """Return how many ECGs each check rejected, warned of or noted."""
-    if quality.empty:
-        return "nothing found"
-    counts = []
-    for verdict, words in (("reject", "rejected"), ("warn", "warned of"), ("note", "noted")):
-        found = quality[quality["verdict"] == verdict]
-        if len(found):
-            checks = ", ".join(f"{check} {n:,}" for check, n in found["check"].value_counts().items())
-            counts.append(f"{found['file'].nunique():,} {words} ({checks})")
-    return f"{'; '.join(counts)} ({run.folder / 'quality.csv'})"
+def calibrate(logits: np.ndarray, calibrations: Sequence[Calibration]) -> np.ndarray:
+    """Return the scores, (n_ecgs, n_labels), of logits of that shape; one calibration a label."""
+    columns = zip(logits.T, calibrations, strict=True)
+    return np.stack([calibrated_score(logit, calibration) for logit, calibration in columns], axis=1)
 
 
 @contextlib.contextmanager
@@ -427,22 +383,15 @@ def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, monitor: s
         print(f"trained     {len(log)} epochs; {best}")
 
 
-def _predictions(cohort: Cohort, part: str, indices: np.ndarray, scores: np.ndarray) -> pd.DataFrame:
+def _predictions(
+    cohort: Cohort, fold: Fold, part: str, indices: np.ndarray, scores: np.ndarray
+) -> pd.DataFrame:
     columns = {"file": cohort.table["file"].to_numpy()[indices]}
     columns["patient_id"] = cohort.table["patient_id"].to_numpy()[indices]
-    columns["fold"] = 0
+    columns["fold"] = fold.number
+    columns["repeat"] = fold.repeat
     columns["split"] = part
     for number, name in enumerate(cohort.label_names):
         columns[f"y_true_{name}"] = cohort.targets[indices, number].astype(int)
         columns[f"y_score_{name}"] = scores[:, number]
     return pd.DataFrame(columns)
-
-
-def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:
-    """Return the positives of each label: 'PE 103 (10.2 %)'."""
-    targets = cohort.targets[rows]
-    counts = zip(cohort.label_names, targets.sum(axis=0), targets.mean(axis=0), strict=True)
-    return ", ".join(
-        f"{name} {positives:,.0f} ({100 * prevalence:.1f} %)" if share else f"{positives:,.0f} {name}"
-        for name, positives, prevalence in counts
-    )

@@ -26,8 +26,12 @@ def report_run(run_folder: str | Path) -> None:
         rows of `predictions.csv` whose `split` is that of `metrics.json`, the test set where it names none.
     """
     run_folder = Path(run_folder)
-    draw_loss(pd.read_csv(run_folder / "log.csv"), run_folder / "loss.png")
-    files = ["loss.png"]
+    for log in run_folder.glob("fold-*/log.csv"):  # of a cross-validation
+        draw_loss(pd.read_csv(log), log.with_name("loss.png"))
+    files = []
+    if (run_folder / "log.csv").exists():
+        draw_loss(pd.read_csv(run_folder / "log.csv"), run_folder / "loss.png")
+        files.append("loss.png")
     if (run_folder / "metrics.json").exists():
         metrics = json.loads((run_folder / "metrics.json").read_text(encoding="utf-8"))
         print(format_metrics(metrics))

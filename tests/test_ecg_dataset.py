@@ -1,28 +1,24 @@
 """A cohort has what its files and table say; no patient is in two parts; batches are true crops."""
 
 import shutil
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_cohort import cohort_of
 
 from cohort_table import KEY_FILE, pseudonyms
 from cohorts.synthetic import hospital_xml
 from data_augmentation import Augmentation
 from ecg_dataset import (
-    PARTS,
-    Cohort,
     EvaluationBatches,
     TrainingBatches,
     crop,
     evaluation_input,
     normalise,
     read_cohort,
-    split_by_patient,
 )
-from ecg_quality import MEASUREMENTS
 from hyperparameters import Hyperparameters
 from signal_cache import NO_ROW, CohortError
 from xml_loader import load_ecg, read_at_rest, read_recording
@@ -212,176 +208,6 @@ def test_the_same_ecg_in_two_files_is_found_by_its_waveform(judged, cohort_folde
     assert list(cohort.quality["verdict"]) == ["warn", "warn"]
     assert cohort.quality["finding"].iloc[0].startswith("the same ECG as demo-0002.xml, of another patient")
     assert cohort.quality["finding"].iloc[1].startswith("the same ECG as demo-0001.xml, of another patient")
-
-
-# Splits
-
-
-def cohort_of(targets, patient_ids=None, split=None, signals=None, rows=None):
-    """Return a cohort of given labels and patients; its signals are empty unless they are given."""
-    targets = np.asarray(targets, np.float32).reshape(len(targets), -1)
-    n = len(targets)
-    files = [f"{index}.xml" for index in range(n)]
-    table = pd.DataFrame({"file": files, "patient_id": files if patient_ids is None else patient_ids})
-    table["digest"] = files
-    table["same_ecg"] = range(n)
-    if split is not None:
-        table["split"] = split
-    return Cohort(
-        signals=np.zeros((0, 12, 5000), np.int16) if signals is None else signals,
-        rows=np.arange(n) if rows is None else rows,
-        targets=targets,
-        label_names=("PE", "MI", "AF")[: targets.shape[1]],
-        table=table,
-        measurements=np.zeros(n, MEASUREMENTS),
-        rejected=pd.DataFrame(columns=["file", "reason"]),
-        quality=pd.DataFrame(columns=["file", "check", "verdict", "finding"]),
-        patients_assumed=False,
-        n_parsed=0,
-    )
-
-
-def test_files_of_the_same_content_are_in_one_part():
-    """p0 and p1 share an ECG, p1 and p2 another: all three stay together, whatever the seed."""
-    targets = [0, 1] * 60
-    cohort = cohort_of(targets, [f"p{index}" for index in range(120)])
-    cohort.table["same_ecg"] = [0, 0, *range(1, 119)]
-    cohort.table.loc[2, "patient_id"] = "p1"
-    cohort.table.loc[2, "same_ecg"] = cohort.table.loc[3, "same_ecg"] = 119
-    for seed in range(20):
-        part_of = {index: part for part, rows in split(cohort, seed=seed).items() for index in rows}
-        assert len({part_of[index] for index in (0, 1, 2, 3)}) == 1
-
-
-def test_split_column_that_puts_the_same_content_in_two_parts():
-    cohort = cohort_of([0, 1] * 3, split=["train", "train", "validation", "validation", "test", "test"])
-    cohort.table.loc[4, "same_ecg"] = cohort.table.loc[1, "same_ecg"]
-    with pytest.raises(
-        CohortError, match=r"found the same ECG as 1.xml and 4.xml in train and test, expected"
-    ):
-        split(cohort, seed=0)
-
-
-@pytest.mark.parametrize("absent, there", [("test", "train"), ("train", "test")])
-def test_split_column_without_train_or_test(absent, there):
-    with pytest.raises(CohortError, match=f"column split: found no readable ECG in {absent}, expected some"):
-        split(cohort_of([0, 1] * 3, split=[there] * 6), seed=0)
-
-
-def random_cohort(n_labels=1, n_patients=600, seed=0, one_ecg_each=False):
-    """One to four ECGs a patient, in random order; labels with prevalences 0.1, 0.3 and 0.05."""
-    generator = np.random.default_rng(seed)
-    counts = np.ones(n_patients, int) if one_ecg_each else generator.integers(1, 5, n_patients)
-    patients = generator.permutation(np.repeat(np.arange(n_patients), counts))
-    labels = generator.random((n_patients, n_labels)) < np.array([0.1, 0.3, 0.05])[:n_labels]
-    return cohort_of(labels[patients], [f"p{patient}" for patient in patients])
-
-
-split = partial(split_by_patient, validation_fraction=0.1, test_fraction=0.2)
-
-
-@pytest.mark.parametrize("n_labels", [1, 3])
-@pytest.mark.parametrize("seed", range(10))
-def test_no_patient_in_two_parts_and_every_ecg_in_one(n_labels, seed):
-    cohort = random_cohort(n_labels, seed=seed)
-    parts = split(cohort, seed=seed)
-    assert list(parts) == list(PARTS)
-    assert sorted(np.concatenate(list(parts.values()))) == list(range(len(cohort.table)))
-    assert all((np.diff(indices) > 0).all() for indices in parts.values())
-    patients = [set(cohort.table["patient_id"].iloc[indices]) for indices in parts.values()]
-    assert sum(map(len, patients)) == len(set.union(*patients)) == 600
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_sizes_and_positives_are_right_to_within_a_patient(seed):
-    cohort = random_cohort(n_patients=1000, seed=seed, one_ecg_each=True)
-    n_positive = cohort.targets.sum()
-    parts = split(cohort, seed=seed)
-    for part, share in (("train", 0.7), ("validation", 0.1), ("test", 0.2)):
-        assert abs(len(parts[part]) - 1000 * share) <= 1.2
-        assert abs(cohort.targets[parts[part]].sum() - n_positive * share) <= 1.2
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_each_of_three_labels_is_about_as_frequent_in_each_part(seed):
-    cohort = random_cohort(3, n_patients=1000, seed=seed, one_ecg_each=True)
-    for part, share in zip(PARTS, (0.7, 0.1, 0.2), strict=True):
-        counts = cohort.targets[split(cohort, seed=seed)[part]].sum(axis=0)
-        # Each of the eight patterns is within one patient of its share, and each label is in four of them.
-        assert (np.abs(counts - share * cohort.targets.sum(axis=0)) <= 5).all()
-
-
-def test_patients_with_several_ecgs_are_stratified():
-    cohort = random_cohort(n_patients=2000)
-    for indices in split(cohort, seed=1).values():
-        assert abs(cohort.targets[indices].mean() - cohort.targets.mean()) < 0.03
-
-
-def test_patient_with_one_positive_ecg_counts_as_positive():
-    # 40 patients, two ECGs each, of which only the first is positive in ten of them
-    targets = np.zeros(80)
-    targets[:20:2] = 1
-    cohort = cohort_of(targets, np.repeat(np.arange(40), 2).astype(str))
-    parts = split_by_patient(cohort, validation_fraction=0.2, test_fraction=0.2, seed=0)
-    assert [targets[parts[part]].sum() for part in PARTS] == [6, 2, 2]
-
-
-def test_the_seed_decides():
-    cohort = random_cohort()
-    first, again, other = split(cohort, seed=3), split(cohort, seed=3), split(cohort, seed=4)
-    for part in PARTS:
-        np.testing.assert_array_equal(first[part], again[part])
-        assert set(first[part]) != set(other[part])
-
-
-def test_split_column_wins():
-    column = np.array(["test", "train", "train", "validation"] * 5)
-    cohort = cohort_of(([1] * 4 + [0] * 4) * 2 + [1] * 4, split=column)
-    for seed in range(3):
-        parts = split(cohort, seed=seed)
-        for part in PARTS:
-            np.testing.assert_array_equal(parts[part], np.flatnonzero(column == part))
-
-
-def test_validation_comes_from_training_where_the_column_has_none():
-    cohort = random_cohort(n_patients=1000, one_ecg_each=True)
-    column = np.where(np.arange(1000) < 250, "test", "train")
-    parts = split(cohort_of(cohort.targets, split=column), seed=0)
-    np.testing.assert_array_equal(parts["test"], np.arange(250))
-    assert abs(len(parts["validation"]) - 75) <= 1  # 0.1 of 750
-    expected = 0.1 * cohort.targets[250:].sum()
-    assert abs(cohort.targets[parts["validation"]].sum() - expected) <= 1
-    assert set(parts["validation"]) != set(
-        split(cohort_of(cohort.targets, split=column), seed=1)["validation"]
-    )
-
-
-@pytest.mark.parametrize(
-    ("targets", "column", "message"),
-    [
-        ([1] * 20, None, "found 14 positive and 0 negative ECGs in the train part"),
-        (
-            [0, 0, 1, 0, 1],
-            ["test", "test", "train", "train", "validation"],
-            "found 1 positive and 0 negative ECGs in the validation part",
-        ),
-        (
-            [0, 0, 1, 0, 1, 0],
-            ["test"] * 2 + ["train"] * 2 + ["validation"] * 2,
-            "found 0 positive and 2 negative ECGs in the test part",
-        ),
-    ],
-)
-def test_part_without_a_class(targets, column, message):
-    assert failure_of(split, cohort_of(targets, split=column), seed=0) == (
-        f"label PE: {message}, expected both"
-    )
-
-
-def test_second_label_without_a_class():
-    targets = np.stack([np.arange(40) % 2, np.zeros(40)], axis=1)
-    message = failure_of(split, cohort_of(targets), seed=0)
-    assert message == "label MI: found 0 positive and 28 negative ECGs in the train part, expected both"
 
 
 # Batches

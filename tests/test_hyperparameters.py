@@ -6,11 +6,13 @@ from dataclasses import fields
 
 import pytest
 
+import training
 from data_augmentation import AUGMENTATIONS, Augmentation
-from ecg_dataset import EvaluationBatches, TrainingBatches, read_cohort, split_by_patient
+from ecg_dataset import EvaluationBatches, TrainingBatches, read_cohort
 from focal_loss import FocalLoss
 from hyperparameters import MODEL_GROUPS, Hyperparameters, read_hyperparameters, read_yaml, to_yaml
 from models import MODELS
+from splits import make_folds
 from training import fit, learning_rate_schedule
 
 BLOCK = {"epochs": 7, "learning_rate": 0.5, "dropout": 0.25}
@@ -259,7 +261,12 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
     ("function", "groups", "given"),
     [
         (read_cohort, ["cohort"], ["data_dir", "quality"]),
-        (split_by_patient, ["split"], ["cohort", "seed"]),
+        (make_folds, ["split"], ["cohort", "seed"]),
+        (
+            training.test_once,
+            ["decision"],
+            ["model", "name", "arguments", "cohort", "fold", "validation", "test", "run"],
+        ),
         (EvaluationBatches.__init__, ["batches"], ["self", "cohort", "indices", "device"]),
         (FocalLoss, ["loss"], []),
         (learning_rate_schedule, ["schedule"], ["optimizer", "epochs", "steps_per_epoch"]),

@@ -49,7 +49,11 @@ def describe(name="res_net_model", **changes):
         "leads": list(LEADS),
         "sampling_rate": 500,
         "thresholds": [0.25, 0.5],
-        "threshold_source": "by hand",
+        "calibration": "platt",
+        "calibration_slopes": [1.0, 1.5],
+        "calibration_intercepts": [0.0, -0.5],
+        "prevalences": [0.1, 0.2],
+        "threshold_policy": "youden",
     }
     return ModelDescription(**{**description, **changes})
 

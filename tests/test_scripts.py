@@ -131,8 +131,32 @@ def test_several_labels_are_learnt_together(flags):
     assert "mean of 2 labels" in outcome.stdout and "MI: threshold" in outcome.stdout
 
 
+def test_cross_validation_tests_every_ecg_once_and_can_be_resumed(cohort, flags):
+    outcome = run_here("train_spectrogram.py", *flags, "--folds", 3)
+    folder = run_folder_of(outcome)
+    for number in (1, 2, 3):
+        assert f"fold {number}      of 3: train " in outcome.stdout
+        assert {"model.json", "model.safetensors", "log.csv"} <= {
+            path.name for path in (folder / f"fold-{number}").iterdir()
+        }
+    table = pd.read_csv(folder / "predictions.csv")
+    assert sorted(table["file"]) == sorted(pd.read_csv(cohort / "labels.csv")["file"])
+    splits = pd.read_csv(folder / "splits.csv").set_index("file")
+    for _, row in table.iterrows():
+        parts = splits.loc[row["file"], ["fold-1", "fold-2", "fold-3"]].tolist()
+        assert parts.count("test") == 1 and parts[row["fold"] - 1] == "test"
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["n_folds"] == 3 and metrics["n_ecgs"] == 24 and len(metrics["auroc_of_folds"]) == 3
+    # As if it had been stopped in the third fold.
+    for path in [folder / "metrics.json", folder / "predictions.csv", *(folder / "fold-3").iterdir()]:
+        path.unlink()
+    again = run_here("train_spectrogram.py", "--resume", folder)
+    assert again.returncode == 0 and again.stdout.count("   tested before") == 2
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "predictions.csv"), table)
+
+
 def test_nothing_of_the_patients_is_in_run_cache_or_output(cohort, tmp_path):
-    """The files hold a name and the table has identifiers: none comes out, and a patient stays in one part."""
+    """Files hold a name, the table identifiers: none of them comes out, and a patient stays in one part."""
     folder = tmp_path / "ecgs"
     shutil.copytree(cohort, folder)
     (folder / "patient_key.txt").unlink(missing_ok=True)
@@ -335,9 +359,10 @@ def test_resuming_a_finished_run_scores_nothing_again(finished, monkeypatch):
     folder = run_folder_of(before)
     written = {name: os.stat(cwd / folder / name).st_mtime_ns for name in RESULTS}
     monkeypatch.chdir(cwd)
-    monkeypatch.setattr(training, "score", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(training, "predict_logits", lambda *_: pytest.fail("scored again"))
     again = run_here("train_spectrogram.py", "--resume", folder)
     assert run_folder_of(again) == folder
-    assert again.stdout[again.stdout.index(" epoch ") :] == before.stdout[before.stdout.index(" epoch ") :]
+    assert "nothing is trained or scored again" in again.stdout and " epoch " not in again.stdout
+    assert again.stdout[again.stdout.index("\ntest ") :] == before.stdout[before.stdout.index("\ntest ") :]
     assert re.search(r"cohort +24 files \(0 new\): 24 read", again.stdout)
     assert {name: os.stat(cwd / folder / name).st_mtime_ns for name in RESULTS} == written

@@ -14,15 +14,18 @@ import training as training_module
 from data_augmentation import Augmentation
 from ecg_dataset import Cohort, EvaluationBatches, TrainingBatches
 from ecg_quality import MEASUREMENTS
+from experiment import open_run
 from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters
 from metrics_and_performance import youden_threshold
 from run_folder import Run, RunError
-from training import TrainingError, average_weights, fit, learning_rate_schedule, open_run, score, test_once
+from splits import Fold
+from training import TrainingError, average_weights, fit, learning_rate_schedule, predict_logits, test_once
 
 test_once.__test__ = False  # a function of the loop, not a test
 CPU = torch.device("cpu")
 PARTS = {"train": np.arange(12), "validation": np.arange(12, 18), "test": np.arange(18, 24)}
+FOLD = Fold(0, 1, 1, PARTS)
 NO_AUGMENTATION = Augmentation(augmentation="none")
 SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
 
@@ -154,10 +157,12 @@ class Experiment:
             name="tiny",
             arguments={"n_labels": 1},
             cohort=self.cohort,
+            fold=FOLD,
             validation=self.validation,
             test=self.test,
             run=self.run,
-            seed=1,
+            calibration="none",
+            threshold_policy="youden",
         )
         return self
 
@@ -165,6 +170,11 @@ class Experiment:
 def make_schedule(optimizer, schedule, **sizes):
     options = {"warmup_epochs": 1.0, "step_epochs": 2, "milestones": [1, 3], "decay": 0.5}
     return learning_rate_schedule(optimizer, schedule=schedule, **options, **sizes)
+
+
+def score(model, signals):
+    """Return the scores without calibration."""
+    return 1 / (1 + np.exp(-predict_logits(model, signals)))
 
 
 def log_of(run):
@@ -412,9 +422,9 @@ def test_kill_between_checkpoint_and_log_costs_no_row(cohort, run):
 
 def test_resuming_refuses_another_cohort(cohort, tmp_path):
     values = Hyperparameters(output_dir=str(tmp_path))
-    first = open_run("train_x", values=values, device=CPU, cohort=cohort, parts=PARTS)
+    first = open_run("train_x", values=values, device=CPU, cohort=cohort, folds=[FOLD])
     again = Hyperparameters(output_dir=str(tmp_path), resume=str(first.folder))
-    resumed = open_run("train_x", values=again, device=CPU, cohort=cohort, parts=PARTS)
+    resumed = open_run("train_x", values=again, device=CPU, cohort=cohort, folds=[FOLD])
     assert resumed.folder == first.folder
     assert len(list(tmp_path.iterdir())) == 1
     other = make_cohort()
@@ -422,12 +432,13 @@ def test_resuming_refuses_another_cohort(cohort, tmp_path):
     swapped = {**PARTS, "test": PARTS["validation"], "validation": PARTS["test"]}
     for changed_cohort, parts in ((other, PARTS), (cohort, swapped)):
         with pytest.raises(RunError, match=r"not those that this run began with \(splits.csv\)"):
-            open_run("train_x", values=again, device=CPU, cohort=changed_cohort, parts=parts)
+            folds = [Fold(0, 1, 1, parts)]
+            open_run("train_x", values=again, device=CPU, cohort=changed_cohort, folds=folds)
 
 
 def test_splits_are_written_with_the_part_of_each_ecg(cohort, tmp_path):
     values = Hyperparameters(output_dir=str(tmp_path))
-    run = open_run("train_x", values=values, device=CPU, cohort=cohort, parts=PARTS)
+    run = open_run("train_x", values=values, device=CPU, cohort=cohort, folds=[FOLD])
     table = pd.read_csv(run.folder / "splits.csv")
     assert table["split"].tolist() == ["train"] * 12 + ["validation"] * 6 + ["test"] * 6
     assert table["PE"].tolist() == cohort.targets[:, 0].tolist()
@@ -471,7 +482,9 @@ def test_predictions_are_those_of_the_best_epoch(cohort, run, monkeypatch):
     best = score(experiment.model, (x for x, _ in experiment.test))
     assert not np.allclose(best, last)
     table = pd.read_csv(run.folder / "predictions.csv")
-    assert table.columns.tolist() == ["file", "patient_id", "fold", "split", "y_true_PE", "y_score_PE"]
+    assert table.columns.tolist() == [
+        *["file", "patient_id", "fold", "repeat", "split", "y_true_PE", "y_score_PE"]
+    ]
     tested = table[table["split"] == "test"]
     assert tested["file"].tolist() == [f"{index:02}.xml" for index in PARTS["test"]]
     np.testing.assert_allclose(tested["y_score_PE"], best[:, 0], rtol=1e-12)

@@ -1,0 +1,154 @@
+"""What surrounds the loop: open the run, say what is trained on what, go through the folds, pool them."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from ecg_dataset import Cohort
+from hyperparameters import Hyperparameters
+from metrics_and_performance import evaluate
+from run_folder import Run, device_name
+from splits import Fold
+
+
+def open_run(
+    script: str, *, values: Hyperparameters, device: torch.device, cohort: Cohort, folds: list[Fold]
+) -> Run:
+    """Return a new run folder with all that is known before training, or the one to resume, checked.
+
+    Its ``splits.csv`` has each ECG's part, in a column for each fold where there are several.
+    """
+    described = [name for name in ("age", "sex") if name in cohort.table]
+    splits = cohort.table[["file", "patient_id", "digest", *described, *cohort.label_names]].copy()
+    for fold in folds:
+        part_of = np.empty(len(splits), dtype=object)
+        for part, indices in fold.parts.items():
+            part_of[indices] = part
+        splits[fold.name or "split"] = part_of
+    if values.resume:
+        return Run.resume(values.resume, splits)
+    return Run.create(
+        script=script,
+        values=values,
+        device=device,
+        splits=splits,
+        rejected=cohort.rejected,
+        quality=cohort.quality,
+    )
+
+
+def announce(
+    model: nn.Module, *, device: torch.device, seed: int, cohort: Cohort, folds: list[Fold], run: Run
+) -> None:
+    """Print what is about to be trained, on which ECGs, and where it will be kept."""
+    n_parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    where = f"{device_name(device)} in {'bfloat16' if device.type == 'cuda' else 'float32'}"
+    print(f"{model.title}, {n_parameters:.1f} M parameters, on {where}, seed {seed}")
+    print(f"run         {run.folder}")
+    n_read, n_rejected = len(cohort.table), len(cohort.rejected)
+    files = (
+        f"{n_read + n_rejected:,} files ({cohort.n_parsed:,} new): {n_read:,} read, {n_rejected:,} rejected"
+    )
+    if n_rejected:
+        files += f" ({run.folder / 'rejected.csv'})"
+    labels = _count_labels(cohort, np.arange(n_read), share=True)
+    print(f"cohort      {files}; {cohort.table['patient_id'].nunique():,} patients; {labels}")
+    print(f"quality     {_count_findings(cohort.quality, run)}")
+    if len(folds) == 1:
+        print(f"split       by patient: {_sizes(cohort, folds[0])}")
+    else:
+        n_repeats = folds[-1].repeat
+        repeats = f", {n_repeats} times" if n_repeats > 1 else ""
+        print(f"split       by patient, into {len(folds) // n_repeats} folds{repeats}: each is tested once")
+    if cohort.patients_assumed:
+        print("            no patient_id column: each file counts as a patient of its own")
+
+
+def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple[Fold, Run]]:
+    """Yield each fold that is not tested yet and its run folder; its initial weights follow from its seed."""
+    for fold in folds:
+        fold_run = run.fold(fold.name)
+        if fold.number:
+            done = "   tested before" if fold_run.is_tested else ""
+            print(f"fold {fold.number:<6} of {len(folds)}: {_sizes(cohort, fold)}{done}")
+        elif fold_run.is_tested:
+            print("finished    this run was tested before: nothing is trained or scored again")
+        torch.manual_seed(fold.seed)
+        if not fold_run.is_tested:
+            yield fold, fold_run
+
+
+def pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> None:
+    """Evaluate the out-of-fold scores of a cross-validation together; a single split has its metrics already.
+
+    Each ECG has the score and the threshold of the fold that did not see it. With several repeats each ECG is
+    there as often; patients are resampled for the intervals, which therefore do not shrink.
+    """
+    if len(folds) == 1 or run.is_tested:
+        return
+    tables, thresholds, aurocs = [], [], []
+    for fold in folds:
+        folder = run.fold(fold.name).folder
+        table = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str, "file": str})
+        tables.append(table[table["split"] == "test"])
+        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        thresholds += [description["thresholds"]] * len(tables[-1])
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        aurocs.append({name: label["auroc"]["value"] for name, label in metrics["labels"].items()})
+    predictions = pd.concat(tables, ignore_index=True)
+    run.write_table("predictions.csv", predictions)
+    y_true, y_score = (
+        predictions[[f"{column}_{name}" for name in cohort.label_names]].to_numpy()
+        for column in ("y_true", "y_score")
+    )
+    pooled = evaluate(
+        y_true,
+        y_score,
+        thresholds=np.array(thresholds),
+        label_names=cohort.label_names,
+        patient_ids=predictions["patient_id"].to_numpy(),
+        seed=seed,
+    )
+    run.write_metrics(
+        {
+            "split": "test",
+            "n_folds": len(folds) // folds[-1].repeat,
+            "n_repeats": folds[-1].repeat,
+            "auroc_of_folds": aurocs,
+            "threshold_source": metrics["threshold_source"],
+            **pooled,
+        }
+    )
+
+
+def _sizes(cohort: Cohort, fold: Fold) -> str:
+    """Return such as 'train 706 (72 PE), validation 101 (10 PE), test 202 (21 PE)'."""
+    parts = fold.parts.items()
+    return ", ".join(f"{part} {len(rows):,} ({_count_labels(cohort, rows)})" for part, rows in parts)
+
+
+def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:
+    """Return the positives of each label: 'PE 103 (10.2 %)'."""
+    targets = cohort.targets[rows]
+    counts = zip(cohort.label_names, targets.sum(axis=0), targets.mean(axis=0), strict=True)
+    return ", ".join(
+        f"{name} {positives:,.0f} ({100 * prevalence:.1f} %)" if share else f"{positives:,.0f} {name}"
+        for name, positives, prevalence in counts
+    )
+
+
+def _count_findings(quality: pd.DataFrame, run: Run) -> str:
+    """Return how many ECGs each check rejected, warned of or noted."""
+    if quality.empty:
+        return "nothing found"
+    counts = []
+    for verdict, words in (("reject", "rejected"), ("warn", "warned of"), ("note", "noted")):
+        found = quality[quality["verdict"] == verdict]
+        if len(found):
+            checks = ", ".join(f"{check} {n:,}" for check, n in found["check"].value_counts().items())
+            counts.append(f"{found['file'].nunique():,} {words} ({checks})")
+    return f"{'; '.join(counts)} ({run.folder / 'quality.csv'})"

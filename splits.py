@@ -1,0 +1,214 @@
+"""Who trains, who validates, who is tested: splits and cross-validations by patient.
+
+No patient is in two parts of a split, nor is an ECG that lies in two files, whatever the table calls its
+patients. Each label is about as frequent in every part.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from cohort_table import PARTS
+from data_augmentation import Augmentation
+from ecg_dataset import Cohort, EvaluationBatches, TrainingBatches
+from signal_cache import CohortError
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One split of the patients.
+
+    Attributes
+    ----------
+    number : from 1 on, through all repeats; 0 for a single split.
+    repeat : from 1 on.
+    seed : of the initial weights, order, crops and augmentation of the model that is trained on it.
+    parts : for train, validation and test, the sorted indices of its ECGs.
+    """
+
+    number: int
+    repeat: int
+    seed: int
+    parts: dict[str, np.ndarray]
+
+    @property
+    def name(self) -> str:
+        """The folder of the fold in its run's; nothing for a single split, which is the run."""
+        return f"fold-{self.number}" if self.number else ""
+
+
+def make_folds(
+    cohort: Cohort,
+    *,
+    validation_fraction: float,
+    test_fraction: float,
+    folds: int,
+    repeats: int,
+    seed: int,
+) -> list[Fold]:
+    """Return the splits that a training goes through: one, or the folds of a repeated cross-validation.
+
+    In a cross-validation every ECG is tested once a repeat; of the other folds' patients a share validates:
+    it picks checkpoint, threshold and calibration.
+
+    Parameters
+    ----------
+    validation_fraction, test_fraction : shares of all patients; the second is for a single split alone.
+    folds : 2 or more; 0 for a single split.
+    repeats : how often the patients are dealt to folds anew.
+
+    Raises
+    ------
+    CohortError : a part has no example of a class, or the table has a ``split`` column beside ``folds``.
+    """
+    if not folds:
+        parts = split_by_patient(
+            cohort, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed
+        )
+        return [Fold(0, 1, seed, parts)]
+    if "split" in cohort.table:
+        raise CohortError("column split: found one, which --folds would contradict; remove it, or --folds")
+    made = []
+    for repeat in range(1, repeats + 1):
+        for parts in _cross_validation(cohort, folds, validation_fraction, seed + repeat - 1):
+            made.append(Fold(len(made) + 1, repeat, seed + len(made), parts))
+    return made
+
+
+def make_batches(
+    cohort: Cohort, fold: Fold, *, augmentation: Augmentation, **options
+) -> tuple[TrainingBatches, EvaluationBatches, EvaluationBatches]:
+    """Return the batches of the training, validation and test part; only the first are augmented.
+
+    Parameters
+    ----------
+    options : batch_size, n_samples, normalisation and device, as the batches take them.
+    """
+    parts = fold.parts
+    training = TrainingBatches(cohort, parts["train"], augmentation=augmentation, seed=fold.seed, **options)
+    validation, test = (EvaluationBatches(cohort, parts[part], **options) for part in ("validation", "test"))
+    return training, validation, test
+
+
+def split_by_patient(
+    cohort: Cohort, *, validation_fraction: float, test_fraction: float, seed: int
+) -> dict[str, np.ndarray]:
+    """Return the ECGs of each part: no patient in two parts, each label about as frequent in all.
+
+    Files of the same ECG count as one patient's, whatever the table says, so that no ECG is in two parts.
+    A ``split`` column wins; where it has no validation part, that share is taken from its training patients.
+
+    Returns
+    -------
+    parts : for train, validation and test, the sorted indices of its ECGs.
+
+    Raises
+    ------
+    CohortError : a part has no example of a class, or the ``split`` column has one ECG in two parts.
+    """
+    table = cohort.table
+    n_patients, patient_of = _patients(table)
+    part_of = np.full(n_patients, "train", dtype="<U10")
+    if "split" in table:
+        part_of[patient_of] = table["split"]
+        _check_split(table)
+    labels = _patients_labels(cohort, n_patients, patient_of)
+    generator = np.random.default_rng(seed)
+    if "split" not in table:
+        _assign(part_of, labels, "test", test_fraction, generator)
+    if not (part_of == "validation").any():
+        share = validation_fraction if "split" in table else validation_fraction / (1 - test_fraction)
+        _assign(part_of, labels, "validation", share, generator)
+    return _parts(cohort, part_of[patient_of])
+
+
+def _cross_validation(
+    cohort: Cohort, n_folds: int, validation_fraction: float, seed: int
+) -> list[dict[str, np.ndarray]]:
+    n_patients, patient_of = _patients(cohort.table)
+    if n_patients < n_folds:
+        raise CohortError(f"--folds {n_folds}: found {n_patients} patients, expected one a fold at least")
+    labels = _patients_labels(cohort, n_patients, patient_of)
+    generator = np.random.default_rng(seed)
+    by_labels = _shuffled_by_labels(np.arange(n_patients), labels, generator)
+    fold_of = np.empty(n_patients, int)
+    fold_of[by_labels] = (np.arange(n_patients) + generator.integers(n_folds)) % n_folds
+    splits = []
+    for fold in range(n_folds):
+        part_of = np.where(fold_of == fold, "test", "train").astype("<U10")
+        share = min(validation_fraction * n_folds / (n_folds - 1), 0.5)
+        _assign(part_of, labels, "validation", share, generator)
+        splits.append(_parts(cohort, part_of[patient_of]))
+    return splits
+
+
+def _patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
+    """Return the number of patients, and which one each ECG is of; equal ECGs are of one patient."""
+    ids, contents = (pd.factorize(table[column])[0] for column in ("patient_id", "same_ecg"))
+    n_ids = ids.max() + 1
+    n_nodes = n_ids + contents.max() + 1
+    links = coo_array((np.ones(len(table)), (ids, n_ids + contents)), shape=(n_nodes, n_nodes))
+    _, component_of = connected_components(links, directed=False)
+    numbers, patient_of = np.unique(component_of[ids], return_inverse=True)
+    return len(numbers), patient_of
+
+
+def _assign(
+    part_of: np.ndarray, labels: np.ndarray, part: str, fraction: float, generator: np.random.Generator
+) -> None:
+    """Move a share of the training patients to another part, spread evenly over all patterns of labels."""
+    by_labels = _shuffled_by_labels(np.flatnonzero(part_of == "train"), labels, generator)
+    # Every patient adds the fraction, and each time the sum passes a whole number one is taken: the count
+    # in any run of equal patients is within one of its share, however rare the pattern.
+    taken = np.diff(np.floor(generator.random() + fraction * np.arange(len(by_labels) + 1)))
+    part_of[by_labels[taken > 0]] = part
+
+
+def _shuffled_by_labels(
+    patients: np.ndarray, labels: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """Return patients in random order, those with equal labels side by side."""
+    shuffled = generator.permutation(patients)
+    return shuffled[np.lexsort(labels[shuffled].T)]
+
+
+def _patients_labels(cohort: Cohort, n_patients: int, patient_of: np.ndarray) -> np.ndarray:
+    """Return each patient's labels, (n_patients, n_labels): 1 where any of the ECGs has it."""
+    labels = np.zeros((n_patients, len(cohort.label_names)))
+    np.maximum.at(labels, patient_of, cohort.targets)
+    return labels
+
+
+def _parts(cohort: Cohort, part_of_ecg: np.ndarray) -> dict[str, np.ndarray]:
+    parts = {part: np.flatnonzero(part_of_ecg == part) for part in PARTS}
+    for part, indices in parts.items():
+        _check_classes(part, cohort.targets[indices], cohort.label_names)
+    return parts
+
+
+def _check_split(table: pd.DataFrame) -> None:
+    """Check what the ``split`` column makes of the files that could be read."""
+    for part in ("train", "test"):
+        if not (table["split"] == part).any():
+            raise CohortError(f"column split: found no readable ECG in {part}, expected some")
+    n_parts = table.groupby("same_ecg")["split"].nunique()
+    if (n_parts > 1).any():
+        same = table[table["same_ecg"] == n_parts.index[n_parts > 1][0]]
+        raise CohortError(
+            f"column split: found the same ECG as {' and '.join(same['file'])} in "
+            f"{' and '.join(same['split'].unique())}, expected it in one part"
+        )
+
+
+def _check_classes(part: str, targets: np.ndarray, label_names: Sequence[str]) -> None:
+    for name, column in zip(label_names, targets.T, strict=True):
+        n_positive = int(column.sum())
+        if not 0 < n_positive < len(column):
+            raise CohortError(
+                f"label {name}: found {n_positive} positive and {len(column) - n_positive} negative ECGs "
+                f"in the {part} part, expected both"
+            )
