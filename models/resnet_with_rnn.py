@@ -11,7 +11,7 @@ CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 class ResNetRNN(nn.Module):
     """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
 
-    The head sees the mean of the trunk's positions beside that of the recurrent network's outputs: without this
+    The head sees the mean of the trunk's positions beside the recurrent network's mean output: without this
     path around the gates, the trunk learns slowly.
 
     Parameters

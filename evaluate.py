@@ -1,0 +1,251 @@
+"""Compare finished runs on the same ECGs: networks, their ensemble, the ECG signs, clinical scores.
+
+    python evaluate.py runs/train_atten-... runs/train_baseline-...        # which is better, or is it chance?
+    python evaluate.py RUN --strata sex age site --rivals wells d_dimer    # columns of the labels table
+    python evaluate.py RUN --prevalence 0.05                               # PPV and NPV where PE is rarer
+
+The runs must have tested the same ECGs in the same folds (one cohort, --seed and --folds). Beside them stand
+the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
+beat: on the ECG signs of right-heart strain with age and sex, on heart rate alone, on age and sex alone.
+Differences of AUROC are tested by DeLong's method with patients as clusters, decisions by McNemar's. All is
+left in a folder: metrics.json, models.csv, differences.csv, strata.csv, heart_rate.csv, roc.png.
+"""
+
+import argparse
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cohorts.synthetic import demo_cohort
+from ecg_dataset import Cohort, read_cohort
+from hyperparameters import Hyperparameters, read_yaml
+from metrics_and_performance import evaluate_strata
+from reporting.comparison import differences, format_comparison, model_metrics
+from reporting.ecg_signs import measure_cohort
+from reporting.figures import draw_roc
+from run_comparison import Comparison, Scores, read_comparison
+from run_folder import Run, RunError
+from sign_baseline import auroc_within_tertiles, out_of_fold_scores, probe_sets
+from training import one_line_errors
+
+MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
+AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}
+
+
+def main() -> None:
+    """Compare the runs of the command line."""
+    arguments = parse_arguments()
+    comparison = read_comparison(arguments.runs, arguments.names or [run.name for run in arguments.runs])
+    values = values_of(arguments.runs[0])
+    cohort = read_cohort(
+        data_dir=values.data_dir or demo_cohort(), quality=values.group("quality"), **values.group("cohort")
+    )
+    lines = lines_of(comparison.table, cohort)
+    features = sign_features(cohort, lines_of(comparison.splits, cohort)) if arguments.signs else None
+    strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
+    rivals = [Scores(name, numbers_of(cohort, name)[lines], None) for name in arguments.rivals]
+    run = Run(new_folder(arguments.output_dir))
+    print(f"comparison  {run.folder}")
+    results = {}
+    for number, label in enumerate(comparison.label_names):
+        models = [of_label(model, number) for model in comparison.models] + rivals
+        models += sign_models(features, comparison, label) if features is not None else []
+        results[label] = compare(label, models, comparison, seed=values.seed, prevalence=arguments.prevalence)
+        draw(run, label, models, comparison)
+    save(run, results)
+    groups(run, comparison, strata, features, seed=values.seed)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folders of finished runs")
+    parser.add_argument("--names", nargs="+", help="of the runs, for the tables")
+    parser.add_argument("--strata", nargs="+", default=[], help="columns of the labels table to report by")
+    parser.add_argument("--rivals", nargs="+", default=[], help="columns to compare with; higher is sicker")
+    parser.add_argument("--prevalence", type=float, help="to restate PPV and NPV for, between 0 and 1")
+    parser.add_argument("--no-signs", dest="signs", action="store_false", help="leave out the ECG signs")
+    parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="of the new folder [runs]")
+    arguments = parser.parse_args()
+    if arguments.names and len(arguments.names) != len(arguments.runs):
+        parser.error(f"--names: found {len(arguments.names)}, expected one for each of the runs")
+    if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
+        parser.error(f"--prevalence: found {arguments.prevalence:g}, expected a number between 0 and 1")
+    return arguments
+
+
+def values_of(run: Path) -> Hyperparameters:
+    """Return a run's hyperparameters, as it was trained."""
+    values, _ = read_yaml(run / "hyperparameters.yml")
+    try:
+        return Hyperparameters(**values)
+    except TypeError as error:
+        raise RunError(f"{run / 'hyperparameters.yml'}: found another version's values ({error})") from None
+
+
+def lines_of(table: pd.DataFrame, cohort: Cohort) -> np.ndarray:
+    """Return the line of the cohort's table that each line of another table belongs to, by its file."""
+    lines = pd.Index(cohort.table["file"]).get_indexer(table["file"])
+    if (lines < 0).any():
+        file = table["file"][lines < 0].iloc[0]
+        raise RunError(
+            f"{file}: found no longer in the cohort, expected the ECGs that the runs were tested on"
+        )
+    return lines
+
+
+def of_label(model: Scores, number: int) -> Scores:
+    return Scores(model.name, model.y_score[:, number], model.thresholds[:, number])
+
+
+def numbers_of(cohort: Cohort, column: str) -> np.ndarray:
+    """Return a column of the labels table as numbers; nan where it is empty."""
+    text = text_of(cohort, column)
+    numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
+    wrong = text[numbers.isna() & (text != "")]
+    if len(wrong):
+        raise RunError(f"column {column}: found {wrong.iloc[0]!r}, expected numbers")
+    return numbers.to_numpy(float)
+
+
+def text_of(cohort: Cohort, column: str) -> pd.Series:
+    if column not in cohort.table:
+        known = [name for name in cohort.table if name not in ("digest", "same_ecg", "patient_id")]
+        raise RunError(f"column {column}: not in the labels table, expected one of {', '.join(known)}")
+    return cohort.table[column].astype(str).str.strip()
+
+
+def strata_of(cohort: Cohort, column: str) -> np.ndarray:
+    """Return each ECG's group: bands of age, thirds of a column of many numbers, or the value itself."""
+    text = text_of(cohort, column)
+    numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
+    if column == "age":
+        groups = pd.Series("missing", text.index)
+        for name, (low, high) in AGES.items():
+            groups[(numbers >= low) & (numbers < high)] = name
+        return groups.to_numpy()
+    if numbers.notna().any() and numbers.nunique() > MAX_CATEGORIES:
+        return pd.qcut(numbers, 3, duplicates="drop").astype(str).replace("nan", "missing").to_numpy()
+    return text.replace("", "missing").to_numpy()
+
+
+def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
+    """Return the ECG signs of these lines of the table, with age and sex where it has them."""
+    features = measure_cohort(cohort.signals, cohort.rows[lines]).reset_index(drop=True)
+    for column in ("age", "sex"):
+        if column in cohort.table:
+            features[column] = cohort.table[column].replace("", np.nan).to_numpy()[lines]
+    if "age" in features:
+        features["age"] = pd.to_numeric(features["age"], errors="coerce")
+    return features
+
+
+def sign_models(features: pd.DataFrame, comparison: Comparison, label: str) -> list[Scores]:
+    """Return the logistic regressions, fitted in each fold on the ECGs that trained the networks."""
+    splits, tested = comparison.splits, comparison.table
+    models = []
+    for name, columns in probe_sets(features).items():
+        y_score = np.empty(len(tested))
+        for repeat, folds in comparison.folds.items():
+            scores = out_of_fold_scores(features[columns], splits[label], folds, splits["patient_id"])
+            lines = (tested["repeat"] == repeat).to_numpy()
+            y_score[lines] = scores[pd.Index(splits["file"]).get_indexer(tested.loc[lines, "file"])]
+        models.append(Scores(name, y_score, None))
+    return models
+
+
+def compare(
+    label: str, models: list[Scores], comparison: Comparison, *, seed: int, prevalence: float | None
+) -> dict:
+    """Print and return what is to be said of one label: metrics of all models, differences from the first."""
+    y_true = comparison.table[f"y_true_{label}"].to_numpy()
+    patient_ids = comparison.table["patient_id"].to_numpy()
+    metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
+    against_first = differences(y_true, models, patient_ids)
+    print(
+        f"\n{label}: {int(y_true.sum()):,} of {len(y_true):,}; in brackets 95 % intervals, patients resampled"
+    )
+    print(format_comparison(metrics, against_first))
+    if prevalence is not None:
+        for name, model in metrics.items():
+            if restated := model.get("at_prevalence"):
+                ppv, npv = (restated[key]["value"] for key in ("ppv", "npv"))
+                print(f"{name} where {100 * prevalence:g} % have {label}: PPV {ppv:.3f}, NPV {npv:.3f}")
+    return {"metrics": metrics, "differences": against_first.assign(label=label)}
+
+
+def draw(run: Run, label: str, models: list[Scores], comparison: Comparison) -> None:
+    """Draw the ROC curves of the models that scored every ECG, one over the other."""
+    complete = [model for model in models if np.isfinite(model.y_score).all()]
+    y_true = comparison.table[f"y_true_{label}"].to_numpy()
+    draw_roc(
+        np.repeat(y_true[:, None], len(complete), axis=1),
+        np.stack([model.y_score for model in complete], axis=1),
+        run.folder / f"roc_{label}.png",
+        label_names=[model.name for model in complete],
+        title=f"{label}: {len(y_true):,} ECGs",
+    )
+
+
+def save(run: Run, results: dict[str, dict]) -> None:
+    """Write the metrics of all models, and a line for each difference."""
+    run.write_metrics({label: result["metrics"] for label, result in results.items()})
+    run.write_table("differences.csv", pd.concat([result["differences"] for result in results.values()]))
+
+
+def groups(
+    run: Run,
+    comparison: Comparison,
+    strata: dict[str, np.ndarray],
+    features: pd.DataFrame | None,
+    *,
+    seed: int,
+) -> None:
+    """Print and write the first model's metrics by stratum, and its AUROC within thirds of the heart rate."""
+    first, tested = comparison.models[0], comparison.table
+    y_true = tested[[f"y_true_{label}" for label in comparison.label_names]].to_numpy()
+    if strata:
+        rows = evaluate_strata(
+            y_true,
+            first.y_score,
+            thresholds=first.thresholds,
+            label_names=comparison.label_names,
+            patient_ids=tested["patient_id"].to_numpy(),
+            strata=strata,
+            seed=seed,
+        )
+        run.write_table("strata.csv", pd.DataFrame(rows))
+        print_groups(pd.DataFrame(rows), f"{first.name} by {', '.join(strata)}")
+    if features is not None:
+        lines = pd.Index(comparison.splits["file"]).get_indexer(tested["file"])
+        rate = features["heart_rate_bpm"].to_numpy()[lines]
+        tables = [
+            auroc_within_tertiles(y_true[:, number], first.y_score[:, number], rate).assign(label=label)
+            for number, label in enumerate(comparison.label_names)
+        ]
+        run.write_table("heart_rate.csv", pd.concat(tables))
+        print_groups(pd.concat(tables), f"{first.name} within thirds of the heart rate, in bpm")
+
+
+def print_groups(rows: pd.DataFrame, title: str) -> None:
+    """Print a table of groups of ECGs."""
+    print(f"\n{title}")
+    print(rows.to_string(index=False, float_format="%.3f", na_rep="-"))
+
+
+def new_folder(output_dir: Path) -> Path:
+    """Make the folder of the comparison, named after the time."""
+    folder = output_dir / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be made ({error.strerror}); use --output-dir") from None
+    return folder
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
