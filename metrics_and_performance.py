@@ -28,6 +28,7 @@ from uncertainty import (
     bootstrap_intervals,
     checked,
     delong_interval,
+    design_effect,
     missing_class,
     patient_index,
     rank_counts,
@@ -36,11 +37,13 @@ from uncertainty import (
 )
 from usefulness import (
     choose_threshold,
+    confusion_metrics,
     likelihood_ratios,
     partial_auroc_of_counts,
     predictive_values_at,
     rule_out_of_counts,
     sensitivity_at_specificity_of_counts,
+    share_with_interval,
     youden_threshold,
 )
 
@@ -142,59 +145,6 @@ def ranking_metrics(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float
 
 
 # ----------------------------------------------------------------------------------------------------
-# Decisions: what a threshold makes of the scores
-# ----------------------------------------------------------------------------------------------------
-
-
-def confusion_metrics(
-    y_true: ArrayLike, y_score: ArrayLike, threshold: float | ArrayLike, confidence: float = 0.95
-) -> dict:
-    """Count the decisions of one threshold and derive the metrics of a diagnostic test.
-
-    Wilson's intervals take the ECGs as independent: with many ECGs of the same patients they are too narrow.
-
-    Parameters
-    ----------
-    y_true, y_score : array of shape (n_ecgs,)
-    threshold : float, or array of shape (n_ecgs,) where the ECGs' models differ, as in a cross-validation
-        An ECG is flagged where ``y_score >= threshold``.
-    confidence : float
-        Of the intervals, between 0 and 1.
-
-    Returns
-    -------
-    dict
-        `confusion_matrix` (`tp`, `fp`, `tn`, `fn`); `sensitivity`, `specificity`, `ppv`, `npv` and
-        `accuracy`, each with `value`, `low`, `high` (Wilson), `successes` and `n`; `f1` and
-        `balanced_accuracy`, floats. nan, with a warning each, where undefined.
-    """
-    y_true, y_score = checked(y_true, y_score)
-    if not np.isfinite(threshold).all() or np.shape(threshold) not in ((), y_score.shape):
-        raise ValueError(f"threshold: expected a finite number, or one for each ECG, found {threshold}")
-    flagged, positive = y_score >= threshold, y_true == 1
-    tp, fp = int((flagged & positive).sum()), int((flagged & ~positive).sum())
-    fn, tn = int((~flagged & positive).sum()), int((~flagged & ~positive).sum())
-    sensitivity = _proportion("sensitivity", tp, tp + fn, confidence, "no positive ECG")
-    specificity = _proportion("specificity", tn, tn + fp, confidence, "no negative ECG")
-    # Without a positive ECG, F1 would be 0 for every model
-    f1 = 2 * tp / (2 * tp + fp + fn) if tp + fn else math.nan
-    balanced_accuracy = (sensitivity["value"] + specificity["value"]) / 2
-    for metric, value in (("F1", f1), ("balanced accuracy", balanced_accuracy)):
-        if math.isnan(value):
-            warn_undefined(metric, missing_class(y_true))
-    return {
-        "confusion_matrix": {"tp": tp, "fp": fp, "tn": tn, "fn": fn},
-        "sensitivity": sensitivity,
-        "specificity": specificity,
-        "ppv": _proportion("PPV", tp, tp + fp, confidence, "no ECG is flagged"),
-        "npv": _proportion("NPV", tn, tn + fn, confidence, "every ECG is flagged"),
-        "accuracy": _proportion("accuracy", tp + tn, len(y_true), confidence, "no ECG"),
-        "f1": f1,
-        "balanced_accuracy": balanced_accuracy,
-    }
-
-
-# ----------------------------------------------------------------------------------------------------
 # All of it
 # ----------------------------------------------------------------------------------------------------
 
@@ -221,10 +171,8 @@ def evaluate(
         Fitted on other ECGs than these.
     label_names : sequence of n_labels strings
     patient_ids : sequence of length n_ecgs
-    n_resamples, seed, confidence
-        As in `uncertainty.bootstrap_intervals`.
-    prevalence : float, optional
-        Of the patients that the model is meant for: adds `at_prevalence`.
+    n_resamples, seed, confidence : as in `uncertainty.bootstrap_intervals`
+    prevalence : float, optional, of the patients that the model is meant for: adds `at_prevalence`
 
     Returns
     -------
@@ -236,8 +184,8 @@ def evaluate(
         it; `ct_avoided_per_100` also `missed_per_100`), `auroc_delong`, the items of
         `confusion_metrics`, `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`,
         `expected_calibration_error`, `calibration_slope`, `calibration_intercept` and, where asked for,
-        `at_prevalence`: `prevalence`, and `ppv` and `npv` with intervals. Undefined numbers are None, since
-        JSON has no nan; a warning names each.
+        `at_prevalence`: `prevalence`, and `ppv` and `npv` with intervals. All intervals count patients, not
+        ECGs. Undefined numbers are None, since JSON has no nan; a warning names each.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
     _check_names(label_names, y_true.shape[1])
@@ -328,10 +276,11 @@ def _stratum_metrics(
         auroc_and_interval = [auroc(y_true, y_score), *interval["auroc"][:2]]
     values = {"auroc": auroc_and_interval}
     for name, positive in (("sensitivity", 1), ("specificity", 0)):
-        right = (y_score >= threshold)[y_true == positive] == positive
-        successes, n = int(right.sum()), len(right)
-        low, high = wilson_interval(successes, n, bootstrap["confidence"])
-        values[name] = [successes / n if n else math.nan, low, high]
+        part = y_true == positive
+        share = share_with_interval(
+            (y_score >= threshold)[part] == positive, patients[part], bootstrap["confidence"]
+        )
+        values[name] = [share["value"], share["low"], share["high"]]
     for name, triple in values.items():
         metrics |= zip((name, f"{name}_low", f"{name}_high"), triple, strict=True)
     return metrics
@@ -340,8 +289,10 @@ def _stratum_metrics(
 def _evaluate_label(
     y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
 ) -> dict:
-    confusion = confusion_metrics(y_true, y_score, threshold, bootstrap["confidence"])
-    ratios = likelihood_ratios(confusion["confusion_matrix"], bootstrap["confidence"])
+    confusion = confusion_metrics(y_true, y_score, threshold, bootstrap["confidence"], patients)
+    ratios = likelihood_ratios(
+        _independent_counts(y_true, y_score >= threshold, patients), bootstrap["confidence"]
+    )
     calibration = calibration_slope_and_intercept(y_true, y_score, patients, bootstrap["confidence"])
     return {
         "n_positive": int(y_true.sum()),
@@ -358,6 +309,16 @@ def _evaluate_label(
         "calibration_slope": calibration["slope"],
         "calibration_intercept": calibration["intercept"],
     }
+
+
+def _independent_counts(y_true: np.ndarray, flagged: np.ndarray, patients: np.ndarray) -> dict[str, float]:
+    """Return the confusion matrix, each class divided by its design effect."""
+    counts = {}
+    for label, names in ((1, ("tp", "fn")), (0, ("fp", "tn"))):
+        of_class = flagged[y_true == label]
+        effect = design_effect(of_class, patients[y_true == label])
+        counts |= zip(names, (of_class.sum() / effect, (~of_class).sum() / effect), strict=True)
+    return {name: float(count) for name, count in counts.items()}
 
 
 def _ranking(y_true: np.ndarray, y_score: np.ndarray, patients: np.ndarray, bootstrap: dict) -> dict:
@@ -446,14 +407,6 @@ def _threshold_columns(thresholds: ArrayLike, shape: tuple[int, int]) -> np.ndar
             f"found the shape {thresholds.shape}"
         )
     return np.broadcast_to(thresholds, shape)
-
-
-def _proportion(metric: str, successes: int, n: int, confidence: float, reason_if_none: str) -> dict:
-    if n == 0:
-        warn_undefined(metric, reason_if_none)
-    low, high = wilson_interval(successes, n, confidence)
-    value = successes / n if n else math.nan
-    return {"value": value, "low": low, "high": high, "successes": successes, "n": n}
 
 
 @contextmanager

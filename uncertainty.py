@@ -26,8 +26,10 @@ WEIGHTS_PER_CHUNK = 100_000  # ECGs times resamples at a time: 0.8 MB, which sta
 # ----------------------------------------------------------------------------------------------------
 
 
-def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Return the score interval of a proportion (Wilson 1927; method 3 of Newcombe, Stat Med 1998;17:857).
+
+    It takes the ECGs as independent; where they are not, divide both numbers by the `design_effect`.
 
     Returns
     -------
@@ -44,6 +46,33 @@ def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[f
     low = (centre - margin) / (n + z**2) if successes > 0 else 0.0  # exact at the ends, where rounding is not
     high = (centre + margin) / (n + z**2) if successes < n else 1.0
     return low, high
+
+
+def design_effect(right: np.ndarray, patients: np.ndarray) -> float:
+    """Return by how much the variance of a share grows where patients have several ECGs.
+
+    That is Rao & Scott's for clustered binary data (Biometrics 1992;48:577).
+
+    Parameters
+    ----------
+    right : array of shape (n_ecgs,), of booleans
+    patients : array of shape (n_ecgs,), of whole numbers from 0
+
+    Returns
+    -------
+    float
+        1 where each patient has one ECG, up to the number of ECGs a patient where these always agree; never
+        less than 1. The latter too where all ECGs agree, which leaves no variance to compare.
+    """
+    n, sizes, share = len(right), np.bincount(patients), np.mean(right) if len(right) else 0.0
+    n_patients = int((sizes > 0).sum())
+    if n_patients == n:
+        return 1.0
+    if share in (0, 1) or n_patients == 1:
+        return n / n_patients
+    deviation = np.bincount(patients, right) - share * sizes
+    variance = n_patients / (n_patients - 1) * (deviation**2).sum() / n**2
+    return max(1.0, float(variance / (share * (1 - share) / n)))
 
 
 # ----------------------------------------------------------------------------------------------------

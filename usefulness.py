@@ -18,10 +18,13 @@ from uncertainty import (
     RankCounts,
     checked,
     checked_probabilities,
+    design_effect,
     missing_class,
     normal_quantile,
+    patient_index,
     rank_counts,
     warn_undefined,
+    wilson_interval,
 )
 
 # ----------------------------------------------------------------------------------------------------
@@ -280,23 +283,98 @@ def _check_share(name: str, share: float) -> None:
 # ----------------------------------------------------------------------------------------------------
 
 
-def likelihood_ratios(counts: Mapping[str, int], confidence: float = 0.95) -> dict[str, dict[str, float]]:
+def confusion_metrics(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    threshold: float | ArrayLike,
+    confidence: float = 0.95,
+    patient_ids: Sequence | None = None,
+) -> dict:
+    """Count the decisions of one threshold and derive the metrics of a diagnostic test.
+
+    Wilson's intervals take the ECGs as independent: with many ECGs of the same patients they are too narrow.
+    With `patient_ids` they are those of as many independent ECGs as tell the same (`design_effect`).
+
+    Parameters
+    ----------
+    y_true, y_score : array of shape (n_ecgs,)
+    threshold : float, or array of shape (n_ecgs,) where the ECGs' models differ, as in a cross-validation
+        An ECG is flagged where ``y_score >= threshold``.
+    confidence : float
+        Of the intervals, between 0 and 1.
+    patient_ids : sequence of length n_ecgs, optional
+
+    Returns
+    -------
+    dict
+        `confusion_matrix` (`tp`, `fp`, `tn`, `fn`); `sensitivity`, `specificity`, `ppv`, `npv` and
+        `accuracy`, each with `value`, `low`, `high` (Wilson), `successes` and `n`; `f1` and
+        `balanced_accuracy`, floats. nan, with a warning each, where undefined.
+    """
+    y_true, y_score = checked(y_true, y_score)
+    if not np.isfinite(threshold).all() or np.shape(threshold) not in ((), y_score.shape):
+        raise ValueError(f"threshold: expected a finite number, or one for each ECG, found {threshold}")
+    flagged, positive = y_score >= threshold, y_true == 1
+    tp, fp = int((flagged & positive).sum()), int((flagged & ~positive).sum())
+    fn, tn = int((~flagged & positive).sum()), int((~flagged & ~positive).sum())
+    patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
+    right = flagged == positive
+
+    def share(metric: str, part: np.ndarray, reason_if_none: str) -> dict:
+        if not part.any():
+            warn_undefined(metric, reason_if_none)
+        return share_with_interval(right[part], patients[part], confidence)
+
+    sensitivity = share("sensitivity", positive, "no positive ECG")
+    specificity = share("specificity", ~positive, "no negative ECG")
+    # Without a positive ECG, F1 would be 0 for every model
+    f1 = 2 * tp / (2 * tp + fp + fn) if tp + fn else math.nan
+    balanced_accuracy = (sensitivity["value"] + specificity["value"]) / 2
+    for metric, value in (("F1", f1), ("balanced accuracy", balanced_accuracy)):
+        if math.isnan(value):
+            warn_undefined(metric, missing_class(y_true))
+    return {
+        "confusion_matrix": {"tp": tp, "fp": fp, "tn": tn, "fn": fn},
+        "sensitivity": sensitivity,
+        "specificity": specificity,
+        "ppv": share("PPV", flagged, "no ECG is flagged"),
+        "npv": share("NPV", ~flagged, "every ECG is flagged"),
+        "accuracy": share("accuracy", np.ones(len(y_true), bool), "no ECG"),
+        "f1": f1,
+        "balanced_accuracy": balanced_accuracy,
+    }
+
+
+def share_with_interval(right: np.ndarray, patients: np.ndarray, confidence: float = 0.95) -> dict:
+    """Return the share of right decisions: `value`, `low`, `high` (Wilson), `successes` and `n`."""
+    successes, n, effect = int(right.sum()), len(right), design_effect(right, patients)
+    low, high = wilson_interval(successes / effect, n / effect, confidence)
+    return {
+        "value": successes / n if n else math.nan,
+        "low": low,
+        "high": high,
+        "successes": successes,
+        "n": n,
+    }
+
+
+def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> dict[str, dict[str, float]]:
     """Return by how much a flagged, and an unflagged, ECG changes the odds of disease.
 
     Odds after the ECG are the odds before it times the ratio, whatever the prevalence. The intervals are
-    symmetric on the logarithmic scale (Simel, Samsa & Matchar, J Clin Epidemiol 1991;44:763) and take
-    ECGs as independent.
+    symmetric on the logarithmic scale (Simel, Samsa & Matchar, J Clin Epidemiol 1991;44:763).
 
     Parameters
     ----------
     counts : dictionary of `tp`, `fp`, `tn` and `fn`
+        Where ECGs are not independent, those of each class divided by its `uncertainty.design_effect`.
 
     Returns
     -------
     dict
         `positive`, sensitivity / (1 - specificity), and `negative`, (1 - sensitivity) / specificity, each
-        with `value`, `low` and `high`. nan, with a warning, where the ratio is infinite or a class is missing;
-        the interval alone is nan where the ratio is 0.
+        with `value`, `low` and `high`. nan, with a warning, where the ratio is infinite or a class
+        missing; the interval alone is nan where the ratio is 0.
     """
     n_positive, n_negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
     return {
@@ -306,7 +384,7 @@ def likelihood_ratios(counts: Mapping[str, int], confidence: float = 0.95) -> di
 
 
 def _ratio(
-    name: str, diseased: int, n_diseased: int, healthy: int, n_healthy: int, confidence: float
+    name: str, diseased: float, n_diseased: float, healthy: float, n_healthy: float, confidence: float
 ) -> dict[str, float]:
     z = normal_quantile(confidence)
     if not (n_diseased and n_healthy and healthy):

@@ -12,9 +12,9 @@ def format_metrics(metrics: dict) -> str:
     Parameters
     ----------
     metrics : dict
-        The result of `metrics_and_performance.evaluate`. Two further keys are shown where they are given:
-        `split`, the word of the left column ("test" without it), and `threshold_source`, how the thresholds
-        were chosen ("Youden, from validation").
+        The result of `metrics_and_performance.evaluate`. Further keys are shown where they are given:
+        `split`, the word of the left column ("test" without it), `n_repeats` of a cross-validation, and
+        `threshold_source`, how the thresholds were chosen ("Youden, from validation").
 
     Returns
     -------
@@ -26,7 +26,7 @@ def format_metrics(metrics: dict) -> str:
         lines.append(_macro_line(macro, len(metrics["labels"])))
     for name, label in metrics["labels"].items():
         if len(metrics["labels"]) > 1:
-            lines.append(f"{name}: threshold {label['threshold']:.3g}")
+            lines.append(f"{name}: {_threshold(label)}")
         lines += _label_lines(name, label, metrics)
     lines += _caveats(metrics)
     left = [metrics.get("split", "test")] + [""] * (len(lines) - 1)
@@ -34,14 +34,21 @@ def format_metrics(metrics: dict) -> str:
 
 
 def _headline(metrics: dict) -> str:
-    ecgs = f"{metrics['n_ecgs']:,} ECGs of {metrics['n_patients']:,} patients"
+    n_repeats = metrics.get("n_repeats", 1)  # of a cross-validation
+    ecgs = f"{metrics['n_ecgs'] // n_repeats:,} ECGs of {metrics['n_patients']:,} patients"
     if metrics.get("split", "test") == "test":
-        ecgs += ", scored once"
+        ecgs += ", scored once" if n_repeats == 1 else f", each scored {n_repeats} times"
     source = metrics.get("threshold_source")
     labels = list(metrics["labels"].values())
     if len(labels) == 1:
-        return f"{ecgs}; threshold {labels[0]['threshold']:.3g}" + (f" ({source})" if source else "")
+        return f"{ecgs}; {_threshold(labels[0])}" + (f" ({source})" if source else "")
     return ecgs + (f"; thresholds: {source}" if source else "")
+
+
+def _threshold(label: dict) -> str:
+    """Return such as "threshold 0.31", or the span of those of several folds."""
+    low, high = (label.get(f"threshold_{end}", label["threshold"]) for end in ("low", "high"))
+    return f"threshold {low:.3g}" if low == high else f"thresholds {low:.3g} to {high:.3g}"
 
 
 def _macro_line(macro: dict, n_labels: int) -> str:
@@ -68,6 +75,8 @@ def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
         ("accuracy", "accuracy", ""),
     ):
         yield _row(title, label[key], f"{label[key]['successes']:,} of {label[key]['n']:,}", reason)
+    if not missing_class and "calibration_slope" in label:  # runs of before have the lines above only
+        yield from _lines_of_use(name, label)
     yield _single_numbers(label)
     yield _in_words(name, label["confusion_matrix"])
 
@@ -79,6 +88,34 @@ def _row(title: str, metric: dict, note: str, reason: str, confidence: str = "")
     if metric["low"] is not None:
         interval = f"({confidence}{metric['low']:.3f}-{metric['high']:.3f})"
     return f"{title:<18} {metric['value']:.3f}   {interval:<24} {note}".rstrip()
+
+
+def _lines_of_use(name: str, label: dict) -> Iterator[str]:
+    """What an answer changes, what other thresholds would give, and whether the scores are probabilities."""
+    ratios = (_number(label[f"{key}_likelihood_ratio"], 2) for key in ("positive", "negative"))
+    yield "{:<18} LR+ {}, LR- {}".format("likelihood ratios", *ratios)
+    sensitivity = _number(label["sensitivity_at_specificity_90"], 3)
+    yield f"{'at 90 % spec.':<18} sensitivity {sensitivity}, read off the ROC curve of these ECGs"
+    specificity, npv = (_number(label[f"{key}_at_sensitivity_95"], 3) for key in ("specificity", "npv"))
+    yield f"{'at 95 % sens.':<18} specificity {specificity}, NPV {npv}, read off likewise"
+    ruled_out = label["ct_avoided_per_100"]
+    what = "CT angiographies avoided" if name.upper() == "PE" else "ruled out"
+    per_100 = f"{_number(ruled_out, 1)} {what}, {ruled_out['missed_per_100']:.1f} {name} missed"
+    yield f"{'':<18} of 100 patients: {per_100}"
+    slope, intercept = (_number(label[f"calibration_{key}"], 2) for key in ("slope", "intercept"))
+    error = f"expected error {label['expected_calibration_error']:.3f}"
+    yield f"{'calibration':<18} slope {slope}, intercept {intercept}, {error}"
+
+
+def _number(metric: dict, digits: int) -> str:
+    """Return such as "0.62 (0.41 to 0.93)"."""
+    if metric["value"] is None:
+        return "undefined"
+    interval = ""
+    if metric["low"] is not None:
+        to = " to " if metric["low"] < 0 else "-"
+        interval = f" ({metric['low']:.{digits}f}{to}{metric['high']:.{digits}f})"
+    return f"{metric['value']:.{digits}f}{interval}"
 
 
 def _single_numbers(label: dict) -> str:
@@ -114,10 +151,7 @@ def _caveats(metrics: dict) -> Iterator[str]:
         whose = f" of {widest}" if len(metrics["labels"]) > 1 else ""
         yield _width_in_words(widths[widest], whose)
     if metrics["n_ecgs"] > metrics["n_patients"]:
-        yield (
-            "patients are resampled for AUROC and average precision; "
-            "the other intervals take ECGs as independent"
-        )
+        yield "some patients have several scored ECGs: the intervals count patients, not ECGs"
 
 
 def _width_in_words(width: float, whose: str) -> str:

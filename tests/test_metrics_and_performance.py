@@ -9,7 +9,9 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
+import calibration
 import metrics_and_performance as mp
+import usefulness
 
 
 @pytest.fixture
@@ -144,3 +146,117 @@ def test_evaluate_names_the_argument_of_the_wrong_length(changed):
     arguments = {"thresholds": [0.5], "label_names": ["PE"], "patient_ids": [1, 2]} | changed
     with pytest.raises(ValueError, match=next(iter(changed))):
         mp.evaluate([0, 1], [0.1, 0.9], **arguments)
+
+
+def test_evaluate_restates_each_metric(rng):
+    y_true, y_score = make_scores(rng, 300)
+    arguments = {"label_names": ["PE"], "patient_ids": range(300), "n_resamples": 200}
+    label = mp.evaluate(y_true, y_score, thresholds=[0.6], prevalence=0.05, **arguments)["labels"]["PE"]
+    data = y_true, y_score
+    rule_out = usefulness.specificity_at_sensitivity(*data, 0.95)
+    ratios = usefulness.likelihood_ratios(label["confusion_matrix"])
+    expected = {
+        "partial_auroc": usefulness.partial_auroc(*data, 0.9),
+        "sensitivity_at_specificity_90": usefulness.sensitivity_at_specificity(*data, 0.9),
+        "sensitivity_at_specificity_95": usefulness.sensitivity_at_specificity(*data, 0.95),
+        "specificity_at_sensitivity_95": rule_out.specificity,
+        "npv_at_sensitivity_95": rule_out.npv,
+        "ct_avoided_per_100": rule_out.avoided_per_100,
+        "auroc_delong": mp.auroc(*data),
+        "positive_likelihood_ratio": ratios["positive"]["value"],
+        "negative_likelihood_ratio": ratios["negative"]["value"],
+        "calibration_slope": calibration.calibration_slope_and_intercept(*data)["slope"]["value"],
+        "calibration_intercept": calibration.calibration_slope_and_intercept(*data)["intercept"]["value"],
+    }
+    for name, value in expected.items():
+        assert label[name]["value"] == pytest.approx(value)
+        assert label[name]["low"] <= value <= label[name]["high"]
+    assert label["ct_avoided_per_100"]["missed_per_100"] == pytest.approx(rule_out.missed_per_100)
+    assert label["expected_calibration_error"] == calibration.expected_calibration_error(*data)
+    assert label["threshold"] == label["threshold_low"] == label["threshold_high"] == 0.6
+    rates = label["sensitivity"]["value"], label["specificity"]["value"]
+    ppv, npv = usefulness.predictive_values_at(*rates, 0.05)
+    restated = label["at_prevalence"]
+    assert (restated["prevalence"], restated["ppv"]["value"], restated["npv"]["value"]) == (0.05, ppv, npv)
+    assert restated["ppv"]["low"] < ppv < restated["ppv"]["high"]
+    assert restated["npv"]["low"] < npv < restated["npv"]["high"]
+    # odds 1 : 19 times the likelihood ratio
+    high = ratios["positive"]["high"] / 19
+    assert restated["ppv"]["high"] == pytest.approx(high / (1 + high))
+
+
+def test_evaluate_of_a_threshold_for_each_ecg(rng):
+    y_true, y_score = make_scores(rng, 200)
+    thresholds = np.where(np.arange(200) < 120, 0.5, 0.7)[:, None]
+    arguments = {"label_names": ["PE"], "patient_ids": range(200), "n_resamples": 100}
+    label = mp.evaluate(y_true, y_score, thresholds=thresholds, **arguments)["labels"]["PE"]
+    assert (label["threshold"], label["threshold_low"], label["threshold_high"]) == (0.5, 0.5, 0.7)
+    parts = [
+        mp.confusion_metrics(y_true[part], y_score[part], threshold)["confusion_matrix"]
+        for part, threshold in ((slice(120), 0.5), (slice(120, 200), 0.7))
+    ]
+    assert label["confusion_matrix"] == {cell: parts[0][cell] + parts[1][cell] for cell in parts[0]}
+    same = mp.evaluate(y_true, y_score, thresholds=np.full((200, 1), 0.6), **arguments)
+    assert same == mp.evaluate(y_true, y_score, thresholds=[0.6], **arguments)
+
+
+def test_evaluate_of_repeated_ecgs_is_no_more_certain(rng):
+    y_true, y_score = make_scores(rng, 250)
+    arguments = {"thresholds": [0.6], "label_names": ["PE"], "n_resamples": 100}
+    once = mp.evaluate(y_true, y_score, patient_ids=range(250), prevalence=0.05, **arguments)["labels"]["PE"]
+    repeated = [np.repeat(column, 5) for column in (y_true, y_score, np.arange(250))]
+    often = mp.evaluate(*repeated[:2], patient_ids=repeated[2], prevalence=0.05, **arguments)["labels"]["PE"]
+    assert often["sensitivity"]["n"] == 5 * once["sensitivity"]["n"]
+    compared = [name for name, metric in once.items() if isinstance(metric, dict) and "low" in metric]
+    assert len(compared) == 18
+    for name in compared:
+        for end in ("value", "low", "high"):  # a sample's variance has n - 1 in its denominator
+            assert often[name][end] == pytest.approx(once[name][end], rel=0.01, abs=0.003), name
+    by_ecg = mp.confusion_metrics(*repeated[:2], 0.6)["sensitivity"]
+    assert by_ecg["high"] - by_ecg["low"] < 0.5 * (once["sensitivity"]["high"] - once["sensitivity"]["low"])
+
+
+def test_evaluate_names_a_wrong_prevalence_and_threshold():
+    arguments = {"label_names": ["PE"], "patient_ids": range(4), "n_resamples": 10}
+    data = [0, 1, 0, 1], [0.1, 0.9, 0.5, 0.4]
+    with pytest.raises(ValueError, match="prevalence: expected"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        mp.evaluate(*data, thresholds=[0.5], prevalence=5, **arguments)
+    with pytest.raises(ValueError, match=r"shape \(4, 1\), found the shape \(4,\)"):
+        mp.evaluate(*data, thresholds=[0.5] * 4, **arguments)
+    with pytest.raises(ValueError, match="threshold: expected a finite"):
+        mp.evaluate(*data, thresholds=[math.nan], **arguments)
+
+
+def test_evaluate_strata(rng):
+    y_true, y_score = make_scores(rng, 300)
+    sex = np.where(np.arange(300) % 3 == 0, "female", "male")
+    device = np.array(["A"] * 290 + ["B"] * 8 + [None, math.nan], dtype=object)
+    arguments = {"thresholds": [0.6], "label_names": ["PE"], "patient_ids": range(300), "n_resamples": 100}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        rows = mp.evaluate_strata(y_true, y_score, strata={"sex": sex, "device": device}, **arguments)
+    assert [(row["stratum"], row["value"], row["n"]) for row in rows] == [
+        ("sex", "female", 100),
+        ("sex", "male", 200),
+        ("device", "A", 290),
+        ("device", "B", 8),
+        ("device", "missing", 2),
+    ]
+    part = sex == "female"
+    alone = mp.evaluate(y_true[part], y_score[part], **arguments | {"patient_ids": range(100)})["labels"][
+        "PE"
+    ]
+    assert rows[0]["label"] == "PE" and rows[0]["n_patients"] == 100
+    assert rows[0]["n_positive"] == alone["n_positive"]
+    for metric in ("auroc", "sensitivity", "specificity"):
+        assert rows[0][metric] == pytest.approx(alone[metric]["value"])
+        if metric != "auroc":  # whose patients are numbered otherwise, and so resampled otherwise
+            assert (rows[0][f"{metric}_low"], rows[0][f"{metric}_high"]) == pytest.approx(
+                (alone[metric]["low"], alone[metric]["high"])
+            )
+    assert rows[0]["auroc_low"] < rows[0]["auroc"] < rows[0]["auroc_high"]
+    assert rows[3]["auroc"] is None and rows[3]["auroc_low"] is None and rows[3]["specificity"] is not None
+    json.dumps(rows, allow_nan=False)
+    with pytest.raises(ValueError, match="300 values of 'age', found 2"):
+        mp.evaluate_strata(y_true, y_score, strata={"age": ["old", "young"]}, **arguments)

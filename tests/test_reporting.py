@@ -90,9 +90,20 @@ def test_block_of_one_label():
     assert row_of(block, "specificity") == "0.735 (0.666-0.794) 133 of 181"
     assert row_of(block, "PPV") == "0.226 (0.140-0.344) 14 of 62"
     assert row_of(block, "NPV") == "0.950 (0.900-0.976) 133 of 140"
-    assert row_of(block, "accuracy") == "0.728 (0.663-0.784) 147 of 202"
+    assert row_of(block, "accuracy") == "0.728 (0.662-0.785) 147 of 202"  # four patients twice
     assert "F1 0.337, balanced accuracy 0.701, Brier" in block
+    assert row_of(block, "likelihood ratios") == "LR+ 2.51 (1.71-3.70), LR- 0.45 (0.25-0.84)"
+    label = metrics["labels"]["PE"]
+    for title, begin in (
+        ("at 90 % spec.", f"sensitivity {label['sensitivity_at_specificity_90']['value']:.3f} ("),
+        ("at 95 % sens.", f"specificity {label['specificity_at_sensitivity_95']['value']:.3f} ("),
+        ("calibration", f"slope {label['calibration_slope']['value']:.2f} ("),
+    ):
+        assert row_of(block, title).startswith(begin)
+    avoided = label["ct_avoided_per_100"]
+    assert f"of 100 patients: {avoided['value']:.1f} ({avoided['low']:.1f}-{avoided['high']:.1f}) CT" in block
     assert "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged" in block
+    assert "some patients have several scored ECGs" in block
     assert f"wide intervals: the AUROC's spans {auroc['high'] - auroc['low']:.3f}" in block
     assert max(map(len, block.splitlines())) <= 120
 
@@ -101,6 +112,18 @@ def test_block_of_another_split_and_confidence():
     block = reporting.format_metrics(example_metrics(confidence=0.9) | {"split": "external"})
     assert block.startswith("external    202 ECGs of 198 patients; threshold 0.31\n")
     assert "90 % CI" in block
+
+
+def test_block_of_several_thresholds_and_of_a_run_before_the_lines_of_use():
+    metrics = example_metrics()
+    metrics["labels"]["PE"] |= {"threshold_low": 0.1, "threshold_high": 0.35}
+    assert reporting.format_metrics(metrics).splitlines()[0].endswith("scored once; thresholds 0.1 to 0.35")
+    repeated = reporting.format_metrics(metrics | {"n_repeats": 2})
+    assert repeated.startswith("test        101 ECGs of 198 patients, each scored 2 times; thresholds")
+    for key in ("calibration_slope", "threshold_low", "threshold_high"):
+        del metrics["labels"]["PE"][key]
+    block = reporting.format_metrics(metrics)
+    assert "threshold 0.31" in block and "likelihood" not in block
 
 
 def test_block_of_several_labels_with_an_undefined_one():
@@ -123,7 +146,8 @@ def test_block_where_nothing_is_flagged_or_separation_is_perfect():
     with pytest.warns(match="PPV is undefined"):
         block = reporting.format_metrics(evaluate(y_true, y_score, thresholds=[0.95], **arguments))
     assert row_of(block, "PPV") == "undefined (no ECG flagged)"
-    assert "separated perfectly" in block and "take ECGs as independent" not in block
+    assert "separated perfectly" in block and "several scored ECGs" not in block
+    assert row_of(block, "calibration").startswith("slope undefined, intercept")
 
 
 def test_block_of_too_few_patients_for_an_interval():
@@ -141,7 +165,7 @@ def test_report_run_draws_and_prints(tmp_path, capsys, label_names):
         assert_figure(tmp_path / name)
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].startswith("test        202 ECGs of 198 patients, scored once; threshold")
-    assert printed[-1] == f"run         {tmp_path}   ({', '.join(FIGURES)})"
+    assert printed[-1] == f"report      {tmp_path / 'report.html'}" and (tmp_path / "report.html").exists()
     assert not list(tmp_path.glob(".*"))  # nothing left aside
 
 
@@ -161,7 +185,7 @@ def test_report_run_without_rows_of_the_split_or_metrics(tmp_path, capsys):
     capsys.readouterr()
     reporting.report_run(str(tmp_path))
     printed = capsys.readouterr().out
-    assert "no test set was scored" in printed and printed.endswith("(loss.png)\n")
+    assert "no test set was scored" in printed and printed.endswith("report.html\n")
 
 
 def test_loss_with_undefined_validation_auroc(tmp_path):

@@ -55,6 +55,31 @@ def test_wilson_interval_of_scipy():
         uncertainty.wilson_interval(5, 4)
 
 
+def test_design_effect_by_hand():
+    # patients of 2, 2 and 1 ECGs with 2, 0 and 1 right: share 3/5, deviations 0.8, -1.2 and 0.4
+    right, patients = np.array([1, 1, 0, 0, 1], bool), np.array([0, 0, 1, 1, 2])
+    variance = 3 / 2 * (0.64 + 1.44 + 0.16) / 25
+    assert uncertainty.design_effect(right, patients) == pytest.approx(variance / (0.6 * 0.4 / 5))
+    assert uncertainty.design_effect(right, np.arange(5)) == 1
+    assert uncertainty.design_effect(np.ones(6, bool), np.repeat([0, 1], 3)) == 3
+    assert uncertainty.design_effect(np.array([], bool), np.array([], int)) == 1
+    opposite = np.array([0, 1] * 10, bool), np.repeat(range(10), 2)
+    assert uncertainty.design_effect(*opposite) == 1  # never narrower than independent ECGs
+
+
+def test_wilson_interval_of_patients_covers(rng):
+    covered = {"patients": 0, "ECGs": 0}
+    for _ in range(400):
+        patients = np.repeat(np.arange(60), 4)
+        chance = rng.beta(1.4, 0.6, size=60)[patients]  # 0.7 in the mean, alike within a patient
+        right = rng.random(240) < chance
+        for name, effect in (("patients", uncertainty.design_effect(right, patients)), ("ECGs", 1)):
+            low, high = uncertainty.wilson_interval(right.sum() / effect, 240 / effect)
+            covered[name] += low <= 0.7 <= high
+    assert covered["patients"] / 400 == pytest.approx(0.95, abs=0.025)
+    assert covered["ECGs"] / 400 < 0.85
+
+
 # Bootstrap
 
 
