@@ -75,8 +75,8 @@ class Run:
 
     ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` and ``quality.csv`` before
     training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
-    epoch; ``model.json``, ``predictions.csv`` and ``metrics.json`` after the test; and the figures. A
-    cross-validation has the second and third in a folder a fold, and the last two, of all folds, beside them.
+    epoch; ``model.json``, ``predictions.csv`` and ``metrics.json`` after the test; then ``report.html`` and
+    the figures. A cross-validation has these in a folder a fold, and the last, of all folds, beside them.
     """
 
     def __init__(self, folder: str | Path):

@@ -1,0 +1,228 @@
+"""The table of metrics of one label: each with its interval and one sentence that says what it means.
+
+Nothing here computes a metric. Undefined ones, None in `metrics.json`, are said with their reason.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Meaning = Callable[[dict, str, dict], str]  # of the metric, the label's name and the label's metrics
+
+
+@dataclass(frozen=True)
+class MetricRow:
+    """One line of the table of metrics; all of it text."""
+
+    title: str
+    value: str
+    interval: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Explained:
+    """How a metric is called, written and explained."""
+
+    key: str  # of a label in `metrics.json`
+    title: str
+    meaning: Meaning
+    digits: int = 3
+
+
+def metric_groups(name: str, metrics: dict) -> list[tuple[str, list[MetricRow]]]:
+    """Return the metrics of one label that `metrics.json` has, under their headings."""
+    label = metrics["labels"][name]
+    groups = []
+    for heading, explained in GROUPS.items():
+        rows = [_row(one, name, label, metrics) for one in explained if one.key in label]
+        groups += [(heading, rows)] if rows else []
+    return groups
+
+
+def interval_in_words(metric: dict, digits: int = 3) -> str:
+    """Return such as "0.641–0.836", with a word between the ends where one is negative."""
+    low, high = (f"{metric[end]:.{digits}f}".replace("-", "−") for end in ("low", "high"))
+    return f"{low} to {high}" if metric["low"] < 0 else f"{low}–{high}"
+
+
+def missing_class(label: dict, metrics: dict) -> str:
+    if label["n_positive"] == 0:
+        return "no positive ECG"
+    return "no negative ECG" if label["n_positive"] == metrics["n_ecgs"] else ""
+
+
+def _row(explained: Explained, name: str, label: dict, metrics: dict) -> MetricRow:
+    metric = label[explained.key]
+    metric = metric if isinstance(metric, dict) else {"value": metric}
+    if metric["value"] is None:
+        reason = missing_class(label, metrics) or _UNDEFINED.get(explained.key, "too few ECGs")
+        return MetricRow(explained.title, "undefined", "", f"It cannot be said here: {reason}.")
+    interval = ""
+    if "low" in metric:
+        interval = "none" if metric["low"] is None else interval_in_words(metric, explained.digits)
+    value = f"{metric['value']:.{explained.digits}f}".replace("-", "−")
+    return MetricRow(explained.title, value, interval, explained.meaning(metric, name, label))
+
+
+_UNDEFINED = {
+    "ppv": "no ECG is flagged",
+    "npv": "every ECG is flagged",
+    "npv_at_sensitivity_95": "no ECG lies below that threshold",
+    "positive_likelihood_ratio": "no ECG without the disease is flagged, so the ratio is infinite",
+    "negative_likelihood_ratio": "every ECG without the disease is flagged",
+    "calibration_slope": "the scores are all equal, or separate the classes perfectly",
+}
+
+
+# ----------------------------------------------------------------------------------------------------
+# What each means
+# ----------------------------------------------------------------------------------------------------
+
+
+def _of_100(metric: dict) -> str:
+    return f"{100 * metric['value']:.0f} of 100"
+
+
+def _counts(metric: dict) -> str:
+    return f" ({metric['successes']:,} of {metric['n']:,})" if "n" in metric else ""
+
+
+def _auroc(metric: dict, name: str, label: dict) -> str:
+    return (
+        f"Of 100 pairs of an ECG with {name} and one without, in {100 * metric['value']:.0f} "
+        f"the one with {name} scores higher; 50 is chance."
+    )
+
+
+def _average_precision(metric: dict, name: str, label: dict) -> str:
+    return f"The mean PPV over all sensitivities; chance is the prevalence, {label['prevalence']:.3f}."
+
+
+def _sensitivity(metric: dict, name: str, label: dict) -> str:
+    return f"{_of_100(metric)} ECGs with {name} are flagged{_counts(metric)}."
+
+
+def _specificity(metric: dict, name: str, label: dict) -> str:
+    return f"{_of_100(metric)} ECGs without {name} are not flagged{_counts(metric)}."
+
+
+def _ppv(metric: dict, name: str, label: dict) -> str:
+    prevalence = f"at a prevalence of {label['prevalence']:.3f}"
+    return f"{_of_100(metric)} flagged ECGs have {name}{_counts(metric)}, {prevalence}."
+
+
+def _npv(metric: dict, name: str, label: dict) -> str:
+    return (
+        f"{_of_100(metric)} ECGs that are not flagged are without {name}{_counts(metric)}; "
+        f"without any test it would be {1 - label['prevalence']:.3f}."
+    )
+
+
+def _ratio(metric: dict, name: str, label: dict) -> str:
+    return f"Multiplies the odds of {name} where an ECG is flagged; 1 says nothing, 10 nearly settles it."
+
+
+def _negative_ratio(metric: dict, name: str, label: dict) -> str:
+    return (
+        f"Multiplies the odds of {name} where an ECG is not flagged; 1 says nothing, 0.1 nearly excludes it."
+    )
+
+
+def _at_specificity(percent: int) -> Meaning:
+    def meaning(metric: dict, name: str, label: dict) -> str:
+        return (
+            f"{_of_100(metric)} ECGs with {name} are found where {100 - percent} of 100 without are flagged."
+        )
+
+    return meaning
+
+
+def _rule_out(metric: dict, name: str, label: dict) -> str:
+    return (
+        f"{_of_100(metric)} ECGs without {name} lie below a threshold that still finds 95 of 100 with {name}."
+    )
+
+
+def _rule_out_npv(metric: dict, name: str, label: dict) -> str:
+    return f"{_of_100(metric)} ECGs below that threshold are without {name}."
+
+
+def _avoided(metric: dict, name: str, label: dict) -> str:
+    missed = metric.get("missed_per_100")
+    price = "" if missed is None else f", and {missed:.1f} with {name} would be missed"
+    return f"Of 100 patients, this many would lie below that threshold and go without the next test{price}."
+
+
+def _brier(metric: dict, name: str, label: dict) -> str:
+    constant = label["prevalence"] * (1 - label["prevalence"])
+    comparison = "better than" if metric["value"] < constant else "no better than"
+    return (
+        f"The mean squared distance of score and truth, less is better; it is {comparison} "
+        f"the {constant:.3f} of always answering the prevalence."
+    )
+
+
+def _slope(metric: dict, name: str, label: dict) -> str:
+    side = "here they are too extreme" if metric["value"] < 1 else "here they are too moderate"
+    return f"1 where the scores spread as they should; {side}, as far as the interval leaves out 1."
+
+
+def _intercept(metric: dict, name: str, label: dict) -> str:
+    side = "high" if metric["value"] < 0 else "low"
+    return f"0 where the mean score is right; here it is too {side}, as far as the interval leaves out 0."
+
+
+def _calibration_error(metric: dict, name: str, label: dict) -> str:
+    return "The mean distance of score and observed share in ten groups; larger where the ECGs are few."
+
+
+def _said(text: str) -> Meaning:
+    return lambda metric, name, label: text
+
+
+GROUPS: dict[str, list[Explained]] = {
+    "Ranking, whatever the threshold": [
+        Explained("auroc", "AUROC", _auroc),
+        Explained(
+            "auroc_delong", "AUROC, DeLong's interval", _said("The same, its interval by another method.")
+        ),
+        Explained("average_precision", "average precision", _average_precision),
+        Explained(
+            "partial_auroc",
+            "partial AUROC",
+            _said("The AUROC where specificity is 0.9 or more, scaled so that 0.5 is chance and 1 perfect."),
+        ),
+    ],
+    "Decisions at the threshold": [
+        Explained("sensitivity", "sensitivity", _sensitivity),
+        Explained("specificity", "specificity", _specificity),
+        Explained("ppv", "PPV", _ppv),
+        Explained("npv", "NPV", _npv),
+        Explained("positive_likelihood_ratio", "likelihood ratio +", _ratio, 2),
+        Explained("negative_likelihood_ratio", "likelihood ratio −", _negative_ratio, 2),
+        Explained(
+            "accuracy", "accuracy", lambda m, *_: f"{_of_100(m)} ECGs are decided rightly{_counts(m)}."
+        ),
+        Explained(
+            "balanced_accuracy",
+            "balanced accuracy",
+            _said("The mean of sensitivity and specificity; 0.5 is chance."),
+        ),
+        Explained(
+            "f1", "F1", _said("The harmonic mean of sensitivity and PPV; it depends on the prevalence.")
+        ),
+    ],
+    "At other points of the curve, read off these same ECGs and therefore somewhat optimistic": [
+        Explained("sensitivity_at_specificity_90", "sensitivity at 90 % specificity", _at_specificity(90)),
+        Explained("sensitivity_at_specificity_95", "sensitivity at 95 % specificity", _at_specificity(95)),
+        Explained("specificity_at_sensitivity_95", "specificity at 95 % sensitivity", _rule_out),
+        Explained("npv_at_sensitivity_95", "NPV at 95 % sensitivity", _rule_out_npv),
+        Explained("ct_avoided_per_100", "ruled out per 100", _avoided, 1),
+    ],
+    "Scores as probabilities": [
+        Explained("brier_score", "Brier score", _brier),
+        Explained("calibration_slope", "calibration slope", _slope, 2),
+        Explained("calibration_intercept", "calibration intercept", _intercept, 2),
+        Explained("expected_calibration_error", "expected calibration error", _calibration_error),
+    ],
+}

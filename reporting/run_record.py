@@ -1,0 +1,142 @@
+"""A finished run, read from its folder: what a report about it can say, and nothing else.
+
+Only text is read (CSV, JSON, YAML), so that a report needs neither the model nor torch.
+"""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+PARTS = ("train", "validation", "test")
+NOT_LABELS = ("file", "patient_id", "digest", "age", "sex", "split")  # columns of splits.csv
+DEMO_FOLDER = "demo_cohort"  # where the synthetic cohort lies that a run without a data_dir used
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run folder holds; a file that is not there is an empty table or an empty dictionary.
+
+    Attributes
+    ----------
+    folder : Path
+    metrics : `metrics.json`; empty where no set was scored.
+    predictions : the rows of `predictions.csv` that `metrics` is about.
+    splits, rejected, quality : the tables of these names.
+    logs : `log.csv` of a single split, under "", or of each fold, under "fold 1", "fold 2", …
+    descriptions : `model.json` of a single split, under 0, or of each fold, under its number.
+    hyperparameters, environment : `hyperparameters.yml` and `environment.json`.
+    """
+
+    folder: Path
+    metrics: dict
+    predictions: pd.DataFrame
+    splits: pd.DataFrame
+    rejected: pd.DataFrame
+    quality: pd.DataFrame
+    logs: dict[str, pd.DataFrame] = field(default_factory=dict)
+    descriptions: dict[int, dict] = field(default_factory=dict)
+    hyperparameters: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)
+
+    @property
+    def label_names(self) -> list[str]:
+        if self.metrics:
+            return list(self.metrics["labels"])
+        return [name for name in self.splits if name not in NOT_LABELS and not name.startswith("fold-")]
+
+    @cached_property
+    def fold_columns(self) -> list[str]:
+        """The columns of `splits` that say each ECG's part: "split", or "fold-1", "fold-2", …"""
+        return [name for name in self.splits if name == "split" or name.startswith("fold-")]
+
+    @property
+    def is_cross_validation(self) -> bool:
+        return self.fold_columns != ["split"] and len(self.fold_columns) > 0
+
+    @property
+    def n_folds(self) -> int:
+        """Folds of one repeat of a cross-validation; 0 for a single split."""
+        return int(self.metrics.get("n_folds", len(self.fold_columns))) if self.is_cross_validation else 0
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the ECGs are the synthetic ones."""
+        return bool(self.hyperparameters) and not self.hyperparameters.get("data_dir")
+
+    @property
+    def data_dir(self) -> Path:
+        return Path(self.hyperparameters.get("data_dir") or DEMO_FOLDER)
+
+    def of_label(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return `y_true`, int, and `y_score`, float, each of shape (n_rows,), of the predictions."""
+        y_true = self.predictions[f"y_true_{name}"].to_numpy(dtype=np.int64)
+        return y_true, self.predictions[f"y_score_{name}"].to_numpy(dtype=np.float64)
+
+    def thresholds(self, name: str) -> np.ndarray:
+        """Return the threshold that decided on each row, of shape (n_rows,): each fold has its own."""
+        column, of_fold = self.label_names.index(name), {}
+        for number, description in self.descriptions.items():
+            of_fold[number] = float(description["thresholds"][column])
+        folds = (
+            self.predictions["fold"] if "fold" in self.predictions else pd.Series(0, self.predictions.index)
+        )
+        stated = self.metrics["labels"][name].get("threshold")
+        default = float(stated) if isinstance(stated, (int, float)) else np.nan
+        if self.is_cross_validation:
+            return folds.map(of_fold).fillna(default).to_numpy(dtype=np.float64)
+        return np.full(len(self.predictions), of_fold.get(0, default) if np.isnan(default) else default)
+
+
+def read_run(folder: str | Path) -> RunRecord:
+    """Read a run folder; only `splits.csv` or `metrics.json` must be there for a report to say something."""
+    folder = Path(folder)
+    metrics = _read_json(folder / "metrics.json")
+    predictions = _read_table(folder / "predictions.csv")
+    if metrics and "split" in predictions:
+        predictions = predictions[predictions["split"] == metrics.get("split", "test")].reset_index(drop=True)
+    folds = sorted(folder.glob("fold-*/"), key=lambda fold: int(fold.name.removeprefix("fold-")))
+    places = {fold.name.replace("-", " "): fold for fold in folds} or {"": folder}
+    return RunRecord(
+        folder=folder,
+        metrics=metrics,
+        predictions=predictions,
+        splits=_read_table(folder / "splits.csv", ("file", "patient_id")),
+        rejected=_read_table(folder / "rejected.csv", ("file", "reason")),
+        quality=_read_table(folder / "quality.csv", ("file", "check", "verdict", "finding")),
+        logs={
+            name: pd.read_csv(place / "log.csv") for name, place in places.items() if _has(place, "log.csv")
+        },
+        descriptions={
+            int(name.removeprefix("fold ") or 0): _read_json(place / "model.json")
+            for name, place in places.items()
+            if _has(place, "model.json")
+        },
+        hyperparameters=_read_yaml(folder / "hyperparameters.yml"),
+        environment=_read_json(folder / "environment.json"),
+    )
+
+
+def _has(folder: Path, name: str) -> bool:
+    return (folder / name).exists()
+
+
+def _read_table(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Return a table, files and patients as text; empty where there is none."""
+    if not path.exists():
+        return pd.DataFrame(columns=list(columns))
+    as_text = dict.fromkeys(("file", "patient_id", "digest", "sex", "reason", "finding"), str)
+    # A patient or a file may be called "NA"; nothing but an empty field is missing
+    return pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""])
+
+
+def _read_json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def _read_yaml(path: Path) -> dict:
+    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
