@@ -8,7 +8,7 @@ The runs must have tested the same ECGs in the same folds (one cohort, --seed an
 the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
 beat: on the ECG signs of right-heart strain with age and sex, on heart rate alone, on age and sex alone.
 Differences of AUROC are tested by DeLong's method with patients as clusters, decisions by McNemar's. All is
-left in a folder: metrics.json, models.csv, differences.csv, strata.csv, heart_rate.csv, roc.png.
+left in a folder: metrics.json, models.csv, differences.csv, strata.csv, heart_rate.csv, report.html.
 """
 
 import argparse
@@ -23,8 +23,8 @@ from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters, read_yaml
 from metrics_and_performance import evaluate_strata
 from reporting.comparison import differences, format_comparison, model_metrics
+from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
 from reporting.ecg_signs import measure_cohort
-from reporting.figures import draw_roc
 from run_comparison import Comparison, Scores, read_comparison
 from run_folder import Run, RunError
 from sign_baseline import auroc_within_tertiles, out_of_fold_scores, probe_sets
@@ -53,9 +53,11 @@ def main() -> None:
         models = [of_label(model, number) for model in comparison.models] + rivals
         models += sign_models(features, comparison, label) if features is not None else []
         results[label] = compare(label, models, comparison, seed=values.seed, prevalence=arguments.prevalence)
-        draw(run, label, models, comparison)
     save(run, results)
-    groups(run, comparison, strata, features, seed=values.seed)
+    tables = groups(run, comparison, strata, features, seed=values.seed)
+    sections = [result["section"] for result in results.values()]
+    page = write_comparison_page(run.folder, len(arguments.runs), sections, tables)
+    print(f"\nreport      {page}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -174,20 +176,11 @@ def compare(
             if restated := model.get("at_prevalence"):
                 ppv, npv = (restated[key]["value"] for key in ("ppv", "npv"))
                 print(f"{name} where {100 * prevalence:g} % have {label}: PPV {ppv:.3f}, NPV {npv:.3f}")
-    return {"metrics": metrics, "differences": against_first.assign(label=label)}
-
-
-def draw(run: Run, label: str, models: list[Scores], comparison: Comparison) -> None:
-    """Draw the ROC curves of the models that scored every ECG, one over the other."""
-    complete = [model for model in models if np.isfinite(model.y_score).all()]
-    y_true = comparison.table[f"y_true_{label}"].to_numpy()
-    draw_roc(
-        np.repeat(y_true[:, None], len(complete), axis=1),
-        np.stack([model.y_score for model in complete], axis=1),
-        run.folder / f"roc_{label}.png",
-        label_names=[model.name for model in complete],
-        title=f"{label}: {len(y_true):,} ECGs",
-    )
+    return {
+        "metrics": metrics,
+        "differences": against_first.assign(label=label),
+        "section": compared_label(label, y_true, models, metrics, against_first),
+    }
 
 
 def save(run: Run, results: dict[str, dict]) -> None:
@@ -203,9 +196,9 @@ def groups(
     features: pd.DataFrame | None,
     *,
     seed: int,
-) -> None:
-    """Print and write the first model's metrics by stratum, and its AUROC within thirds of the heart rate."""
-    first, tested = comparison.models[0], comparison.table
+) -> list[GroupTable]:
+    """Print, write and return the first model's metrics by stratum, and within thirds of the heart rate."""
+    first, tested, shown = comparison.models[0], comparison.table, []
     y_true = tested[[f"y_true_{label}" for label in comparison.label_names]].to_numpy()
     if strata:
         rows = evaluate_strata(
@@ -218,7 +211,7 @@ def groups(
             seed=seed,
         )
         run.write_table("strata.csv", pd.DataFrame(rows))
-        print_groups(pd.DataFrame(rows), f"{first.name} by {', '.join(strata)}")
+        shown.append(print_groups(pd.DataFrame(rows), f"{first.name} by {', '.join(strata)}"))
     if features is not None:
         lines = pd.Index(comparison.splits["file"]).get_indexer(tested["file"])
         rate = features["heart_rate_bpm"].to_numpy()[lines]
@@ -227,13 +220,15 @@ def groups(
             for number, label in enumerate(comparison.label_names)
         ]
         run.write_table("heart_rate.csv", pd.concat(tables))
-        print_groups(pd.concat(tables), f"{first.name} within thirds of the heart rate, in bpm")
+        shown.append(print_groups(pd.concat(tables), f"{first.name} within thirds of the heart rate, in bpm"))
+    return shown
 
 
-def print_groups(rows: pd.DataFrame, title: str) -> None:
-    """Print a table of groups of ECGs."""
+def print_groups(rows: pd.DataFrame, title: str) -> GroupTable:
+    """Print a table of groups of ECGs, and return it for the page."""
     print(f"\n{title}")
     print(rows.to_string(index=False, float_format="%.3f", na_rep="-"))
+    return group_table(title, rows)
 
 
 def new_folder(output_dir: Path) -> Path:

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from calibration import Calibration
 from tqdm import tqdm
 
+from calibration import Calibration
 from ecg_dataset import evaluation_input
 from run_folder import ModelDescription, Run, RunError, write_whole
 from training import calibrate, one_line_errors, predict_logits, prepare

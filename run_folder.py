@@ -164,6 +164,11 @@ class Run:
     def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
         """Return the model of the best epoch, in evaluation mode, and its description."""
         path = self.folder / "model.json"
+        if not path.exists() and (self.folder / "fold-1").is_dir():
+            raise RunError(
+                f"{self.folder}: found a cross-validation, expected one model: name a fold, such as "
+                f"{self.folder / 'fold-1'}"
+            )
         try:
             description = ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
             model = MODELS[description.model](**description.arguments)

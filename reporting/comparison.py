@@ -94,16 +94,26 @@ def format_comparison(metrics: dict[str, dict[str, Any]], against_first: pd.Data
     """Return the table of all models as lines: metrics with intervals, difference from the first, its p."""
     first = next(iter(metrics))
     titles = [*SHOWN.values(), f"AUROC minus {_short(first, 10)}'s", "p"]
-    lines = [f"{'':<{NAME_WIDTH}}" + "".join(f"{title:<{CELL_WIDTH}}" for title in titles).rstrip()]
+    lines = [f"{'':<{NAME_WIDTH}}" + _padded(titles)]
+    for name, cells in table_cells(metrics, against_first):
+        lines.append(f"{_short(name, NAME_WIDTH - 1):<{NAME_WIDTH}}" + _padded(cells))
+    return "\n".join(lines)
+
+
+def table_cells(
+    metrics: dict[str, dict[str, Any]], against_first: pd.DataFrame
+) -> list[tuple[str, list[str]]]:
+    """Return each model's name and its cells: the metrics of `SHOWN`, difference from the first, its p."""
     rows = {row.model: row for row in against_first.itertuples()}
+    table = []
     for name, model in metrics.items():
         cells = [_with_interval(model[metric]) for metric in SHOWN]
         if row := rows.get(name):
             low, high = row.auroc_difference_low, row.auroc_difference_high
             cells.append(f"{row.auroc_difference:+.3f} ({low:+.3f} to {high:+.3f})")
             cells.append(_p(row.auroc_difference_p))
-        lines.append(f"{_short(name, NAME_WIDTH - 1):<{NAME_WIDTH}}" + _padded(cells))
-    return "\n".join(lines)
+        table.append((name, cells + [""] * (len(SHOWN) + 2 - len(cells))))
+    return table
 
 
 def _padded(cells: list[str]) -> str:

@@ -112,25 +112,34 @@ def write_report(run_folder: str | Path) -> Path:
         the page says so.
     """
     record = read_run(run_folder)
-    path = record.folder / "report.html"
+    return write_page(record.folder / "report.html", render(record))
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page aside, then rename it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        aside.write_text(render(record), encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
     return path
 
 
-def render(record: RunRecord) -> str:
-    """Return the page. Whatever comes from the run is escaped by the template."""
-    environment = Environment(
+def new_environment() -> Environment:
+    """Return what fills the templates; everything that is put into them is escaped."""
+    return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def render(record: RunRecord) -> str:
+    """Return the page. Whatever comes from the run is escaped by the template."""
+    environment = new_environment()
     environment.globals["in_words"] = in_words
     header, rows = table_one(record)
     return environment.get_template("report.html").render(
@@ -256,6 +265,11 @@ def _picture(figure: Callable[[], Figure], alt: str, caption: str) -> Picture:
         warnings.simplefilter("ignore")  # of one-sided data, such as all scores equal: the figure shows it
         svg = draw.as_svg(figure())
     return Picture(_svg_uri(svg), alt, caption)
+
+
+def svg_picture(figure: Figure, *, alt: str, caption: str) -> Picture:
+    """Return a figure as a picture of the page."""
+    return Picture(_svg_uri(draw.as_svg(figure)), alt, caption)
 
 
 def _svg_uri(svg: str) -> str:

@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from sklearn.metrics import roc_curve
 
 from calibration import calibration_curve
-from reporting.figures import COLOURS
+from reporting.figures import COLOURS, LINE_STYLES
 from uncertainty import patient_index, resampled_weights
 from usefulness import decision_curve
 
@@ -190,6 +191,39 @@ def draw_decision_curve(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
     axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return _finished(figure)
+
+
+def draw_roc_curves(y_true: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
+    """Draw the ROC curves of several models over each other."""
+    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
+    axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1)
+    for number, (name, score) in enumerate(scores.items()):
+        false_positives, true_positives, _ = roc_curve(y_true, score, drop_intermediate=False)
+        axes.plot(false_positives, true_positives, label=_short(name), **_style(number))
+    return _finished_unit_square(figure)
+
+
+def draw_decision_curves(y_true: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
+    """Draw the net benefit of acting on several models' probabilities, on everybody and on nobody."""
+    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs")
+    thresholds, prevalence = np.linspace(0.005, MAX_THRESHOLD, 100), y_true.mean()
+    for number, (name, score) in enumerate(scores.items()):
+        curve = decision_curve(y_true, score, thresholds)
+        axes.plot(thresholds, 100 * curve["model"], label=_short(name), **_style(number))
+    if scores:
+        axes.plot(thresholds, 100 * curve["treat_all"], color="0.6", linestyle="--", label="everybody")
+    axes.axhline(0, color="0.35", linewidth=1)
+    axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _finished(figure)
+
+
+def _style(number: int) -> dict[str, str]:
+    """Return colour and line of one of several curves, told apart without colour too."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)],
+    }
 
 
 def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[float], name: str) -> Figure:

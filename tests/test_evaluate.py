@@ -54,7 +54,12 @@ def test_every_model_stands_in_the_table(compared):
         assert any(line.startswith(model) for line in outcome.stdout.splitlines())
     assert metrics["first"]["n_ecgs"] == 24 and metrics["wells"]["n_ecgs"] == 23
     assert "sensitivity" in metrics["ensemble"] and "sensitivity" not in metrics["wells"]
-    assert (folder / "roc_PE.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml;base64,") == 2 and "http://" not in page.replace(
+        "http://www.w3.org", ""
+    )
+    assert all(f'<th scope="row">{model}</th>' in page for model in models)
+    assert "&lt;b&gt;F" in page and "<b>F" not in page  # a ward's name is text, whatever it holds
     assert "where 5 % have PE: PPV " in outcome.stdout
 
 

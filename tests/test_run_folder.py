@@ -84,6 +84,14 @@ def saved(tmp_path_factory):
     return run
 
 
+def test_a_cross_validation_is_not_one_model(run):
+    run.fold("fold-1")
+    with pytest.raises(
+        RunError, match=r"found a cross-validation, expected one model: name a fold, such as .*1"
+    ):
+        run.load_model(CPU)
+
+
 @pytest.fixture
 def damaged(run, saved):
     """Return a function that copies the saved model with one of its files changed, and loads it."""

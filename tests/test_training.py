@@ -151,7 +151,7 @@ class Experiment:
         )
         return self
 
-    def test_once(self):
+    def test_once(self, calibration="none"):
         test_once(
             self.model,
             name="tiny",
@@ -161,7 +161,7 @@ class Experiment:
             validation=self.validation,
             test=self.test,
             run=self.run,
-            calibration="none",
+            calibration=calibration,
             threshold_policy="youden",
         )
         return self
@@ -508,6 +508,40 @@ def test_thresholds_come_from_validation_alone(tmp_path):
         thresholds += description["thresholds"]
     unchanged, test_flipped, validation_flipped = thresholds
     assert unchanged == test_flipped != validation_flipped
+
+
+@pytest.mark.parametrize("calibration", ["temperature", "platt"])
+def test_calibration_comes_from_validation_alone(tmp_path, calibration):
+    """Other labels of the test ECGs, or other test ECGs altogether, change neither slope nor intercept."""
+    fitted = []
+    for change in ("nothing", "test labels", "test signals", "validation labels"):
+        cohort, run = make_cohort(), Run(tmp_path / change)
+        run.folder.mkdir()
+        experiment = Experiment(cohort, run).fit()
+        part, what = (PARTS[change.split()[0]], change.split()[1]) if " " in change else ([], "")
+        if what == "labels":
+            cohort.targets[part] = 1 - cohort.targets[part]
+        elif what == "signals":
+            cohort.signals[part] = cohort.signals[part] // 2
+        experiment.test_once(calibration)
+        description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
+        assert description["calibration"] == calibration
+        fitted.append((description["calibration_slopes"], description["calibration_intercepts"]))
+    nothing, test_labels, test_signals, validation_labels = fitted
+    assert nothing == test_labels == test_signals != validation_labels
+    assert nothing != ([1.0], [0.0])
+
+
+def test_scores_are_calibrated_logits(cohort, run):
+    experiment = Experiment(cohort, run).fit()
+    experiment.test_once("platt")
+    description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
+    logits = predict_logits(experiment.model, (x for x, _ in experiment.test))[:, 0]
+    slope, intercept = description["calibration_slopes"][0], description["calibration_intercepts"][0]
+    table = pd.read_csv(run.folder / "predictions.csv")
+    expected = 1 / (1 + np.exp(-(slope * logits + intercept)))
+    np.testing.assert_allclose(table.loc[table["split"] == "test", "y_score_PE"], expected, rtol=1e-12)
+    assert description["prevalences"] == [float(cohort.targets[PARTS["train"]].mean())]
 
 
 def test_metrics_are_of_the_test_part(cohort, run):

@@ -1,0 +1,104 @@
+"""`report.html` of a comparison: the table of all models, their ROC and decision curves, strata."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from reporting.comparison import SHOWN, table_cells
+from reporting.html_report import Picture, new_environment, svg_picture, write_page
+from reporting.performance_figures import MODEL, draw_decision_curves, draw_roc_curves
+from run_comparison import Scores
+
+
+@dataclass(frozen=True)
+class ComparedLabel:
+    """One label's section of the page."""
+
+    name: str
+    counts: str
+    first: str
+    titles: list[str]
+    rows: list[tuple[str, list[str]]]
+    figures: list[Picture]
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """A table of groups of ECGs; every cell is text."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def compared_label(
+    name: str,
+    y_true: np.ndarray,
+    models: Sequence[Scores],
+    metrics: dict[str, dict[str, Any]],
+    against_first: pd.DataFrame,
+) -> ComparedLabel:
+    """Return the section of one label; arguments as those of `reporting.comparison`."""
+    n_positive = int(y_true.sum())
+    return ComparedLabel(
+        name=name,
+        counts=f"{len(y_true):,} ECGs, {n_positive:,} with {name} ({100 * n_positive / len(y_true):.1f} %).",
+        first=models[0].name,
+        titles=[*SHOWN.values(), "difference in AUROC", "p"],
+        rows=table_cells(metrics, against_first),
+        figures=_figures(y_true, models),
+    )
+
+
+def group_table(title: str, rows: pd.DataFrame) -> GroupTable:
+    """Return a table of groups with numbers as people read them."""
+    cells = rows.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else str(cell))
+    cells = cells.mask(rows.isna(), "–")
+    return GroupTable(title, [name.replace("_", " ") for name in rows], cells.to_numpy().tolist())
+
+
+def write_comparison_page(
+    folder: Path, n_runs: int, labels: Sequence[ComparedLabel], tables: Sequence[GroupTable]
+) -> Path:
+    """Write `report.html`, whole or not at all, and return its path."""
+    page = new_environment().get_template("comparison.html")
+    text = page.render(
+        title=f"{', '.join(label.name for label in labels)}: models on the same ECGs",
+        n_runs=n_runs,
+        folder=folder.name,
+        verdict=_verdict(labels),
+        labels=labels,
+        tables=tables,
+        accent=MODEL,
+    )
+    return write_page(folder / "report.html", text)
+
+
+def _verdict(labels: Sequence[ComparedLabel]) -> str:
+    sentences = []
+    for label in labels:
+        best, cells = max(label.rows, key=lambda row: row[1][0])
+        sentences.append(f"{label.name}: the highest AUROC is that of {best}, {cells[0]}.")
+    return " ".join(sentences)
+
+
+def _figures(y_true: np.ndarray, models: Sequence[Scores]) -> list[Picture]:
+    """Draw ROC curves of the models that scored every ECG, and decision curves of the probabilities."""
+    complete = {model.name: model.y_score for model in models if np.isfinite(model.y_score).all()}
+    probable = {name: score for name, score in complete.items() if score.min() >= 0 and score.max() <= 1}
+    return [
+        svg_picture(
+            draw_roc_curves(y_true, complete),
+            alt=f"ROC curves of {len(complete)} models",
+            caption="ROC: how many are found, for how many of the others that are flagged in vain.",
+        ),
+        svg_picture(
+            draw_decision_curves(y_true, probable),
+            alt=f"Decision curves of {len(probable)} models",
+            caption="Decision curve: the net benefit of acting on the score, on everybody, on nobody.",
+        ),
+    ]
