@@ -541,7 +541,7 @@ def test_scores_are_calibrated_logits(cohort, run):
     table = pd.read_csv(run.folder / "predictions.csv")
     expected = 1 / (1 + np.exp(-(slope * logits + intercept)))
     np.testing.assert_allclose(table.loc[table["split"] == "test", "y_score_PE"], expected, rtol=1e-12)
-    assert description["prevalences"] == [float(cohort.targets[PARTS["train"]].mean())]
+    assert description["prevalences"] == [4 / 12]
 
 
 def test_metrics_are_of_the_test_part(cohort, run):
