@@ -38,6 +38,8 @@ def _headline(metrics: dict) -> str:
     ecgs = f"{metrics['n_ecgs'] // n_repeats:,} ECGs of {metrics['n_patients']:,} patients"
     if metrics.get("split", "test") == "test":
         ecgs += ", scored once" if n_repeats == 1 else f", each scored {n_repeats} times"
+    if n_folds := metrics.get("n_folds"):
+        ecgs += f", by the one of {n_folds} folds that did not train on them"
     source = metrics.get("threshold_source")
     labels = list(metrics["labels"].values())
     if len(labels) == 1:
@@ -149,17 +151,18 @@ def _caveats(metrics: dict) -> Iterator[str]:
     if widths:
         widest = max(widths, key=widths.get)
         whose = f" of {widest}" if len(metrics["labels"]) > 1 else ""
-        yield _width_in_words(widths[widest], whose)
+        yield _width_in_words(widths[widest], whose, metrics.get("n_folds", 0))
     if metrics["n_ecgs"] > metrics["n_patients"]:
         yield "some patients have several scored ECGs: the intervals count patients, not ECGs"
 
 
-def _width_in_words(width: float, whose: str) -> str:
+def _width_in_words(width: float, whose: str, n_folds: int) -> str:
     if width == 0:
         return f"the classes{whose} are separated perfectly: resampling cannot show how uncertain that is"
-    if width < WIDE_INTERVAL:
+    if width < WIDE_INTERVAL or n_folds:
         return f"the AUROC's interval{whose} spans {width:.3f}"
-    return f"a single split of this size leaves wide intervals: the AUROC's{whose} spans {width:.3f}"
+    spans = f"the AUROC's{whose} spans {width:.3f}"
+    return f"a single split leaves wide intervals: {spans}; --folds 5 tests every ECG"
 
 
 def _missing_class(label: dict, n_ecgs: int) -> str:
