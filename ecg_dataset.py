@@ -17,7 +17,7 @@ import torch
 from cohort_table import KEY_FILE, check_present, pseudonyms, read_labels
 from data_augmentation import Augmentation
 from ecg_quality import judge, near_duplicates
-from signal_cache import NO_ROW, CohortError, cached_signals
+from signal_cache import NO_ROW, CachedSignals, CohortError, cached_signals
 from xml_loader import N_SAMPLES, centre_start
 
 MILLIVOLTS = 1e-3  # mV per microvolt
@@ -89,19 +89,13 @@ def read_cohort(
     table, label_names = read_labels(path, label_columns)
     check_present(path, table, folder)
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
-    table["patient_id"] = pseudonyms(
-        table["patient_id"], Path(patient_key) if patient_key else path.with_name(KEY_FILE)
-    )
-    cached = cached_signals(
-        folder, list(table["file"]), cache_dir=cache_dir, workers=workers, window_start=window_start
-    )
-    table["digest"] = [entry.digest for entry in cached.entries]
-    table["form"] = [entry.form for entry in cached.entries]
-    rows = np.array([entry.row for entry in cached.entries])
-    rejected = [(entry.file, entry.rejected) for entry in cached.entries if entry.row == NO_ROW]
+    key_file = Path(patient_key) if patient_key else path.with_name(KEY_FILE)
+    table["patient_id"] = pseudonyms(table["patient_id"], key_file)
+    reading = {"cache_dir": cache_dir, "workers": workers, "window_start": window_start}
+    cached = cached_signals(folder, list(table["file"]), **reading)
     n_files = len(table)
+    table, rows, rejected = _readable(table, cached)
     _check_any_left(data_dir, n_files, rejected)
-    table, rows = table[rows != NO_ROW].reset_index(drop=True), rows[rows != NO_ROW]
     measurements = cached.measurements[rows]
     table["same_ecg"] = near_duplicates(cached.signals, rows, measurements)
     findings = _findings(table, label_names, measurements, **quality)
@@ -122,6 +116,17 @@ def read_cohort(
         patients_assumed=patients_assumed,
         n_parsed=cached.n_parsed,
     )
+
+
+def _readable(
+    table: pd.DataFrame, cached: CachedSignals
+) -> tuple[pd.DataFrame, np.ndarray, list[tuple[str, str]]]:
+    """Return the lines whose files could be read, their rows of signals, and the others with the reason."""
+    entries = cached.entries
+    table = table.assign(digest=[entry.digest for entry in entries], form=[entry.form for entry in entries])
+    rows = np.array([entry.row for entry in entries])
+    rejected = [(entry.file, entry.rejected) for entry in entries if entry.row == NO_ROW]
+    return table[rows != NO_ROW].reset_index(drop=True), rows[rows != NO_ROW], rejected
 
 
 def _check_any_left(data_dir: str, n_files: int, rejected: list[tuple[str, str]]) -> None:

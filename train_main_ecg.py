@@ -36,22 +36,13 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort and folds
-    cohort = read_cohort(
-        data_dir=values.data_dir or demo_cohort(),
-        quality=values.group("quality"),
-        **values.group("cohort"),
-    )
+    quality = values.group("quality")
+    cohort = read_cohort(data_dir=values.data_dir or demo_cohort(), quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
+    name = MODEL[values.model]
     arguments = {"n_labels": len(cohort.label_names), **values.group("layers"), **values.group(values.model)}
     run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)
-    announce(
-        MODELS[MODEL[values.model]](**arguments),
-        device=device,
-        seed=values.seed,
-        cohort=cohort,
-        folds=folds,
-        run=run,
-    )
+    announce(MODELS[name](**arguments), device=device, seed=values.seed, cohort=cohort, folds=folds, run=run)
 
     for fold, fold_run in unfinished(folds, run=run, cohort=cohort):  # one, unless --folds
         # 3. Batches and model
@@ -62,7 +53,7 @@ def main() -> None:
             device=device,
             **values.group("batches"),
         )
-        model = MODELS[MODEL[values.model]](**arguments).to(device)
+        model = MODELS[name](**arguments).to(device)
 
         # 4. Loss and optimizer
         loss = FocalLoss(**values.group("loss"))
@@ -86,7 +77,7 @@ def main() -> None:
         )
         test_once(
             model,
-            name=MODEL[values.model],
+            name=name,
             arguments=arguments,
             cohort=cohort,
             fold=fold,

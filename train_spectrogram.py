@@ -59,11 +59,8 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort and folds
-    cohort = read_cohort(
-        data_dir=values.data_dir or demo_cohort(),
-        quality=values.group("quality"),
-        **values.group("cohort"),
-    )
+    quality = values.group("quality")
+    cohort = read_cohort(data_dir=values.data_dir or demo_cohort(), quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     arguments = {"n_labels": len(cohort.label_names), **values.group("layers")}
     run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)

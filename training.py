@@ -149,11 +149,8 @@ def fit(
             model, averaged, loss, optimizer, schedule, training, epoch, gradient_clip
         )
         seconds = time.perf_counter() - started
-        row = {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            **_validate(averaged.module, loss, validation, epoch),
-        }
+        validated = _validate(averaged.module, loss, validation, epoch)
+        row = {"epoch": epoch, "train_loss": train_loss, **validated}
         row["learning_rate"] = schedule.get_last_lr()[0]
         row["ecgs_per_second"] = training.n_ecgs / seconds
         row["seconds"] = time.perf_counter() - started
@@ -177,11 +174,9 @@ def test_once(
     calibration: str,
     threshold_policy: str,
 ) -> None:
-    """Calibrate and choose the thresholds on validation, then score the test ECGs, once, with the weights of
-    the best epoch.
+    """Calibrate and choose thresholds on validation, then score the test ECGs, once, with the best weights.
 
-    Leaves ``model.json``, ``predictions.csv`` and ``metrics.json``. A run that has its metrics is not
-    scored again.
+    Leaves ``model.json``, ``predictions.csv`` and ``metrics.json``. A run that has these is not scored again.
 
     Parameters
     ----------
@@ -195,15 +190,10 @@ def test_once(
     batches = {"validation": validation, "test": test}
     logits = {part: predict_logits(model, (signal for signal, _ in batches[part])) for part in batches}
     y_true = {part: cohort.targets[batches[part].indices] for part in batches}
-    columns = range(len(cohort.label_names))
-    fitted = [
-        fit_calibration(y_true["validation"][:, c], logits["validation"][:, c], calibration) for c in columns
-    ]
+    fitted, thresholds = _fit_decisions(
+        y_true["validation"], logits["validation"], calibration, threshold_policy
+    )
     scores = {part: calibrate(logits[part], fitted) for part in batches}
-    thresholds = [
-        choose_threshold(y_true["validation"][:, c], scores["validation"][:, c], threshold_policy)
-        for c in columns
-    ]
     description = ModelDescription(
         model=name,
         arguments=arguments,
@@ -220,12 +210,8 @@ def test_once(
         threshold_policy=threshold_policy,
     )
     run.save_description(description)
-    run.write_table(
-        "predictions.csv",
-        pd.concat(
-            [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]
-        ),
-    )
+    tables = [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]
+    run.write_table("predictions.csv", pd.concat(tables))
     metrics = evaluate(
         y_true["test"],
         scores["test"],
@@ -235,6 +221,19 @@ def test_once(
         seed=fold.seed,
     )
     run.write_metrics({"split": "test", "threshold_source": description.threshold_source, **metrics})
+
+
+def _fit_decisions(
+    y_true: np.ndarray, logits: np.ndarray, calibration: str, threshold_policy: str
+) -> tuple[list[Calibration], list[float]]:
+    """Return each label's calibration and threshold, from validation ECGs, both (n_ecgs, n_labels)."""
+    columns = list(zip(y_true.T, logits.T, strict=True))
+    fitted = [fit_calibration(true, logit, calibration) for true, logit in columns]
+    thresholds = [
+        choose_threshold(true, calibrated_score(logit, one), threshold_policy)
+        for (true, logit), one in zip(columns, fitted, strict=True)
+    ]
+    return fitted, thresholds
 
 
 @torch.inference_mode()
