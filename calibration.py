@@ -13,15 +13,15 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.special import logit as logit_of
 
-from uncertainty import (
+from score_checks import (
     checked,
     checked_probabilities,
     missing_class,
     normal_quantile,
     patient_index,
     warn_undefined,
-    wilson_interval,
 )
+from uncertainty import wilson_interval
 
 METHODS = ("none", "temperature", "platt")
 SLOPES = (0.01, 100.0)  # a fitted slope stays within, so that the order of the ECGs does

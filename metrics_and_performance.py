@@ -21,18 +21,15 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
+from score_checks import checked, missing_class, patient_index, warn_undefined
 from uncertainty import (
     MetricOfCounts,
     auroc_of_counts,
     average_precision_of_counts,
     bootstrap_intervals,
-    checked,
     delong_interval,
     design_effect,
-    missing_class,
-    patient_index,
     rank_counts,
-    warn_undefined,
     wilson_interval,
 )
 from usefulness import (

@@ -1,11 +1,10 @@
-"""How far a metric can be believed: intervals, comparisons of two models, the checks of labels and scores.
+"""How far a metric can be believed: intervals, and comparisons of two models on the same ECGs.
 
 ECGs of one patient resemble each other. What takes them as independent says so; the bootstrap draws patients,
 and DeLong's variance is summed over patients where `patient_ids` are given.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,7 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm, rankdata
-from sklearn.exceptions import UndefinedMetricWarning
+
+from score_checks import (
+    check_confidence,
+    checked,
+    missing_class,
+    normal_quantile,
+    patient_index,
+    warn_undefined,
+)
 
 # Of each bootstrap, at least this share of the resamples must hold both classes. It asks for three positive
 # patients or more: with k of them, a share of about exp(-k) of the resamples draws none.
@@ -446,68 +453,3 @@ def _mcnemar(name: str, right_a: np.ndarray, right_b: np.ndarray, z: float) -> d
     p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     low, high = max(-1.0, centre - margin), min(1.0, centre + margin)
     return {"difference": (only_a - only_b) / n, "low": low, "high": high, "p": p, **counts}
-
-
-# ----------------------------------------------------------------------------------------------------
-# Checks and warnings, of all the files on metrics
-# ----------------------------------------------------------------------------------------------------
-
-
-def checked(y_true: ArrayLike, y_score: ArrayLike, n_dimensions: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Return `y_true` as int64 and `y_score` as float64, or raise a ValueError that says what was found."""
-    y_true, y_score = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
-    if y_true.shape != y_score.shape or y_true.ndim != n_dimensions or y_true.size == 0:
-        raise ValueError(
-            f"y_true and y_score: expected {n_dimensions}-D arrays of one shape and at least one ECG, "
-            f"found the shapes {y_true.shape} and {y_score.shape}"
-        )
-    if not (is_label := np.isin(y_true, (0, 1))).all():
-        raise ValueError(f"y_true: expected 0 and 1 only, found {y_true[~is_label].flat[0]}")
-    if not (is_finite := np.isfinite(y_score)).all():
-        raise ValueError(f"y_score: {(~is_finite).sum()} of {y_score.size} scores are nan or infinite")
-    return y_true.astype(np.int64), y_score
-
-
-def checked_probabilities(
-    y_true: ArrayLike, y_score: ArrayLike, metric: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `checked`, for a metric that needs scores from 0 to 1."""
-    y_true, y_score = checked(y_true, y_score)
-    if y_score.min() < 0 or y_score.max() > 1:
-        found = f"found {y_score.min():.3g} to {y_score.max():.3g}"
-        raise ValueError(f"y_score: {metric} takes probabilities, {found}")
-    return y_true, y_score
-
-
-def check_confidence(confidence: float) -> None:
-    """Raise a ValueError where it is not between 0 and 1."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence: expected a number between 0 and 1, found {confidence}")
-
-
-def normal_quantile(confidence: float) -> float:
-    """Return z of a two-sided interval, 1.96 for 0.95."""
-    check_confidence(confidence)
-    return float(norm.ppf((1 + confidence) / 2))
-
-
-def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
-    """Number the patients from 0: array of shape (n_ecgs,)."""
-    if len(patient_ids) != n_ecgs:
-        raise ValueError(f"patient_ids: expected {n_ecgs}, one for each ECG, found {len(patient_ids)}")
-    n_missing = sum(identifier is None or identifier != identifier for identifier in patient_ids)
-    if n_missing:
-        raise ValueError(f"patient_ids: {n_missing} of {n_ecgs} are missing")
-    # As text, since NumPy does not sort numbers among strings
-    return np.unique(np.asarray(patient_ids).astype(str), return_inverse=True)[1]
-
-
-def missing_class(y_true: np.ndarray) -> str:
-    """Say which class is missing; empty where both are there."""
-    n_positive = y_true.sum()
-    return "no positive ECG" if n_positive == 0 else "no negative ECG" if n_positive == len(y_true) else ""
-
-
-def warn_undefined(metric: str, reason: str) -> None:
-    """Warn that a metric is nan, and why."""
-    warnings.warn(f"{metric} is undefined: {reason}", UndefinedMetricWarning, stacklevel=3)

@@ -14,18 +14,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from uncertainty import (
-    RankCounts,
+from score_checks import (
     checked,
     checked_probabilities,
-    design_effect,
     missing_class,
     normal_quantile,
     patient_index,
-    rank_counts,
     warn_undefined,
-    wilson_interval,
 )
+from uncertainty import RankCounts, design_effect, rank_counts, wilson_interval
 
 # ----------------------------------------------------------------------------------------------------
 # Thresholds, chosen on validation ECGs

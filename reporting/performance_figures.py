@@ -20,7 +20,8 @@ from sklearn.metrics import roc_curve
 
 from calibration import calibration_curve
 from reporting.figures import COLOURS, LINE_STYLES
-from uncertainty import patient_index, resampled_weights
+from score_checks import patient_index
+from uncertainty import resampled_weights
 from usefulness import decision_curve
 
 WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels
