@@ -22,7 +22,7 @@ from cohorts.synthetic import demo_cohort
 from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters, read_yaml
 from metrics_and_performance import evaluate_strata
-from reporting.comparison import differences, format_comparison, model_metrics
+from reporting.comparison import differences, format_comparison, group_cells, model_metrics
 from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
 from reporting.ecg_signs import measure_cohort
 from run_comparison import Comparison, Scores, read_comparison
@@ -227,7 +227,7 @@ def groups(
 def print_groups(rows: pd.DataFrame, title: str) -> GroupTable:
     """Print a table of groups of ECGs, and return it for the page."""
     print(f"\n{title}")
-    print(rows.to_string(index=False, float_format="%.3f", na_rep="-"))
+    print(group_cells(rows).to_string(index=False))
     return group_table(title, rows)
 
 

@@ -16,7 +16,7 @@ SHOWN = {  # metrics of `evaluate` that need no threshold: their names for peopl
     "sensitivity_at_specificity_90": "sens. at 90 % spec.",
     "specificity_at_sensitivity_95": "spec. at 95 % sens.",
 }
-NAME_WIDTH, CELL_WIDTH = 26, 24  # characters
+NAME_WIDTH, CELL_WIDTH = 26, 26  # characters
 
 
 def model_metrics(
@@ -114,6 +114,21 @@ def table_cells(
             cells.append(_p(row.auroc_difference_p))
         table.append((name, cells + [""] * (len(SHOWN) + 2 - len(cells))))
     return table
+
+
+def group_cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of groups as text: "0.742 (0.641-0.836)" for a column and its `_low` and `_high`."""
+
+    def text(cell: object) -> str:
+        if isinstance(cell, float):
+            return "-" if np.isnan(cell) else f"{cell:.3f}"
+        return "-" if cell is None else str(cell)
+
+    cells = rows.astype(object).map(text)
+    for name in [name for name in rows if f"{name}_low" in rows]:
+        low, high = cells.pop(f"{name}_low"), cells.pop(f"{name}_high")
+        cells[name] = (cells[name] + " (" + low + "-" + high + ")").replace("- (---)", "undefined")
+    return cells.rename(columns=lambda name: name.replace("_", " "))
 
 
 def _padded(cells: list[str]) -> str:

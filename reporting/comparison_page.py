@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reporting.comparison import SHOWN, table_cells
+from reporting.comparison import SHOWN, group_cells, table_cells
 from reporting.html_report import Picture, new_environment, svg_picture, write_page
 from reporting.performance_figures import MODEL, draw_decision_curves, draw_roc_curves
 from run_comparison import Scores
@@ -56,9 +56,8 @@ def compared_label(
 
 def group_table(title: str, rows: pd.DataFrame) -> GroupTable:
     """Return a table of groups with numbers as people read them."""
-    cells = rows.map(lambda cell: f"{cell:.3f}" if isinstance(cell, float) else str(cell))
-    cells = cells.mask(rows.isna(), "–")
-    return GroupTable(title, [name.replace("_", " ") for name in rows], cells.to_numpy().tolist())
+    cells = group_cells(rows)
+    return GroupTable(title, list(cells), cells.to_numpy().tolist())
 
 
 def write_comparison_page(
