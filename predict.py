@@ -2,11 +2,13 @@
 
     python predict.py runs/train_atten-20261122-101500 patient.xml
     python predict.py runs/train_atten-20261122-101500 new_ecgs --output scores.csv
+    python predict.py runs/train_atten-20261122-101500 new_ecgs --prevalence 0.05
 
 Prints a line for each ECG, and writes it to --output: file, score_LABEL (0 to 1), and decision_LABEL, which
 is 1 where the score reaches the threshold that the run chose on its validation ECGs. Of a folder every file
 that may be an ECG is taken, in folders within it too. A file that cannot be read is listed with its reason,
-the rest is scored, and the exit status is 1.
+the rest is scored, and the exit status is 1. --prevalence adds restated_LABEL: the score for patients of whom
+that share has the disease, in place of the share among the training ECGs; decisions stay as they are.
 """
 
 import argparse
@@ -19,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from calibration import Calibration
+from calibration import Calibration, shift_prevalence
 from ecg_dataset import evaluation_input
 from run_folder import ModelDescription, Run, RunError, write_whole
 from training import calibrate, one_line_errors, predict_logits, prepare
@@ -37,6 +39,7 @@ def main() -> int:
         )
     device = prepare(seed=0)
     model, description = Run(arguments.run).load_model(device)
+    check_prevalences(arguments.prevalence, description)
     print(f"{model.title} of {arguments.run}; thresholds: {describe_thresholds(description)}")
     files, left_out, failures = find_files(arguments.paths)
     readable, tables = [], []
@@ -46,7 +49,7 @@ def main() -> int:
             readable += batch
             tables.append(score_batch(model, description, signals, device))
     scores = np.concatenate(tables) if tables else np.empty((0, len(description.label_names)))
-    table = decide(readable, scores, description)
+    table = decide(readable, scores, description, arguments.prevalence)
     if len(table):
         print(table.to_string(index=False, float_format="%.4f"))
     for failure in failures:
@@ -67,6 +70,9 @@ def parse_arguments() -> argparse.Namespace:
         "paths", type=Path, nargs="+", metavar="file_or_folder", help="ECG files, or folders of them"
     )
     parser.add_argument("--output", type=Path, help="CSV file to write")
+    parser.add_argument(
+        "--prevalence", type=float, nargs="+", help="of each label among these patients, between 0 and 1"
+    )
     return parser.parse_args()
 
 
@@ -98,7 +104,21 @@ def score_batch(
     return calibrate(predict_logits(model, [signal]), [Calibration(*pair) for pair in calibrations])
 
 
-def decide(files: list[Path], scores: np.ndarray, description: ModelDescription) -> pd.DataFrame:
+def check_prevalences(prevalences: list[float] | None, description: ModelDescription) -> None:
+    if prevalences is None:
+        return
+    n_labels = len(description.label_names)
+    if len(prevalences) != n_labels or not all(0 < prevalence < 1 for prevalence in prevalences):
+        found = " ".join(f"{prevalence:g}" for prevalence in prevalences)
+        raise RunError(f"--prevalence: found {found}, expected {n_labels} numbers between 0 and 1")
+
+
+def decide(
+    files: list[Path],
+    scores: np.ndarray,
+    description: ModelDescription,
+    prevalences: list[float] | None = None,
+) -> pd.DataFrame:
     """Return the table of scores and decisions, one line a file."""
     table = pd.DataFrame({"file": [str(file) for file in files]})
     for name, column, threshold in zip(
@@ -106,6 +126,11 @@ def decide(files: list[Path], scores: np.ndarray, description: ModelDescription)
     ):
         table[f"score_{name}"] = column
         table[f"decision_{name}"] = (column >= threshold).astype(int)
+    for number, prevalence in enumerate(prevalences or []):
+        trained_at = description.prevalences[number]
+        table[f"restated_{description.label_names[number]}"] = shift_prevalence(
+            scores[:, number], trained_at, prevalence
+        )
     return table
 
 

@@ -127,6 +127,24 @@ def test_bad_files_are_listed_and_the_rest_is_scored(run, new_ecgs, tmp_path, mo
     assert sorted(files_of(pd.read_csv(output))) == ["C.XML", "a.xml", "b.xml"]
 
 
+def test_scores_are_restated_for_another_prevalence(run, new_ecgs, tmp_path):
+    output = tmp_path / "scores.csv"
+    outcome = run_here("predict.py", run, new_ecgs, "--prevalence", 0.05, 0.5, "--output", output)
+    assert outcome.returncode == 0
+    table = pd.read_csv(output)
+    trained_at = json.loads((run / "model.json").read_text(encoding="utf-8"))["prevalences"]
+    for name, before, after in zip(("PE", "MI"), trained_at, (0.05, 0.5), strict=True):
+        odds = table[f"score_{name}"] / (1 - table[f"score_{name}"])
+        odds *= after / (1 - after) / (before / (1 - before))  # Bayes: the likelihood ratio stays
+        np.testing.assert_allclose(table[f"restated_{name}"], odds / (1 + odds), rtol=1e-9)
+
+
+@pytest.mark.parametrize("prevalences", [[0.05], [0.05, 0], [0.05, 1.5]])
+def test_prevalences_that_make_no_sense(run, new_ecgs, prevalences):
+    line = line_of(run_here("predict.py", run, new_ecgs, "--prevalence", *prevalences))
+    assert "--prevalence: found 0.05" in line and "expected 2 numbers between 0 and 1" in line
+
+
 def test_bad_files_are_listed_with_their_reason(predict, new_ecgs):
     (new_ecgs / "broken.xml").write_text("<ecg><rhythm>", encoding="utf-8")
     outcome, table = predict(new_ecgs, new_ecgs / "absent.xml", new_ecgs / "notes.txt")
