@@ -26,6 +26,7 @@ from usefulness import decision_curve
 
 WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels
 TEXT_SIZE = 9  # points
+LEGEND_LINE = 0.19  # inches
 POSITIVE, NEGATIVE = COLOURS[1], COLOURS[0]  # vermilion and blue: with and without the disease
 MODEL = COLOURS[0]
 GRID_POINTS = 101  # of a band, from 0 to 1
@@ -196,7 +197,7 @@ def draw_decision_curve(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
 
 def draw_roc_curves(y_true: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
     """Draw the ROC curves of several models over each other."""
-    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
+    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)", len(scores))
     axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1)
     for number, (name, score) in enumerate(scores.items()):
         false_positives, true_positives, _ = roc_curve(y_true, score, drop_intermediate=False)
@@ -206,7 +207,7 @@ def draw_roc_curves(y_true: np.ndarray, scores: Mapping[str, np.ndarray]) -> Fig
 
 def draw_decision_curves(y_true: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
     """Draw the net benefit of acting on several models' probabilities, on everybody and on nobody."""
-    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs")
+    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs", len(scores) + 1)
     thresholds, prevalence = np.linspace(0.005, MAX_THRESHOLD, 100), y_true.mean()
     for number, (name, score) in enumerate(scores.items()):
         curve = decision_curve(y_true, score, thresholds)
@@ -295,10 +296,14 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _new_axes(x: str, y: str) -> tuple[Figure, Axes]:
-    """Return a figure with one axes whose place is fixed: a layout engine would cost most of the time."""
-    figure = _new_figure(WIDTH, HEIGHT)
-    axes = figure.add_axes((0.145, 0.135, 0.815, 0.745))
+def _new_axes(x: str, y: str, n_named: int = 4) -> tuple[Figure, Axes]:
+    """Return a figure with one axes whose place is fixed: a layout engine would cost most of the time.
+
+    Above it there is room for a legend of ``n_named`` curves in two columns.
+    """
+    height = HEIGHT + LEGEND_LINE * max(0, (n_named + 1) // 2 - 2)
+    figure = _new_figure(WIDTH, height)
+    axes = figure.add_axes((0.145, 0.135 * HEIGHT / height, 0.815, 0.745 * HEIGHT / height))
     axes.set_xlabel(x, fontsize=TEXT_SIZE + 0.5)
     axes.set_ylabel(y, fontsize=TEXT_SIZE + 0.5)
     _plain(axes)
