@@ -89,7 +89,7 @@ class Hyperparameters:
 
     # decision, fitted on the validation ECGs alone
     calibration: Literal["temperature", "platt", "none"] = declared(
-        "decision", "temperature", "what turns logits into probabilities"
+        "decision", "platt", "what turns logits into probabilities; temperature alone lets folds drift apart"
     )
     threshold_policy: str = declared(
         "decision", "youden", "youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'"
