@@ -117,9 +117,9 @@ def read_recording(path: PathLike) -> Recording:
     return read_form(path)
 
 
-def read_at_rest(path: PathLike, window_start: float = 0.0) -> np.ndarray:
+def read_at_rest(path: PathLike) -> np.ndarray:
     """Read an ECG file as the cache stores it: int16 ndarray of shape (12, 5000), in µV at 500 Hz."""
-    return bring_to_rest(read_recording(path), path, window_start).signal
+    return bring_to_rest(read_recording(path), path).signal
 
 
 def bring_to_rest(recording: Recording, path: PathLike, window_start: float = 0.0) -> AtRest:

@@ -6,9 +6,9 @@ import stat
 
 import pandas as pd
 import pytest
+from one_line import failure_of
 
 from cohort_table import pseudonyms, read_labels
-from signal_cache import CohortError
 
 
 @pytest.fixture
@@ -21,15 +21,6 @@ def table_of(tmp_path):
         return path
 
     return write
-
-
-def failure_of(function, *arguments, **keywords):
-    """Return the message of the error that a call raises, after checking that it is one line."""
-    with pytest.raises(CohortError) as caught:
-        function(*arguments, **keywords)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 # Labels tables that are read

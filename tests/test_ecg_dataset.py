@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from fake_cohort import cohort_of
+from one_line import failure_of
 
 from cohort_table import KEY_FILE, pseudonyms
 from cohorts.synthetic import hospital_xml
@@ -20,7 +21,7 @@ from ecg_dataset import (
     read_cohort,
 )
 from hyperparameters import Hyperparameters
-from signal_cache import NO_ROW, CohortError
+from signal_cache import NO_ROW
 from xml_loader import load_ecg, read_at_rest, read_recording
 
 CPU = torch.device("cpu")
@@ -37,15 +38,6 @@ def table_of(tmp_path):
         return path
 
     return write
-
-
-def failure_of(function, *arguments, **keywords):
-    """Return the message of the error that a call raises, after checking that it is one line."""
-    with pytest.raises(CohortError) as caught:
-        function(*arguments, **keywords)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 # Cohorts

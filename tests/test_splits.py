@@ -5,19 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 from fake_cohort import cohort_of
+from one_line import failure_of
 
 from cohort_table import PARTS
 from signal_cache import CohortError
 from splits import make_folds, split_by_patient
-
-
-def failure_of(function, *arguments, **keywords):
-    """Return the message of the error that a call raises, after checking that it is one line."""
-    with pytest.raises(CohortError) as caught:
-        function(*arguments, **keywords)
-    message = str(caught.value)
-    assert len(message.splitlines()) == 1
-    return message
 
 
 def test_files_of_the_same_content_are_in_one_part():
