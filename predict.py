@@ -21,8 +21,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from batches import evaluation_input
 from calibration import Calibration, shift_prevalence
-from ecg_dataset import evaluation_input
 from run_folder import ModelDescription, Run, RunError, write_whole
 from training import calibrate, one_line_errors, predict_logits, prepare
 from xml_loader import EcgFileError, find_files, read_at_rest

@@ -13,8 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cohort_table import PARTS
-from data_augmentation import Augmentation
-from ecg_dataset import Cohort, EvaluationBatches, TrainingBatches
+from ecg_dataset import Cohort
 from signal_cache import CohortError
 
 
@@ -77,21 +76,6 @@ def make_folds(
         for parts in _cross_validation(cohort, folds, validation_fraction, seed + repeat - 1):
             made.append(Fold(len(made) + 1, repeat, seed + len(made), parts))
     return made
-
-
-def make_batches(
-    cohort: Cohort, fold: Fold, *, augmentation: Augmentation, **options
-) -> tuple[TrainingBatches, EvaluationBatches, EvaluationBatches]:
-    """Return the batches of the training, validation and test part; only the first are augmented.
-
-    Parameters
-    ----------
-    options : batch_size, n_samples, normalisation and device, as the batches take them.
-    """
-    parts = fold.parts
-    training = TrainingBatches(cohort, parts["train"], augmentation=augmentation, seed=fold.seed, **options)
-    validation, test = (EvaluationBatches(cohort, parts[part], **options) for part in ("validation", "test"))
-    return training, validation, test
 
 
 def split_by_patient(

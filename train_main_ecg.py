@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from batches import make_batches
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from ecg_dataset import read_cohort
@@ -22,7 +23,7 @@ from focal_loss import FocalLoss
 from hyperparameters import read_hyperparameters, read_yaml
 from models import MODELS
 from reporting import report_run
-from splits import make_batches, make_folds
+from splits import make_folds
 from training import fit, learning_rate_schedule, one_line_errors, prepare, test_once
 
 # What this experiment sets. hyperparameters.py declares these and all others, with range and default.

@@ -20,8 +20,9 @@ from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
+from batches import EvaluationBatches, TrainingBatches
 from calibration import Calibration, calibrated_score, fit_calibration
-from ecg_dataset import Cohort, CohortError, EvaluationBatches, TrainingBatches
+from ecg_dataset import Cohort, CohortError
 from metrics_and_performance import choose_threshold, evaluate, ranking_metrics
 from run_folder import ModelDescription, Run, RunError
 from splits import Fold

@@ -7,8 +7,9 @@ from dataclasses import fields
 import pytest
 
 import training
+from batches import EvaluationBatches, TrainingBatches
 from data_augmentation import AUGMENTATIONS, Augmentation
-from ecg_dataset import EvaluationBatches, TrainingBatches, read_cohort
+from ecg_dataset import read_cohort
 from focal_loss import FocalLoss
 from hyperparameters import MODEL_GROUPS, Hyperparameters, read_hyperparameters, read_yaml, to_yaml
 from models import MODELS

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 import training as training_module
+from batches import EvaluationBatches, TrainingBatches
 from data_augmentation import Augmentation
-from ecg_dataset import Cohort, EvaluationBatches, TrainingBatches
+from ecg_dataset import Cohort
 from ecg_quality import MEASUREMENTS
 from experiment import open_run
 from focal_loss import FocalLoss
