@@ -1,0 +1,371 @@
+"""Make a cohort table of a hospital's own export: examinations (CT angiography) and the ECGs around them.
+
+    python cohorts/from_table.py FOLDER --table exams.csv                     # each row names its ECG
+    python cohorts/from_table.py FOLDER --table exams.csv --ecgs ecgs.csv     # ECGs of the same patient
+    python cohorts/from_table.py FOLDER --table exams.csv --positive yes 1 --negative no 0 --which first
+
+FOLDER holds the ECG files. An examination is a patient and a time; it may have several rows, an ECG each.
+ECGs from --window-before hours before it to --window-after hours after it count (6 and 6, limits included).
+An ECG in the windows of two examinations belongs to the nearer one, the earlier one of two at equal distance.
+--which nearest keeps of each examination the ECG nearest in time (of two at equal distance the earlier one),
+first the earliest, all each of them. Each examination is judged by itself: a patient may be positive and
+later negative, and patient_id keeps both in one part of the split. --per patient then keeps one examination
+of a patient: with first the earliest that has an ECG, with nearest that whose ECG is nearest.
+
+Times are such as 2024-03-01 14:05, with or without a UTC offset, or as --time-format says. The table written
+holds no times but the hours from the examination to the ECG.
+"""
+
+import argparse
+import csv
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cohorts.cohort_making import (
+    Flow,
+    SourceError,
+    absent_files,
+    check_free,
+    deliver,
+    output_of,
+    parser_of,
+    rows_of,
+    run,
+    write_whole,
+)
+
+UNKNOWN = "indeterminate"
+COLUMNS = {
+    "patient": "patient_id",
+    "file": "file",
+    "ecg-time": "ecg_time",
+    "ct-time": "ct_time",
+    "result": "ct_result",
+}
+
+
+@dataclass(frozen=True)
+class Ecg:
+    """An ECG of an examination; ``distance`` is from the examination, negative before it."""
+
+    file: str
+    time: datetime
+    distance: timedelta
+
+
+class Times:
+    """Reads times, and remembers where the first was, so that none with an offset mixes with one without."""
+
+    def __init__(self, form: str | None):
+        self.form = form
+        self.first: tuple[str, str, bool] | None = None
+
+    def read(self, where: str, text: str) -> datetime | None:
+        """Return a time, or None where there is none.
+
+        Raises
+        ------
+        SourceError : not a time, or one with a UTC offset beside others without.
+        """
+        if not text:
+            return None
+        try:
+            # Python 3.10 does not know Z.
+            plain = text[:-1] + "+00:00" if text.endswith("Z") else text
+            time = datetime.strptime(text, self.form) if self.form else datetime.fromisoformat(plain)
+        except ValueError:
+            expected = self.form or "such as 2024-03-01 14:05 (--time-format tells another form)"
+            raise SourceError(f"{where}: found time {text}, expected {expected}") from None
+        self.first = self.first or (where, text, time.tzinfo is not None)
+        if self.first[2] != (time.tzinfo is not None):
+            with_or_not = ("without", "with")[self.first[2]]
+            raise SourceError(
+                f"{where}: found time {text}, expected one {with_or_not} a UTC offset as {self.first[1]} "
+                f"({self.first[0]})"
+            )
+        return time
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    output = output_of(arguments)
+    flow_file = arguments.flow or output.with_name(f"{output.stem}_flow.csv")
+    check_free(flow_file, arguments.overwrite)
+    sources = [path.resolve() for path in (arguments.table, arguments.ecgs) if path]
+    if output.resolve() in sources or flow_file.resolve() in sources:
+        raise SourceError(f"{output}: found the table to be read, expected --output to name another file")
+    times = Times(arguments.time_format)
+    exams, ecgs_of = read_exams(arguments, times)
+    if arguments.ecgs:
+        ecgs_of = ecgs_of_patients(arguments, exams, times)
+    n_rows = sum(exam["n_rows"] for exam in exams.values())
+    flow = Flow("examinations", len(exams), f"examinations in {n_rows:,} rows of {arguments.table.name}")
+    n_ecgs = check_one_patient(ecgs_of)
+    ecg_flow = Flow("ECGs", n_ecgs, f"ECG files in {(arguments.ecgs or arguments.table).name}")
+    candidates, reasons = in_window(arguments, exams, ecgs_of)
+    ecg_flow.leave_out(
+        n_ecgs - n_files(candidates), "in the window of no examination above, or not in FOLDER"
+    )
+    n_ecgs = n_files(candidates)
+    pick(candidates, arguments.which)
+    ecg_flow.leave_out(
+        n_ecgs - n_files(candidates), f"other ECGs of an examination (--which {arguments.which})"
+    )
+    for key in exams:
+        if key not in reasons and not candidates.get(key):
+            reasons[key] = "its ECGs are nearer to another examination of the patient"
+    if arguments.per == "patient":
+        for key in others_of_patients(candidates, arguments.which):
+            del candidates[key]
+            reasons[key] = (
+                f"another examination of the patient is kept (--per patient, --which {arguments.which})"
+            )
+        ecg_flow.leave_out(ecg_flow.n_kept - n_files(candidates), "of other examinations (--per patient)")
+    for reason, n in Counter(reasons.values()).items():
+        flow.leave_out(n, reason)
+    flow.print()
+    table = table_of(arguments, exams, {key: ecgs for key, ecgs in candidates.items() if ecgs})
+    deliver(table, [arguments.label], ecg_flow, arguments, output)
+    write_flow(flow_file, [flow, ecg_flow])
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = parser_of(__doc__, "folder of the ECG files")
+    parser.add_argument("--table", type=Path, required=True, help="CSV of the examinations")
+    parser.add_argument("--ecgs", type=Path, help="CSV of ECGs, joined by patient; else the table names them")
+    parser.add_argument("--flow", type=Path, help="CSV of the counts [beside the output, …_flow.csv]")
+    for name, default in COLUMNS.items():
+        parser.add_argument(f"--{name}-column", default=default, metavar="NAME", help=f"[{default}]")
+    parser.add_argument("--time-format", metavar="FORM", help="of strptime, such as '%%d.%%m.%%Y %%H:%%M'")
+    parser.add_argument("--label", default="PE", help="[PE]")
+    parser.add_argument("--positive", nargs="+", default=["1"], metavar="WORD", help="results with PE [1]")
+    parser.add_argument("--negative", nargs="+", default=["0"], metavar="WORD", help="results without PE [0]")
+    parser.add_argument(
+        f"--{UNKNOWN}", nargs="+", default=[], metavar="WORD", help="results that are neither; left out"
+    )
+    parser.add_argument("--window-before", type=float, default=6, metavar="H", help="[6]")
+    parser.add_argument("--window-after", type=float, default=6, metavar="H", help="[6]")
+    parser.add_argument("--which", choices=("nearest", "first", "all"), default="nearest", help="[nearest]")
+    parser.add_argument(
+        "--per", choices=("examination", "patient"), default="examination", help="[examination]"
+    )
+    parser.add_argument(
+        "--keep", nargs="+", default=["age", "sex"], help="further columns, if there [age sex]"
+    )
+    arguments = parser.parse_args()
+    taken = {"file", "patient_id", "hours_from_ct", arguments.label}
+    if arguments.label in (*COLUMNS.values(), "split", "hours_from_ct") or taken & set(arguments.keep):
+        parser.error("--label, --keep: found a name of the other columns, expected each column once")
+    if arguments.per == "patient" and arguments.which == "all":
+        parser.error("--per patient: expected --which nearest or first beside it")
+    for name in ("window_before", "window_after"):
+        if not 0 <= getattr(arguments, name) <= 24 * 365:
+            parser.error(
+                f"--{name.replace('_', '-')}: found {getattr(arguments, name):g}, expected hours from 0"
+            )
+    arguments.results = results_of(parser, arguments)
+    return arguments
+
+
+def results_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, int | None]:
+    """Return result word, in small letters -> 1, 0 or None."""
+    results: dict[str, int | None] = {}
+    for flag, value in {"positive": 1, "negative": 0, UNKNOWN: None}.items():
+        for word in getattr(arguments, flag):
+            if results.setdefault(word.strip().lower(), value) != value:
+                parser.error(f"--{flag}: found {word}, which another result has too")
+    return results
+
+
+def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]:
+    """Return the examinations by patient and time, and their ECGs where the table names them.
+
+    Raises
+    ------
+    SourceError : a row without a patient, an unknown result, two results of one examination, a wrong time.
+    """
+    own = [] if arguments.ecgs else [arguments.file_column, arguments.ecg_time_column]
+    columns = [arguments.patient_column, arguments.ct_time_column, arguments.result_column, *own]
+    exams, ecgs_of = {}, {}
+    for where, line, row in table_rows(arguments.table, columns):
+        patient = patient_of(where, row, arguments.patient_column)
+        time = times.read(where, row[arguments.ct_time_column])
+        result = result_of(where, row[arguments.result_column], arguments)
+        key = (patient, time or line)  # without a time each row is an examination
+        exam = exams.setdefault(
+            key, {"where": where, "time": time, "result": result, "n_rows": 0, "row": row}
+        )
+        exam["n_rows"] += 1
+        if exam["result"] != result:
+            raise SourceError(
+                f"{where}: found {row[arguments.result_column] or 'no result'} for the examination of "
+                f"{exam['where']}, expected the same result"
+            )
+        if own:
+            ecg_time = times.read(where, row[arguments.ecg_time_column])
+            ecgs_of.setdefault(key, []).append((row[arguments.file_column], ecg_time))
+    if not exams:
+        raise SourceError(f"{arguments.table}: found no rows, expected one for each examination")
+    return exams, ecgs_of
+
+
+def table_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, int, dict[str, str]]]:
+    """Yield where, line and fields of a table as hospitals export it, with commas, semicolons or tabs."""
+    if not path.is_file():
+        raise SourceError(f"{path}: found no such file, expected a CSV table")
+    try:
+        path.read_bytes().decode("utf-8") if path.suffix != ".gz" else None
+        encoding = "utf-8-sig"
+    except UnicodeDecodeError:
+        encoding = "iso-8859-1"  # as Excel in western Europe saves it
+    for line, row in rows_of(path, columns, separators=",;\t", encoding=encoding):
+        yield f"{path} line {line}", line, row
+
+
+def patient_of(where: str, row: dict[str, str], column: str) -> str:
+    if not row[column]:
+        raise SourceError(f"{where}: found nothing in column {column}, expected a patient's id")
+    return row[column]
+
+
+def result_of(where: str, word: str, arguments: argparse.Namespace) -> int | str | None:
+    """Return 1, 0, UNKNOWN for what is neither, or None where there is no result."""
+    if not word:
+        return None
+    if word.lower() not in arguments.results:
+        raise SourceError(
+            f"{where}: found result {word}, expected one of {', '.join(arguments.results)}; "
+            f"name it after --positive, --negative or --{UNKNOWN}"
+        )
+    value = arguments.results[word.lower()]
+    return UNKNOWN if value is None else value
+
+
+def ecgs_of_patients(arguments: argparse.Namespace, exams: dict, times: Times) -> dict:
+    """Return for each examination all ECGs of its patient in the table --ecgs."""
+    columns = [arguments.patient_column, arguments.file_column, arguments.ecg_time_column]
+    of_patient: dict[str, list] = {}
+    for where, _, row in table_rows(arguments.ecgs, columns):
+        time = times.read(where, row[arguments.ecg_time_column])
+        patient = patient_of(where, row, arguments.patient_column)
+        of_patient.setdefault(patient, []).append((row[arguments.file_column], time))
+    strangers = of_patient.keys() - {patient for patient, _ in exams}
+    if strangers:
+        n = sum(len(of_patient[patient]) for patient in strangers)
+        print(f"note     {n:,} ECGs of {len(strangers):,} patients without any examination")
+    return {key: of_patient.get(key[0], []) for key in exams}
+
+
+def check_one_patient(ecgs_of: dict) -> int:
+    """Return how many ECG files there are, after checking that each is of one patient."""
+    patients: dict[str, str] = {}
+    for (patient, _), ecgs in ecgs_of.items():
+        for file, _ in ecgs:
+            if file and patients.setdefault(file, patient) != patient:
+                raise SourceError(f"{file}: found for two patients, expected one")
+    return len(patients)
+
+
+def n_files(candidates: dict) -> int:
+    """Return how many files are among the ECGs of all examinations."""
+    return len({ecg.file for ecgs in candidates.values() for ecg in ecgs})
+
+
+def in_window(arguments: argparse.Namespace, exams: dict, ecgs_of: dict) -> tuple[dict, dict]:
+    """Return the usable ECGs of each examination, and why the other examinations have none."""
+    before, after = timedelta(hours=arguments.window_before), timedelta(hours=arguments.window_after)
+    window = f"{arguments.window_before:g} h before to {arguments.window_after:g} h after"
+    files = {file for ecgs in ecgs_of.values() for file, _ in ecgs if file}
+    absent = set() if arguments.files_elsewhere else absent_files(arguments.folder, files)
+    candidates, reasons = {}, {}
+    for key, exam in exams.items():
+        ecgs = ecgs_of.get(key, [])
+        named = [(file, time) for file, time in ecgs if file]
+        timed = [(file, time) for file, time in named if time is not None]
+        near = [
+            Ecg(file, time, time - exam["time"])
+            for file, time in timed
+            if exam["time"] and -before <= time - exam["time"] <= after
+        ]
+        candidates[key] = [ecg for ecg in near if ecg.file not in absent]
+        checks = {
+            "no result": exam["result"] is None,
+            "neither positive nor negative": exam["result"] == UNKNOWN,
+            f"no {arguments.ct_time_column}": exam["time"] is None,
+            "no ECG of the patient" if arguments.ecgs else "no ECG file": not named,
+            f"no {arguments.ecg_time_column}": not timed,
+            f"no ECG in its window ({window})": not near,
+            f"its ECGs are not in {arguments.folder}": not candidates[key],
+        }
+        reason = next((reason for reason, holds in checks.items() if holds), None)
+        if reason:
+            reasons[key] = reason
+            del candidates[key]
+    return candidates, reasons
+
+
+def pick(candidates: dict, which: str) -> None:
+    """Give each file to its nearest examination, then keep of each examination the ECGs asked for."""
+    owner: dict[str, tuple] = {}
+    for key, ecgs in candidates.items():
+        for ecg in ecgs:
+            rank = (abs(ecg.distance), key[1], key)
+            owner[ecg.file] = min(owner.get(ecg.file, rank), rank, key=lambda known: known[:2])
+    for key, ecgs in candidates.items():
+        mine = {ecg.file: ecg for ecg in ecgs if owner[ecg.file][2] == key}
+        ordered = sorted(mine.values(), key=lambda ecg: (ecg.time, ecg.file))
+        if which == "nearest":
+            ordered.sort(key=lambda ecg: abs(ecg.distance))  # stable: of two the earlier one stays in front
+        candidates[key] = ordered if which == "all" else ordered[:1]
+
+
+def others_of_patients(candidates: dict, which: str) -> list[tuple]:
+    """Return the examinations that are not the one to keep of their patient."""
+    best: dict[str, tuple] = {}
+    for key, ecgs in candidates.items():
+        if ecgs:
+            rank = (abs(ecgs[0].distance), ecgs[0].time) if which == "nearest" else (key[1],)
+            best[key[0]] = min(best.get(key[0], (rank, key)), (rank, key))
+    return [key for key, ecgs in candidates.items() if ecgs and best[key[0]][1] != key]
+
+
+def table_of(arguments: argparse.Namespace, exams: dict, candidates: dict) -> pd.DataFrame:
+    kept = [name for name in arguments.keep if any(name in exam["row"] for exam in exams.values())]
+    rows = [
+        {
+            "file": ecg.file,
+            "patient_id": key[0],
+            arguments.label: exams[key]["result"],
+            **{name: exams[key]["row"][name] for name in kept},
+            "hours_from_ct": round(ecg.distance.total_seconds() / 3600, 2),
+        }
+        for key, ecgs in candidates.items()
+        for ecg in ecgs
+    ]
+    return pd.DataFrame(rows, columns=["file", "patient_id", arguments.label, *kept, "hours_from_ct"])
+
+
+def write_flow(path: Path, flows: list[Flow]) -> None:
+    """Write the counts as a CSV table: unit, step, n, reason."""
+
+    def write(handle) -> None:
+        writer = csv.writer(handle, lineterminator="\n")
+        writer.writerow(["unit", "step", "n", "reason"])
+        for flow in flows:
+            writer.writerows([flow.unit, step, n, what] for step, n, what in flow.steps)
+            writer.writerow([flow.unit, "kept", flow.n_kept, ""])
+
+    write_whole(path, write)
+    print(f"flow     {path}")
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,150 @@
+"""Make a cohort table of PTB-XL (Wagner et al., Sci Data 2020;7:154; doi:10.13026/kfzx-aw45).
+
+    python cohorts/ptbxl.py FOLDER                                     # the five diagnostic superclasses
+    python cohorts/ptbxl.py FOLDER --labels MI CRBBB AFIB              # superclasses and SCP statements
+    python cohorts/ptbxl.py FOLDER --labels MI --likelihood 80         # surer diagnoses only
+
+FOLDER is the publisher's, with ptbxl_database.csv, scp_statements.csv and records500. A superclass is
+positive where one of its diagnostic statements is. A diagnostic statement below --likelihood (0 in the
+publisher's table means unknown) is neither positive nor negative: the label is left empty. Form and rhythm
+statements carry no likelihood and always count. The superclasses of a record without any diagnostic statement
+are unknown. The publisher's folds are kept: 1 to 8 train, 9 validation, 10 test.
+"""
+
+import ast
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from cohorts.cohort_making import (
+    Flow,
+    SourceError,
+    deliver,
+    find_table,
+    number,
+    output_of,
+    parser_of,
+    rows_of,
+    run,
+)
+
+SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
+DATABASE = (
+    "ecg_id", "patient_id", "age", "sex", "site", "device", "scp_codes", "strat_fold", "filename_hr"
+)  # fmt: skip
+SPLITS = {**{str(fold): "train" for fold in range(1, 9)}, "9": "validation", "10": "test"}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A row of scp_statements.csv: its superclass, "" where it is no diagnosis; if it is form or rhythm."""
+
+    superclass: str
+    form_or_rhythm: bool
+
+
+def main() -> None:
+    parser = parser_of(__doc__, "folder of PTB-XL, with ptbxl_database.csv")
+    parser.add_argument("--labels", nargs="+", default=list(SUPERCLASSES), metavar="LABEL")
+    parser.add_argument("--likelihood", type=float, default=0, help="least likelihood in percent [0]")
+    arguments = parser.parse_args()
+    if not 0 <= arguments.likelihood <= 100:
+        parser.error(f"--likelihood: found {arguments.likelihood:g}, expected 0 to 100")
+    output = output_of(arguments)
+    database = find_table("ptbxl_database", arguments.folder)
+    statements = read_statements(find_table("scp_statements", arguments.folder))
+    labels = list(dict.fromkeys(arguments.labels))
+    for label in labels:
+        if label not in SUPERCLASSES and label not in statements:
+            raise SourceError(
+                f"--labels: found {label}, expected {', '.join(SUPERCLASSES)} or a code of scp_statements.csv"
+            )
+    table = read_records(database, statements, labels, arguments.likelihood)
+    flow = Flow("ECGs", len(table), f"records in {database.name}")
+    deliver(table, labels, flow, arguments, output)
+
+
+def read_statements(path: Path) -> dict[str, Statement]:
+    """Return the SCP statements by their code, which is the first column, without a name."""
+    columns = ("diagnostic", "form", "rhythm", "diagnostic_class")
+    statements = {}
+    for _, row in rows_of(path, columns):
+        superclass = row["diagnostic_class"] if _is_set(row["diagnostic"]) else ""
+        code = next(iter(row.values()))
+        statements[code] = Statement(superclass, _is_set(row["form"]) or _is_set(row["rhythm"]))
+    return statements
+
+
+def _is_set(field: str) -> bool:
+    return field not in ("", "0", "0.0")
+
+
+def read_records(
+    path: Path, statements: Mapping[str, Statement], labels: list[str], likelihood: float
+) -> pd.DataFrame:
+    """Return one row a record of ptbxl_database.csv.
+
+    Raises
+    ------
+    SourceError : a field that cannot be understood, with its line.
+    """
+    rows = []
+    for line, row in rows_of(path, DATABASE):
+        where = f"{path} line {line}"
+        if row["strat_fold"] not in SPLITS:
+            raise SourceError(f"{where}: found strat_fold {row['strat_fold'] or 'empty'}, expected 1 to 10")
+        codes = scp_codes(where, row["scp_codes"], statements)
+        rows.append({
+            "file": f"{row['filename_hr']}.hea",
+            "patient_id": number(row["patient_id"]),
+            "split": SPLITS[row["strat_fold"]],
+            "age": number(row["age"]),
+            "sex": {"0": "M", "1": "F"}.get(number(row["sex"]), ""),
+            **{label: label_of(label, codes, statements, likelihood) for label in labels},
+            "ecg_id": row["ecg_id"],
+            "device": row["device"],
+            "site": number(row["site"]),
+        })  # fmt: skip
+    table = pd.DataFrame(rows)
+    return table.astype(dict.fromkeys(labels, "Int8")) if rows else pd.DataFrame(columns=["file", *labels])
+
+
+def scp_codes(where: str, text: str, statements: Mapping[str, Statement]) -> dict[str, float]:
+    """Return statement -> likelihood in percent, from a dict written as a Python literal."""
+    try:
+        codes = ast.literal_eval(text)
+        codes = {str(code): float(likelihood) for code, likelihood in codes.items()}
+    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
+        raise SourceError(f"{where}: found scp_codes {text[:60]!r}, expected {{'NORM': 100.0}}") from None
+    for code in codes:
+        if code not in statements:
+            raise SourceError(f"{where}: found {code} in scp_codes, expected a row of scp_statements.csv")
+    return codes
+
+
+def label_of(
+    label: str, codes: Mapping[str, float], statements: Mapping[str, Statement], likelihood: float
+) -> int | None:
+    """Return 1, 0, or None where the label is unknown."""
+    if label in SUPERCLASSES:
+        diagnoses = [code for code in codes if statements[code].superclass]
+        stated = [code for code in diagnoses if statements[code].superclass == label]
+        if not diagnoses:
+            return None
+    else:
+        stated = [code for code in codes if code == label]
+    if not stated:
+        return 0
+    sure = any(
+        codes[code] >= likelihood or (codes[code] == 0 and statements[code].form_or_rhythm) for code in stated
+    )
+    return 1 if sure else None
+
+
+if __name__ == "__main__":
+    run(main)
