@@ -5,16 +5,20 @@ validation, test), ``age``, ``sex`` and whatever else. The published form, ``fil
 read too. What is wrong in a table is an error that names the line.
 """
 
+import array
 import contextlib
 import csv
-import hashlib
 import hmac
 import io
+import itertools
 import os
+import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from signal_cache import CohortError
@@ -23,6 +27,9 @@ PARTS = ("train", "validation", "test")
 DEFAULT_LABEL = "PE"
 RESERVED = ("file", "patient_id", "split", "age", "sex")  # columns that are never labels
 KEY_FILE = "patient_key.txt"
+MORE_LINES = re.compile(
+    '["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]'
+)  # only with one can a field have several lines
 OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
 
 
@@ -51,7 +58,7 @@ def read_labels(
     label_names = _choose_labels(path, table, label_columns)
     for name in label_names:
         _check_each(path, table, name, table[name].isin(["0", "1", "0.0", "1.0"]), "0 or 1")
-        table[name] = table[name].str[0].astype(int)
+        table[name] = table[name].isin(["1", "1.0"]).astype(int)
     _check_each(path, table, "file", table["file"] != "", "a file's name")
     _check_once(path, table)
     if "patient_id" not in table:
@@ -84,8 +91,8 @@ def pseudonyms(patient_ids: pd.Series, key_file: Path) -> pd.Series:
     """
     key = _key(key_file)
     codes, unique_ids = pd.factorize(patient_ids)
-    hashes = [hmac.new(key, id.encode(), hashlib.sha256).hexdigest()[:16] for id in unique_ids]
-    return pd.Series([hashes[code] for code in codes], patient_ids.index, dtype=str)
+    hashes = [hmac.digest(key, id.encode(), "sha256").hex()[:16] for id in unique_ids]
+    return pd.Series(hashes, dtype=str).take(codes).set_axis(patient_ids.index)
 
 
 def _key(key_file: Path) -> bytes:
@@ -126,33 +133,53 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
         content = path.read_bytes()
     except OSError as error:
         raise CohortError(f"{path}: the labels table cannot be read ({error.strerror})") from None
+    encoding = "utf-8-sig"
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError:
-        text = content.decode("iso-8859-1")  # as Excel in western Europe saves it
+        encoding = "iso-8859-1"  # as Excel in western Europe saves it
+        text = content.decode(encoding)
     separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-    # Without strict, a quotation mark that is never closed would swallow all lines after it.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    # A StringIO would take four bytes a character. Without strict, a quotation mark that is never closed
+    # would swallow all lines after it.
+    lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    rows = _stripped(reader, _in_one_line if MORE_LINES.search(text) else str.strip)
     try:
-        lines = {}
-        for row in reader:
-            fields = [" ".join(field.splitlines()).strip() for field in row]
-            if any(fields):
-                lines[reader.line_num] = fields
+        first_line, first = next(rows, (1, []))
+        header = _header(f"{path} line {first_line}", first, label_columns)
+        return _columns(
+            path, rows if first == header else itertools.chain([(first_line, first)], rows), header
+        )
     except csv.Error as error:
         raise CohortError(
             f"{path} line {reader.line_num}: {error}, expected each quotation mark to be closed"
         ) from None
-    first_line, first = next(iter(lines.items()), (1, []))
-    header = _header(f"{path} line {first_line}", first, label_columns)
-    if first == header:
-        del lines[first_line]
-    for line, row in lines.items():
-        if len(row) != len(header):
-            raise CohortError(
-                f"{path} line {line}: found {len(row)} fields, expected {len(header)}: {', '.join(header)}"
-            )
-    return pd.DataFrame(list(lines.values()), index=list(lines), columns=header, dtype=str)
+
+
+def _stripped(reader: Any, strip: Callable[[str], str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the fields of each row that is not blank."""
+    for row in reader:
+        fields = [strip(field) for field in row]
+        if any(fields):
+            yield reader.line_num, fields
+
+
+def _in_one_line(field: str) -> str:
+    return " ".join(field.splitlines()).strip()
+
+
+def _columns(path: Path, rows: Iterable[tuple[int, list[str]]], header: list[str]) -> pd.DataFrame:
+    """Return rows as a table of text, indexed by their lines; no row is kept as an object."""
+    lines, columns = array.array("q"), [[] for _ in header]
+    for line, fields in rows:
+        if len(fields) != len(header):
+            found = f"found {len(fields)} fields, expected {len(header)}"
+            raise CohortError(f"{path} line {line}: {found}: {', '.join(header)}")
+        lines.append(line)
+        for column, field in zip(columns, fields, strict=True):
+            column.append(field)
+    return pd.DataFrame(dict(zip(header, columns, strict=True)), index=np.asarray(lines), dtype=str)
 
 
 def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -> list[str]:
@@ -203,7 +230,7 @@ def _check_once(path: str | Path, table: pd.DataFrame) -> None:
 
 
 def check_present(path: str | Path, table: pd.DataFrame, folder: Path) -> None:
-    absent = [line for line, file in table["file"].items() if not os.path.exists(folder / file)]
+    absent = [line for line, file in table["file"].items() if not os.path.exists(os.path.join(folder, file))]
     if absent:
         more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
         raise CohortError(

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cache_index import NO_ROW
 from cohort_table import KEY_FILE, check_present, pseudonyms, read_labels
 from ecg_quality import judge, near_duplicates
-from signal_cache import NO_ROW, CachedSignals, CohortError, cached_signals
+from signal_cache import CachedSignals, CohortError, cached_signals
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Cohort:
         or "note"), finding.
     patients_assumed : whether the labels table names no patients, so that each file counts as one.
     n_parsed : files that were read just now; the others were in the cache.
+    checksums : uint32 array of shape (n_ecgs,), the CRC-32 of each ECG's row of ``signals``, for
+        ``signal_cache.check_rows``; None for signals that come from no cache.
     """
 
     signals: np.ndarray
@@ -47,6 +50,7 @@ class Cohort:
     quality: pd.DataFrame
     patients_assumed: bool
     n_parsed: int
+    checksums: np.ndarray | None = None
 
 
 def read_cohort(
@@ -87,7 +91,7 @@ def read_cohort(
     reading = {"cache_dir": cache_dir, "workers": workers, "window_start": window_start}
     cached = cached_signals(folder, list(table["file"]), **reading)
     n_files = len(table)
-    table, rows, rejected = _readable(table, cached)
+    table, rows, checksums, rejected = _readable(table, cached)
     _check_any_left(data_dir, n_files, rejected)
     measurements = cached.measurements[rows]
     table["same_ecg"] = near_duplicates(cached.signals, rows, measurements)
@@ -108,18 +112,20 @@ def read_cohort(
         quality=findings,
         patients_assumed=patients_assumed,
         n_parsed=cached.n_parsed,
+        checksums=checksums[kept],
     )
 
 
 def _readable(
     table: pd.DataFrame, cached: CachedSignals
-) -> tuple[pd.DataFrame, np.ndarray, list[tuple[str, str]]]:
-    """Return the lines whose files could be read, their rows of signals, and the others with the reason."""
+) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[tuple[str, str]]]:
+    """Return the lines whose files could be read, their rows and checksums, and the others' reasons."""
     entries = cached.entries
-    table = table.assign(digest=[entry.digest for entry in entries], form=[entry.form for entry in entries])
-    rows = np.array([entry.row for entry in entries])
-    rejected = [(entry.file, entry.rejected) for entry in entries if entry.row == NO_ROW]
-    return table[rows != NO_ROW].reset_index(drop=True), rows[rows != NO_ROW], rejected
+    table = table.assign(digest=entries["digest"].to_numpy(), form=entries["form"].to_numpy())
+    has_row = (entries["row"] != NO_ROW).to_numpy()
+    rejected = entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
+    rows, checksums = (entries[column].to_numpy()[has_row] for column in ("row", "checksum"))
+    return table[has_row].reset_index(drop=True), rows, checksums, list(rejected)
 
 
 def _check_any_left(data_dir: str, n_files: int, rejected: list[tuple[str, str]]) -> None:
@@ -146,19 +152,16 @@ def _findings(
 
 def _duplicates(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame:
     """Return a line for each ECG that another file has too; a warning where their rows disagree."""
-    lines = []
-    for _, same in table[table["same_ecg"].duplicated(keep=False)].groupby("same_ecg", sort=False):
-        contradictions = [
-            text
-            for column, text in [
-                ("patient_id", "of another patient"),
-                *((n, f"another {n}") for n in label_names),
-            ]
-            if same[column].nunique() > 1
-        ]
-        first = same["file"].iloc[0]
-        for ecg, file in same["file"].items():
-            other = same["file"].iloc[1] if file == first else first
-            finding = ", ".join([f"the same ECG as {other}", *contradictions])
-            lines.append((ecg, "duplicate", "warn" if contradictions else "note", finding))
-    return pd.DataFrame(lines, columns=["ecg", "check", "verdict", "finding"])
+    same = table[table["same_ecg"].duplicated(keep=False)]
+    groups = same.groupby("same_ecg", sort=False)
+    first = groups["file"].transform("first")
+    second = same["same_ecg"].map(groups["file"].nth(1).set_axis(groups["same_ecg"].first()))
+    finding = "the same ECG as " + first.mask(same["file"] == first, second)
+    contradicted = pd.Series(False, same.index)
+    texts = {"patient_id": "of another patient"} | {name: f"another {name}" for name in label_names}
+    for column, text in texts.items():
+        differs = groups[column].transform("nunique") > 1
+        finding += np.where(differs, f", {text}", "")
+        contradicted |= differs
+    verdict = np.where(contradicted, "warn", "note")
+    return pd.DataFrame({"ecg": same.index, "check": "duplicate", "verdict": verdict, "finding": finding})

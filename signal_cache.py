@@ -1,37 +1,41 @@
 """Files -> one memory-mapped array of signals at rest; each file is parsed and measured once.
 
 The cache of a data folder holds ``signals.int16``, rows of (12, 5000) int16 in microvolts one after another;
-``measurements``, a record of ``ecg_quality.MEASUREMENTS`` for each of these rows; and ``index.csv``: for each
-file its size and times, the digest of its content, its form, and its row or the reason why it was rejected. A
-file whose size and times are as before is not even opened, one whose content is known is not parsed again,
-everything else is. The index is replaced as a whole and names only rows that are on disk, so that an
-interruption loses at most the last ``FLUSH_EVERY`` files.
+``measurements``, a record of ``ecg_quality.MEASUREMENTS`` for each of these rows; and ``index``: for each
+file its size and times, the digest of its content, its form, its row with checksums, or the reason why it was
+rejected. A file whose size and times are as before is not even opened, one whose content is known is not
+parsed again, everything else is.
+
+New files are dealt into parts. One process reads a part and writes its signals, to rows that are this part's
+own; then the part enters the index (``cache_index.py``). So an interruption loses at most the parts that were
+being read, and a row that no part names is free.
 """
 
 import contextlib
 import hashlib
-import io
 import multiprocessing
 import os
+import queue
 import signal as signals_of_the_system
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import threading
+import zlib
+from collections.abc import Callable, Container, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ecg_quality import MEASUREMENTS, measure
+from cache_folder import CacheFolder, Part, Register, writing_rows
+from cache_index import Entry
+from ecg_quality import measure
 from formats import companion_files
 from xml_loader import (
-    LEADS,
     MAX_FILE_BYTES,
-    N_SAMPLES,
     AtRest,
     EcgFileError,
     Recording,
@@ -39,37 +43,16 @@ from xml_loader import (
     read_recording,
 )
 
-PARSER_VERSION = 2  # to be raised with every change that changes a signal at rest or its measurements
-FLUSH_EVERY = 500  # files
+PARSER_VERSION = (
+    3  # to be raised with every change that changes a signal at rest, its measurements or the cache
+)
+FLUSH_EVERY = 500  # files; a part is not longer
+PARTS_A_WORKER = 8  # at least, so that all end at about the same time
 PARALLEL_FROM = 32  # files; fewer are read sooner than processes start
-ROW_BYTES = len(LEADS) * N_SAMPLES * 2
-NO_ROW = -1
-INDEX_COLUMNS = {
-    "file": str,
-    "size": np.int64,
-    "modified_ns": np.int64,
-    "changed_ns": np.int64,
-    "digest": str,
-    "form": str,
-    "row": np.int64,
-    "rejected": str,
-}
 
 
 class CohortError(ValueError):
     """A table or folder that cannot be used; one line that names it, what was found and what was expected."""
-
-
-@dataclass(frozen=True)
-class IndexEntry:
-    """What the cache knows of one file; ``state`` is size, modification and change time (ns)."""
-
-    file: str
-    state: tuple[int, int, int]
-    digest: str
-    form: str
-    row: int
-    rejected: str
 
 
 @dataclass(frozen=True)
@@ -80,13 +63,14 @@ class CachedSignals:
     ----------
     signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts, read-only.
     measurements : memory map of ``ecg_quality.MEASUREMENTS``, shape (n_rows,), read-only.
-    entries : what is known of each file asked for, in that order; ``row`` is its row in ``signals``.
+    entries : DataFrame, a line for each file asked for, in that order: file, digest of its content, form, row
+        in ``signals`` or ``NO_ROW``, checksum (uint32, CRC-32 of that row), rejected (the reason, or "").
     n_parsed : how many files were read just now; the others were in the cache.
     """
 
     signals: np.ndarray
     measurements: np.ndarray
-    entries: list[IndexEntry]
+    entries: pd.DataFrame
     n_parsed: int
 
 
@@ -94,7 +78,7 @@ class CachedSignals:
 class Decoded:
     """What one file gives: the digest of its content, and its signal or the reason why there is none.
 
-    A file whose content is in the cache has neither.
+    A file whose content is known has neither.
     """
 
     digest: str = ""
@@ -117,7 +101,8 @@ def cached_signals(
     Parameters
     ----------
     data_dir : the folder that ``files`` are relative to.
-    cache_dir : folder of all caches; each data folder has a folder of its own there.
+    cache_dir : folder of all caches; each data folder has a folder of its own there, which is only read where
+        it has all files as they are.
     workers : processes that read files; 0: one a core.
     window_start : seconds into each recording at which its 10 s begin; each value has a cache of its own.
 
@@ -128,22 +113,49 @@ def cached_signals(
     resolved = str(Path(data_dir).resolve())
     name = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}-v{PARSER_VERSION}"
     name += f"-from{window_start:g}s" if window_start else ""
-    cache = _Cache(Path(cache_dir) / name)
+    cache = CacheFolder(Path(cache_dir) / name)
+    states = np.array([_state(os.path.join(data_dir, file)) for file in files], np.int64).reshape(-1, 3)
+    n_parsed, unread = 0, {}
     try:
-        cache.folder.mkdir(parents=True, exist_ok=True)
-        with _one_process_at_a_time(cache.folder):
-            cache.load()
-            n_parsed = _read_stale_files(cache, Path(data_dir), files, workers, window_start)
+        cache.load()
+        if not cache.current(files, states).all():
+            with cache.lock():
+                cache.load()
+                cache.mend()
+                n_parsed, unread = _read_stale_files(cache, data_dir, files, states, workers, window_start)
+                cache.load()
     except OSError as error:
         raise CohortError(
-            f"{cache.folder}: the cache cannot be written ({error.strerror}); name another with --cache-dir"
+            f"{cache.path}: the cache cannot be written ({error.strerror}); name another with --cache-dir"
         ) from None
     except BrokenProcessPool:
         raise CohortError(
             f"{data_dir}: a process that read files was killed, perhaps for memory; try --workers 1"
         ) from None
-    signals, measurements = cache.map()
-    return CachedSignals(signals, measurements, [cache.entries[file] for file in files], n_parsed)
+    return CachedSignals(*cache.map(), _entries(cache, files, unread), n_parsed)
+
+
+def check_rows(values: np.ndarray, checksums: np.ndarray, files: Sequence[str], signals: np.ndarray) -> None:
+    """Check that rows of a cache are as they were written, 0.1 ms a row; the first that is not is an error.
+
+    Parameters
+    ----------
+    values : int16 array of shape (n, 12, 5000), rows as they were read from the disk.
+    checksums : uint32 array of shape (n,), the CRC-32 of each, such as ``Cohort.checksums`` of these ECGs.
+    files : the names of their ECG files.
+    signals : the memory map that the rows are of; its file is named in the message.
+
+    Raises
+    ------
+    CohortError : a row is not as it was written.
+    """
+    for value, checksum, file in zip(values, checksums, files, strict=True):
+        if zlib.crc32(np.ascontiguousarray(value)) != checksum:
+            path = Path(getattr(signals, "filename", None) or "signals")
+            raise CohortError(
+                f"{path}: the signal of {file} is damaged (its CRC-32 is not as written); "
+                f"delete the folder {path.parent}, and the files are read again"
+            )
 
 
 def decode(path: Path, window_start: float = 0.0) -> tuple[str, np.ndarray, np.void]:
@@ -171,155 +183,149 @@ def measured(recording: Recording, rest: AtRest) -> np.void:
     )
 
 
-class _Cache:
-    """The three files of one data folder's cache, and the entries by file name."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.signals_path = folder / "signals.int16"
-        self.measurements_path = folder / "measurements"
-        self.index_path = folder / "index.csv"
-        self.entries: dict[str, IndexEntry] = {}
-
-    def load(self) -> None:
-        if not self.index_path.exists():
-            return
-        try:
-            entries = _parse_index(self.index_path.read_bytes())
-        except (ValueError, KeyError) as error:
-            print(
-                f"cache       {self.index_path} unreadable ({type(error).__name__}): reading all files again"
-            )
-            return
-        if self.n_rows_on_disk() <= max((entry.row for entry in entries.values()), default=NO_ROW):
-            print(f"cache       {self.signals_path} is shorter than its index says: reading all files again")
-            return
-        self.entries = entries
-
-    def save(self) -> None:
-        table = pd.DataFrame(
-            [(e.file, *e.state, e.digest, e.form, e.row, e.rejected) for e in self.entries.values()],
-            columns=list(INDEX_COLUMNS),
+def _entries(cache: CacheFolder, files: Sequence[str], unread: dict[str, Entry]) -> pd.DataFrame:
+    """Return what is known of each file, in this order."""
+    columns = ["file", "digest", "form", "row", "checksum", "rejected"]
+    lines = cache.lines[columns]
+    if unread:
+        tried = pd.DataFrame(
+            [(file, *entry) for file, entry in unread.items()], columns=["file", *Entry._fields]
         )
-        aside = self.index_path.with_suffix(".partial")
-        table.to_csv(aside, index=False)
-        os.replace(aside, self.index_path)
-
-    def n_rows_on_disk(self) -> int:
-        sizes = {self.signals_path: ROW_BYTES, self.measurements_path: MEASUREMENTS.itemsize}
-        return min(path.stat().st_size // size if path.exists() else 0 for path, size in sizes.items())
-
-    def map(self) -> tuple[np.ndarray, np.ndarray]:
-        n_rows = self.n_rows_on_disk()
-        shape = (n_rows, len(LEADS), N_SAMPLES)
-        if n_rows == 0:
-            return np.empty(shape, np.int16), np.empty(0, MEASUREMENTS)
-        return (
-            np.memmap(self.signals_path, np.int16, mode="r", shape=shape),
-            np.memmap(self.measurements_path, MEASUREMENTS, mode="r", shape=n_rows),
-        )
-
-    @contextlib.contextmanager
-    def appending(self, next_row: int) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-        """Open both files of rows, to write from a row on."""
-        with contextlib.ExitStack() as stack:
-            outputs = []
-            for path, size in (
-                (self.signals_path, ROW_BYTES),
-                (self.measurements_path, MEASUREMENTS.itemsize),
-            ):
-                output = stack.enter_context(open(path, "r+b" if path.exists() else "w+b"))
-                output.seek(next_row * size)
-                outputs.append(output)
-            yield tuple(outputs)
+        lines = pd.concat([lines[~lines["file"].isin(unread)], tried[columns]], ignore_index=True)
+        lines = lines.astype({"checksum": np.uint32})
+    places = pd.Index(lines["file"]).get_indexer(files)
+    if (places < 0).any():
+        raise CohortError(f"{cache.path}: the cache was changed by something else; start again")
+    return lines.iloc[places].reset_index(drop=True)
 
 
-def _parse_index(content: bytes) -> dict[str, IndexEntry]:
-    """Return the entries by file name; a ValueError or KeyError where an index is not as it was saved."""
-    if not content.endswith(b"\n"):  # a row's number may have lost digits
-        raise ValueError("the last line is cut")
-    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, dtype=INDEX_COLUMNS)
-    if (table["row"] < NO_ROW).any():
-        raise ValueError("negative rows")
-    states = zip(table["size"], table["modified_ns"], table["changed_ns"], strict=True)
-    others = (table[name] for name in ("digest", "form", "row", "rejected"))
-    lines = zip(table["file"], states, *others, strict=True)
-    return {file: IndexEntry(file, state, *others) for file, state, *others in lines}
+@dataclass(frozen=True)
+class _Reading:
+    """What every process that reads files needs to know; ``known`` are the digests of contents with a row."""
+
+    data_dir: str | Path
+    cache_path: Path
+    known: Container[str]
+    window_start: float
 
 
 def _read_stale_files(
-    cache: _Cache, data_dir: Path, files: Sequence[str], workers: int, window_start: float
-) -> int:
-    """Read the files that are new or changed, append their signals, and return how many they were."""
-    states = {file: _state(data_dir / file) for file in files}
-    stale = [file for file in states if not _is_current(cache.entries.get(file), states[file])]
-    if not stale:
-        return 0
-    known = {entry.digest: entry for entry in cache.entries.values() if entry.row != NO_ROW}
-    next_row = cache.n_rows_on_disk()  # never a row that another run may be reading
-    results = _results([data_dir / file for file in stale], set(known), workers, window_start)
-    with cache.appending(next_row) as outputs:
-        try:
-            for number, (file, decoded) in enumerate(zip(stale, results, strict=True), 1):
-                before = known.get(decoded.digest)
-                row, form = (before.row, before.form) if before else (NO_ROW, decoded.form)
-                if decoded.signal is not None and row == NO_ROW:
-                    for output, values in zip(outputs, (decoded.signal, decoded.measurement), strict=True):
-                        output.write(values.tobytes())
-                    row, next_row = next_row, next_row + 1
-                entry = IndexEntry(file, states[file], decoded.digest, form, row, decoded.rejected)
-                cache.entries[file] = entry
-                if row != NO_ROW:
-                    known[decoded.digest] = entry
-                if number % FLUSH_EVERY == 0:
-                    _flush(cache, outputs)
-        finally:
-            _flush(cache, outputs)
-    return len(stale)
-
-
-def _is_current(entry: IndexEntry | None, state: tuple[int, int, int]) -> bool:
-    # Without a digest the content was never read: a disk or a network that failed may work by now.
-    return entry is not None and entry.state == state and entry.digest != ""
-
-
-def _flush(cache: _Cache, outputs: Iterable[BinaryIO]) -> None:
-    for output in outputs:
-        output.flush()
-        os.fsync(output.fileno())
-    cache.save()
-
-
-def _results(paths: list[Path], known: set[str], workers: int, window_start: float) -> Iterator[Decoded]:
-    """Yield what each file gives, in order, with a progress bar."""
-    workers = min(workers or _n_cores(), len(paths))
-    bar = tqdm(total=len(paths), desc="reading files", unit="file", disable=None, leave=False)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(bar)
-        if workers == 1 or len(paths) < PARALLEL_FROM:
-            results = (_read(path, known, window_start) for path in paths)
+    cache: CacheFolder,
+    data_dir: str | Path,
+    files: Sequence[str],
+    states: np.ndarray,
+    workers: int,
+    window_start: float,
+) -> tuple[int, dict[str, Entry]]:
+    """Read the files that are new or changed; return how many, and those of them that cannot be opened."""
+    stale = np.flatnonzero(~cache.current(files, states))
+    stale = stale[~pd.Series([files[place] for place in stale], dtype=object).duplicated().to_numpy()]
+    if not len(stale):
+        return 0, {}
+    register = Register(cache)
+    reading = _Reading(data_dir, cache.path, register.known(), window_start)
+    workers = min(workers or _n_cores(), len(stale))
+    alone = workers == 1 or len(stale) < PARALLEL_FROM
+    n_parts = max(1, 1 if alone else workers * PARTS_A_WORKER, -(-len(stale) // FLUSH_EVERY))
+    parts = [
+        Part([files[place] for place in places], states[places])
+        for places in np.array_split(stale, min(n_parts, len(stale)))
+    ]
+    with tqdm(total=len(stale), desc="reading files", unit="file", disable=None, leave=False) as bar:
+        if alone:
+            _read_here(reading, parts, cache.first_free_row(), register, bar)
         else:
-            # Forked children need not import the training script again; they use NumPy alone.
-            method = "fork" if sys.platform == "linux" else None
-            pool = ProcessPoolExecutor(
-                workers,
-                multiprocessing.get_context(method),
-                initializer=_start_worker,
-                initargs=(known, window_start),
+            _read_in_parallel(reading, parts, cache.first_free_row(), register, bar, workers)
+    return len(stale), register.unread
+
+
+def _read_here(
+    reading: _Reading, parts: Sequence[Part], first_row: int, register: Register, bar: tqdm
+) -> None:
+    def next_file(n_read: int) -> bool:
+        bar.update()
+        return True
+
+    for part in parts:
+        entries = []
+        try:
+            _read_part(reading, part, first_row, entries, next_file)
+        except KeyboardInterrupt:
+            register.enter(part, entries)
+            raise
+        register.enter(part, entries)
+        first_row = max(first_row, 1 + max(entry.row for entry in entries))
+
+
+def _read_in_parallel(
+    reading: _Reading, parts: Sequence[Part], first_row: int, register: Register, bar: tqdm, workers: int
+) -> None:
+    """Let workers read the parts, and enter each when it is there; where a worker fails, enter the others."""
+    # Forked children need not import the training script again; they use NumPy alone.
+    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    # Both are without a lock, which a killed worker would keep.
+    n_read = context.RawArray("q", len(parts))  # files of each part
+    stop = context.RawValue("b", 0)
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (reading, n_read, stop))
+    part_of: dict[Future, Part] = {}
+    ready: queue.SimpleQueue[Future] = queue.SimpleQueue()
+    try:
+        for number, part in enumerate(parts):
+            future = pool.submit(_read_in_worker, number, part, first_row)
+            part_of[future] = part
+            future.add_done_callback(ready.put)
+            first_row += len(part.files)
+        while part_of:
+            with contextlib.suppress(queue.Empty):
+                future = ready.get(timeout=0.2)
+                register.enter(part_of[future], future.result())
+                del part_of[future]
+            bar.update(sum(n_read) - bar.n)
+    finally:
+        stop.value = True
+        pool.shutdown(cancel_futures=True)
+        for future, part in part_of.items():
+            if not future.cancelled() and future.exception() is None:
+                register.enter(part, future.result())
+
+
+def _read_part(
+    reading: _Reading,
+    part: Part,
+    first_row: int,
+    entries: list[Entry],
+    next_file: Callable[[int], bool],
+) -> None:
+    """Read files, write their signals from a row on, and add an entry for each to ``entries``.
+
+    ``next_file`` is told how many were read, and says whether to go on. A known content gets a digest alone.
+    """
+    row = first_row
+    of_this_part: dict[str, Entry] = {}
+    with writing_rows(reading.cache_path) as write_row:
+        for file in part.files:
+            decoded = _read(Path(reading.data_dir, file), (reading.known, of_this_part), reading.window_start)
+            entry = of_this_part.get(decoded.digest) or Entry(
+                decoded.digest, decoded.form, rejected=decoded.rejected
             )
-            stack.callback(pool.shutdown, cancel_futures=True)
-            results = pool.map(_read_in_worker, paths, chunksize=8)
-        for result in results:
-            bar.update()
-            yield result
+            if decoded.signal is not None:
+                checksum, measured = write_row(row, decoded.signal, decoded.measurement)
+                entry = entry._replace(row=row, checksum=checksum, measured=measured)
+                of_this_part[decoded.digest] = entry
+                row += 1
+            entries.append(entry)
+            if not next_file(len(entries)):
+                break
 
 
-def _read(path: Path, known: set[str], window_start: float) -> Decoded:
+def _read(path: Path, known: Sequence[Container[str]], window_start: float) -> Decoded:
     """Return what a file gives; nothing but its digest where that is known already."""
     digest = ""
     try:
         digest = _digest(path)
-        return Decoded(digest) if digest in known else Decoded(digest, *decode(path, window_start))
+        if any(digest in digests for digests in known):
+            return Decoded(digest)
+        return Decoded(digest, *decode(path, window_start))
     except EcgFileError as error:
         return Decoded(digest, rejected=str(error))
     except OSError as error:
@@ -350,52 +356,45 @@ def _n_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-_known_to_worker: set[str] = set()
-_window_start_of_worker = 0.0
+def _start_worker(reading: _Reading, n_read: Sequence[int], stop) -> None:
+    """Keep what the parent shares with its workers."""
+    global _shared
+    _shared = reading, n_read, stop
+    # The parent answers.
+    signals_of_the_system.signal(signals_of_the_system.SIGINT, signals_of_the_system.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _start_worker(known: set[str], window_start: float) -> None:
-    global _window_start_of_worker
-    _window_start_of_worker = window_start
-    signals_of_the_system.signal(
-        signals_of_the_system.SIGINT, signals_of_the_system.SIG_IGN
-    )  # the parent answers
-    _known_to_worker.update(known)
+def _end_with_parent() -> None:
+    """End a worker whose parent was killed: it holds the cache's lock, and would wait for work for ever."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
-def _read_in_worker(path: Path) -> Decoded:
-    return _read(path, _known_to_worker, _window_start_of_worker)
+def _read_in_worker(number: int, part: Part, first_row: int) -> list[Entry]:
+    reading, n_read, stop = _shared
+
+    def next_file(n_files: int) -> bool:
+        n_read[number] = n_files
+        return not stop.value
+
+    entries = []
+    _read_part(reading, part, first_row, entries, next_file)
+    return entries
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def _state(path: str) -> tuple[int, int, int]:
     """Return size and times of a file; those of a WFDB header take in the signal file of the same name."""
     try:
-        states = [path.stat()]
-    except OSError:
+        states = [os.stat(path)]
+    except (OSError, ValueError):  # a name with a zero byte
         return (-1, -1, -1)
-    if path.suffix == ".hea":
-        for companion in (path.with_suffix(".dat"), path.with_suffix(".mat")):
+    if path.endswith(".hea"):
+        for suffix in (".dat", ".mat"):
             with contextlib.suppress(OSError):
-                states.append(companion.stat())
+                states.append(os.stat(path[: -len(".hea")] + suffix))
     return (
         sum(state.st_size for state in states),
         max(state.st_mtime_ns for state in states),
         max(state.st_ctime_ns for state in states),
     )
-
-
-@contextlib.contextmanager
-def _one_process_at_a_time(folder: Path) -> Iterator[None]:
-    """Hold the cache's lock: a second run waits until the first has read its files."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: no lock; do not start two runs on a new cohort at once
-        yield
-        return
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"cache       another run is reading the same files into {folder}: waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

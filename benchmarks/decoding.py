@@ -156,7 +156,7 @@ def time_cohort(paths: list[Path], workers: int) -> None:
             start = time.perf_counter()
             cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers)
             seconds.append(time.perf_counter() - start)
-    n_rejected = sum(entry.rejected != "" for entry in cached.entries)
+    n_rejected = (cached.entries["rejected"] != "").sum()
     processes = f"{workers} processes" if workers else "a process a core"
     print(f"\ncohort of {len(files):,} files, {processes}: {seconds[0]:.1f} s to decode and cache, ", end="")
     print(f"{len(files) / seconds[0]:,.0f} files/s; {seconds[1]:.2f} s the second time; {n_rejected} refused")

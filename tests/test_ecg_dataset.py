@@ -7,11 +7,12 @@ import pandas as pd
 import pytest
 from one_line import failure_of
 
+from cache_index import NO_ROW
 from cohort_table import KEY_FILE, pseudonyms
 from cohorts.synthetic import hospital_xml
 from ecg_dataset import read_cohort
 from hyperparameters import Hyperparameters
-from signal_cache import NO_ROW
+from signal_cache import check_rows
 from xml_loader import read_at_rest, read_recording
 
 
@@ -67,6 +68,7 @@ def test_signals_belong_to_their_files(read, cohort_folder):
     cohort = read(cohort_folder)
     for row, file in zip(cohort.rows, cohort.table["file"], strict=True):
         np.testing.assert_array_equal(cohort.signals[row], read_at_rest(cohort_folder / file))
+    check_rows(cohort.signals[cohort.rows], cohort.checksums, cohort.table["file"], cohort.signals)
 
 
 def test_rejected_files_are_counted_with_their_reason(read, write_ecgs):
@@ -159,6 +161,7 @@ def test_an_unusable_ecg_is_left_out_and_said(judged):
     assert cohort.rejected["reason"][0] == "lead V3 flat for 10 s (limit 5 s)"
     assert "median of the leads (limits 0.05 and 20 mV)" in cohort.rejected["reason"][1]
     assert len(cohort.table) == len(cohort.rows) == len(cohort.targets) == len(cohort.measurements) == 10
+    check_rows(cohort.signals[cohort.rows], cohort.checksums, cohort.table["file"], cohort.signals)
     assert set(cohort.quality["verdict"]) == {"reject"}
     for row, file in zip(cohort.rows, cohort.table["file"], strict=True):
         assert file not in set(cohort.rejected["file"])

@@ -6,15 +6,17 @@ import multiprocessing
 import os
 import shutil
 import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import signal_cache
+from cache_index import NO_ROW
 from ecg_quality import MEASUREMENTS
 from recording import LEADS
-from signal_cache import NO_ROW, CohortError, cached_signals, decode
+from signal_cache import CohortError, cached_signals, decode
 
 FILES = ["a.xml", "b.xml", "c.xml", "d.xml", "e.xml"]
 
@@ -44,12 +46,13 @@ def parsed(monkeypatch):
 
 def check(cached, folder, files=FILES):
     """Check the signals of all files against the parser."""
-    assert [entry.file for entry in cached.entries] == list(files)
-    for entry in cached.entries:
+    assert list(cached.entries["file"]) == list(files)
+    for entry in cached.entries.itertuples():
         assert entry.rejected == ""
         form, signal, measurement = decode(folder / entry.file)
         np.testing.assert_array_equal(cached.signals[entry.row], signal)
         assert cached.measurements[entry.row] == measurement and entry.form == form == "hospital"
+        assert entry.checksum == zlib.crc32(signal.tobytes())
 
 
 def read(folder, cache_dir, files=FILES, workers=1):
@@ -82,7 +85,7 @@ def test_second_start_parses_nothing(folder, cache_dir, parsed):
     assert parsed == FILES
     second = read_and_check(folder, cache_dir)
     assert parsed == FILES and second.n_parsed == 0
-    assert second.entries == first.entries
+    assert second.entries.equals(first.entries)
 
 
 def test_second_start_opens_no_file(folder, cache_dir, monkeypatch):
@@ -158,16 +161,16 @@ def test_known_content_takes_no_new_row(folder, cache_dir, parsed):
     parsed.clear()
     second = read_and_check(folder, cache_dir, files)
     assert parsed == []
-    assert [entry.row for entry in second.entries] == [first.entries[i].row for i in (0, 1, 2)]
+    assert list(second.entries["row"]) == list(first.entries["row"][:3])
     assert second.signals.shape == first.signals.shape
 
 
 def test_copies_in_one_pass_share_a_row(folder, cache_dir):
     shutil.copy(folder / "a.xml", folder / "d.xml")
     cached = read_and_check(folder, cache_dir)
-    assert [entry.row for entry in cached.entries] == [0, 1, 2, 0, 3]
-    assert cached.entries[0].digest == cached.entries[3].digest
-    assert len({entry.digest for entry in cached.entries}) == 4
+    assert list(cached.entries["row"]) == [0, 1, 2, 0, 3]
+    assert cached.entries["digest"][0] == cached.entries["digest"][3]
+    assert cached.entries["digest"].nunique() == 4
 
 
 def test_exchanged_contents_are_seen(folder, cache_dir):
@@ -182,7 +185,7 @@ def test_rejected_file_stays_listed_until_it_is_repaired(folder, cache_dir, pars
     (folder / "c.xml").write_bytes(content[:1000])
     for start in (1, 2):
         cached = read(folder, cache_dir)
-        entry = cached.entries[2]
+        entry = cached.entries.loc[2]
         assert entry.row == NO_ROW
         assert entry.rejected.startswith(f"{folder / 'c.xml'}: found malformed or incomplete XML")
         assert len(entry.rejected.splitlines()) == 1
@@ -196,7 +199,7 @@ def test_rejected_file_stays_listed_until_it_is_repaired(folder, cache_dir, pars
 def test_file_that_becomes_defective_is_rejected(folder, cache_dir):
     read(folder, cache_dir)
     (folder / "e.xml").write_bytes(b"")
-    entry = read(folder, cache_dir).entries[4]
+    entry = read(folder, cache_dir).entries.loc[4]
     assert entry.row == NO_ROW and "an empty file" in entry.rejected
     read_and_check(folder, cache_dir, FILES[:4])
 
@@ -206,7 +209,7 @@ def test_what_cannot_be_opened_is_listed_and_tried_again(folder, cache_dir, abse
     (folder / "sub").mkdir()
     files = [*FILES, absent]
     for _ in range(2):
-        entry = read(folder, cache_dir, files).entries[-1]
+        entry = read(folder, cache_dir, files).entries.iloc[-1]
         assert entry.row == NO_ROW and str(folder / absent) in entry.rejected
         assert len(entry.rejected.splitlines()) == 1
     (folder / "sub").rmdir()
@@ -222,7 +225,7 @@ def test_failure_of_the_disk_is_not_remembered(folder, cache_dir, monkeypatch):
 
     with monkeypatch.context() as broken:
         broken.setattr(signal_cache, "open", fail_on_ecgs, raising=False)
-        entry = read(folder, cache_dir, ["a.xml"]).entries[0]
+        entry = read(folder, cache_dir, ["a.xml"]).entries.loc[0]
     assert entry.row == NO_ROW
     assert entry.rejected == f"{folder / 'a.xml'}: cannot be read (Input/output error)"
     read_and_check(folder, cache_dir, ["a.xml"])
@@ -233,7 +236,7 @@ def test_fifo_does_not_hang(folder, cache_dir):
     rejected = []
 
     def read_fifo():
-        rejected.append(read(folder, cache_dir, ["fifo.xml"]).entries[0].rejected)
+        rejected.append(read(folder, cache_dir, ["fifo.xml"]).entries.loc[0, "rejected"])
 
     reader = threading.Thread(target=read_fifo, daemon=True)
     reader.start()
@@ -246,7 +249,7 @@ def test_fifo_does_not_hang(folder, cache_dir):
 
 def test_missing_index_reads_all_again(folder, cache_dir):
     read(folder, cache_dir)
-    cache_file(cache_dir, "index.csv").unlink()
+    shutil.rmtree(cache_file(cache_dir, "index"))
     assert read_and_check(folder, cache_dir).n_parsed == 5
 
 
@@ -258,7 +261,9 @@ DAMAGES = {
     "no row": lambda index: index.replace(b",0,", b",,", 1),
     "negative row": lambda index: index.replace(b",0,", b",-5,", 1),
     "half a row": lambda index: index.replace(b",0,", b",0.5,", 1),
-    "row beyond the end": lambda index: index.replace(b",0,", b",99,", 1),
+    "another row": lambda index: index.replace(b",hospital,0,", b",hospital,3,", 1),
+    "no checksum": lambda index: index[: index.rindex(b"#")],
+    "line lost": lambda index: index.replace(index.splitlines(keepends=True)[2], b"", 1),
     "one line": lambda index: index.replace(b"\n", b""),
     "cut line": lambda index: index + b"f.xml",
     "short line": lambda index: index + b"f.xml,1,2\n",
@@ -269,12 +274,13 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_damaged_index_reads_all_again(folder, cache_dir, damage, capsys):
     read(folder, cache_dir)
-    index = cache_file(cache_dir, "index.csv")
+    index = cache_file(cache_dir, "index/000000.csv")
     index.write_bytes(damage(index.read_bytes()))
     assert read_and_check(folder, cache_dir).n_parsed == 5
     said = capsys.readouterr().out
-    assert said.startswith("cache ") and "reading all files again" in said and len(said.splitlines()) == 1
-    assert read_and_check(folder, cache_dir).n_parsed == 0
+    assert said.startswith("cache ") and len(said.splitlines()) == 1
+    assert "000000.csv is cut or damaged: " in said and " to be read again" in said
+    assert read_and_check(folder, cache_dir).n_parsed == 0 and capsys.readouterr().out == ""
 
 
 def test_index_cut_anywhere_never_gives_another_signal(tmp_path, cache_dir, monkeypatch):
@@ -285,20 +291,36 @@ def test_index_cut_anywhere_never_gives_another_signal(tmp_path, cache_dir, monk
     nothing = np.zeros((), MEASUREMENTS)
     monkeypatch.setattr(signal_cache, "decode", lambda path, _: ("hospital", signal_of[path], nothing))
     read(tmp_path, cache_dir, files)
-    index = cache_file(cache_dir, "index.csv")
+    index = cache_file(cache_dir, "index/000000.csv")
     whole = index.read_bytes()
     for length in {*range(0, len(whole), 23), *range(len(whole) - 20, len(whole))}:
+        for part in index.parent.iterdir():
+            part.unlink()
         index.write_bytes(whole[:length])
         cached = read(tmp_path, cache_dir, files)
-        for entry in cached.entries:
+        for entry in cached.entries.itertuples():
             assert (cached.signals[entry.row] == signal_of[tmp_path / entry.file]).all(), (length, entry)
 
 
 def test_truncated_measurements_are_read_again(folder, cache_dir, capsys):
     read(folder, cache_dir)
     os.truncate(cache_file(cache_dir, "measurements"), 5 * MEASUREMENTS.itemsize - 1)
-    assert read_and_check(folder, cache_dir).n_parsed == 5
-    assert "is shorter than its index says" in capsys.readouterr().out
+    assert read_and_check(folder, cache_dir).n_parsed == 1
+    assert "measurements is cut or damaged: 1 file to be read again" in capsys.readouterr().out
+    assert read_and_check(folder, cache_dir).n_parsed == 0 and capsys.readouterr().out == ""
+
+
+def test_a_damaged_measurement_is_read_again(folder, cache_dir, capsys):
+    read(folder, cache_dir)
+    with open(cache_file(cache_dir, "measurements"), "r+b") as measurements:
+        measurements.seek(2 * MEASUREMENTS.itemsize + 7)
+        measurements.write(b"\x55")
+    # Another file is asked for first: it says what is lost, and the damaged record must not come back.
+    shutil.copy(folder / "a.xml", folder / "f.xml")
+    assert read_and_check(folder, cache_dir, ["f.xml"]).n_parsed == 1
+    assert "measurements is cut or damaged: 1 file to be read again" in capsys.readouterr().out
+    assert read_and_check(folder, cache_dir).n_parsed == 1 and capsys.readouterr().out == ""
+    assert read_and_check(folder, cache_dir).n_parsed == 0
 
 
 def test_another_window_has_a_cache_of_its_own(folder, cache_dir):
@@ -319,16 +341,30 @@ def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir):
     np.testing.assert_array_equal(before.signals[0], counts.T)
     (tmp_path / "1.dat").write_bytes((counts + 1).tobytes())
     after = read(tmp_path, cache_dir, ["1.hea"])
-    np.testing.assert_array_equal(after.signals[after.entries[0].row], counts.T + 1)
-    assert after.entries[0].form == "WFDB"
+    np.testing.assert_array_equal(after.signals[after.entries.loc[0, "row"]], counts.T + 1)
+    assert after.entries.loc[0, "form"] == "WFDB"
 
 
-@pytest.mark.parametrize("n_bytes", [0, 119_999, 4 * 120_000, 5 * 120_000 - 1])
-def test_truncated_signals_are_read_again(folder, cache_dir, n_bytes, capsys):
+@pytest.mark.parametrize(
+    ("n_bytes", "n_lost"), [(0, 5), (119_999, 5), (120_000, 4), (4 * 120_000, 1), (5 * 120_000 - 1, 1)]
+)
+def test_only_the_signals_that_were_cut_off_are_read_again(folder, cache_dir, n_bytes, n_lost, capsys):
     read(folder, cache_dir)
     os.truncate(cache_file(cache_dir, "signals.int16"), n_bytes)
-    assert read_and_check(folder, cache_dir).n_parsed == 5
-    assert "signals.int16 is shorter than its index says: reading all files again" in capsys.readouterr().out
+    assert read_and_check(folder, cache_dir).n_parsed == n_lost
+    n_files = "1 file" if n_lost == 1 else f"{n_lost} files"
+    said = capsys.readouterr().out
+    assert f"signals.int16 is shorter than the index says: {n_files} to be read again" in said
+    assert read_and_check(folder, cache_dir).n_parsed == 0 and capsys.readouterr().out == ""
+
+
+def test_a_signal_that_was_cut_off_never_becomes_another(folder, cache_dir):
+    read(folder, cache_dir)
+    os.truncate(cache_file(cache_dir, "signals.int16"), 2 * 120_000)
+    shutil.copy(folder / "e.xml", folder / "f.xml")
+    (folder / "g.xml").write_bytes((folder / "a.xml").read_bytes() + b"\n")
+    read_and_check(folder, cache_dir, ["f.xml", "g.xml"])  # the file of signals is long again
+    assert read_and_check(folder, cache_dir).n_parsed == 3
 
 
 def test_missing_signals_are_read_again(folder, cache_dir):
@@ -385,9 +421,14 @@ def test_parallel_is_serial(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
     monkeypatch.setattr(signal_cache, "decode", refuse_in_parent(os.getpid()))
     parallel = read(folder, tmp_path / "parallel", workers=2)
-    assert parallel.entries == serial.entries
-    np.testing.assert_array_equal(parallel.signals, serial.signals)
-    np.testing.assert_array_equal(parallel.measurements, serial.measurements)
+    described = ["file", "digest", "form", "checksum", "rejected"]
+    assert parallel.entries[described].equals(serial.entries[described])
+    rows = [cached.entries["row"].to_numpy() for cached in (parallel, serial)]
+    assert rows[0][0] == rows[0][3] and rows[0][1] == rows[1][1] == NO_ROW
+    used = rows[1] != NO_ROW
+    for name in ("signals", "measurements"):
+        both = [getattr(cached, name)[r[used]] for cached, r in zip((parallel, serial), rows, strict=True)]
+        np.testing.assert_array_equal(*both)
     assert parallel.n_parsed == serial.n_parsed == 5
     assert read(folder, tmp_path / "parallel", workers=2).n_parsed == 0
 

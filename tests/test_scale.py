@@ -1,0 +1,36 @@
+"""The benchmark of scale runs, and prints a line for each step and size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "scale.py"
+STEPS = [
+    "reading the labels table",
+    "writing the index of the cache",
+    "loading it",
+    "finding duplicates",
+    "split_by_patient",
+    "make_folds, 5 folds",
+]
+
+
+def run(*arguments):
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True)
+
+
+def test_each_step_and_size_has_a_line():
+    finished = run("--sizes", "700", "1200")
+    assert finished.returncode == 0, finished.stderr
+    header, *lines = finished.stdout.splitlines()
+    assert header.split() == ["ECGs", "step", "seconds", "peak,", "MB"]
+    assert [line.split()[0] for line in lines] == ["700"] * 6 + ["1,200"] * 6
+    for line, step in zip(lines, STEPS * 2, strict=True):
+        *named, seconds, megabytes = line.split()[1:]
+        assert " ".join(named) == step
+        assert float(seconds) >= 0 and 20 < float(megabytes.replace(",", "")) < 2000
+
+
+def test_a_size_that_is_too_small():
+    finished = run("--sizes", "10")
+    assert finished.returncode == 2 and "--sizes must be at least 100" in finished.stderr
