@@ -101,7 +101,8 @@ class MedianBeat(NamedTuple):
     onset, end : int, samples of the waveform at which the QRS begins and ends
     t_peak : int, where the T wave of all leads together is highest
     beats : int ndarray of shape (n_beats,), samples of the signal, the centres of all QRS complexes
-    n_used : how many of them the median is of
+    aligned : int ndarray of shape (n_aligned,), the centres of the beats that the median is of, moved so that
+        they lie on each other
     """
 
     waveform: np.ndarray
@@ -109,7 +110,7 @@ class MedianBeat(NamedTuple):
     end: int
     t_peak: int
     beats: np.ndarray
-    n_used: int
+    aligned: np.ndarray
 
 
 NOT_MEASURED = Signs(*[math.nan] * len(Signs._fields))
@@ -235,23 +236,22 @@ def median_beat(signal: np.ndarray) -> MedianBeat | None:
     signal : ndarray of shape (12, n_samples), in mV at 500 Hz
     """
     signal = np.asarray(signal, float)
+    beats = detect_beats(signal)
+    if not len(beats):
+        return None
     usable = _usable_leads(signal)
-    if not usable.any():
-        return None
     signal = np.where(usable[:, None], signal, 0)
-    slopes = _slopes(signal[usable])
-    beats = _peaks_of(slopes)
-    used = _alike(slopes, beats)
-    if len(used) < max(2, MIN_SHARE_OF_BEATS * len(beats)):
+    aligned = _alike(_slopes(signal[usable]), beats)
+    if len(aligned) < max(2, MIN_SHARE_OF_BEATS * len(beats)):
         return None
-    level = _baseline(signal, used)
-    positions = used[:, None] + np.arange(-BEFORE, AFTER)
-    waveform = np.median((signal - level)[:, positions], axis=1)  # (12, n_used, 400) -> (12, 400)
+    level = _baseline(signal, aligned)
+    positions = aligned[:, None] + np.arange(-BEFORE, AFTER)
+    waveform = np.median((signal - level)[:, positions], axis=1)  # (12, n_aligned, 400) -> (12, 400)
     waveform[~usable] = math.nan
     onset, end = _qrs_limits(waveform[usable])
     waveform -= waveform[:, onset - PR_LEVEL[0] : onset - PR_LEVEL[1]].mean(axis=1, keepdims=True)
     t_peak = _t_peak(waveform[usable], onset, end, np.diff(beats).mean() / SAMPLING_RATE)
-    return MedianBeat(waveform, onset, end, t_peak, beats, len(used))
+    return MedianBeat(waveform, onset, end, t_peak, beats, aligned)
 
 
 def _alike(slopes: np.ndarray, beats: np.ndarray) -> np.ndarray:
