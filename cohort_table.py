@@ -40,14 +40,15 @@ def read_labels(
 
     Returns
     -------
-    table : DataFrame whose index is each row's line in the file; labels are int, everything else is text.
-        ``patient_id`` is added where the table has none: each file is then a patient of its own.
+    table : DataFrame whose index is each row's line in the file; labels are int, or float where some are
+        empty, which makes them nan: unknown; everything else is text. ``patient_id`` is added where the table
+        has none: each file is then a patient of its own.
     label_names : the columns to learn.
 
     Raises
     ------
     CohortError : table not readable or empty, a column unknown or missing, a row of another length, a label
-        missing or not 0 or 1, a file twice, a file or patient without a name, an unknown split, a patient
+        neither 0 nor 1 nor empty, a file twice, a file or patient without a name, an unknown split, a patient
         in two parts.
 
     An ``age`` above 89 is given as 90.
@@ -57,8 +58,8 @@ def read_labels(
         raise CohortError(f"{path}: found no rows, expected one for each ECG")
     label_names = _choose_labels(path, table, label_columns)
     for name in label_names:
-        _check_each(path, table, name, table[name].isin(["0", "1", "0.0", "1.0"]), "0 or 1")
-        table[name] = table[name].isin(["1", "1.0"]).astype(int)
+        _check_each(path, table, name, table[name].isin(["", "0", "1", "0.0", "1.0"]), "0 or 1")
+        table[name] = _numbers(table[name])
     _check_each(path, table, "file", table["file"] != "", "a file's name")
     _check_once(path, table)
     if "patient_id" not in table:
@@ -72,6 +73,12 @@ def read_labels(
             pd.to_numeric(table["age"], errors="coerce") > OLDEST - 1, str(OLDEST)
         )
     return table, label_names
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Return a label as int, or as float with nan where some are empty."""
+    positive = column.isin(["1", "1.0"]).astype(int)
+    return positive.mask(column == "") if (column == "").any() else positive
 
 
 def pseudonyms(patient_ids: pd.Series, key_file: Path) -> pd.Series:

@@ -27,7 +27,7 @@ class Cohort:
     signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts at 500 Hz.
     rows : int array of shape (n_ecgs,), each ECG's row in ``signals``.
     measurements : array of ``ecg_quality.MEASUREMENTS``, shape (n_ecgs,).
-    targets : float32 array of shape (n_ecgs, n_labels), 0 or 1.
+    targets : float32 array of shape (n_ecgs, n_labels), 0 or 1, or nan where it is not known.
     label_names : the names of the labels.
     table : DataFrame of n_ecgs lines: the labels table with a pseudonym as ``patient_id``, and ``digest`` of
         the content, ``form`` of the file, and ``same_ecg``, a number that equal ECGs share.
@@ -84,14 +84,19 @@ def read_cohort(
         raise CohortError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
     path = Path(labels) if labels else folder / "labels.csv"
     table, label_names = read_labels(path, label_columns)
+    n_files = len(table)
+    unlabelled = table[list(label_names)].isna().all(axis=1)
+    rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
+    _check_any_left(data_dir, n_files, rejected)
+    table = table[~unlabelled]
     check_present(path, table, folder)
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
     key_file = Path(patient_key) if patient_key else path.with_name(KEY_FILE)
     table["patient_id"] = pseudonyms(table["patient_id"], key_file)
     reading = {"cache_dir": cache_dir, "workers": workers, "window_start": window_start}
     cached = cached_signals(folder, list(table["file"]), **reading)
-    n_files = len(table)
-    table, rows, checksums, rejected = _readable(table, cached)
+    table, rows, checksums, unreadable = _readable(table, cached)
+    rejected += unreadable
     _check_any_left(data_dir, n_files, rejected)
     measurements = cached.measurements[rows]
     table["same_ecg"] = near_duplicates(cached.signals, rows, measurements)

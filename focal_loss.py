@@ -9,7 +9,7 @@ from torch.nn import functional
 
 
 class FocalLoss(nn.Module):
-    """Mean over ECGs and labels of -alpha_t (1 - p_t)^gamma log(p_t).
+    """Mean over ECGs and their known labels of -alpha_t (1 - p_t)^gamma log(p_t).
 
     ``p_t`` is the probability that the model gives to the right answer. ``gamma = 0`` without ``alpha`` is
     binary cross-entropy.
@@ -26,7 +26,10 @@ class FocalLoss(nn.Module):
         self.alpha = alpha
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss, a float32 scalar, of logits and 0/1 targets of shape (N, C)."""
+        """Return the loss, a float32 scalar, of logits and targets of shape (N, C): 0, 1, or nan if unknown.
+
+        It is 0 where no label is known.
+        """
         # Shapes that merely broadcast, such as (N, 1) and (N,), would give a number without a meaning.
         if logits.shape != targets.shape:
             raise ValueError(f"logits have shape {tuple(logits.shape)}, targets {tuple(targets.shape)}")
@@ -38,4 +41,5 @@ class FocalLoss(nn.Module):
         loss = -torch.exp(self.gamma * log_1_minus_p) * log_p
         if self.alpha is not None:
             loss = loss * torch.where(targets > 0.5, self.alpha, 1 - self.alpha)
-        return loss.mean()
+        known = ~torch.isnan(targets)
+        return torch.where(known, loss, 0.0).sum() / known.sum().clamp_min(1)

@@ -2,7 +2,8 @@
 
 Names and shapes, used in the whole repository:
 
-- `y_true`: 0 or 1 for each ECG, of shape (n_ecgs,), or (n_ecgs, n_labels) where several labels are scored.
+- `y_true`: 0 or 1 for each ECG, of shape (n_ecgs,), or (n_ecgs, n_labels) where several labels are scored;
+  `evaluate`, `evaluate_strata` and `ranking_metrics` leave out the ECGs of which a label is unknown (nan).
 - `y_score`: the probability that the model gives, in the same shape; a higher score means disease.
 - `threshold`: an ECG is flagged, that is, called positive, where ``y_score >= threshold``.
 
@@ -130,11 +131,11 @@ def ranking_metrics(y_true: ArrayLike, y_score: ArrayLike) -> tuple[float, float
         nan, with a warning, where no label has both classes.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
-    defined = [column for column in range(y_true.shape[1]) if not missing_class(y_true[:, column])]
-    if not defined:
+    columns = [_known(true, score) for true, score in zip(y_true.T, y_score.T, strict=True)]
+    columns = [(true, score) for true, score in columns if not missing_class(true)]
+    if not columns:
         warn_undefined("AUROC and average precision", "no label has positive and negative ECGs")
         return math.nan, math.nan
-    columns = [(y_true[:, column], y_score[:, column]) for column in defined]
     return (
         float(np.mean([roc_auc_score(*column) for column in columns])),
         float(np.mean([average_precision_score(*column) for column in columns])),
@@ -179,8 +180,9 @@ def evaluate(
         `n_positive`, `prevalence`, `threshold` (the median, with `threshold_low` and `threshold_high`), the
         metrics of `RANKING_METRICS` (each `value`, `low`, `high` and `n_resamples`, the resamples that define
         it; `ct_avoided_per_100` also `missed_per_100`), `auroc_delong`, the items of
-        `confusion_metrics`, `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`,
-        `expected_calibration_error`, `calibration_slope`, `calibration_intercept` and, where asked for,
+        `confusion_metrics`, `n_unknown` where the label of some ECGs is, `positive_likelihood_ratio`,
+        `negative_likelihood_ratio`, `brier_score`, `expected_calibration_error`, `calibration_slope`,
+        `calibration_intercept` and, where asked for,
         `at_prevalence`: `prevalence`, and `ppv` and `npv` with intervals. All intervals count patients, not
         ECGs. Undefined numbers are None, since JSON has no nan; a warning names each.
     """
@@ -192,7 +194,9 @@ def evaluate(
     labels = {}
     for name, threshold, true, score in zip(label_names, thresholds.T, y_true.T, y_score.T, strict=True):
         with _warnings_about(name):
-            labels[name] = _evaluate_label(true, score, threshold, patients, bootstrap)
+            labels[name] = _evaluate_label(*_known(true, score, threshold, patients), bootstrap)
+            if n_unknown := int(np.isnan(true).sum()):
+                labels[name]["n_unknown"] = n_unknown
             if prevalence is not None:
                 labels[name]["at_prevalence"] = _at_prevalence(labels[name], prevalence)
     result = {
@@ -246,9 +250,12 @@ def evaluate_strata(
     rows = []
     for column, label in enumerate(label_names):
         for stratum, value, chosen in _groups(strata, len(y_true)):
-            arrays = (array[chosen, column] for array in (y_true, y_score, thresholds))
+            chosen = chosen & ~np.isnan(y_true[:, column])
+            if not chosen.any():
+                continue
+            arrays = [array[chosen, column] for array in (y_true, y_score, thresholds)]
             with _warnings_about(f"{label}, {stratum} {value}"):
-                metrics = _stratum_metrics(*arrays, patients[chosen], bootstrap)
+                metrics = _stratum_metrics(*_known(*arrays, patients[chosen]), bootstrap)
             rows.append({"label": label, "stratum": stratum, "value": value, **metrics})
     return _without_nan(rows)
 
@@ -385,9 +392,17 @@ def _without_nan(value):
 
 
 def _checked_columns(y_true: ArrayLike, y_score: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """As `checked`, as columns of shape (n_ecgs, n_labels)."""
+    """As `checked`, as columns of shape (n_ecgs, n_labels), of which `y_true` is float: nan where unknown."""
     columns = [array[:, None] if array.ndim == 1 else array for array in map(np.asarray, (y_true, y_score))]
-    return checked(*columns, n_dimensions=2)
+    y_true = columns[0].astype(np.float64)
+    checked(np.nan_to_num(y_true), columns[1], n_dimensions=2)
+    return y_true, columns[1].astype(np.float64)
+
+
+def _known(y_true: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return one label's truth as int, and what belongs to it, of the ECGs of which it is known."""
+    known = ~np.isnan(y_true)
+    return y_true[known].astype(np.int64), *(other[known] for other in others)
 
 
 def _check_names(label_names: Sequence[str], n_labels: int) -> None:

@@ -94,7 +94,7 @@ def fit_and_score(
     ----------
     features : DataFrame of n_ecgs lines
         All of its columns are used. Missing values are allowed, and sex may be written F and M.
-    y_true : array of shape (n_ecgs,), 0 or 1
+    y_true : array of shape (n_ecgs,), 0 or 1, or nan: not known, and not trained on
     parts : for train and test, the indices of its ECGs; others, such as validation, are not looked at
     patient_ids : array of shape (n_ecgs,), optional
         Without it each ECG counts as a patient.
@@ -108,16 +108,17 @@ def fit_and_score(
     ValueError
         A patient is in training and test, or the training part has one class only.
     """
-    y_true = np.asarray(y_true).astype(int)
+    y_true = np.asarray(y_true, float)
     patients = np.arange(len(y_true)) if patient_ids is None else np.asarray(patient_ids)
     train, test = np.asarray(parts["train"], int), np.asarray(parts["test"], int)
+    train = train[~np.isnan(y_true[train])]
     shared = np.intersect1d(patients[train], patients[test])
     if len(shared):
         raise ValueError(f"found {len(shared)} patients in training and test, expected none")
     if len(np.unique(y_true[train])) < 2:
         raise ValueError("found one class in the training part, expected both")
     numbers = _numeric(features)
-    model = _fit(numbers[train], y_true[train], patients[train])
+    model = _fit(numbers[train], y_true[train].astype(int), patients[train])
     return model.predict_proba(numbers[test])[:, 1] if len(test) else np.zeros(0)
 
 
@@ -168,6 +169,8 @@ def auroc_within_tertiles(y_true: ArrayLike, y_score: ArrayLike, values: ArrayLi
         The AUROC is nan where a tertile has one class only.
     """
     y_true, y_score, values = (np.asarray(array, float) for array in (y_true, y_score, values))
+    known = ~np.isnan(y_true)
+    y_true, y_score, values = y_true[known], y_score[known], values[known]
     known = np.isfinite(values) & np.isfinite(y_score)
     cuts = np.quantile(values[known], [1 / 3, 2 / 3]) if known.any() else [0, 0]
     tertile = np.where(known, np.searchsorted(cuts, values), 3)

@@ -161,9 +161,9 @@ def _shuffled_by_labels(
 
 
 def _patients_labels(cohort: Cohort, n_patients: int, patient_of: np.ndarray) -> np.ndarray:
-    """Return each patient's labels, (n_patients, n_labels): 1 where any of the ECGs has it."""
+    """Return each patient's labels, (n_patients, n_labels): 1 where any of the ECGs is known to have it."""
     labels = np.zeros((n_patients, len(cohort.label_names)))
-    np.maximum.at(labels, patient_of, cohort.targets)
+    np.maximum.at(labels, patient_of, np.nan_to_num(cohort.targets))
     return labels
 
 
@@ -190,9 +190,9 @@ def _check_split(table: pd.DataFrame) -> None:
 
 def _check_classes(part: str, targets: np.ndarray, label_names: Sequence[str]) -> None:
     for name, column in zip(label_names, targets.T, strict=True):
-        n_positive = int(column.sum())
-        if not 0 < n_positive < len(column):
+        n_positive, n_negative = int((column == 1).sum()), int((column == 0).sum())
+        if not (n_positive and n_negative):
             raise CohortError(
-                f"label {name}: found {n_positive} positive and {len(column) - n_positive} negative ECGs "
+                f"label {name}: found {n_positive} positive and {n_negative} negative ECGs "
                 f"in the {part} part, expected both"
             )

@@ -37,8 +37,16 @@ class Group:
 
     def positives(self, label_names: Sequence[str]) -> str:
         """Return such as "21 PE (10.4 %), 3 MI (1.5 %)"."""
-        counts = ((int(self.table[name].sum()), name) for name in label_names if name in self.table)
-        return ", ".join(f"{n:,} {name} ({share(n, self.n_ecgs)})" for n, name in counts)
+        present = [name for name in label_names if name in self.table]
+        return ", ".join(f"{self.n_with(name):,} {name} ({self.share_with(name)})" for name in present)
+
+    def n_with(self, name: str) -> int:
+        """Return how many ECGs have a label."""
+        return int(self.table[name].sum())
+
+    def share_with(self, name: str) -> str:
+        """Return their share among the ECGs of which the label is known."""
+        return share(self.n_with(name), int(self.table[name].notna().sum()))
 
 
 @dataclass(frozen=True)
@@ -103,8 +111,11 @@ def table_one(record: RunRecord) -> tuple[list[str], list[list[str]]]:
     rows += _age_rows(groups) + _sex_rows(splits, groups)
     for name in record.label_names:
         if name in splits:
-            counts = ((int(group.table[name].sum()), group.n_ecgs) for group in groups)
-            rows.append([f"{name} present", *(f"{n:,} ({share(n, of)})" for n, of in counts)])
+            cells = (f"{group.n_with(name):,} ({group.share_with(name)})" for group in groups)
+            rows.append([f"{name} present", *cells])
+            if splits[name].isna().any():
+                cells = (f"{int(group.table[name].isna().sum()):,}" for group in groups)
+                rows.append([f"{name} not known", *cells])
     return ["", *(group.name for group in groups)], rows
 
 

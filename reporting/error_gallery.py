@@ -48,10 +48,8 @@ def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> lis
     name : of the label
     drawn : whether to read and draw the ECGs, which takes a third of a second each.
     """
-    y_true, y_score = record.of_label(name)
-    table = pd.DataFrame({"file": record.predictions["file"], "y_true": y_true, "y_score": y_score})
-    table["threshold"] = record.thresholds(name)
-    wrong = table[(y_score >= table["threshold"]) != (y_true == 1)].dropna()
+    table = record.of_label(name)
+    wrong = table[(table["y_score"] >= table["threshold"]) != (table["y_true"] == 1)].dropna()
     missed = wrong[wrong["y_true"] == 1].sort_values("y_score", kind="stable").drop_duplicates("file")
     alarms = wrong[wrong["y_true"] == 0].sort_values("y_score", ascending=False, kind="stable")
     alarms = alarms.drop_duplicates("file")

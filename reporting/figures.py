@@ -77,7 +77,7 @@ def draw_roc(
 
     Parameters
     ----------
-    y_true, y_score : array of shape (n_ecgs, n_labels)
+    y_true, y_score : array of shape (n_ecgs, n_labels); ECGs whose label is not known, nan, are left out
         A label without positive or negative ECGs gets no curve but a note in the legend.
     path : path of the PNG file
     label_names : sequence of n_labels strings
@@ -144,7 +144,8 @@ def _draw_labels(
 ) -> None:
     """Draw each label's curve and operating point, and an invisible line that puts its text in the legend."""
     for column, name in enumerate(label_names):
-        true, score = y_true[:, column], y_score[:, column]
+        known = ~np.isnan(y_true[:, column])
+        true, score = y_true[known, column], y_score[known, column]
         style = {
             "color": COLOURS[column % len(COLOURS)],
             "linestyle": LINE_STYLES[column // len(COLOURS) % len(LINE_STYLES)],

@@ -215,8 +215,8 @@ def _three_digits(value: float | None) -> str:
 
 def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
     """Return ROC, precision-recall, calibration, net benefit and scores; of one class, the scores alone."""
-    y_true, y_score = record.of_label(name)
-    patients = record.predictions["patient_id"].fillna("").to_numpy()
+    scored = record.of_label(name)
+    y_true, y_score, patients = (scored[column].to_numpy() for column in ("y_true", "y_score", "patient_id"))
     label, thresholds = record.metrics["labels"][name], fold_thresholds(record, name)
     on_roc, on_precision = _operating_points(label)
     curves = {

@@ -72,10 +72,16 @@ class RunRecord:
     def data_dir(self) -> Path:
         return Path(self.hyperparameters.get("data_dir") or DEMO_FOLDER)
 
-    def of_label(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Return `y_true`, int, and `y_score`, float, each of shape (n_rows,), of the predictions."""
-        y_true = self.predictions[f"y_true_{name}"].to_numpy(dtype=np.int64)
-        return y_true, self.predictions[f"y_score_{name}"].to_numpy(dtype=np.float64)
+    def of_label(self, name: str) -> pd.DataFrame:
+        """Return file, patient_id, y_true, y_score and threshold of the ECGs of which a label is known."""
+        scored = self.predictions
+        table = scored[["file"]].assign(
+            patient_id=scored["patient_id"].fillna(""),
+            y_true=scored[f"y_true_{name}"].astype(float),
+            y_score=scored[f"y_score_{name}"].astype(float),
+            threshold=self.thresholds(name),
+        )
+        return table[table["y_true"].notna()].astype({"y_true": int})
 
     def thresholds(self, name: str) -> np.ndarray:
         """Return the threshold that decided on each row, of shape (n_rows,): each fold has its own."""

@@ -62,7 +62,7 @@ def _macro_line(macro: dict, n_labels: int) -> str:
 
 
 def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
-    missing_class = _missing_class(label, metrics["n_ecgs"])
+    missing_class = _missing_class(label, metrics["n_ecgs"] - label.get("n_unknown", 0))
     confidence = f"{100 * metrics['confidence']:g} % CI "
     kept, wanted = label["auroc"]["n_resamples"], metrics["n_resamples"]
     resamples = f"{kept:,} of {wanted:,} resamples have both classes" if 0 < kept < wanted else ""
@@ -152,6 +152,9 @@ def _caveats(metrics: dict) -> Iterator[str]:
         widest = max(widths, key=widths.get)
         whose = f" of {widest}" if len(metrics["labels"]) > 1 else ""
         yield _width_in_words(widths[widest], whose, metrics.get("n_folds", 0))
+    for name, label in metrics["labels"].items():
+        if n_unknown := label.get("n_unknown", 0):
+            yield f"{name} is not known of {n_unknown:,} ECGs, which count for the other labels alone"
     if metrics["n_ecgs"] > metrics["n_patients"]:
         yield "some patients have several scored ECGs: the intervals count patients, not ECGs"
 

@@ -4,6 +4,7 @@ import hmac
 import os
 import stat
 
+import numpy as np
 import pandas as pd
 import pytest
 from one_line import failure_of
@@ -138,11 +139,6 @@ REFUSED = {
         None,
         ": found no label column PE, expected one of MI, AF (--label-columns chooses)",
     ),
-    "label missing": (
-        "file,PE\na.xml,1\nb.xml,\n",
-        None,
-        " line 3: found nothing in column PE, expected 0 or 1",
-    ),
     "label 2": ("file;PE\na.xml;2\nb.xml;1\n", None, " line 2: found 2 in column PE, expected 0 or 1"),
     "label yes": ("file;PE\na.xml;yes\n", None, " line 2: found yes in column PE, expected 0 or 1"),
     "label 0.5": ("a.xml;1\nb.xml;0.5\n", None, " line 2: found 0.5 in column PE, expected 0 or 1"),
@@ -272,3 +268,11 @@ def test_a_key_that_cannot_be_made(tmp_path):
     assert (
         "cannot be read or made (No such file or directory); name another file with --patient-key" in message
     )
+
+
+def test_an_empty_label_is_unknown(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("file,PE,MI\na.xml,1,0\nb.xml,,1\nc.xml,0.0,\n", encoding="utf-8")
+    table, label_names = read_labels(path, ["PE", "MI"])
+    assert label_names == ("PE", "MI")
+    np.testing.assert_array_equal(table[["PE", "MI"]].to_numpy(), [[1, 0], [np.nan, 1], [0, np.nan]])

@@ -190,3 +190,21 @@ def test_the_same_ecg_in_two_files_is_found_by_its_waveform(judged, cohort_folde
     assert list(cohort.quality["verdict"]) == ["warn", "warn"]
     assert cohort.quality["finding"].iloc[0].startswith("the same ECG as demo-0002.xml, of another patient")
     assert cohort.quality["finding"].iloc[1].startswith("the same ECG as demo-0001.xml, of another patient")
+
+
+# Unknown labels
+
+
+def test_ecgs_of_which_no_label_is_known_are_left_out_and_said(read, write_ecgs):
+    folder = write_ecgs(["a.xml", "b.xml", "c.xml"])
+    write_labels(folder, "file,PE,MI\na.xml,1,0\nb.xml,,\nc.xml,,1\n")
+    cohort = read(folder, label_columns=["PE", "MI"])
+    assert list(cohort.table["file"]) == ["a.xml", "c.xml"]
+    np.testing.assert_array_equal(cohort.targets, [[1, 0], [np.nan, 1]])
+    assert cohort.rejected.to_numpy().tolist() == [["b.xml", "no label is known"]]
+
+
+def test_a_table_without_any_label_is_one_line(read, write_ecgs):
+    folder = write_ecgs(["a.xml"])
+    write_labels(folder, "file,PE\na.xml,\n")
+    assert "none of the 1 files can be used; no label is known" in failure_of(lambda: read(folder))

@@ -104,3 +104,15 @@ def test_shapes_that_merely_broadcast_are_refused(logits, targets):
     with pytest.raises(ValueError) as caught:
         FocalLoss()(torch.zeros(logits), torch.zeros(targets))
     assert str(caught.value) == f"logits have shape {logits}, targets {targets}"
+
+
+def test_unknown_labels_count_for_nothing():
+    logits = torch.tensor([[0.3, -1.0], [2.0, 0.7]], requires_grad=True)
+    targets = torch.tensor([[1.0, math.nan], [0.0, 1.0]])
+    loss = FocalLoss(gamma=2.0, alpha=0.7)(logits, targets)
+    known = FocalLoss(gamma=2.0, alpha=0.7)(logits.flatten()[[0, 2, 3]], targets.flatten()[[0, 2, 3]])
+    torch.testing.assert_close(loss, known)
+    loss.backward()
+    assert logits.grad[0, 1] == 0 and logits.grad.isfinite().all() and (logits.grad != 0).sum() == 3
+    nothing = FocalLoss(gamma=0.0)(logits, torch.full((2, 2), math.nan))
+    assert nothing == 0

@@ -260,3 +260,40 @@ def test_evaluate_strata(rng):
     json.dumps(rows, allow_nan=False)
     with pytest.raises(ValueError, match="300 values of 'age', found 2"):
         mp.evaluate_strata(y_true, y_score, strata={"age": ["old", "young"]}, **arguments)
+
+
+def test_unknown_labels_are_left_out_of_that_labels_metrics():
+    generator = np.random.default_rng(0)
+    y_true = (generator.random((60, 2)) < 0.4).astype(float)
+    y_score, patients = generator.random((60, 2)), np.arange(60) // 2
+    y_true[:15, 1] = np.nan
+    options = {"thresholds": [0.5, 0.5], "label_names": ["PE", "MI"], "n_resamples": 200}
+    found = mp.evaluate(y_true, y_score, patient_ids=patients, **options)
+    assert found["n_ecgs"] == 60 and found["labels"]["MI"].pop("n_unknown") == 15
+    assert "n_unknown" not in found["labels"]["PE"]
+    options.update(thresholds=[0.5], label_names=["MI"])
+    alone = mp.evaluate(y_true[15:, 1], y_score[15:, 1], patient_ids=patients[15:], **options)
+    for name in ("auroc_delong", "sensitivity", "brier_score", "prevalence", "calibration_slope"):
+        assert found["labels"]["MI"][name] == alone["labels"]["MI"][name]
+    assert found["labels"]["MI"]["auroc"]["value"] == alone["labels"]["MI"]["auroc"]["value"]
+    known = [y_true[:, 0], y_true[15:, 1]]
+    scores = [y_score[:, 0], y_score[15:, 1]]
+    aurocs = [sklearn_metrics.roc_auc_score(true, score) for true, score in zip(known, scores, strict=True)]
+    assert mp.ranking_metrics(y_true, y_score)[0] == pytest.approx(np.mean(aurocs))
+
+
+def test_strata_count_the_ecgs_of_which_the_label_is_known():
+    generator = np.random.default_rng(0)
+    y_true = (generator.random((60, 2)) < 0.4).astype(float)
+    y_true[:15, 1] = np.nan
+    rows = mp.evaluate_strata(
+        y_true,
+        generator.random((60, 2)),
+        thresholds=[0.5, 0.5],
+        label_names=["PE", "MI"],
+        patient_ids=np.arange(60),
+        strata={"part": ["first"] * 15 + ["second"] * 45},
+        n_resamples=100,
+    )
+    counts = [(row["label"], row["value"], row["n"]) for row in rows]
+    assert counts == [("PE", "first", 15), ("PE", "second", 45), ("MI", "second", 45)]
