@@ -3,12 +3,17 @@
     python evaluate.py runs/train_atten-... runs/train_baseline-...        # which is better, or is it chance?
     python evaluate.py RUN --strata sex age site --rivals wells d_dimer    # columns of the labels table
     python evaluate.py RUN --prevalence 0.05                               # PPV and NPV where PE is rarer
+    python evaluate.py RUN --cohort other_ecgs --labels other.csv          # on another hospital's patients
 
 The runs must have tested the same ECGs in the same folds (one cohort, --seed and --folds). Beside them stand
 the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
 beat: on the ECG signs of right-heart strain with age and sex, on heart rate alone, on age and sex alone.
 Differences of AUROC are tested by DeLong's method with patients as clusters, decisions by McNemar's. All is
-left in a folder: metrics.json, models.csv, differences.csv, strata.csv, heart_rate.csv, report.html.
+left in a folder: metrics.json, differences.csv, strata.csv, heart_rate.csv, report.html; predict.py takes
+the folder of several runs as their ensemble.
+
+With --cohort the runs score ECGs that they have never seen, with their thresholds and calibration as they
+are; nothing is fitted, so that there are no logistic regressions to compare with.
 """
 
 import argparse
@@ -25,10 +30,11 @@ from metrics_and_performance import evaluate_strata
 from reporting.comparison import differences, format_comparison, group_cells, model_metrics
 from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
 from reporting.ecg_signs import measure_cohort
-from run_comparison import Comparison, Scores, read_comparison
+from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
 from run_folder import Run, RunError
+from scoring import label_names_of, save_ensemble
 from sign_baseline import auroc_within_tertiles, out_of_fold_scores, probe_sets
-from training import one_line_errors
+from training import one_line_errors, prepare
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
 AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}
@@ -37,23 +43,30 @@ AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and
 def main() -> None:
     """Compare the runs of the command line."""
     arguments = parse_arguments()
-    comparison = read_comparison(arguments.runs, arguments.names or [run.name for run in arguments.runs])
-    values = values_of(arguments.runs[0])
-    cohort = read_cohort(
-        data_dir=values.data_dir or demo_cohort(), quality=values.group("quality"), **values.group("cohort")
-    )
+    names = arguments.names or [run.name for run in arguments.runs]
+    values = values_of(roots_of(arguments.runs[0])[0])
+    if arguments.cohort:
+        cohort = read_other_cohort(arguments, values)
+        comparison = score_cohort(arguments.runs, names, cohort, prepare(values.seed))
+    else:
+        comparison = read_comparison(arguments.runs, names)
+        data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
+        cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
     lines = lines_of(comparison.table, cohort)
     features = sign_features(cohort, lines_of(comparison.splits, cohort)) if arguments.signs else None
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
     rivals = [Scores(name, numbers_of(cohort, name)[lines], None) for name in arguments.rivals]
     run = Run(new_folder(arguments.output_dir))
     print(f"comparison  {run.folder}")
+    if arguments.cohort:
+        run.write_table("rejected.csv", cohort.rejected)
+        run.write_table("predictions.csv", predictions(comparison))
     results = {}
     for number, label in enumerate(comparison.label_names):
         models = [of_label(model, number) for model in comparison.models] + rivals
         models += sign_models(features, comparison, label) if features is not None else []
         results[label] = compare(label, models, comparison, seed=values.seed, prevalence=arguments.prevalence)
-    save(run, results)
+    save(run, comparison, results)
     tables = groups(run, comparison, strata, features, seed=values.seed)
     sections = [result["section"] for result in results.values()]
     page = write_comparison_page(run.folder, len(arguments.runs), sections, tables)
@@ -69,14 +82,39 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--strata", nargs="+", default=[], help="columns of the labels table to report by")
     parser.add_argument("--rivals", nargs="+", default=[], help="columns to compare with; higher is sicker")
     parser.add_argument("--prevalence", type=float, help="to restate PPV and NPV for, between 0 and 1")
+    parser.add_argument("--cohort", metavar="DIR", help="folder of ECGs that the runs have not seen")
+    parser.add_argument("--labels", help="their labels table [labels.csv in the folder]; with --cohort")
     parser.add_argument("--no-signs", dest="signs", action="store_false", help="leave out the ECG signs")
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="of the new folder [runs]")
     arguments = parser.parse_args()
     if arguments.names and len(arguments.names) != len(arguments.runs):
         parser.error(f"--names: found {len(arguments.names)}, expected one for each of the runs")
+    if arguments.labels and not arguments.cohort:
+        parser.error("--labels: a labels table needs --cohort, the folder of its files")
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
         parser.error(f"--prevalence: found {arguments.prevalence:g}, expected a number between 0 and 1")
     return arguments
+
+
+def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:
+    """Return another hospital's cohort, read and judged as the first run's own was."""
+    label_names = label_names_of(arguments.runs[0])
+    changed = {"labels": arguments.labels, "label_columns": label_names, "patient_key": None}
+    options = {**values.group("cohort"), **changed}
+    cohort = read_cohort(data_dir=arguments.cohort, quality=values.group("quality"), **options)
+    n_read, n_rejected = len(cohort.table), len(cohort.rejected)
+    print(f"cohort      {n_read + n_rejected:,} files: {n_read:,} read, {n_rejected:,} rejected")
+    return cohort
+
+
+def predictions(comparison: Comparison) -> pd.DataFrame:
+    """Return the score of every ECG and model."""
+    scores = {
+        f"y_score_{label}_{model.name}": model.y_score[:, number]
+        for number, label in enumerate(comparison.label_names)
+        for model in comparison.models
+    }
+    return comparison.table.drop(columns=["repeat", "fold"]).assign(**scores)
 
 
 def values_of(run: Path) -> Hyperparameters:
@@ -147,6 +185,8 @@ def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
 
 def sign_models(features: pd.DataFrame, comparison: Comparison, label: str) -> list[Scores]:
     """Return the logistic regressions, fitted in each fold on the ECGs that trained the networks."""
+    if not comparison.folds:
+        return []
     splits, tested = comparison.splits, comparison.table
     models = []
     for name, columns in probe_sets(features).items():
@@ -163,8 +203,10 @@ def compare(
     label: str, models: list[Scores], comparison: Comparison, *, seed: int, prevalence: float | None
 ) -> dict:
     """Print and return what is to be said of one label: metrics of all models, differences from the first."""
-    y_true = comparison.table[f"y_true_{label}"].to_numpy()
-    patient_ids = comparison.table["patient_id"].to_numpy()
+    y_true = comparison.table[f"y_true_{label}"].to_numpy(float)
+    known = ~np.isnan(y_true)
+    y_true, patient_ids = y_true[known].astype(int), comparison.table["patient_id"].to_numpy()[known]
+    models = [model.of(known) for model in models]
     metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
     against_first = differences(y_true, models, patient_ids)
     print(
@@ -183,8 +225,10 @@ def compare(
     }
 
 
-def save(run: Run, results: dict[str, dict]) -> None:
-    """Write the metrics of all models, and a line for each difference."""
+def save(run: Run, comparison: Comparison, results: dict[str, dict]) -> None:
+    """Write the metrics of all models, a line for each difference, and of several runs their ensemble."""
+    if comparison.ensemble_thresholds is not None:
+        save_ensemble(run, comparison.members, comparison.ensemble_thresholds)
     run.write_metrics({label: result["metrics"] for label, result in results.items()})
     run.write_table("differences.csv", pd.concat([result["differences"] for result in results.values()]))
 
@@ -199,7 +243,7 @@ def groups(
 ) -> list[GroupTable]:
     """Print, write and return the first model's metrics by stratum, and within thirds of the heart rate."""
     first, tested, shown = comparison.models[0], comparison.table, []
-    y_true = tested[[f"y_true_{label}" for label in comparison.label_names]].to_numpy()
+    y_true = tested[[f"y_true_{label}" for label in comparison.label_names]].to_numpy(float)
     if strata:
         rows = evaluate_strata(
             y_true,

@@ -8,10 +8,12 @@ import pandas as pd
 import torch
 from torch import nn
 
+import processes
 from ecg_dataset import Cohort
 from hyperparameters import Hyperparameters
 from metrics_and_performance import evaluate
 from run_folder import Run, device_name
+from scoring import save_ensemble
 from splits import Fold
 
 
@@ -42,11 +44,19 @@ def open_run(
 
 
 def announce(
-    model: nn.Module, *, device: torch.device, seed: int, cohort: Cohort, folds: list[Fold], run: Run
+    model: nn.Module,
+    *,
+    device: torch.device,
+    seed: int,
+    cohort: Cohort,
+    folds: list[Fold],
+    run: Run,
 ) -> None:
     """Print what is about to be trained, on which ECGs, and where it will be kept."""
     n_parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     where = f"{device_name(device)} in {'bfloat16' if device.type == 'cuda' else 'float32'}"
+    if processes.count() > 1:
+        where = f"{processes.count()} processes, each on {where}"
     print(f"{model.title}, {n_parameters:.1f} M parameters, on {where}, seed {seed}")
     print(f"run         {run.folder}")
     n_read, n_rejected = len(cohort.table), len(cohort.rejected)
@@ -80,6 +90,7 @@ def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple
         torch.manual_seed(fold.seed)
         if not fold_run.is_tested:
             yield fold, fold_run
+            processes.wait()  # until it is tested
 
 
 def pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> None:
@@ -88,21 +99,23 @@ def pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> Non
     Each ECG has the score and the threshold of the fold that did not see it. With several repeats each ECG is
     there as often; patients are resampled for the intervals, which therefore do not shrink.
     """
-    if len(folds) == 1 or run.is_tested:
+    if len(folds) == 1 or run.is_tested or not processes.is_first():
         return
-    tables, thresholds, aurocs = [], [], []
+    tables, thresholds, of_folds, aurocs = [], [], [], []
     for fold in folds:
         folder = run.fold(fold.name).folder
         table = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str, "file": str})
         tables.append(table[table["split"] == "test"])
         description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        of_folds.append(description["thresholds"])
         thresholds += [description["thresholds"]] * len(tables[-1])
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         aurocs.append({name: label["auroc"]["value"] for name, label in metrics["labels"].items()})
+    save_ensemble(run, [run.fold(fold.name).folder for fold in folds], of_folds)
     predictions = pd.concat(tables, ignore_index=True)
     run.write_table("predictions.csv", predictions)
     y_true, y_score = (
-        predictions[[f"{column}_{name}" for name in cohort.label_names]].to_numpy()
+        predictions[[f"{column}_{name}" for name in cohort.label_names]].to_numpy(float)
         for column in ("y_true", "y_score")
     )
     pooled = evaluate(
@@ -134,7 +147,10 @@ def _sizes(cohort: Cohort, fold: Fold) -> str:
 def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:
     """Return the positives of each label: 'PE 103 (10.2 %)'."""
     targets = cohort.targets[rows]
-    counts = zip(cohort.label_names, targets.sum(axis=0), targets.mean(axis=0), strict=True)
+    known = [column[~np.isnan(column)] for column in targets.T]
+    counts = [
+        (name, column.sum(), column.mean()) for name, column in zip(cohort.label_names, known, strict=True)
+    ]
     return ", ".join(
         f"{name} {positives:,.0f} ({100 * prevalence:.1f} %)" if share else f"{positives:,.0f} {name}"
         for name, positives, prevalence in counts

@@ -79,6 +79,13 @@ class Hyperparameters:
         "quality", 0.1, "likeness of lead I to V6 upside down above which exchanged arms are suspected"
     )
 
+    # placement
+    signals: Literal["auto", "device", "disk"] = declared(
+        "placement",
+        "auto",
+        "where they lie in training; auto: on the device if they fit",
+    )
+
     # split, by patient, where the table has no split column
     validation_fraction: Fraction = declared(
         "split", 0.1, "share of the patients that picks checkpoint and threshold"
@@ -161,6 +168,12 @@ class Hyperparameters:
     gradient_clip: NonNegativeFloat = declared("training", 0.0, "largest norm of the gradient; 0: no limit")
     weight_average: BelowOne = declared(
         "training", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
+    )
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = declared(
+        "training", "none", "mode of torch.compile, which needs a C++ compiler; reduce-overhead: CUDA graphs"
+    )
+    sync_batch_norm: bool = declared(
+        "training", True, "under torchrun, batch norms see the whole batch, as in one process"
     )
     patience: NonNegativeInt = declared(
         "training", 0, "epochs without a better validation score; 0: never stop early"

@@ -7,8 +7,10 @@
 Prints a line for each ECG, and writes it to --output: file, score_LABEL (0 to 1), and decision_LABEL, which
 is 1 where the score reaches the threshold that the run chose on its validation ECGs. Of a folder every file
 that may be an ECG is taken, in folders within it too. A file that cannot be read is listed with its reason,
-the rest is scored, and the exit status is 1. --prevalence adds restated_LABEL: the score for patients of whom
-that share has the disease, in place of the share among the training ECGs; decisions stay as they are.
+the rest is scored, and the exit status is 1. The run may be a cross-validation or the folder of a comparison:
+its models score together, and lowest_LABEL and highest_LABEL tell how far they disagree. --prevalence adds
+restated_LABEL: the score for patients of whom that share has the disease, in place of the share among the
+training ECGs; decisions stay as they are.
 """
 
 import argparse
@@ -18,13 +20,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 
-from batches import evaluation_input
-from calibration import Calibration, shift_prevalence
-from run_folder import ModelDescription, Run, RunError, write_whole
-from training import calibrate, one_line_errors, predict_logits, prepare
+from calibration import shift_prevalence
+from run_folder import RunError, write_whole
+from scoring import Scorer, mean_score
+from training import one_line_errors, prepare
 from xml_loader import EcgFileError, find_files, read_at_rest
 
 BATCH_SIZE = 32  # ECGs scored at once
@@ -38,18 +39,18 @@ def main() -> int:
             f"{arguments.output}: found no folder {arguments.output.parent}, expected one to write to"
         )
     device = prepare(seed=0)
-    model, description = Run(arguments.run).load_model(device)
-    check_prevalences(arguments.prevalence, description)
-    print(f"{model.title} of {arguments.run}; thresholds: {describe_thresholds(description)}")
+    scorer = Scorer.load(arguments.run, device)
+    check_prevalences(arguments.prevalence, scorer)
+    print(f"{scorer.title} of {arguments.run}; thresholds: {describe_thresholds(scorer)}")
     files, left_out, failures = find_files(arguments.paths)
-    readable, tables = [], []
+    readable, of_members = [], []
     with tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar:
         for batch, signals in read_batches(files, failures):
             bar.update(BATCH_SIZE)
             readable += batch
-            tables.append(score_batch(model, description, signals, device))
-    scores = np.concatenate(tables) if tables else np.empty((0, len(description.label_names)))
-    table = decide(readable, scores, description, arguments.prevalence)
+            of_members.append(scorer.score_members(signals))
+    nothing = np.empty((len(scorer.models), 0, len(scorer.label_names)))
+    table = decide(readable, np.concatenate([nothing, *of_members], axis=1), scorer, arguments.prevalence)
     if len(table):
         print(table.to_string(index=False, float_format="%.4f"))
     for failure in failures:
@@ -89,57 +90,40 @@ def read_batches(files: list[Path], failures: list[str]) -> Iterator[tuple[list[
             yield list(signals), np.stack(list(signals.values()))
 
 
-def score_batch(
-    model: torch.nn.Module, description: ModelDescription, signals: np.ndarray, device: torch.device
-) -> np.ndarray:
-    """Return the scores, (N, n_labels)."""
-    signal = evaluation_input(
-        signals,
-        np.arange(len(signals)),
-        n_samples=description.n_samples,
-        normalisation=description.normalisation,
-        device=device,
-    )
-    calibrations = zip(description.calibration_slopes, description.calibration_intercepts, strict=True)
-    return calibrate(predict_logits(model, [signal]), [Calibration(*pair) for pair in calibrations])
-
-
-def check_prevalences(prevalences: list[float] | None, description: ModelDescription) -> None:
+def check_prevalences(prevalences: list[float] | None, scorer: Scorer) -> None:
     if prevalences is None:
         return
-    n_labels = len(description.label_names)
+    n_labels = len(scorer.label_names)
     if len(prevalences) != n_labels or not all(0 < prevalence < 1 for prevalence in prevalences):
         found = " ".join(f"{prevalence:g}" for prevalence in prevalences)
         raise RunError(f"--prevalence: found {found}, expected {n_labels} numbers between 0 and 1")
 
 
 def decide(
-    files: list[Path],
-    scores: np.ndarray,
-    description: ModelDescription,
-    prevalences: list[float] | None = None,
+    files: list[Path], of_members: np.ndarray, scorer: Scorer, prevalences: list[float] | None = None
 ) -> pd.DataFrame:
-    """Return the table of scores and decisions, one line a file."""
+    """Return the table of scores and decisions, one line a file.
+
+    ``of_members`` are the members' scores, (n_members, n_files, n_labels).
+    """
+    scores = mean_score(of_members)
     table = pd.DataFrame({"file": [str(file) for file in files]})
-    for name, column, threshold in zip(
-        description.label_names, scores.T, description.thresholds, strict=True
-    ):
-        table[f"score_{name}"] = column
-        table[f"decision_{name}"] = (column >= threshold).astype(int)
-    for number, prevalence in enumerate(prevalences or []):
-        trained_at = description.prevalences[number]
-        table[f"restated_{description.label_names[number]}"] = shift_prevalence(
-            scores[:, number], trained_at, prevalence
-        )
+    for number, (name, threshold) in enumerate(zip(scorer.label_names, scorer.thresholds, strict=True)):
+        score = scores[:, number]
+        table[f"score_{name}"] = score
+        table[f"decision_{name}"] = (score >= threshold).astype(int)
+        if len(of_members) > 1:
+            table[f"lowest_{name}"] = of_members[:, :, number].min(axis=0)
+            table[f"highest_{name}"] = of_members[:, :, number].max(axis=0)
+        if prevalences:
+            trained_at = scorer.prevalences[number]
+            table[f"restated_{name}"] = shift_prevalence(score, trained_at, prevalences[number])
     return table
 
 
-def describe_thresholds(description: ModelDescription) -> str:
-    pairs = zip(description.label_names, description.thresholds, strict=True)
-    return (
-        ", ".join(f"{name} {threshold:.3g}" for name, threshold in pairs)
-        + f" ({description.threshold_source})"
-    )
+def describe_thresholds(scorer: Scorer) -> str:
+    pairs = zip(scorer.label_names, scorer.thresholds, strict=True)
+    return ", ".join(f"{name} {threshold:.3g}" for name, threshold in pairs) + f" ({scorer.threshold_source})"
 
 
 def write_output(path: Path, table: pd.DataFrame) -> None:

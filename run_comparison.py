@@ -1,22 +1,28 @@
 """Several runs on the same ECGs, side by side: their scores, aligned, and those of their ensemble.
 
-A run's scores are those of its test ECGs; of a cross-validation, the out-of-fold scores of all.
+A run's scores are those of its test ECGs; of a cross-validation, the out-of-fold scores of all. On another
+hospital's cohort every ECG is scored by all models of a run together.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from tqdm import tqdm
 
 from cohort_table import PARTS
+from ecg_dataset import Cohort
 from metrics_and_performance import choose_threshold
 from run_folder import RunError
+from scoring import Scorer, mean_score
 
 KEYS = ["file", "repeat"]
+CHUNK = 64  # ECGs scored at once
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,18 @@ class Scores:
     ----------
     name : of the model, for people.
     y_score : float array of shape (n_ecgs, n_labels).
-    thresholds : float array of that shape; those of the fold that scored the ECG.
+    thresholds : float array of that shape, those of the fold that scored the ECG; None: it decides nothing.
     """
 
     name: str
     y_score: np.ndarray
-    thresholds: np.ndarray
+    thresholds: np.ndarray | None
+
+    def of(self, ecgs: np.ndarray) -> "Scores":
+        """Return the scores of some ECGs."""
+        return Scores(
+            self.name, self.y_score[ecgs], None if self.thresholds is None else self.thresholds[ecgs]
+        )
 
 
 @dataclass(frozen=True)
@@ -42,10 +54,13 @@ class Comparison:
     Attributes
     ----------
     table : DataFrame with a line an ECG and repeat: file, repeat, fold, patient_id, y_true_<label>.
-    splits : DataFrame with a line an ECG: the runs' splits.csv.
-    folds : of each repeat, the parts of its folds: for train, validation and test, lines of ``splits``.
+    splits : DataFrame with a line an ECG: the runs' splits.csv; of another hospital's cohort, ``table``.
+    folds : of each repeat, the parts of its folds: for train, validation and test, lines of ``splits``; none
+        where nothing was trained on these ECGs.
     label_names : the labels that all runs have.
     models : the scores of each run, in the order in which they were named, then of their ensemble.
+    members : the folders of all single models.
+    ensemble_thresholds : float array of shape (n_folds, n_labels), those of the ensemble; None for one run.
     """
 
     table: pd.DataFrame
@@ -53,6 +68,8 @@ class Comparison:
     folds: dict[int, list[dict[str, np.ndarray]]]
     label_names: list[str]
     models: list[Scores]
+    members: list[Path]
+    ensemble_thresholds: np.ndarray | None
 
 
 def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison:
@@ -71,11 +88,83 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
         Scores(name, table[run.columns("y_score")].to_numpy(), run.thresholds_of(table))
         for name, run, table in zip(names, runs, tested, strict=True)
     ]
-    if len(runs) > 1:
-        models.append(_ensemble(runs, models, tested[0]))
-    splits = pd.read_csv(first.folder / "splits.csv", dtype={"file": str, "patient_id": str})
+    of_fold = _ensemble_thresholds(runs) if len(runs) > 1 else None
+    if of_fold is not None:
+        thresholds = np.array([of_fold[fold] for fold in tested[0]["fold"]])
+        models.append(Scores("ensemble", mean_score(np.stack([m.y_score for m in models])), thresholds))
+    splits = _read_table(first.folder / "splits.csv")
     table = tested[0].drop(columns=first.columns("y_score"))
-    return Comparison(table, splits, _folds(splits, table), first.label_names, models)
+    return Comparison(
+        table=table,
+        splits=splits,
+        folds=_folds(splits, table),
+        label_names=first.label_names,
+        models=models,
+        members=[member for run in runs for member in run.folders.values()],
+        ensemble_thresholds=None if of_fold is None else np.array(list(of_fold.values())),
+    )
+
+
+def score_cohort(
+    folders: Sequence[Path], names: Sequence[str], cohort: Cohort, device: torch.device
+) -> Comparison:
+    """Let runs score the ECGs of a cohort that none of them has seen.
+
+    Raises
+    ------
+    RunError : a run cannot score, has other labels than the cohort, or has an ECG of the cohort.
+    """
+    models = []
+    for folder, name in zip(folders, names, strict=True):
+        scorer = Scorer.load(folder, device)
+        if scorer.label_names != list(cohort.label_names):
+            raise RunError(
+                f"{folder}: found the labels {', '.join(scorer.label_names)}, expected those of the first "
+                f"run: {', '.join(cohort.label_names)}"
+            )
+        _check_unseen(folder, cohort)
+        scores = [scorer.score(cohort.signals[rows]) for rows in _chunks(cohort.rows, name)]
+        thresholds = np.tile(scorer.thresholds, (len(cohort.rows), 1))
+        models.append(Scores(name, np.concatenate(scores), thresholds))
+    if len(models) > 1:
+        y_score, thresholds = (
+            mean_score(np.stack([getattr(model, part) for model in models]))
+            for part in ("y_score", "thresholds")
+        )
+        models.append(Scores("ensemble", y_score, thresholds))
+    table = cohort.table[["file", "patient_id"]].assign(repeat=1, fold=0)
+    for number, label in enumerate(cohort.label_names):
+        table[f"y_true_{label}"] = pd.array(cohort.targets[:, number], "Int64")  # empty: unknown
+    return Comparison(table, table, {}, list(cohort.label_names), models, [], None)
+
+
+def _chunks(rows: np.ndarray, name: str) -> Iterator[np.ndarray]:
+    with tqdm(total=len(rows), desc=name, unit="ECG", disable=None, leave=False) as bar:
+        for first in range(0, len(rows), CHUNK):
+            yield rows[first : first + CHUNK]
+            bar.update(min(CHUNK, len(rows) - first))
+
+
+def _check_unseen(folder: Path, cohort: Cohort) -> None:
+    """Refuse a cohort with ECGs of the run's own; its patients cannot be compared, only contents."""
+    for run in roots_of(folder):
+        known = _read_table(run / "splits.csv")["digest"]
+        seen = cohort.table["digest"].isin(known)
+        if seen.any():
+            raise RunError(
+                f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested on, "
+                f"such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
+            )
+
+
+def roots_of(folder: Path) -> list[Path]:
+    """Return the run folders, those with splits.csv, of a run, of one of its folds, or of a comparison."""
+    if (folder / "splits.csv").exists():
+        return [folder]
+    if not (folder / "ensemble.json").exists():
+        return [folder.resolve().parent if (folder / "model.json").exists() else folder]
+    members = _read_json(folder / "ensemble.json")["members"]
+    return list(dict.fromkeys(root for member in members for root in roots_of(folder / member)))
 
 
 def _folds(splits: pd.DataFrame, table: pd.DataFrame) -> dict[int, list[dict[str, np.ndarray]]]:
@@ -129,6 +218,13 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise RunError(f"{path}: found no finished run ({error}), expected one") from None
 
 
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype={"file": str, "patient_id": str})
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: found no finished run ({error}), expected one") from None
+
+
 def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
     if other.label_names != first.label_names:
         raise RunError(
@@ -143,17 +239,16 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
         )
 
 
-def _ensemble(runs: list[_FinishedRun], models: list[Scores], tested: pd.DataFrame) -> Scores:
-    """Return the mean of all scores; its thresholds are chosen as theirs, in each fold on validation."""
+def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
+    """Return the ensemble's thresholds in each fold, chosen as the runs' are, on validation."""
     validated = [run.predictions("validation") for run in runs]
-    means = np.mean([table[runs[0].columns("y_score")].to_numpy() for table in validated], axis=0)
+    means = mean_score(np.stack([table[runs[0].columns("y_score")].to_numpy() for table in validated]))
     of_fold = {}
     for fold in runs[0].folders:
         rows = (validated[0]["fold"] == fold).to_numpy()
-        y_true = validated[0].loc[rows, runs[0].columns("y_true")].to_numpy()
+        y_true = validated[0].loc[rows, runs[0].columns("y_true")].to_numpy(float)
         of_fold[fold] = [
-            choose_threshold(true, score, runs[0].threshold_policy)
+            choose_threshold(true[~np.isnan(true)], score[~np.isnan(true)], runs[0].threshold_policy)
             for true, score in zip(y_true.T, means[rows].T, strict=True)
         ]
-    y_score = np.mean([model.y_score for model in models], axis=0)
-    return Scores("ensemble", y_score, np.array([of_fold[fold] for fold in tested["fold"]]))
+    return of_fold

@@ -5,11 +5,13 @@ unpickled on loading: weights come from safetensors, the checkpoint through ``to
 and everything else is text.
 """
 
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -19,14 +21,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import nn
 
+import processes
+from calibration import Calibration
 from hyperparameters import Hyperparameters, to_yaml
 from models import MODELS
 from xml_loader import LEADS, SAMPLING_RATE
 
+BEFORE = "checkpoint-before.pt"
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
 
 
@@ -65,6 +70,12 @@ class ModelDescription:
     threshold_policy: str
 
     @property
+    def calibrations(self) -> list[Calibration]:
+        """One a label."""
+        pairs = zip(self.calibration_slopes, self.calibration_intercepts, strict=True)
+        return [Calibration(*pair) for pair in pairs]
+
+    @property
     def threshold_source(self) -> str:
         """How the thresholds were chosen, for a reader."""
         return f"{self.threshold_policy.capitalize()}, from validation"
@@ -79,8 +90,9 @@ class Run:
     the figures. A cross-validation has these in a folder a fold, and the last, of all folds, beside them.
     """
 
-    def __init__(self, folder: str | Path):
+    def __init__(self, folder: str | Path, root: Path | None = None):
         self.folder = Path(folder)
+        self.root = root or self.folder  # of a fold, the run that it belongs to
 
     @classmethod
     def create(
@@ -94,8 +106,8 @@ class Run:
         quality: pd.DataFrame,
     ) -> "Run":
         """Make the folder ``<output_dir>/<script>-<time>`` with all that is known before training."""
-        folder = _new_folder(Path(values.output_dir), script)
-        run = cls(folder)
+        folder = _new_folder(Path(values.output_dir), script) if processes.is_first() else None
+        run = cls(processes.from_first(folder))
         run.write_text("hyperparameters.yml", to_yaml(values))
         run.write_text("environment.json", json.dumps(_environment(device), indent=2) + "\n")
         run.write_table("splits.csv", splits)
@@ -123,56 +135,87 @@ class Run:
     def fold(self, name: str) -> "Run":
         """Return the run of one fold, in a folder of that name within this one; without a name, this one."""
         folder = self.folder / name
-        folder.mkdir(exist_ok=True)
-        return Run(folder)
+        if processes.is_first():
+            folder.mkdir(exist_ok=True)
+        return Run(folder, self.root)
 
     def write_text(self, name: str, text: str) -> None:
-        write_whole(self.folder / name, lambda aside: aside.write_text(text, encoding="utf-8"))
+        self._write(name, lambda aside: aside.write_text(text, encoding="utf-8"))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         self.write_text(name, table.to_csv(index=False))
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        write_whole(self.folder / "checkpoint.pt", lambda aside: torch.save(dict(state), aside))
+        """Save what ``load_checkpoint`` is to return; the one before is kept, in case this one is damaged."""
+        if not processes.is_first():
+            return
+        path = self.folder / "checkpoint.pt"
+        if path.exists():
+            os.replace(path, self.folder / BEFORE)
+        self._write(path.name, lambda aside: torch.save(dict(state), aside))
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """Return what ``save_checkpoint`` was given last, or None where no epoch was completed."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return None
-        try:
-            return torch.load(path, map_location=device, weights_only=True)
-        except Exception as error:  # torch raises what its parsers raise: RuntimeError, EOFError, KeyError, …
-            raise RunError(
-                f"{path}: the checkpoint cannot be read ({_one_line(error)}); start a new run"
-            ) from None
+        """Return what ``save_checkpoint`` was given last, or None where it never was.
+
+        Where the last cannot be read, the one before is taken, and a line says so.
+        """
+        paths = [path for path in (self.folder / "checkpoint.pt", self.folder / BEFORE) if path.exists()]
+        for path in paths:
+            try:
+                _check_archive(path)
+                return torch.load(path, map_location=device, weights_only=True)
+            except Exception as error:  # torch raises what its parsers raise: RuntimeError, KeyError, …
+                problem = f"{path}: the checkpoint cannot be read ({_one_line(error)})"
+                if path == paths[-1]:
+                    raise RunError(f"{problem}; start a new run") from None
+                print(f"checkpoint  {problem}: going on from the one before")
+        return None
+
+    def forget_checkpoint_before(self) -> None:
+        """Remove the last but one checkpoint, when training is done."""
+        if processes.is_first():
+            (self.folder / BEFORE).unlink(missing_ok=True)
 
     def save_weights(self, model: nn.Module) -> None:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        write_whole(self.folder / "model.safetensors", lambda aside: save_file(state, aside))
+        digest = {"sha256": _digest(state)}
+        self._write("model.safetensors", lambda aside: save_file(state, aside, metadata=digest))
 
     def load_weights(self, model: nn.Module) -> None:
         path = self.folder / "model.safetensors"
         try:
-            model.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
+            with safe_open(path, "pt") as weights:
+                state = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
+                digest = (weights.metadata() or {}).get("sha256")
+            if digest and digest != _digest(state):  # runs of the first version have none
+                raise ValueError("found another checksum than when they were written")
+            model.load_state_dict(state)
+        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
             raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
 
     def save_description(self, description: ModelDescription) -> None:
         self.write_text("model.json", json.dumps(asdict(description), indent=2) + "\n")
 
-    def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
-        """Return the model of the best epoch, in evaluation mode, and its description."""
+    def load_description(self) -> ModelDescription:
         path = self.folder / "model.json"
         if not path.exists() and (self.folder / "fold-1").is_dir():
             raise RunError(
-                f"{self.folder}: found a cross-validation, expected one model: name a fold, such as "
-                f"{self.folder / 'fold-1'}"
+                f"{self.folder}: found a cross-validation that is not finished, expected a finished run; "
+                f"--resume it, or name a finished fold, such as {self.folder / 'fold-1'}"
             )
         try:
-            description = ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
+            return ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
+            ) from None
+
+    def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
+        """Return the model of the best epoch, in evaluation mode, and its description."""
+        description, path = self.load_description(), self.folder / "model.json"
+        try:
             model = MODELS[description.model](**description.arguments)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise RunError(
                 f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
             ) from None
@@ -191,14 +234,47 @@ class Run:
     def is_tested(self) -> bool:
         return (self.folder / "metrics.json").exists()
 
+    def _write(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Write a file whole; of several processes, the first does. A RunError where the disk refuses."""
+        if not processes.is_first():
+            return
+        try:
+            write_whole(self.folder / name, write)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch.save has errors of its own
+            reason = getattr(error, "strerror", None) or _one_line(error)
+            raise RunError(
+                f"{self.folder / name}: cannot be written ({reason}); what was there before is kept, and "
+                f"--resume {self.root} goes on from it"
+            ) from None
+
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a file beside ``path``, then rename it, so that ``path`` is never half written."""
     aside = path.with_name(f".{path.name}.partial")
-    write(aside)
-    with open(aside, "rb") as handle:
-        os.fsync(handle.fileno())
+    try:
+        write(aside)
+        with open(aside, "rb") as handle:
+            os.fsync(handle.fileno())
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
     os.replace(aside, path)
+
+
+def _check_archive(path: Path) -> None:
+    """Raise a ValueError where a checkpoint, a zip archive, is not as it was written; torch does not look."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged}: found another checksum than when it was written")
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of weights: names, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(f"{name} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _new_folder(output_dir: Path, script: str) -> Path:

@@ -17,14 +17,18 @@ import torch
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
+from device_signals import place_signals
 from ecg_dataset import read_cohort
 from experiment import announce, open_run, pool_folds, unfinished
+from final_test import test_once
 from focal_loss import FocalLoss
 from hyperparameters import read_hyperparameters
 from models import MODELS
+from optimization import learning_rate_schedule
+from processes import first_before_others, is_first
 from reporting import report_run
 from splits import make_folds
-from training import fit, learning_rate_schedule, one_line_errors, prepare, test_once
+from training import fit, one_line_errors, prepare
 
 MODEL = "resnet18_with_atten_spectr"  # models/resnet18_with_atten_spectr.py
 
@@ -61,11 +65,14 @@ def main() -> None:
 
     # 2. Cohort and folds
     quality = values.group("quality")
-    cohort = read_cohort(data_dir=values.data_dir or demo_cohort(), quality=quality, **values.group("cohort"))
+    with first_before_others():  # of several processes, the first fills the cache
+        data_dir = values.data_dir or demo_cohort()
+        cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     arguments = {"n_labels": len(cohort.label_names), **values.group("layers")}
     run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)
     announce(MODELS[MODEL](**arguments), device=device, seed=values.seed, cohort=cohort, folds=folds, run=run)
+    signals = place_signals(cohort, device=device, **values.group("placement"))
 
     for fold, fold_run in unfinished(folds, run=run, cohort=cohort):  # one, unless --folds
         # 3. Batches and model
@@ -73,7 +80,7 @@ def main() -> None:
             cohort,
             fold,
             augmentation=Augmentation(**values.group("augmentation")),
-            device=device,
+            signals=signals,
             **values.group("batches"),
         )
         model = MODELS[MODEL](**arguments).to(device)
@@ -81,7 +88,7 @@ def main() -> None:
         # 4. Loss and optimizer
         loss = FocalLoss(**values.group("loss"))
         optimizer = torch.optim.AdamW(
-            model.parameters(), values.learning_rate, weight_decay=values.weight_decay
+            model.parameters(), values.learning_rate, weight_decay=values.weight_decay, fused=True
         )
         schedule = learning_rate_schedule(
             optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
@@ -110,7 +117,8 @@ def main() -> None:
             **values.group("decision"),
         )
     pool_folds(run, folds, cohort=cohort, seed=values.seed)
-    report_run(run.folder)
+    if is_first():
+        report_run(run.folder)
 
 
 if __name__ == "__main__":

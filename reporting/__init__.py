@@ -1,7 +1,7 @@
 """What a person looks at after a run: the printed block of metrics, the figures and `report.html`.
 
-Everything here is read from the run's folder, so that a report can be made again long after training; nothing
-here needs the model or torch.
+The report is read from the run's folder alone, so that it can be made again long after training, without
+model and torch. `explanations` need both.
 """
 
 import json

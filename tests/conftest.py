@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 import pytest
+from headless_chromium import CHROMIUM, Browser
 
 from cohorts.synthetic import MV_PER_COUNT, hospital_xml, make_cohort
 
@@ -13,6 +14,16 @@ def ecg_file(seed):
     """Return the content of an ECG file: (12, 5000) random counts of up to three digits."""
     counts = np.random.default_rng(seed).integers(-400, 400, (12, 5000))
     return hospital_xml(counts * MV_PER_COUNT).encode("iso-8859-1")
+
+
+@pytest.fixture
+def browser(tmp_path):
+    """A headless Chromium; the test is skipped where there is none."""
+    if not CHROMIUM:
+        pytest.skip("no Chromium is installed (apt-get install chromium)")
+    browser = Browser(tmp_path / "profile")
+    yield browser
+    browser.close()
 
 
 @pytest.fixture

@@ -68,3 +68,20 @@ class Browser:
             self.call("Browser.close")
         self._process.wait(timeout=20)
         os.close(self._write), os.close(self._read)
+
+
+def check_page(browser, path, width, *, n_pictures):
+    """Open a page and check that it asks for nothing, complains of nothing, and shows all that it has."""
+    browser.open(path, width)
+    asked = [
+        event["params"]["request"]["url"]
+        for event in browser.events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    assert {url for url in asked if not url.startswith("data:")} == {Path(path).resolve().as_uri()}
+    complaints = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
+    assert [event for event in browser.events if event["method"] in complaints] == []
+    pictures = browser.evaluate("[...document.images].map(image => [image.naturalWidth, image.width])")
+    assert len(pictures) == n_pictures
+    assert all(natural > 0 and shown > 250 for natural, shown in pictures)
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width

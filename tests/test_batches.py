@@ -5,8 +5,9 @@ import pytest
 import torch
 from fake_cohort import cohort_of
 
-from batches import EvaluationBatches, TrainingBatches, crop, evaluation_input, normalise
+from batches import EvaluationBatches, TrainingBatches, evaluation_input, normalise
 from data_augmentation import Augmentation
+from device_signals import SignalsOnDevice, SignalsOnDisk
 from ecg_dataset import read_cohort
 from hyperparameters import Hyperparameters
 from xml_loader import load_ecg
@@ -26,13 +27,16 @@ def cohort(tmp_path_factory):
     return cohort_of(np.arange(N_ECGS) % 3 == 0, signals=signals, rows=generator.permutation(40)[:N_ECGS])
 
 
-def shared(batch_size=8, n_samples=512, normalisation="none"):
-    return {"batch_size": batch_size, "n_samples": n_samples, "normalisation": normalisation, "device": CPU}
+def shared(cohort, batch_size=8, n_samples=512, normalisation="none", place=SignalsOnDevice):
+    sizes = {"batch_size": batch_size, "n_samples": n_samples, "normalisation": normalisation}
+    return {"signals": place(cohort, CPU), **sizes}
 
 
 def training(cohort, indices=None, seed=0, augmentation=UNCHANGED, **arguments):
     indices = np.arange(N_ECGS) if indices is None else indices
-    return TrainingBatches(cohort, indices, augmentation=augmentation, seed=seed, **shared(**arguments))
+    return TrainingBatches(
+        cohort, indices, augmentation=augmentation, seed=seed, **shared(cohort, **arguments)
+    )
 
 
 def start_of(signal, microvolts):
@@ -60,7 +64,7 @@ def start_of(signal, microvolts):
 def test_batches_have_equal_sizes(cohort, n, batch_size, sizes):
     for batches in (
         training(cohort, np.arange(n), batch_size=batch_size),
-        EvaluationBatches(cohort, np.arange(n), **shared(batch_size)),
+        EvaluationBatches(cohort, np.arange(n), **shared(cohort, batch_size)),
     ):
         epoch = batches.epoch(0) if isinstance(batches, TrainingBatches) else batches
         assert [len(signal) for signal, *_ in epoch] == sizes
@@ -143,13 +147,13 @@ def test_augmentation_gets_millivolts_before_normalisation(cohort):
 
 def test_evaluation_takes_no_augmentation(cohort):
     with pytest.raises(TypeError, match="augmentation"):
-        EvaluationBatches(cohort, np.arange(5), augmentation=UNCHANGED, **shared())
+        EvaluationBatches(cohort, np.arange(5), augmentation=UNCHANGED, **shared(cohort))
 
 
 @pytest.mark.parametrize(("n_samples", "start"), [(4096, 452), (512, 2244), (5000, 0), (4999, 0)])
 def test_evaluation_is_the_centre_in_order_and_always_the_same(cohort, n_samples, start):
     chosen = np.array([4, 9, 2, 30, 31, 7])
-    batches = EvaluationBatches(cohort, chosen, **shared(4, n_samples))
+    batches = EvaluationBatches(cohort, chosen, **shared(cohort, 4, n_samples))
     signal, targets = map(torch.cat, zip(*batches, strict=True))
     expected = cohort.signals[cohort.rows[chosen], :, start : start + n_samples]
     np.testing.assert_allclose(signal * 1000, expected, atol=1e-3)
@@ -162,21 +166,39 @@ def test_evaluation_is_the_centre_in_order_and_always_the_same(cohort, n_samples
 def test_evaluation_is_what_load_ecg_gives_to_a_microvolt(cohort_folder, tmp_path, normalisation, axes):
     options = {**Hyperparameters().group("cohort"), "cache_dir": str(tmp_path), "workers": 1}
     cohort = read_cohort(data_dir=str(cohort_folder), quality=Hyperparameters().group("quality"), **options)
-    batches = EvaluationBatches(cohort, np.arange(12), **shared(5, 4096, normalisation))
+    batches = EvaluationBatches(cohort, np.arange(12), **shared(cohort, 5, 4096, normalisation))
     signal = torch.cat([signal for signal, _ in batches])
     millivolts = torch.stack([load_ecg(cohort_folder / file, 4096) for file in cohort.table["file"]])
     unit = torch.ones(()) if axes is None else millivolts.std(dim=axes, keepdim=True)  # mV
     assert ((signal - normalise(millivolts, normalisation)) * unit).abs().max() < 1e-3
-    arguments = {"n_samples": 4096, "normalisation": normalisation, "device": CPU}
-    torch.testing.assert_close(evaluation_input(cohort.signals, cohort.rows, **arguments), signal)
+    whole = torch.from_numpy(cohort.signals[cohort.rows])
+    found = evaluation_input(whole, n_samples=4096, normalisation=normalisation)
+    torch.testing.assert_close(found, signal)
 
 
-def test_crop_is_in_millivolts():
-    signals = np.arange(3 * 12 * 5000).reshape(3, 12, 5000) % 30_000 - 15_000
-    cropped = crop(signals.astype(np.int16), np.array([2, 0]), np.array([10, 4990]), 10, CPU)
-    assert cropped.shape == (2, 12, 10) and cropped.dtype == torch.float32
-    np.testing.assert_allclose(cropped[0], signals[2, :, 10:20] / 1000, atol=1e-6)
-    np.testing.assert_allclose(cropped[1], signals[0, :, 4990:] / 1000, atol=1e-6)
+@pytest.mark.parametrize("place", [SignalsOnDevice, SignalsOnDisk])
+def test_an_interrupted_epoch_goes_on_with_the_same_batches(cohort, place):
+    augmentation = Augmentation(augmentation="independent", gaussian_noise=1.0)
+    batches = training(cohort, augmentation=augmentation, place=place)
+    whole, rest = list(batches.epoch(2)), list(batches.epoch(2, first_step=3))
+    assert len(whole) == 5 and len(rest) == 2
+    for (signal, targets, indices), (again, targets_again, indices_again) in zip(
+        whole[3:], rest, strict=True
+    ):
+        assert torch.equal(signal, again) and torch.equal(targets, targets_again)
+        assert indices.tolist() == indices_again.tolist()
+
+
+def test_dropout_of_a_step_does_not_depend_on_the_steps_before(cohort):
+    batches = training(cohort)
+    whole = [torch.rand(3) for _ in batches.epoch(2)]
+    assert torch.equal(next(torch.rand(3) for _ in batches.epoch(2, first_step=4)), whole[4])
+
+
+def test_files_of_a_step(cohort):
+    batches = training(cohort)
+    for step, (_, _, indices) in enumerate(batches.epoch(4)):
+        assert batches.files_of(4, step).tolist() == [f"{index}.xml" for index in indices]
 
 
 # Normalisation

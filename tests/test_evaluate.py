@@ -1,13 +1,17 @@
 """Runs on the same ECGs are compared with each other, their ensemble, the ECG signs and a clinical score."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from headless_chromium import check_page
+from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny
 
+from cohorts.synthetic import make_cohort
 from uncertainty import delong_test
 
 
@@ -63,10 +67,16 @@ def test_every_model_stands_in_the_table(compared):
     assert "where 5 % have PE: PPV " in outcome.stdout
 
 
-def test_the_ensemble_is_the_mean_and_differences_are_delongs(places, compared):
+@pytest.mark.parametrize("width", [1280, 390])
+def test_browser_shows_the_whole_comparison(browser, compared, width):
+    _, folder = compared
+    check_page(browser, folder / "report.html", width, n_pictures=2)
+
+
+def test_the_ensemble_is_the_mean_logit_and_differences_are_delongs(places, compared):
     _, folder = compared
     one, two = predictions(places, "one"), predictions(places, "two")
-    y_true, mean = one["y_true_PE"], (one["y_score_PE"] + two["y_score_PE"]) / 2
+    y_true, mean = one["y_true_PE"], expit((logit(one["y_score_PE"]) + logit(two["y_score_PE"])) / 2)
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]
     assert metrics["ensemble"]["auroc"]["value"] == pytest.approx(roc_auc_score(y_true, mean))
     assert metrics["first"]["auroc"]["value"] == pytest.approx(roc_auc_score(y_true, one["y_score_PE"]))
@@ -83,6 +93,81 @@ def test_the_pooled_run_reports_the_same_as_the_comparison(places, compared):
     for name in ("auroc", "sensitivity", "specificity", "threshold"):
         found, expected = metrics[name], pooled[name]
         assert found == expected or found["value"] == expected["value"]
+
+
+def test_the_folder_of_a_comparison_predicts_as_the_ensemble(places, compared, tmp_path):
+    _, folder = compared
+    folds = sorted(places.glob("one/fold-*")) + sorted(places.glob("two/fold-*"))
+    files = [places / "ecgs" / f"demo-{number:04}.xml" for number in (3, 8, 11)]
+    of_members = []
+    for number, fold in enumerate([*folds, folder]):
+        outcome = run_here("predict.py", fold, *files, "--output", tmp_path / f"{number}.csv")
+        assert outcome.returncode == 0, outcome.stderr
+        of_members.append(pd.read_csv(tmp_path / f"{number}.csv"))
+    ensemble = of_members.pop()
+    scores = np.array([table["score_PE"] for table in of_members])  # (6, 3)
+    np.testing.assert_allclose(ensemble["score_PE"], expit(logit(scores).mean(axis=0)), rtol=1e-6)
+    np.testing.assert_allclose(ensemble["lowest_PE"], scores.min(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(ensemble["highest_PE"], scores.max(axis=0), rtol=1e-6)
+    assert "ensemble of 6 models (6 x " in outcome.stdout
+
+
+def test_a_cross_validation_predicts_with_all_its_folds(places, tmp_path):
+    outcome = run_here("predict.py", places / "one", places / "ecgs", "--output", tmp_path / "scores.csv")
+    assert outcome.returncode == 0 and "ensemble of 3 models" in outcome.stdout
+    table = pd.read_csv(tmp_path / "scores.csv")
+    thresholds = [
+        json.loads((places / "one" / f"fold-{fold}" / "model.json").read_text())["thresholds"]
+        for fold in (1, 2, 3)
+    ]
+    threshold = expit(logit(thresholds).mean())
+    assert table["decision_PE"].tolist() == (table["score_PE"] >= threshold).astype(int).tolist()
+
+
+# Another hospital's cohort
+
+
+@pytest.fixture(scope="module")
+def other_cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other") / "ecgs"
+    make_cohort(folder, n_ecgs=14, n_patients=12, prevalence=0.4, seed=11)
+    return folder
+
+
+def test_another_cohort_is_scored_with_everything_as_it_was(places, other_cohort, tmp_path):
+    words = [
+        "--cohort",
+        other_cohort,
+        "--names",
+        "first",
+        "second",
+        "--output-dir",
+        tmp_path,
+        "--strata",
+        "sex",
+    ]
+    outcome = run_here("evaluate.py", places / "one", places / "two", *words)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "cohort      14 files: 14 read, 0 rejected" in outcome.stdout
+    (folder,) = tmp_path.iterdir()
+    table = pd.read_csv(folder / "predictions.csv")
+    predicted = run_here("predict.py", places / "two", other_cohort, "--output", tmp_path / "scores.csv")
+    assert predicted.returncode == 0
+    scores = pd.read_csv(tmp_path / "scores.csv")["score_PE"]
+    np.testing.assert_allclose(table["y_score_PE_second"], scores, rtol=1e-5)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]
+    assert list(metrics) == ["first", "second", "ensemble"] and metrics["first"]["n_ecgs"] == 14
+    expected = roc_auc_score(table["y_true_PE"], table["y_score_PE_first"])
+    assert metrics["first"]["auroc"]["value"] == pytest.approx(expected)
+    assert not (folder / "ensemble.json").exists()  # nothing was chosen here
+
+
+def test_ecgs_that_a_run_has_seen_are_no_other_cohort(places, other_cohort, tmp_path):
+    shutil.copytree(other_cohort, tmp_path / "mixed")
+    shutil.copy(places / "ecgs" / "demo-0005.xml", tmp_path / "mixed" / "demo-0002.xml")
+    words = ["--cohort", tmp_path / "mixed", "--output-dir", tmp_path / "failed"]
+    line = line_of(run_here("evaluate.py", places / "one", *words))
+    assert "found 1 ECGs of the cohort in what it was trained and tested on, such as demo-0002.xml" in line
 
 
 def test_strata_hold_every_ecg_once(compared):

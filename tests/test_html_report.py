@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from headless_chromium import CHROMIUM, Browser
+from headless_chromium import check_page
 
 from cohorts.synthetic import make_cohort
 from metrics_and_performance import evaluate
@@ -388,31 +388,10 @@ def test_bands_hold_the_curve_and_narrow_with_more_patients():
 # In a browser
 
 
-@pytest.fixture
-def browser(tmp_path):
-    if not CHROMIUM:
-        pytest.skip("no Chromium is installed (apt-get install chromium)")
-    browser = Browser(tmp_path / "profile")
-    yield browser
-    browser.close()
-
-
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("width", [1280, 390])
 def test_browser_shows_the_whole_page_and_asks_for_nothing(browser, pages, name, width):
-    browser.open(pages[name], width)
-    asked = [
-        event["params"]["request"]["url"]
-        for event in browser.events
-        if event["method"] == "Network.requestWillBeSent"
-    ]
-    assert {url for url in asked if not url.startswith("data:")} == {pages[name].resolve().as_uri()}
-    complaints = ("Log.entryAdded", "Runtime.consoleAPICalled", "Runtime.exceptionThrown")
-    assert [event for event in browser.events if event["method"] in complaints] == []
-    pictures = browser.evaluate("[...document.images].map(image => [image.naturalWidth, image.width])")
-    assert len(pictures) == len(Page(pages[name]).pictures)
-    assert all(natural > 0 and shown > 250 for natural, shown in pictures)
-    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    check_page(browser, pages[name], width, n_pictures=len(Page(pages[name]).pictures))
 
 
 def test_browser_prints_each_ecg_on_a_page_of_its_own(browser, pages):

@@ -6,15 +6,17 @@ from dataclasses import fields
 
 import pytest
 
-import training
+import final_test
 from batches import EvaluationBatches, TrainingBatches
 from data_augmentation import AUGMENTATIONS, Augmentation
+from device_signals import place_signals
 from ecg_dataset import read_cohort
 from focal_loss import FocalLoss
 from hyperparameters import MODEL_GROUPS, Hyperparameters, read_hyperparameters, read_yaml, to_yaml
 from models import MODELS
+from optimization import learning_rate_schedule
 from splits import make_folds
-from training import fit, learning_rate_schedule
+from training import fit
 
 BLOCK = {"epochs": 7, "learning_rate": 0.5, "dropout": 0.25}
 PUBLISHED = {"epochs": 9, "gamma": 1.5}
@@ -262,13 +264,14 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
     ("function", "groups", "given"),
     [
         (read_cohort, ["cohort"], ["data_dir", "quality"]),
+        (place_signals, ["placement"], ["cohort", "device"]),
         (make_folds, ["split"], ["cohort", "seed"]),
         (
-            training.test_once,
+            final_test.test_once,
             ["decision"],
             ["model", "name", "arguments", "cohort", "fold", "validation", "test", "run"],
         ),
-        (EvaluationBatches.__init__, ["batches"], ["self", "cohort", "indices", "device"]),
+        (EvaluationBatches.__init__, ["batches"], ["self", "cohort", "indices", "signals"]),
         (FocalLoss, ["loss"], []),
         (learning_rate_schedule, ["schedule"], ["optimizer", "epochs", "steps_per_epoch"]),
         (

@@ -11,7 +11,7 @@ import torch
 from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
 
 import predict as predict_script
-from run_folder import Run
+from scoring import Scorer
 
 COLUMNS = ["file", "score_PE", "decision_PE", "score_MI", "decision_MI"]
 
@@ -84,9 +84,9 @@ def test_decision_is_whether_the_score_reaches_the_threshold(run, cohort, predic
 
 
 def test_a_score_at_the_threshold_is_a_positive_decision(run):
-    _, description = Run(run).load_model(torch.device("cpu"))
-    scores = np.array([description.thresholds, np.nextafter(description.thresholds, 0)])
-    table = predict_script.decide([Path("at.xml"), Path("below.xml")], scores, description)
+    scorer = Scorer.load(run, torch.device("cpu"))
+    scores = np.array([[scorer.thresholds, np.nextafter(scorer.thresholds, 0)]])
+    table = predict_script.decide([Path("at.xml"), Path("below.xml")], scores, scorer)
     assert table[["decision_PE", "decision_MI"]].to_numpy().tolist() == [[1, 1], [0, 0]]
 
 

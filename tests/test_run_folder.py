@@ -84,10 +84,11 @@ def saved(tmp_path_factory):
     return run
 
 
-def test_a_cross_validation_is_not_one_model(run):
+def test_an_unfinished_cross_validation_is_not_one_model(run):
     run.fold("fold-1")
     with pytest.raises(
-        RunError, match=r"found a cross-validation, expected one model: name a fold, such as .*1"
+        RunError,
+        match=r"found a cross-validation that is not finished, .* or name a finished fold, such as .*1",
     ):
         run.load_model(CPU)
 
@@ -169,6 +170,80 @@ def test_damaged_checkpoint_is_one_line(run, change):
     path = run.folder / "checkpoint.pt"
     path.write_bytes(change(path.read_bytes()))
     assert "cannot be read" in error_of(lambda: run.load_checkpoint(CPU), path)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
+def test_the_checkpoint_before_stands_in_for_a_damaged_one(run, capsys, damage):
+    for epoch in (1, 2, 3):
+        run.save_checkpoint({"model": torch.full((1000,), float(epoch)), "log": [{"epoch": epoch}]})
+    path = run.folder / "checkpoint.pt"
+    content = path.read_bytes()
+    if damage == "missing":  # killed between two renames
+        path.unlink()
+    elif damage == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        place = content.index(torch.full((1000,), 3.0).numpy().tobytes()) + 2000
+        path.write_bytes(content[:place] + bytes([content[place] ^ 16]) + content[place + 1 :])
+    checkpoint = run.load_checkpoint(CPU)
+    assert checkpoint["log"] == [{"epoch": 2}] and (checkpoint["model"] == 2).all()
+    assert (f"{path}: the checkpoint cannot be read" in capsys.readouterr().out) == (damage != "missing")
+    run.forget_checkpoint_before()
+    assert not list(run.folder.glob("*before*"))
+
+
+def bits_of(content, n):
+    """Return contents that differ from this one in one bit, at places all over it."""
+    for place in range(0, len(content), max(1, len(content) // n)):
+        yield content[:place] + bytes([content[place] ^ 64]) + content[place + 1 :]
+
+
+def test_no_flipped_bit_gives_another_checkpoint(run):
+    state = {"model": torch.arange(500.0), "log": [{"epoch": 1, "val_loss": 0.5}]}
+    run.save_checkpoint(state)
+    path, refused = run.folder / "checkpoint.pt", 0
+    for content in bits_of(path.read_bytes(), n=150):
+        path.write_bytes(content)
+        try:
+            found = run.load_checkpoint(CPU)
+        except RunError:
+            refused += 1
+        else:  # the bit lies between the parts of the archive
+            assert torch.equal(found["model"], state["model"]) and found["log"] == state["log"]
+    assert refused > 100
+
+
+def test_no_flipped_bit_gives_other_weights(run):
+    model, other = torch.nn.Linear(20, 10), torch.nn.Linear(20, 10)
+    run.save_weights(model)
+    path, refused = run.folder / "model.safetensors", 0
+    for content in bits_of(path.read_bytes(), n=150):
+        path.write_bytes(content)
+        try:
+            run.load_weights(other)
+        except RunError:
+            refused += 1
+        else:  # the bit lies in the name of the checksum
+            assert torch.equal(other.weight, model.weight) and torch.equal(other.bias, model.bias)
+    assert refused > 100
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_there(run, monkeypatch):
+    run.save_checkpoint({"log": [{"epoch": 1}]})
+    weights = torch.nn.Linear(2, 2)
+    run.save_weights(weights)
+
+    def full(number):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_folder.os, "fsync", full)
+    for save in (lambda: run.save_checkpoint({"log": [{"epoch": 2}]}), lambda: run.save_weights(weights)):
+        with pytest.raises(RunError, match=r"cannot be written \(No space left on device\).* --resume "):
+            save()
+    monkeypatch.undo()
+    assert run.load_checkpoint(CPU)["log"] == [{"epoch": 1}]
+    run.load_weights(weights)
+    assert not [path for path in run.folder.iterdir() if "partial" in path.name]
 
 
 @pytest.mark.parametrize("save", [torch.save, lambda trap, path: path.write_bytes(pickle.dumps(trap, 2))])

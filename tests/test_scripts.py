@@ -29,7 +29,7 @@ from tiny_runs import (
     tiny,
 )
 
-import training
+import final_test
 from hyperparameters import Hyperparameters, read_yaml
 from run_folder import Run
 
@@ -83,6 +83,7 @@ def check_whole_run(folder, outcome, script):
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients; PE \d+ \(\d+\.\d %\)",
         r"quality +nothing found",
         r"split +by patient: train \d+ \(\d+ PE\), validation \d+ \(\d+ PE\), test \d+ \(\d+ PE\)",
+        r"signals +3 MB as int16, held on the device",
         r" epoch +train loss +val loss +val AUROC +val AP +lr +ECG/s +time",
         r" +1( +[\d.e,-]+){6} +0:\d\d   best",
     )
@@ -172,7 +173,7 @@ def test_nothing_of_the_patients_is_in_run_cache_or_output(cohort, tmp_path):
     places = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
     outcome = run_here("train_spectrogram.py", *tiny(folder, *places))
     written = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
-    assert {"predictions.csv", "splits.csv", "index.csv", "quality.csv"} <= {path.name for path in written}
+    assert {"predictions.csv", "splits.csv", "000000.csv", "quality.csv"} <= {path.name for path in written}
     texts = [path.read_text("utf-8") for path in written if path.suffix in (".csv", ".json", ".yml")]
     for text in (outcome.stdout, outcome.stderr, *texts):
         assert not re.search("MRN|Doe|1931|,93,", text)
@@ -215,6 +216,52 @@ def test_a_corrupt_file_is_counted_and_listed_and_not_read_again(cohort, tmp_pat
     second = run_here("train_spectrogram.py", *flags)
     assert re.search(r"cohort +24 files \(0 new\): 23 read, 1 rejected", second.stdout)
     assert run_folder_of(second) != run_folder_of(first)
+
+
+# Labels that are not known, and disks that are full
+
+
+def test_a_disk_that_fills_up_while_training_is_one_line_and_the_run_goes_on(cohort, tmp_path):
+    flags = tiny(cohort, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
+    whole = run_here("train_spectrogram.py", *flags)
+    (run_folder_of(whole)).rename(tmp_path / "whole")
+    limit = 20_000_000  # bytes a file may have: the cache and the tables fit, a checkpoint does not
+    starter = "import resource, runpy, sys; sys.argv = sys.argv[1:]; "
+    starter += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
+    starter += "runpy.run_path(sys.argv[0], run_name='__main__')"
+    words = [sys.executable, "-c", starter, str(ROOT / "train_spectrogram.py"), *map(str, flags)]
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
+    full = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    line = line_of(full)
+    assert "model.safetensors: cannot be written (" in line and "--resume" in line
+    (run,) = (tmp_path / "runs").iterdir()
+    resumed = run_here("train_spectrogram.py", "--resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    for name in ("model.safetensors", "predictions.csv"):
+        assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_unknown_labels_are_trained_tested_and_reported(tmp_path):
+    folder = make_tiny_cohort(tmp_path / "ecgs")
+    table = pd.read_csv(folder / "labels.csv", dtype=object)
+    table.loc[::5, "MI"] = ""
+    table.to_csv(folder / "labels.csv", index=False)
+    places = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
+    outcome = run_here(
+        "train_spectrogram.py", *tiny(folder, *places), "--label-columns", "PE", "MI", "--folds", 2
+    )
+    run = run_folder_of(outcome)
+    predictions = pd.read_csv(run / "predictions.csv").set_index("file").sort_index()
+    expected = table.set_index("file").sort_index()["MI"]
+    assert predictions["y_true_MI"].isna().tolist() == (expected == "").tolist()
+    assert predictions["y_score_MI"].notna().all()
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["labels"]
+    assert metrics["MI"]["n_unknown"] == 5 and "n_unknown" not in metrics["PE"]
+    assert "MI is not known of 5 ECGs" in outcome.stdout
+    assert "MI not known" in (run / "report.html").read_text(encoding="utf-8")
+    compared = run_here("evaluate.py", run, "--output-dir", tmp_path / "compared")
+    assert compared.returncode == 0, compared.stderr
+    assert re.search(r"^MI: \d+ of 19", compared.stdout, re.MULTILINE)
 
 
 # Before a run
@@ -352,7 +399,9 @@ def test_ctrl_c_ends_with_one_line_that_tells_how_to_go_on(cohort, tmp_path):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode not in (0, None) and " epoch " in stdout
     assert "Traceback" not in stderr and len(stderr.strip().splitlines()) == 1
-    assert "interrupted" in stderr and "--resume" in stderr
+    assert re.search(
+        rf"SIGINT .* saved; python train_spectrogram.py --resume \S*{folder.name} goes on", stderr
+    )
     assert (folder / "checkpoint.pt").exists() and not (folder / "metrics.json").exists()
 
 
@@ -361,7 +410,7 @@ def test_resuming_a_finished_run_scores_nothing_again(finished, monkeypatch):
     folder = run_folder_of(before)
     written = {name: os.stat(cwd / folder / name).st_mtime_ns for name in RESULTS}
     monkeypatch.chdir(cwd)
-    monkeypatch.setattr(training, "predict_logits", lambda *_: pytest.fail("scored again"))
+    monkeypatch.setattr(final_test, "predict_logits", lambda *_: pytest.fail("scored again"))
     again = run_here("train_spectrogram.py", "--resume", folder)
     assert run_folder_of(again) == folder
     assert "nothing is trained or scored again" in again.stdout and " epoch " not in again.stdout

@@ -2,6 +2,8 @@
 
 import json
 import math
+import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,15 +15,20 @@ from torch import nn
 import training as training_module
 from batches import EvaluationBatches, TrainingBatches
 from data_augmentation import Augmentation
+from device_signals import SignalsOnDevice
 from ecg_dataset import Cohort
 from ecg_quality import MEASUREMENTS
 from experiment import open_run
+from final_test import test_once
 from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters
+from interruption import StoppedError
 from metrics_and_performance import youden_threshold
+from optimization import learning_rate_schedule
 from run_folder import Run, RunError
+from scoring import predict_logits
 from splits import Fold
-from training import TrainingError, average_weights, fit, learning_rate_schedule, predict_logits, test_once
+from training import TrainingError, fit
 
 test_once.__test__ = False  # a function of the loop, not a test
 CPU = torch.device("cpu")
@@ -103,6 +110,13 @@ def make_cohort(seed=0):
     )
 
 
+def with_signals(cohort, part, signals):
+    """Return a cohort with other signals of some ECGs."""
+    changed = cohort.signals.copy()
+    changed[part] = signals
+    return replace(cohort, signals=changed)
+
+
 @pytest.fixture(scope="module")
 def cohort():
     return make_cohort()
@@ -125,10 +139,13 @@ class Experiment:
             "weight_average": 0.0,
             "patience": 0,
             "monitor": "loss",
+            "compile": "none",
+            "sync_batch_norm": True,
             **options,
         }
         self.model, self.loss, self.diary = TinyModel(), FocalLoss(gamma=0.0), []
-        shared = {"batch_size": 4, "n_samples": 512, "normalisation": "none", "device": CPU}
+        signals = SignalsOnDevice(cohort, CPU)
+        shared = {"signals": signals, "batch_size": 4, "n_samples": 512, "normalisation": "none"}
         augmentation = Augmentation(augmentation="independent", gaussian_noise=0.5, polarity_flip=0.5)
         self.training = TrainingBatches(cohort, PARTS["train"], augmentation=augmentation, seed=5, **shared)
         self.validation, self.test = (
@@ -136,7 +153,25 @@ class Experiment:
             for name in ("validation", "test")
         )
         self.optimizer = torch.optim.AdamW(self.model.parameters(), learning_rate)
-        self.schedule = make_schedule(self.optimizer, schedule, epochs=epochs, steps_per_epoch=3)
+        self.schedule = self.make_schedule(schedule, steps_per_epoch=3)
+
+    def make_schedule(self, schedule, steps_per_epoch):
+        sizes = {"epochs": self.epochs, "steps_per_epoch": steps_per_epoch}
+        options = {"warmup_epochs": 1.0, "step_epochs": 2, "milestones": [1, 3], "decay": 0.5}
+        return learning_rate_schedule(self.optimizer, schedule=schedule, **options, **sizes)
+
+    def deal_training(self, batch_size):
+        """Take the training ECGs in batches of another size, without augmentation."""
+        self.training = TrainingBatches(
+            self.cohort,
+            PARTS["train"],
+            signals=SignalsOnDevice(self.cohort, CPU),
+            batch_size=batch_size,
+            n_samples=512,
+            normalisation="none",
+            augmentation=NO_AUGMENTATION,
+            seed=5,
+        )
 
     def fit(self):
         fit(
@@ -168,11 +203,6 @@ class Experiment:
         return self
 
 
-def make_schedule(optimizer, schedule, **sizes):
-    options = {"warmup_epochs": 1.0, "step_epochs": 2, "milestones": [1, 3], "decay": 0.5}
-    return learning_rate_schedule(optimizer, schedule=schedule, **options, **sizes)
-
-
 def score(model, signals):
     """Return the scores without calibration."""
     return 1 / (1 + np.exp(-predict_logits(model, signals)))
@@ -180,88 +210,6 @@ def score(model, signals):
 
 def log_of(run):
     return pd.read_csv(run.folder / "log.csv")
-
-
-# Averaged weights
-
-
-def averages_of(weights, decay):
-    """Return the averaged weight after each step at which the model had the given ones."""
-    model = torch.nn.Linear(1, 1, bias=False)
-    averaged, found = average_weights(model, decay=decay), []
-    for weight in weights:
-        torch.nn.init.constant_(model.weight, weight)
-        averaged.update_parameters(model)
-        found.append(averaged.module.weight.item())
-    return found
-
-
-def test_averaged_weights_by_hand():
-    # The first step is copied. After n of them the decay is (1 + n) / (10 + n): 2/11, then 3/12.
-    second = 1.0 * 2 / 11 + 2.0 * 9 / 11
-    third = second * 3 / 12 + 4.0 * 9 / 12
-    assert averages_of([1.0, 2.0, 4.0], decay=0.9) == pytest.approx([1.0, second, third])
-
-
-def test_decay_is_a_limit():
-    assert averages_of([1.0, 2.0], decay=0.1)[1] == pytest.approx(1.0 * 0.1 + 2.0 * 0.9)
-
-
-def test_without_decay_the_average_is_the_model():
-    weights = torch.randn(20).tolist()
-    assert averages_of(weights, decay=0.0) == weights
-
-
-def test_averaged_batch_norm_has_averaged_statistics_and_the_count_of_batches():
-    model = torch.nn.BatchNorm1d(1)
-    averaged = average_weights(model, decay=0.5)
-    for _ in range(3):
-        model(torch.randn(8, 1) + 5)
-        averaged.update_parameters(model)
-    assert averaged.module.num_batches_tracked == 3
-    assert 0 < averaged.module.running_mean < model.running_mean
-
-
-# Learning rates
-
-
-def learning_rates(schedule, *, epochs, steps_per_epoch):
-    """Return the factor of the learning rate in each step, and after the last."""
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2.0)
-    scheduler = make_schedule(optimizer, schedule, epochs=epochs, steps_per_epoch=steps_per_epoch)
-    rates = []
-    for _ in range(epochs * steps_per_epoch):
-        rates.append(optimizer.param_groups[0]["lr"] / 2)
-        optimizer.step()
-        scheduler.step()
-    return [*rates, optimizer.param_groups[0]["lr"] / 2]
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ("constant", [1] * 9),
-        ("step", [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.5, 0.25]),
-        ("milestones", [1, 1, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25]),
-        # A third a step in the first epoch; then 0.5 + 0.5 cos of 0°, 30°, 60°, … 180°.
-        ("cosine", [1 / 3, 2 / 3, 1, 0.9330127, 0.75, 0.5, 0.25, 0.0669873, 0]),
-    ],
-)
-def test_learning_rate_of_each_step_by_hand(schedule, expected):
-    assert learning_rates(schedule, epochs=4, steps_per_epoch=2) == pytest.approx(expected, abs=1e-7)
-
-
-def test_one_cycle_rises_to_its_peak_at_30_percent_and_ends_near_zero():
-    rates = learning_rates("one_cycle", epochs=3, steps_per_epoch=3)
-    assert rates[:3] == pytest.approx([0.04, 0.52, 1])  # half a cosine up from a 25th
-    assert rates[2:] == sorted(rates[2:], reverse=True)
-    assert rates[-1] == pytest.approx(0.04 / 1e4)
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-def test_a_single_step_is_trained_with_a_learning_rate_above_zero(schedule):
-    first, _ = learning_rates(schedule, epochs=1, steps_per_epoch=1)
-    assert 0 < first <= 1
 
 
 # The best epoch
@@ -320,10 +268,9 @@ def test_resuming_a_run_that_stopped_early_trains_no_further(cohort, run, monkey
 def test_training_loss_is_the_mean_over_the_ecgs(cohort, run):
     experiment = Experiment(cohort, run, epochs=1, learning_rate=1e-12)
     experiment.model.dropout.p = 0.0
-    experiment.training.augmentation = NO_AUGMENTATION
-    experiment.training.n_batches = 5  # of 3, 3, 2, 2 and 2 ECGs
+    experiment.deal_training(batch_size=7)
     batches = list(experiment.training.epoch(1))
-    assert sorted(len(indices) for _, _, indices in batches) == [2, 2, 2, 3, 3]
+    assert [len(indices) for _, _, indices in batches] == [6, 6]
     with torch.no_grad():
         losses = [FocalLoss(gamma=0.0)(experiment.model(x), y).item() * len(y) for x, y, _ in batches]
     experiment.fit()
@@ -333,9 +280,9 @@ def test_training_loss_is_the_mean_over_the_ecgs(cohort, run):
 @pytest.mark.parametrize(("clip", "expected"), [(1e-3, 1e-3), (0.0, None), (1e6, None)])
 def test_gradient_is_no_longer_than_the_clip(cohort, run, clip, expected):
     experiment = Experiment(cohort, run, epochs=1, gradient_clip=clip)
-    experiment.training.n_batches = 1
+    experiment.deal_training(batch_size=12)
     experiment.optimizer = torch.optim.SGD(experiment.model.parameters(), lr=1.0)  # a step is the gradient
-    experiment.schedule = make_schedule(experiment.optimizer, "constant", epochs=1, steps_per_epoch=1)
+    experiment.schedule = experiment.make_schedule("constant", steps_per_epoch=1)
     before = nn.utils.parameters_to_vector(experiment.model.parameters()).detach().clone()
     experiment.fit()
     step = nn.utils.parameters_to_vector(experiment.model.parameters()).detach() - before
@@ -357,13 +304,11 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run):
     assert all(tensor.isfinite().all() for tensor in load_file(run.folder / "model.safetensors").values())
 
 
-def test_a_loss_that_is_not_finite_is_seen_between_the_looks(cohort, run, monkeypatch):
-    monkeypatch.setattr(training_module, "CHECK_EVERY", 2)
+def test_a_loss_that_is_not_finite_in_the_first_epoch_leaves_no_checkpoint(cohort, run):
     experiment = Experiment(cohort, run)
     experiment.loss = BreakingLoss(breaks_at=1)
     with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3; no epoch was complete"):
         experiment.fit()
-    assert experiment.loss.calls == 2  # not to the end of the epoch
     assert run.load_checkpoint(CPU) is None
 
 
@@ -380,14 +325,18 @@ def test_a_validation_loss_that_is_not_finite_ends_training(cohort, run):
 # Interrupted and resumed
 
 
-def interrupt(experiment, epoch, step):
-    """Let training end as by Ctrl-C at one step."""
+def die():
+    raise KeyboardInterrupt  # nothing is saved, as of a process that is killed
+
+
+def interrupt(experiment, epoch, step, end=die):
+    """Let something happen while one step's batch is made."""
     whole = experiment.training.epoch
 
-    def broken(number):
-        for count, batch in enumerate(whole(number), 1):
+    def broken(number, first_step):
+        for count, batch in enumerate(whole(number, first_step), first_step + 1):
             if (number, count) == (epoch, step):
-                raise KeyboardInterrupt
+                end()
             yield batch
 
     experiment.training.epoch = broken
@@ -411,6 +360,41 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(cohort, tmp_path, sche
     pd.testing.assert_frame_equal(log_of(parts).drop(columns=timings), log_of(whole).drop(columns=timings))
     for name, tensor in expected.model.state_dict().items():
         assert torch.equal(found.model.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("epoch", "step", "place"), [(2, 2, "in epoch 2 after step 2"), (2, 3, "after epoch 2")]
+)
+def test_a_signal_lets_the_step_end_and_saves_it(cohort, tmp_path, number, epoch, step, place):
+    whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
+    whole.folder.mkdir()
+    parts.folder.mkdir()
+    Experiment(cohort, whole).fit().test_once()
+    with pytest.raises(StoppedError, match=place) as caught:
+        interrupt(Experiment(cohort, parts), 2, step, lambda: signal.raise_signal(number)).fit()
+    assert number.name in str(caught.value) and f"--resume {parts.folder}" in str(caught.value)
+    resumed = Experiment(cohort, parts)
+    resumed.diary.clear()
+    resumed.fit().test_once()
+    assert (parts.folder / "model.safetensors").read_bytes() == (
+        whole.folder / "model.safetensors"
+    ).read_bytes()
+    losses = [log_of(run)["train_loss"].tolist() for run in (parts, whole)]
+    assert losses[0] == losses[1]  # the steps before the signal are in the mean
+
+
+def test_after_training_a_signal_does_what_it_did_before(cohort, run):
+    before = signal.getsignal(signal.SIGTERM)
+    Experiment(cohort, run, epochs=1).fit()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_long_epoch_is_saved_within(cohort, run, monkeypatch):
+    monkeypatch.setattr(training_module, "SAVE_EVERY", 0)
+    with pytest.raises(KeyboardInterrupt):
+        interrupt(Experiment(cohort, run), 1, 3).fit()
+    assert len(run.load_checkpoint(CPU)["losses"]) == 2
 
 
 def test_kill_between_checkpoint_and_log_costs_no_row(cohort, run):
@@ -523,7 +507,8 @@ def test_calibration_comes_from_validation_alone(tmp_path, calibration):
         if what == "labels":
             cohort.targets[part] = 1 - cohort.targets[part]
         elif what == "signals":
-            cohort.signals[part] = cohort.signals[part] // 2
+            cohort = with_signals(cohort, part, cohort.signals[part] // 2)
+            experiment.test = Experiment(cohort, run).test
         experiment.test_once(calibration)
         description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
         assert description["calibration"] == calibration

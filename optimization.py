@@ -1,0 +1,86 @@
+"""How weights change: the learning rate, and the moving average of the weights that is kept."""
+
+import copy
+import math
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+
+def learning_rate_schedule(
+    optimizer: torch.optim.Optimizer,
+    *,
+    schedule: str,
+    warmup_epochs: float,
+    step_epochs: int,
+    milestones: list[int],
+    decay: float,
+    epochs: int,
+    steps_per_epoch: int,
+) -> lr_scheduler.LRScheduler:
+    """Return a schedule that is stepped after each batch; the optimizer's learning rate is its highest.
+
+    Parameters
+    ----------
+    schedule : "constant"; "step" (times ``decay`` every ``step_epochs``); "milestones" (times ``decay``
+        after each of them); "cosine" (a linear rise over ``warmup_epochs``, then half a cosine down to 0);
+        "one_cycle" (Smith and Topin 2017, arXiv:1708.07120: a rise over 30 % of all steps, then down to
+        almost 0).
+    """
+    n_steps = epochs * steps_per_epoch
+    if schedule == "one_cycle":
+        return lr_scheduler.OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=n_steps + 1)
+    if schedule == "step":
+        return lr_scheduler.StepLR(optimizer, step_epochs * steps_per_epoch, decay)
+    if schedule == "milestones":
+        return lr_scheduler.MultiStepLR(optimizer, [epoch * steps_per_epoch for epoch in milestones], decay)
+    if schedule == "cosine":
+        n_warmup = min(round(warmup_epochs * steps_per_epoch), n_steps - 1)
+
+        def factor(step: int) -> float:
+            if step < n_warmup:
+                return (step + 1) / (n_warmup + 1)
+            return 0.5 + 0.5 * math.cos(math.pi * (step - n_warmup) / (n_steps - n_warmup))
+
+        return lr_scheduler.LambdaLR(optimizer, factor)
+    return lr_scheduler.ConstantLR(optimizer, factor=1.0)
+
+
+class WeightAverage:
+    """A copy of a model whose weights follow the mean of those of the last 1 / (1 - decay) steps or so.
+
+    Of a small cohort the weights of one step fit its last batches; their exponential moving average scores
+    unseen ECGs better, and less erratically from epoch to epoch (Polyak and Juditsky 1992). The first steps
+    are forgotten sooner, with a decay of (1 + n) / (10 + n) after n steps. With decay 0 the copy is the
+    model itself. Nothing here waits for the device.
+
+    Attributes
+    ----------
+    model : the copy.
+    """
+
+    def __init__(self, model: nn.Module, *, decay: float):
+        self.model = copy.deepcopy(model)
+        self.decay = decay
+        self.n_steps = 0
+        pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
+        self._weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]  # of the batch norms
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take in the weights of one more step; batch norm's statistics are averaged like them."""
+        weight = 1 - min(self.decay, (1 + self.n_steps) / (10 + self.n_steps)) if self.n_steps else 1.0
+        torch._foreach_lerp_([average for average, _ in self._weights], [w for _, w in self._weights], weight)
+        for average, current in self._counters:
+            average.copy_(current)
+        self.n_steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"model": self.model.state_dict(), "n_steps": self.n_steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.n_steps = state["n_steps"]

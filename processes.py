@@ -1,0 +1,158 @@
+"""Several processes that train one model together: one a GPU, or some on the cores of a CPU.
+
+    torchrun --nproc-per-node=8 train_atten.py …                    # eight GPUs of one machine
+    torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train_atten.py …
+
+Every batch is dealt to the processes, so that a step sees the same ECGs as in one process; the gradients are
+those of the whole batch. The first process alone writes and prints. Without torchrun there is one process,
+and everything here does nothing.
+"""
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+PATIENCE = timedelta(hours=12)  # the first process may have to read a million files while the others wait
+
+
+def start() -> torch.device:
+    """Join the processes that torchrun started, if it did, and return this one's device."""
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        if not is_first():
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    return device
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if count() > 1:
+        distributed.destroy_process_group()
+
+
+def count() -> int:
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return this process's number, from 0 on."""
+    return distributed.get_rank() if distributed.is_initialized() else 0
+
+
+def is_first() -> bool:
+    return rank() == 0
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    if count() > 1:
+        distributed.barrier()
+
+
+@contextlib.contextmanager
+def first_before_others() -> Iterator[None]:
+    """Let the first process through alone, then the others, who find what it has left."""
+    if not is_first():
+        wait()
+    yield
+    if is_first():
+        wait()
+
+
+def from_first(value: Any) -> Any:
+    """Return the first process's value in all of them."""
+    if count() == 1:
+        return value
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
+
+
+def share_of(items: np.ndarray) -> np.ndarray:
+    """Return this process's stretch of an array; no item is in two, and shares differ by one at most."""
+    return np.array_split(items, count())[rank()]
+
+
+def gather(rows: torch.Tensor) -> torch.Tensor:
+    """Return the rows of all processes, in the order of `share_of`, on the CPU."""
+    rows = rows.cpu()
+    if count() == 1:
+        return rows
+    shares: list[Any] = [None] * count()
+    distributed.all_gather_object(shares, rows)
+    return torch.cat([share for share in shares if len(share)])
+
+
+def total(value: torch.Tensor) -> torch.Tensor:
+    """Return the sum over all processes."""
+    if count() > 1:
+        distributed.all_reduce(value)
+    return value
+
+
+def shared(model: nn.Module, device: torch.device) -> nn.Module:
+    """Return the model so that its gradients are the mean over the processes; of one process, as it is."""
+    if count() == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def synchronised(model: nn.Module) -> nn.Module:
+    """Let batch norms take their statistics over the whole batch instead of each process's share."""
+    if count() == 1:
+        return model
+    if next(model.parameters()).device.type == "cuda":
+        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.__class__ = _SynchronisedBatchNorm  # PyTorch has none for the CPU
+    return model
+
+
+class _SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """Batch norm with mean and variance over the ECGs of all processes, (N, C, ...), for the CPU."""
+
+    def _check_input_dim(self, x: torch.Tensor) -> None:
+        pass
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return super().forward(x)
+        axes = [axis for axis in range(x.dim()) if axis != 1]
+        shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
+        n_values = x.new_tensor([x.numel() / x.shape[1]])
+        sums = _SumOfAll.apply(torch.cat([x.sum(axes), n_values]))
+        n_values = sums[-1].detach()
+        mean = sums[:-1] / n_values
+        centred = x - mean.view(shape)
+        variance = _SumOfAll.apply(centred.square().sum(axes)) / n_values
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * n_values / (n_values - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return centred * scale.view(shape) + self.bias.view(shape)
+
+
+class _SumOfAll(torch.autograd.Function):
+    """The sum over all processes, whose gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(context: Any, value: torch.Tensor) -> torch.Tensor:
+        return total(value.clone())
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return total(gradient.contiguous().clone())
