@@ -28,6 +28,7 @@ from jsonargparse.typing import (
 
 CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
 BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
+Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
 MODEL_GROUPS = ("model", "layers", "rnn", "encoder")  # flags of those scripts alone whose block names them
@@ -142,6 +143,13 @@ class Hyperparameters:
     encoder_heads: Literal[1, 2, 4, 8, 16] | None = declared("encoder", None, "attention heads a layer")
     encoder_width: EncoderWidth | None = declared("encoder", None, "features a position in the encoder")
 
+    # weights to start from
+    init_from: str | None = declared(
+        "transfer",
+        None,
+        "run, or fold of one, whose weights to start from, all but the head's",
+    )
+
     # focal loss
     gamma: NonNegativeFloat = declared(
         "loss", 0.0, "how fast the weight of easy ECGs falls; 0: cross-entropy"
@@ -153,6 +161,9 @@ class Hyperparameters:
     # optimizer: AdamW
     learning_rate: PositiveFloat = declared("optimizer", 1e-3, "the highest of the schedule")
     weight_decay: NonNegativeFloat = declared("optimizer", 0.05, "decoupled")
+    pretrained_rate: Share = declared(
+        "optimizer", 1.0, "learning rate of what --init-from has loaded, as a share of the others'"
+    )
 
     # schedule of the learning rate
     schedule: Literal["constant", "step", "milestones", "cosine", "one_cycle"] = declared(
@@ -166,6 +177,9 @@ class Hyperparameters:
     # training
     epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
     gradient_clip: NonNegativeFloat = declared("training", 0.0, "largest norm of the gradient; 0: no limit")
+    freeze_epochs: NonNegativeInt = declared(
+        "training", 0, "first epochs in which what --init-from has loaded stays as it is"
+    )
     weight_average: BelowOne = declared(
         "training", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
     )
@@ -360,6 +374,8 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error("data_dir: found nothing, expected a folder")
     if hyperparameters.labels and not hyperparameters.data_dir:
         parser.error("labels: a labels table needs --data-dir, the folder of its files")
+    if hyperparameters.init_from is None and hyperparameters.freeze_epochs:
+        parser.error("freeze_epochs: found some, expected --init-from: there is nothing to freeze")
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
     if not THRESHOLD_POLICY.fullmatch(hyperparameters.threshold_policy):

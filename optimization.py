@@ -2,11 +2,36 @@
 
 import copy
 import math
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim import lr_scheduler
+
+
+def adamw(
+    model: nn.Module,
+    *,
+    pretrained: Collection[str],
+    learning_rate: float,
+    weight_decay: float,
+    pretrained_rate: float,
+) -> torch.optim.AdamW:
+    """Return AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), fused into few kernels.
+
+    Parameters
+    ----------
+    pretrained : names of the parameters that came from another run.
+    pretrained_rate : their share of the learning rate.
+    """
+    named = list(model.named_parameters())
+    new = [parameter for name, parameter in named if name not in pretrained]
+    loaded = [parameter for name, parameter in named if name in pretrained]
+    groups = [{"params": new}]
+    if loaded:
+        groups.append({"params": loaded, "lr": pretrained_rate * learning_rate})
+    return torch.optim.AdamW(groups, learning_rate, weight_decay=weight_decay, fused=True)
 
 
 def learning_rate_schedule(
@@ -20,7 +45,7 @@ def learning_rate_schedule(
     epochs: int,
     steps_per_epoch: int,
 ) -> lr_scheduler.LRScheduler:
-    """Return a schedule that is stepped after each batch; the optimizer's learning rate is its highest.
+    """Return a schedule that is stepped after each batch; the optimizer's learning rates are its highest.
 
     Parameters
     ----------
@@ -31,7 +56,8 @@ def learning_rate_schedule(
     """
     n_steps = epochs * steps_per_epoch
     if schedule == "one_cycle":
-        return lr_scheduler.OneCycleLR(optimizer, optimizer.param_groups[0]["lr"], total_steps=n_steps + 1)
+        highest = [group["lr"] for group in optimizer.param_groups]
+        return lr_scheduler.OneCycleLR(optimizer, highest, total_steps=n_steps + 1)
     if schedule == "step":
         return lr_scheduler.StepLR(optimizer, step_epochs * steps_per_epoch, decay)
     if schedule == "milestones":

@@ -181,7 +181,8 @@ class Run:
         digest = {"sha256": _digest(state)}
         self._write("model.safetensors", lambda aside: save_file(state, aside, metadata=digest))
 
-    def load_weights(self, model: nn.Module) -> None:
+    def read_weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights of the best epoch by name, on the CPU."""
         path = self.folder / "model.safetensors"
         try:
             with safe_open(path, "pt") as weights:
@@ -189,8 +190,16 @@ class Run:
                 digest = (weights.metadata() or {}).get("sha256")
             if digest and digest != _digest(state):  # runs of the first version have none
                 raise ValueError("found another checksum than when they were written")
-            model.load_state_dict(state)
-        except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        except (OSError, SafetensorError, ValueError) as error:
+            raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
+        return state
+
+    def load_weights(self, model: nn.Module) -> None:
+        weights = self.read_weights()
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            path = self.folder / "model.safetensors"
             raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
 
     def save_description(self, description: ModelDescription) -> None:
@@ -204,11 +213,17 @@ class Run:
                 f"--resume it, or name a finished fold, such as {self.folder / 'fold-1'}"
             )
         try:
-            return ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
+            description = ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
                 f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
             ) from None
+        if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
+            raise RunError(
+                f"{path}: found leads {', '.join(description.leads)} at {description.sampling_rate} Hz, "
+                f"expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
+            )
+        return description
 
     def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
         """Return the model of the best epoch, in evaluation mode, and its description."""
@@ -219,11 +234,6 @@ class Run:
             raise RunError(
                 f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
             ) from None
-        if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
-            raise RunError(
-                f"{path}: found leads {', '.join(description.leads)} at {description.sampling_rate} Hz, "
-                f"expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
-            )
         self.load_weights(model)
         return model.to(device).eval(), description
 

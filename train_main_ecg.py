@@ -12,8 +12,6 @@ about 0.88 (95 % CI 0.83-0.93) with --model rnn and 0.89 (0.82-0.94) with --mode
 
 from pathlib import Path
 
-import torch
-
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
@@ -24,11 +22,12 @@ from final_test import test_once
 from focal_loss import FocalLoss
 from hyperparameters import read_hyperparameters, read_yaml
 from models import MODELS
-from optimization import learning_rate_schedule
+from optimization import adamw, learning_rate_schedule
 from processes import first_before_others, is_first
 from reporting import report_run
 from splits import make_folds
 from training import fit, one_line_errors, prepare
+from transfer import load_pretrained
 
 # What this experiment sets. hyperparameters.py declares these and all others, with range and default.
 HYPERPARAMETERS_FILE = Path(__file__).with_name("hyperparameters.yml")
@@ -62,12 +61,13 @@ def main() -> None:
             **values.group("batches"),
         )
         model = MODELS[name](**arguments).to(device)
+        pretrained = load_pretrained(
+            model, cohort=cohort, fold=fold, normalisation=values.normalisation, init_from=values.init_from
+        )
 
         # 4. Loss and optimizer
         loss = FocalLoss(**values.group("loss"))
-        optimizer = torch.optim.AdamW(
-            model.parameters(), values.learning_rate, weight_decay=values.weight_decay, fused=True
-        )
+        optimizer = adamw(model, pretrained=pretrained, **values.group("optimizer"))
         schedule = learning_rate_schedule(
             optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
         )
@@ -81,6 +81,7 @@ def main() -> None:
             training=training,
             validation=validation,
             run=fold_run,
+            pretrained=pretrained,
             **values.group("training"),
         )
         test_once(

@@ -53,6 +53,8 @@ def fit(
     training: TrainingBatches,
     validation: EvaluationBatches,
     run: Run,
+    pretrained: frozenset[str],
+    freeze_epochs: int,
     epochs: int,
     gradient_clip: float,
     weight_average: float,
@@ -69,6 +71,8 @@ def fit(
 
     Parameters
     ----------
+    pretrained, freeze_epochs : names of the parameters that stay as they are in so many first epochs; the
+        batch norms among them keep their statistics.
     weight_average : see ``optimization.WeightAverage``; 0 means the weights as they are.
     gradient_clip : largest norm of the gradient; 0 means no limit.
     patience : epochs without a better score after which training stops; 0 means never.
@@ -96,6 +100,7 @@ def fit(
         for epoch in range(len(log) + 1, epochs + 1):
             if patience and log and epoch - _best(log)["epoch"] > patience:
                 break
+            step.start_epoch(model, pretrained if epoch <= freeze_epochs else frozenset())
             row = _one_epoch(step, training, validation, epoch, state, interruption)
             row["best"] = int(_is_better(row, log, monitor))
             state.save_epoch(row)
@@ -139,6 +144,15 @@ class _Step:
     ):
         self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
         self.average, self.gradient_clip = average, gradient_clip
+        self.frozen: list[nn.Parameter] = []
+
+    def start_epoch(self, model: nn.Module, frozen: frozenset[str]) -> None:
+        """Turn to training; leave the parameters of these names, of the model itself, as they are."""
+        self.model.train()
+        self.frozen = [parameter for name, parameter in model.named_parameters() if name in frozen]
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in frozen:
+                module.eval()  # its statistics stay too
 
     def __call__(self, signal: torch.Tensor, targets: torch.Tensor, share: float) -> torch.Tensor:
         """Return the loss, on the device. ``share`` is that of this process in the batch, times their number:
@@ -146,6 +160,8 @@ class _Step:
         batch_loss = self.loss(forward(self.model, signal), targets)
         self.optimizer.zero_grad(set_to_none=True)
         (batch_loss * share if share != 1 else batch_loss).backward()
+        for parameter in self.frozen:
+            parameter.grad = None  # the optimizer leaves it out, weight decay included
         if self.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         self.optimizer.step()
@@ -222,7 +238,6 @@ def _train(
     step: _Step, training: TrainingBatches, epoch: int, state: _State, interruption: Interruption
 ) -> float:
     """Return the mean loss of the training ECGs; of an epoch that was interrupted, do the rest."""
-    step.model.train()
     first_step, before, started = len(state.losses), state.seconds, time.perf_counter()
     sizes = torch.tensor(training.sizes, dtype=torch.float32, device=training.device)
     with tqdm(total=len(training), initial=first_step, **_bar(f"epoch {epoch}")) as bar:

@@ -14,9 +14,10 @@ from ecg_dataset import read_cohort
 from focal_loss import FocalLoss
 from hyperparameters import MODEL_GROUPS, Hyperparameters, read_hyperparameters, read_yaml, to_yaml
 from models import MODELS
-from optimization import learning_rate_schedule
+from optimization import adamw, learning_rate_schedule
 from splits import make_folds
 from training import fit
+from transfer import load_pretrained
 
 BLOCK = {"epochs": 7, "learning_rate": 0.5, "dropout": 0.25}
 PUBLISHED = {"epochs": 9, "gamma": 1.5}
@@ -273,11 +274,13 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
         ),
         (EvaluationBatches.__init__, ["batches"], ["self", "cohort", "indices", "signals"]),
         (FocalLoss, ["loss"], []),
+        (adamw, ["optimizer"], ["model", "pretrained"]),
+        (load_pretrained, ["transfer"], ["model", "cohort", "fold", "normalisation"]),
         (learning_rate_schedule, ["schedule"], ["optimizer", "epochs", "steps_per_epoch"]),
         (
             fit,
             ["training"],
-            ["model", "loss", "optimizer", "schedule", "training", "validation", "run"],
+            ["model", "loss", "optimizer", "schedule", "training", "validation", "run", "pretrained"],
         ),
     ],
 )

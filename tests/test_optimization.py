@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimization import WeightAverage, learning_rate_schedule
+from optimization import WeightAverage, adamw, learning_rate_schedule
 
 SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
 
@@ -92,6 +92,22 @@ def learning_rates(schedule, *, epochs, steps_per_epoch):
 )
 def test_learning_rate_of_each_step_by_hand(schedule, expected):
     assert learning_rates(schedule, epochs=4, steps_per_epoch=2) == pytest.approx(expected, abs=1e-7)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_pretrained_weights_learn_at_their_share_of_the_rate(schedule):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    optimizer = adamw(
+        model, pretrained={"0.weight", "0.bias"}, learning_rate=0.2, weight_decay=0.05, pretrained_rate=0.1
+    )
+    scheduler = make_schedule(optimizer, schedule, epochs=2, steps_per_epoch=3)
+    for _ in range(6):
+        new, loaded = (group["lr"] for group in optimizer.param_groups)
+        assert loaded == pytest.approx(0.1 * new)
+        optimizer.step()
+        scheduler.step()
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.05, 0.05]
+    assert [sum(p.numel() for p in group["params"]) for group in optimizer.param_groups] == [3, 6]
 
 
 def test_one_cycle_rises_to_its_peak_at_30_percent_and_ends_near_zero():

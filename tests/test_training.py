@@ -133,13 +133,14 @@ class Experiment:
 
     def __init__(self, cohort, run, *, schedule="constant", epochs=3, learning_rate=0.01, **options):
         torch.manual_seed(3)
-        self.cohort, self.run, self.epochs = cohort, run, epochs
+        self.cohort, self.run, self.epochs, self.pretrained = cohort, run, epochs, frozenset()
         self.options = {
             "gradient_clip": 0.0,
             "weight_average": 0.0,
             "patience": 0,
             "monitor": "loss",
             "compile": "none",
+            "freeze_epochs": 0,
             "sync_batch_norm": True,
             **options,
         }
@@ -182,6 +183,7 @@ class Experiment:
             training=self.training,
             validation=self.validation,
             run=self.run,
+            pretrained=self.pretrained,
             epochs=self.epochs,
             **self.options,
         )
@@ -210,6 +212,39 @@ def score(model, signals):
 
 def log_of(run):
     return pd.read_csv(run.folder / "log.csv")
+
+
+# Weights that stay as they are
+
+
+def test_pretrained_weights_stay_in_the_first_epochs(cohort, run):
+    weights = []
+
+    class Watching(FocalLoss):
+        def forward(self, logits, targets):
+            weights.append(experiment.model.hidden.weight.detach().clone())
+            return super().forward(logits, targets)
+
+    experiment = Experiment(cohort, run, epochs=3, freeze_epochs=2)
+    experiment.loss = Watching(gamma=0.0)
+    experiment.pretrained = frozenset(["hidden.weight", "hidden.bias"])
+    head = experiment.model.head.weight.detach().clone()
+    experiment.fit()
+    # Each epoch: three steps and a validation. The first step of the third epoch is taken before it moves.
+    assert all(torch.equal(weight, weights[0]) for weight in weights[:9])
+    assert not torch.equal(weights[10], weights[0])
+    assert not torch.equal(experiment.model.head.weight, head)
+
+
+def test_batch_norms_that_are_frozen_keep_their_statistics(cohort, run):
+    experiment = Experiment(cohort, run, epochs=1, freeze_epochs=1)
+    experiment.model.hidden = nn.Sequential(nn.BatchNorm1d(12), nn.Linear(12, 6))
+    experiment.optimizer = torch.optim.AdamW(experiment.model.parameters(), 0.01)
+    experiment.schedule = experiment.make_schedule("constant", steps_per_epoch=3)
+    experiment.pretrained = frozenset(["hidden.0.weight", "hidden.0.bias"])
+    experiment.fit()
+    norm = experiment.model.hidden[0]
+    assert norm.num_batches_tracked == 0 and (norm.running_mean == 0).all() and (norm.weight == 1).all()
 
 
 # The best epoch
