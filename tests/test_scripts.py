@@ -218,6 +218,23 @@ def test_a_corrupt_file_is_counted_and_listed_and_not_read_again(cohort, tmp_pat
     assert run_folder_of(second) != run_folder_of(first)
 
 
+def test_a_repeated_cross_validation_tests_every_ecg_once_a_repeat(cohort, tmp_path):
+    places = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
+    outcome = run_here("train_spectrogram.py", *tiny(cohort, *places, "--folds", 2, "--repeats", 2))
+    run = run_folder_of(outcome)
+    assert "split       by patient, into 2 folds, 2 times: each is tested once" in outcome.stdout
+    assert sorted(path.name for path in run.glob("fold-*")) == ["fold-1", "fold-2", "fold-3", "fold-4"]
+    predictions = pd.read_csv(run / "predictions.csv")
+    assert len(predictions) == 48 and predictions.groupby("repeat")["file"].nunique().tolist() == [24, 24]
+    parts = [frozenset(group["file"]) for _, group in predictions.groupby("fold")]
+    assert len(set(parts)) == 4  # the second repeat deals anew
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["n_folds"], metrics["n_repeats"], metrics["n_patients"]) == (2, 2, 22)
+    assert "test        24 ECGs of 22 patients" in outcome.stdout
+    compared = run_here("evaluate.py", run, "--output-dir", tmp_path / "compared")
+    assert compared.returncode == 0, compared.stderr
+
+
 # Labels that are not known, and disks that are full
 
 
