@@ -5,7 +5,7 @@ its reason. Patients have pseudonyms from here on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Cohort:
     n_parsed : files that were read just now; the others were in the cache.
     checksums : uint32 array of shape (n_ecgs,), the CRC-32 of each ECG's row of ``signals``, for
         ``signal_cache.check_rows``; None for signals that come from no cache.
+    window_start, quality_limits : how the files were read and judged, as ``read_cohort`` was told.
     """
 
     signals: np.ndarray
@@ -51,6 +52,8 @@ class Cohort:
     patients_assumed: bool
     n_parsed: int
     checksums: np.ndarray | None = None
+    window_start: float = 0.0
+    quality_limits: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_cohort(
@@ -118,6 +121,8 @@ def read_cohort(
         patients_assumed=patients_assumed,
         n_parsed=cached.n_parsed,
         checksums=checksums[kept],
+        window_start=window_start,
+        quality_limits=dict(quality),
     )
 
 

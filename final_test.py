@@ -66,6 +66,8 @@ def test_once(
         prevalences=np.nanmean(cohort.targets[fold.parts["train"]], axis=0, dtype=float).tolist(),
         thresholds=thresholds,
         threshold_policy=threshold_policy,
+        window_start=cohort.window_start,
+        quality=dict(cohort.quality_limits),
     )
     run.save_description(description)
     tables = [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]

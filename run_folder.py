@@ -13,7 +13,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -53,6 +53,8 @@ class ModelDescription:
     prevalences : of each label among the training ECGs; the score holds for such a prevalence.
     thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
     threshold_policy : how they were chosen, from the validation ECGs.
+    window_start : second of each recording at which its 10 s begin.
+    quality : what each ECG had to fulfil, as ``ecg_dataset.read_cohort`` takes it.
     """
 
     model: str
@@ -68,6 +70,8 @@ class ModelDescription:
     prevalences: list[float]
     thresholds: list[float]
     threshold_policy: str
+    window_start: float = 0.0
+    quality: dict[str, Any] = field(default_factory=dict)
 
     @property
     def calibrations(self) -> list[Calibration]:

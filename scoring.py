@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +49,7 @@ class Scorer:
     ----------
     models, descriptions : of the members.
     label_names : one a column of the scores.
+    window_start, quality : how ECGs are read and judged, as in ``run_folder.ModelDescription``.
     prevalences : of each label among the training ECGs, the mean of the members.
     thresholds : one a label; a score at or above it is a positive decision.
     threshold_source : how they were chosen, for a reader.
@@ -63,6 +65,7 @@ class Scorer:
         self.models = [model for model, _ in members]
         self.descriptions = [description for _, description in members]
         self.label_names = self.descriptions[0].label_names
+        self.window_start, self.quality = self.descriptions[0].window_start, self.descriptions[0].quality
         self.prevalences = np.mean([one.prevalences for one in self.descriptions], axis=0).tolist()
         self.thresholds = list(thresholds)
         self.threshold_source = self.descriptions[0].threshold_source
@@ -87,6 +90,11 @@ class Scorer:
                 raise RunError(
                     f"{folder / member}: found the labels {', '.join(description.label_names)}, expected "
                     f"those of the ensemble: {', '.join(ensemble.label_names)}"
+                )
+            if description.window_start != members[0][1].window_start:
+                raise RunError(
+                    f"{folder / member}: found --window-start {description.window_start:g}, expected that of "
+                    f"the other members: {members[0][1].window_start:g}"
                 )
         return cls(members, thresholds=ensemble.thresholds, device=device)
 
@@ -116,6 +124,17 @@ class Scorer:
     def score(self, signals: np.ndarray) -> np.ndarray:
         """Return the scores, (N, n_labels), of ``signals`` as ``score_members`` takes them."""
         return mean_score(self.score_members(signals))
+
+
+def performance_of(folder: Path, model: str = "ensemble") -> dict[str, dict[str, Any]]:
+    """Return for each label the metrics of a run's test ECGs, or of a model of a comparison; {} without."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return {}
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    if "labels" in metrics:
+        return metrics["labels"]
+    return {label: models[model] for label, models in metrics.items() if model in models}
 
 
 def label_names_of(folder: Path) -> list[str]:

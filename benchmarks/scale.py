@@ -1,12 +1,13 @@
-"""Measure time and memory of what lies between a labels table and the folds, for 1,000 to 1,000,000 ECGs.
+"""Measure time and memory of what lies between a labels table and the model, for 1,000 to 1,000,000 ECGs.
 
     python benchmarks/scale.py
     python benchmarks/scale.py --sizes 1000 50000
 
 Each step runs in a process of its own, on a fake cohort in a temporary folder: a table with 0.3 patients an
 ECG, of whom one in twenty is positive, and files of signals and measurements that are sparse and take no room
-on the disk. Times are by the clock. The peak is that of the whole process: importing takes 0.1 GB; the steps
-after the table hold that table.
+on the disk. Times are by the clock. The peak is that of the whole process: importing takes 0.1 GB, or 0.3 GB
+with PyTorch; the steps after the table hold that table. Batches are read with their checksums and cropped,
+from the operating system's own memory: a disk may be slower.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import pandas as pd
 
-from cache_folder import MEASURED, ROW_BYTES, CacheFolder
+from cache_folder import MEASURED, ROW_BYTES, SIGNALS, CacheFolder
 from cache_index import Entry
 from cohort_table import KEY_FILE, pseudonyms, read_labels
 from ecg_dataset import Cohort
@@ -39,6 +41,8 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 PATIENTS_AN_ECG = 0.3
 PREVALENCE = 0.05
 FRACTIONS = {"validation_fraction": 0.1, "test_fraction": 0.2}
+BATCHES = 128  # that are streamed
+BATCH_SIZE = 32
 AMPLITUDE_SPREAD = 0.4  # standard deviation of the logarithm of a QRS amplitude among clinical ECGs
 
 
@@ -136,6 +140,32 @@ def making_folds(n_ecgs: int, folder: Path) -> Callable[[], object]:
     return lambda: make_folds(cohort, **FRACTIONS, folds=5, repeats=1, seed=0)
 
 
+def streaming(n_ecgs: int, folder: Path) -> Callable[[], object]:
+    """Random ECGs, as in training from ``--signals disk``."""
+    import torch
+
+    from device_signals import SignalsOnDisk
+
+    shape = (n_ecgs, 12, 5000)
+    path = folder / SIGNALS
+    path.touch()
+    os.truncate(path, n_ecgs * ROW_BYTES[SIGNALS])
+    checksums = np.full(n_ecgs, zlib.crc32(bytes(ROW_BYTES[SIGNALS])), np.uint32)
+    signals = np.memmap(path, np.int16, "r", shape=shape)
+    cohort = replace(fake_cohort(folder), signals=signals, checksums=checksums)
+    placed = SignalsOnDisk(cohort, torch.device("cpu"))
+    generator = np.random.default_rng(0)
+    plan = [(generator.integers(n_ecgs, size=BATCH_SIZE), np.full(BATCH_SIZE, 451)) for _ in range(BATCHES)]
+
+    def stream() -> None:
+        for crops in placed.crops(plan, 4096):
+            if crops.shape != (BATCH_SIZE, 12, 4096):
+                raise RuntimeError("a batch has another shape")
+
+    return stream
+
+
+STREAMING = "streaming batches from disk"
 STEPS = {
     "reading the labels table": reading_the_table,
     "writing the index of the cache": writing_the_index,
@@ -143,6 +173,7 @@ STEPS = {
     "finding duplicates": finding_duplicates,
     "split_by_patient": splitting,
     "make_folds, 5 folds": making_folds,
+    STREAMING: streaming,
 }
 
 
@@ -164,7 +195,7 @@ def main() -> None:
     sizes = parser.parse_args().sizes
     if min(sizes) < 100:
         parser.error("--sizes must be at least 100, or a part has no positive patient")
-    print(f"{'ECGs':>9}  {'step':<32}{'seconds':>9}{'peak, MB':>10}")
+    print(f"{'ECGs':>9}  {'step':<32}{'seconds':>9}{'peak, MB':>10}{'batches/s':>11}")
     for n_ecgs in sizes:
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
@@ -172,7 +203,8 @@ def main() -> None:
             for step in STEPS:
                 with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
                     seconds, megabytes = fresh.submit(measure, step, n_ecgs, folder).result()
-                print(f"{n_ecgs:>9,}  {step:<32}{seconds:>9.2f}{megabytes:>10,.0f}", flush=True)
+                rate = f"{BATCHES / seconds:>11.1f}" if step == STREAMING else ""
+                print(f"{n_ecgs:>9,}  {step:<32}{seconds:>9.2f}{megabytes:>10,.0f}{rate}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Predictions of a finished run: the scores of its own test ECGs, decisions, what becomes of bad files."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import torch
 from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
 
 import predict as predict_script
+from cohorts.synthetic import hospital_xml
 from scoring import Scorer
+from xml_loader import read_recording
 
-COLUMNS = ["file", "score_PE", "decision_PE", "score_MI", "decision_MI"]
+COLUMNS = ["file", "score_PE", "decision_PE", "score_MI", "decision_MI", "warnings"]
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +128,65 @@ def test_bad_files_are_listed_and_the_rest_is_scored(run, new_ecgs, tmp_path, mo
     monkeypatch.setattr("sys.argv", words)
     assert predict_script.main() == 1
     assert sorted(files_of(pd.read_csv(output))) == ["C.XML", "a.xml", "b.xml"]
+
+
+def flattened(cohort, path, leads):
+    """Write an ECG of the cohort with some leads flat."""
+    recording = read_recording(cohort / "demo-0001.xml")
+    signal = recording.signal.copy()
+    signal[leads] = 0
+    path.write_text(hospital_xml(signal), encoding="iso-8859-1")
+
+
+def test_an_unusable_ecg_is_not_scored_unless_asked_for(run, cohort, tmp_path):
+    (tmp_path / "new").mkdir()
+    shutil.copy(cohort / "demo-0001.xml", tmp_path / "new" / "good.xml")
+    flattened(cohort, tmp_path / "new" / "flat.xml", leads=[7])
+    outcome = run_here("predict.py", run, tmp_path / "new", "--output", tmp_path / "scores.csv")
+    assert outcome.returncode == 1 and "1 ECGs scored, 1 files not" in outcome.stdout
+    assert re.search(r"not scored  .*flat.xml: .*V2.*flat", outcome.stderr)
+    outcome = run_here("predict.py", run, tmp_path / "new", "--any-quality", "--output", tmp_path / "all.csv")
+    assert outcome.returncode == 0 and len(pd.read_csv(tmp_path / "all.csv")) == 2
+
+
+def test_a_doubtful_ecg_is_scored_with_a_warning(run, cohort, tmp_path):
+    recording = read_recording(cohort / "demo-0001.xml")
+    signal = recording.signal.copy()
+    signal[6, 1000:2000] = signal[6, 1000]  # 2 s of V1
+    (tmp_path / "doubtful.xml").write_text(hospital_xml(signal), encoding="iso-8859-1")
+    outcome = run_here("predict.py", run, tmp_path / "doubtful.xml", "--output", tmp_path / "scores.json")
+    assert outcome.returncode == 0
+    (row,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert list(row) == COLUMNS and "V1" in row["warnings"] and 0 <= row["score_PE"] <= 1
+    assert row["warnings"] in outcome.stdout
+
+
+def test_files_are_read_as_the_run_read_its_own(run, cohort, tmp_path):
+    """The ten seconds begin where they began in training."""
+    shutil.copytree(run, tmp_path / "run")
+    description = json.loads((run / "model.json").read_text(encoding="utf-8"))
+    assert description["window_start"] == 0 and description["quality"]["quality_checks"] is True
+    recording = read_recording(cohort / "demo-0001.xml")
+    longer = np.concatenate([recording.signal[:, :1000], recording.signal], axis=1)  # 12 s
+    (tmp_path / "longer.xml").write_text(hospital_xml(longer), encoding="iso-8859-1")
+    scores = []
+    for start in (0.0, 2.0):
+        changed = {**description, "window_start": start}
+        (tmp_path / "run" / "model.json").write_text(json.dumps(changed), encoding="utf-8")
+        run_here("predict.py", tmp_path / "run", tmp_path / "longer.xml", "--output", tmp_path / "scores.csv")
+        scores.append(pd.read_csv(tmp_path / "scores.csv")["score_PE"][0])
+    run_here("predict.py", run, cohort / "demo-0001.xml", "--output", tmp_path / "scores.csv")
+    expected = pd.read_csv(tmp_path / "scores.csv")["score_PE"][0]
+    assert scores[1] == pytest.approx(expected, abs=1e-6) != scores[0]
+
+
+def test_what_decisions_were_worth_is_said(run, cohort):
+    outcome = run_here("predict.py", run, cohort / "demo-0001.xml")
+    label = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["labels"]["PE"]
+    assert (
+        f"PE at this threshold, on the run's test ECGs: sensitivity {label['sensitivity']['value']:.3f}"
+        in (outcome.stdout)
+    )
 
 
 def test_scores_are_restated_for_another_prevalence(run, new_ecgs, tmp_path):

@@ -12,6 +12,7 @@ STEPS = [
     "finding duplicates",
     "split_by_patient",
     "make_folds, 5 folds",
+    "streaming batches from disk",
 ]
 
 
@@ -23,10 +24,13 @@ def test_each_step_and_size_has_a_line():
     finished = run("--sizes", "700", "1200")
     assert finished.returncode == 0, finished.stderr
     header, *lines = finished.stdout.splitlines()
-    assert header.split() == ["ECGs", "step", "seconds", "peak,", "MB"]
-    assert [line.split()[0] for line in lines] == ["700"] * 6 + ["1,200"] * 6
+    assert header.split() == ["ECGs", "step", "seconds", "peak,", "MB", "batches/s"]
+    assert [line.split()[0] for line in lines] == ["700"] * len(STEPS) + ["1,200"] * len(STEPS)
     for line, step in zip(lines, STEPS * 2, strict=True):
-        *named, seconds, megabytes = line.split()[1:]
+        words = line.split()[1:]
+        if step == "streaming batches from disk":
+            assert float(words.pop()) > 0
+        *named, seconds, megabytes = words
         assert " ".join(named) == step
         assert float(seconds) >= 0 and 20 < float(megabytes.replace(",", "")) < 2000
 
