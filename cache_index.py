@@ -7,7 +7,6 @@ written grows with the number of files, however they come.
 
 import csv
 import io
-import os
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from whole_files import write_whole
 
 NO_ROW = -1
 COLUMNS = {
@@ -136,9 +137,4 @@ def write_part(
     content = _header() + text.getvalue().encode()
     folder.mkdir(exist_ok=True)
     part = folder / f"{number:06d}.csv"
-    aside = part.with_suffix(".partial")
-    with open(aside, "wb") as handle:
-        handle.write(content + _last_line(content))
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(aside, part)
+    write_whole(part, lambda aside: aside.write_bytes(content + _last_line(content)))

@@ -32,10 +32,11 @@ from tqdm import tqdm
 
 from calibration import shift_prevalence
 from ecg_quality import judge
-from run_folder import RunError, write_whole
+from run_folder import RunError
 from scoring import Scorer, mean_score, performance_of
 from signal_cache import decode
 from training import one_line_errors, prepare
+from whole_files import write_whole
 from xml_loader import EcgFileError, find_files
 
 BATCH_SIZE = 32  # ECGs scored at once

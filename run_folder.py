@@ -29,6 +29,7 @@ import processes
 from calibration import Calibration
 from hyperparameters import Hyperparameters, to_yaml
 from models import MODELS
+from whole_files import write_whole
 from xml_loader import LEADS, SAMPLING_RATE
 
 BEFORE = "checkpoint-before.pt"
@@ -260,19 +261,6 @@ class Run:
                 f"{self.folder / name}: cannot be written ({reason}); what was there before is kept, and "
                 f"--resume {self.root} goes on from it"
             ) from None
-
-
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, then rename it, so that ``path`` is never half written."""
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        write(aside)
-        with open(aside, "rb") as handle:
-            os.fsync(handle.fileno())
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-    os.replace(aside, path)
 
 
 def _check_archive(path: Path) -> None:

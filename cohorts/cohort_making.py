@@ -6,7 +6,6 @@ A maker reads a publisher's tables unchanged and writes one table for the ECG fi
 """
 
 import argparse
-import contextlib
 import csv
 import gzip
 import os
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import pandas as pd
+
+from whole_files import write_whole
 
 CHUNK_ROWS = 50_000
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError)  # of reading a table, .gz or not
@@ -252,29 +253,28 @@ def deliver(
     if "split" in table:
         for part in ("train", "validation", "test"):
             print(f"split    {int((table['split'] == part).sum()):>11,}  {part}")
-    write_whole(output, lambda handle: table.to_csv(handle, index=False, lineterminator="\n"))
+    write_lines(output, lambda handle: table.to_csv(handle, index=False, lineterminator="\n"))
     print(f"table    {output}")
     words = ["python", "train_atten.py", "--data-dir", arguments.folder, "--labels", output]
     print("train   ", shlex.join(map(str, [*words, "--label-columns", *label_names])))
 
 
-def write_whole(path: Path, write: Callable[[TextIO], Any]) -> None:
-    """Write a text file aside and rename it: it appears whole or not at all.
+def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:
+    """Let ``write`` fill a text file, which appears whole or not at all.
 
     Raises
     ------
     SourceError : it cannot be written.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+
+    def fill(aside: Path) -> None:
         with open(aside, "w", encoding="utf-8", newline="") as handle:
             write(handle)
-        aside.replace(path)
+
+    try:
+        write_whole(path, fill)
     except OSError as error:
         raise SourceError(f"{path}: the table cannot be written ({_reason(error)})") from None
-    finally:
-        with contextlib.suppress(OSError):
-            aside.unlink()
 
 
 def run(main: Callable[[], None]) -> None:

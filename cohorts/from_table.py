@@ -39,7 +39,7 @@ from cohorts.cohort_making import (
     parser_of,
     rows_of,
     run,
-    write_whole,
+    write_lines,
 )
 
 UNKNOWN = "indeterminate"
@@ -363,7 +363,7 @@ def write_flow(path: Path, flows: list[Flow]) -> None:
             writer.writerows([flow.unit, step, n, what] for step, n, what in flow.steps)
             writer.writerow([flow.unit, "kept", flow.n_kept, ""])
 
-    write_whole(path, write)
+    write_lines(path, write)
     print(f"flow     {path}")
 
 

@@ -7,7 +7,6 @@ scale, and what the caller gave.
 """
 
 import math
-import os
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Polyline
 
 from recording import LEADS, MIN_SECONDS, one_line
+from whole_files import write_whole
 
 MM_PER_SECOND = 25.0
 MM_PER_MILLIVOLT = 10.0
@@ -182,12 +182,7 @@ def save_ecg(
     if suffix not in (".png", ".pdf"):
         raise ValueError(f"{path}: found the suffix '{path.suffix}'; expected .png or .pdf")
     figure = draw_ecg(signal, sampling_rate, title=title, notes=notes)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(aside, format=suffix[1:], dpi=DOTS_PER_INCH)
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    write_whole(path, lambda aside: figure.savefig(aside, format=suffix[1:], dpi=DOTS_PER_INCH))
 
 
 def _checked(signal: np.ndarray, sampling_rate: float) -> np.ndarray:

@@ -4,7 +4,6 @@ Drawn with matplotlib's objects and its Agg canvas, so that no display and no gl
 """
 
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from metrics_and_performance import auroc, average_precision, confusion_metrics
+from whole_files import write_whole
 
 # Told apart with colour-blindness (Okabe & Ito, Color Universal Design, 2008); then the line style changes
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -191,11 +191,6 @@ def _new_figure(width: float, height: float) -> Figure:
 
 
 def _save(figure: Figure, path: str | Path) -> None:
-    """Write a PNG file aside and rename it, so that the file is there as a whole or not at all."""
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(aside, format="png", dpi=DOTS_PER_INCH, bbox_inches="tight")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write a PNG file, whole or not at all."""
+    options = {"format": "png", "dpi": DOTS_PER_INCH, "bbox_inches": "tight"}
+    write_whole(Path(path), lambda aside: figure.savefig(aside, **options))

@@ -5,7 +5,6 @@ folder alone; only the ECGs of the most confident errors are read from the folde
 """
 
 import base64
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -30,6 +29,7 @@ from reporting.report_words import (
 )
 from reporting.run_record import RunRecord, read_run
 from reporting.tripod import tripod_items
+from whole_files import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_LABELS_WITH_CURVES = 6  # the others have their metrics alone, or the page would be large and slow
@@ -116,13 +116,8 @@ def write_report(run_folder: str | Path) -> Path:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write a page aside, then rename it."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
+    """Write a page, whole or not at all, and return its path."""
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     return path
 
 

@@ -7,7 +7,7 @@ import pytest
 from tiny_runs import line_of, run_as_user, run_here
 
 from cohort_table import read_labels
-from cohorts.cohort_making import Flow, SourceError, chunks_of, find_table, number, rows_of, write_whole
+from cohorts.cohort_making import Flow, SourceError, chunks_of, find_table, number, rows_of, write_lines
 from cohorts.physionet_challenge import DEFAULT_LABELS, EQUAL, SCORED, codes_of
 
 STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class
@@ -288,7 +288,7 @@ def test_a_failed_writing_leaves_nothing(tmp_path):
         raise OSError(28, "No space left on device")
 
     with pytest.raises(SourceError, match="cannot be written \\(No space left on device\\)"):
-        write_whole(tmp_path / "t.csv", fail)
+        write_lines(tmp_path / "t.csv", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     assert (tmp_path / "t.csv").read_text() == "before"
 

@@ -14,7 +14,8 @@ import torch
 import run_folder
 from hyperparameters import Hyperparameters, read_yaml
 from models import MODELS
-from run_folder import ModelDescription, Run, RunError, write_whole
+from run_folder import ModelDescription, Run, RunError
+from whole_files import write_whole
 from xml_loader import LEADS
 
 CPU = torch.device("cpu")
