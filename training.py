@@ -127,7 +127,8 @@ def one_line_errors() -> Iterator[None]:
     except (CohortError, RunError, StoppedError, TrainingError, OSError) as error:
         sys.exit(f"{script}: {error}")
     except KeyboardInterrupt:
-        sys.exit(f"{script}: interrupted; --resume RUN goes on after the last complete epoch")
+        resume = "; --resume RUN goes on after the last complete epoch" if script.startswith("train") else ""
+        sys.exit(f"{script}: interrupted{resume}")
 
 
 class _Step:

@@ -5,7 +5,7 @@
 
 Each step runs in a process of its own, on a fake cohort in a temporary folder: a table with 0.3 patients an
 ECG, of whom one in twenty is positive, and files of signals and measurements that are sparse and take no room
-on the disk. Times are by the clock. The peak is that of the whole process: importing takes 0.1 GB, or 0.3 GB
+on the disk. Times are by the clock. The peak is that of the whole process: importing takes 0.1 GB, or 0.4 GB
 with PyTorch; the steps after the table hold that table. Batches are read with their checksums and cropped,
 from the operating system's own memory: a disk may be slower.
 """

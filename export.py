@@ -1,0 +1,139 @@
+"""Write a finished run as one ONNX file, for programs without Python, and a model card beside it.
+
+    python export.py runs/train_atten-20261122-101500 pe.onnx
+    python export.py runs/train_atten-20261122-101500 pe.onnx --evaluation runs/evaluate-20261122-111500
+
+The graph holds crop, normalisation, model and calibration. It takes "signal_mv", float32 (N, 12, 5000): ECGs
+in millivolts, leads I, II, III, aVR, aVL, aVF, V1 to V6, 10 s at 500 Hz; it gives "score", float32
+(N, n_labels), probabilities. Labels, thresholds and the rest of what a program must know are in the file's
+metadata. The run may be a cross-validation or the folder of a comparison: its models score together.
+
+Before anything is written, onnxruntime scores five synthetic ECGs, alone and together; scores that differ
+from PyTorch's by more than 1e-4 are an error. MODEL_CARD.md beside it says what the model is, data, training,
+evaluation, limits, how to call it. With --evaluation, the folder of an evaluate.py that had this run as its
+first, the card has that folder's results by stratum too.
+
+Needs three more packages: pip install onnx onnxscript onnxruntime
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cohorts.synthetic import draw_patient, simulate_ecg
+from onnx_graph import BATCH_SIZES, PACKAGES, TOLERANCE, SignalToScore, check_graph, check_packages, to_onnx
+from reporting.model_card import OnnxFile, render_model_card
+from run_folder import RunError
+from scoring import Scorer
+from training import one_line_errors
+from whole_files import write_whole
+from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE
+
+INTENDED_USE = "research only; not a medical device; must not decide about a patient's care"
+
+
+def main() -> None:
+    """Export the run of the command line."""
+    arguments = parse_arguments()
+    output = arguments.output
+    check_output(output)
+    check_packages()
+    scorer = Scorer.load(arguments.run, torch.device("cpu"))
+    print(f"{scorer.title} of {arguments.run}", flush=True)
+    graph = to_onnx(SignalToScore(scorer), metadata(arguments.run, scorer))
+    difference = check_graph(graph, scorer, synthetic_signals())
+    print(
+        f"checked     onnxruntime against PyTorch, batches of {' and '.join(map(str, BATCH_SIZES))}: scores "
+        f"differ by at most {difference:.1e} ({TOLERANCE:g} is allowed)"
+    )
+    file = OnnxFile(
+        name=output.name,
+        sha256=hashlib.sha256(graph).hexdigest(),
+        n_bytes=len(graph),
+        largest_difference=difference,
+        versions=versions(),
+    )
+    card = render_model_card(arguments.run, scorer, file, evaluation=arguments.evaluation)
+    write(output, graph)
+    print(f"graph       {output}, {len(graph) / 1e6:.1f} MB, SHA-256 {file.sha256}")
+    write(card_path(output), card.encode("utf-8"))
+    print(f"model card  {card_path(output)}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("output", type=Path, help="ONNX file to write; MODEL_CARD.md will be beside it")
+    parser.add_argument(
+        "--evaluation", type=Path, metavar="DIR", help="folder of evaluate.py, for the card's strata"
+    )
+    return parser.parse_args()
+
+
+def check_output(output: Path) -> None:
+    if output.suffix != ".onnx":
+        raise RunError(f"{output}: found no name of an ONNX file, expected one that ends in .onnx")
+    if not output.parent.is_dir():
+        raise RunError(f"{output}: found no folder {output.parent}, expected one to write to")
+    for path in (output, card_path(output)):
+        if path.is_dir():
+            raise RunError(f"{path}: found a folder, expected a file or nothing")
+
+
+def card_path(output: Path) -> Path:
+    return output.with_name("MODEL_CARD.md")
+
+
+def metadata(run: Path, scorer: Scorer) -> dict[str, str]:
+    """Return what a program must know besides the graph, as ONNX keeps it: text; lists are JSON."""
+    return {
+        "run": run.resolve().name,
+        "model": scorer.title,
+        "intended_use": INTENDED_USE,
+        "label_names": json.dumps(scorer.label_names),
+        "thresholds": json.dumps(scorer.thresholds),
+        "threshold_policy": scorer.descriptions[0].threshold_policy,
+        "prevalences": json.dumps(scorer.prevalences),
+        "leads": json.dumps(LEADS),
+        "unit": "mV",
+        "sampling_rate": str(SAMPLING_RATE),
+        "n_samples": str(N_SAMPLES),
+        "versions": json.dumps(versions()),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return those of what has written and checked the graph."""
+    return {"python": platform.python_version()} | {name: version(name) for name in ("torch", *PACKAGES)}
+
+
+def synthetic_signals() -> np.ndarray:
+    """Return ECGs to check with, int16 (5, 12, 5000) in microvolts; in the last, V3 is flat."""
+    generator = np.random.default_rng(42)
+    simulated = [
+        simulate_ecg(draw_patient(generator, pe=number % 2 == 1), generator)[0]
+        for number in range(max(BATCH_SIZES))
+    ]
+    signals = np.rint(1000 * np.stack(simulated)).astype(np.int16)
+    signals[-1, LEADS.index("V3")] = 0
+    return signals
+
+
+def write(path: Path, content: bytes) -> None:
+    try:
+        write_whole(path, lambda aside: aside.write_bytes(content))
+    except OSError as error:
+        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
