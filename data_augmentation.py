@@ -6,6 +6,7 @@ one row of ``AUGMENTATIONS`` and one probability in ``hyperparameters.py``.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -117,8 +118,7 @@ class Augmentation:
     def __call__(self, signal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return the augmented batch, (N, 12, T) in mV like ``signal``, which stays as it is."""
         for name, chosen in self._choose(signal, generator).items():
-            changed = AUGMENTATIONS[name](signal, generator)
-            signal = torch.where(chosen[:, None, None], changed, signal)
+            signal = _change(signal, chosen, AUGMENTATIONS[name], generator)
         return signal
 
     def _choose(self, signal: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -135,6 +135,20 @@ class Augmentation:
             for column, name in columns
             if self.probabilities.get(name, 0) > 0
         }
+
+
+def _change(
+    signal: torch.Tensor,
+    chosen: torch.Tensor,
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor],
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Return the batch with the chosen ECGs augmented."""
+    if signal.device.type == "cpu":
+        (rows,) = chosen.nonzero(as_tuple=True)
+        return signal.index_copy(0, rows, augment(signal[rows], generator)) if len(rows) else signal
+    # A GPU would have to wait to be told how many they are: it changes all, and takes the chosen.
+    return torch.where(chosen[:, None, None], augment(signal, generator), signal)
 
 
 def _uniform(
