@@ -1,12 +1,16 @@
 """What several tests share: small ECG files in the hospital's form, and a cohort of twelve synthetic ECGs."""
 
 import functools
+import signal
 
 import numpy as np
 import pytest
 from headless_chromium import CHROMIUM, Browser
 
 from cohorts.synthetic import MV_PER_COUNT, hospital_xml, make_cohort
+
+# A shell that starts the tests in the background lets them ignore Ctrl-C, and their children with them.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @functools.cache

@@ -352,8 +352,6 @@ def start(cohort, cwd):
             "text": True,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
-            # Tests that a shell started in the background ignore Ctrl-C, and so would the script.
-            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         },
     )
 
