@@ -11,8 +11,8 @@ DEMO_EPOCHS = 12
 demo: .venv/installed
 	.venv/bin/python train_atten.py --epochs $(DEMO_EPOCHS)
 
-test: .venv/installed
-	.venv/bin/python -m pytest
+test: .venv/installed  # a file at a time on each of two processes, of one thread each
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 fuzz: .venv/installed
 	.venv/bin/python tests/fuzz.py --cases 10000
