@@ -1,6 +1,6 @@
 """Kill one training at random moments, resume it each time, and compare it with one that nobody killed.
 
-    python tests/kill_and_resume.py [--kills 20] [--epochs 25] [--seed 0]
+    python tests/kill_and_resume.py [--kills 20] [--epochs 40] [--seed 0]
 
 Two of three kills are SIGKILL, which nothing can answer; the others SIGTERM, which lets the step end and be
 saved. They fall anywhere: while files are read into the cache, in the middle of an epoch, of a checkpoint, of
@@ -34,7 +34,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=25)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -43,7 +43,7 @@ def main() -> int:
         whole, to_start, in_all = run_to_the_end(cohort, places / "whole", arguments.epochs)
         print(f"nobody killed the first run: {in_all:.0f} s, of which {to_start:.0f} until the first step")
         generator = np.random.default_rng(arguments.seed)
-        longest = 2 * (to_start + (in_all - to_start) / arguments.kills)  # then about as many kills fit
+        longest = to_start + (in_all - to_start) / arguments.kills  # then about as many kills fit
         delays = generator.uniform(0, longest, arguments.kills)
         killed = run_and_kill(cohort, places / "killed", arguments.epochs, delays)
         return report(differences(whole, killed))
