@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from ecg_dataset import Cohort
+from hyperparameters import read_yaml
 from models import MODELS
 from run_folder import ModelDescription, Run, RunError
 from splits import Fold
@@ -87,6 +88,10 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
             f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; expected "
             "none: give both tables one split column, or leave these out of one"
         )
+    root = run.folder if (run.folder / "splits.csv").exists() else run.folder.resolve().parent
+    values, _ = read_yaml(root / "hyperparameters.yml")
+    if values.get("init_from"):  # those weights were not the first either
+        _check_unseen(Run(values["init_from"]), cohort, fold)
 
 
 def _splits_of(run: Run) -> pd.DataFrame:

@@ -100,6 +100,12 @@ def test_a_patient_who_trained_the_other_run_cannot_be_tested(places, tmp_path):
     assert "or their patients, among those that trained it" in line
 
 
+def test_ecgs_that_trained_the_run_before_the_other_cannot_be_tested(places):
+    second = run_folder_of(start_from(places, places / "run"))
+    line = line_of(start_from(places, second, cohort="others"))
+    assert f"{places / 'run'}: found" in line and "among those that trained it" in line
+
+
 def test_a_trunk_of_another_kind_is_refused(places):
     line = line_of(start_from(places, places / "run", script="train_spectrogram.py"))
     assert "found trunk.stem.weight of shape (64, 12, 1, 17), expected (64, 12, 7, 7)" in line
