@@ -7,9 +7,9 @@ import torch
 
 import processes
 from data_augmentation import Augmentation
-from device_signals import SignalsOnDevice, SignalsOnDisk, to_device
 from ecg_dataset import Cohort
-from signal_cache import CohortError
+from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk, to_device
+from signal_store.signal_cache import CohortError
 from splits import Fold
 from xml_loader import N_SAMPLES, centre_start
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from signal_cache import CohortError
+from signal_store.signal_cache import CohortError
 
 PARTS = ("train", "validation", "test")
 DEFAULT_LABEL = "PE"

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cache_index import NO_ROW
 from cohort_table import KEY_FILE, check_present, pseudonyms, read_labels
-from ecg_quality import judge, near_duplicates
-from signal_cache import CachedSignals, CohortError, cached_signals
+from duplicate_ecgs import near_duplicates
+from ecg_quality import judge
+from signal_store.cache_index import NO_ROW
+from signal_store.signal_cache import CachedSignals, CohortError, cached_signals
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ import pandas as pd
 from cohorts.synthetic import demo_cohort
 from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters, read_yaml
+from metrics.sign_baseline import auroc_within_tertiles, out_of_fold_scores, probe_sets
 from metrics_and_performance import evaluate_strata
 from reporting.comparison import differences, format_comparison, group_cells, model_metrics
 from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
@@ -33,7 +34,6 @@ from reporting.ecg_signs import measure_cohort
 from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
 from run_folder import Run, RunError
 from scoring import label_names_of, save_ensemble
-from sign_baseline import auroc_within_tertiles, out_of_fold_scores, probe_sets
 from training import one_line_errors, prepare
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds

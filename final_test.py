@@ -8,8 +8,8 @@ from torch import nn
 
 import processes
 from batches import EvaluationBatches
-from calibration import Calibration, calibrated_score, fit_calibration
 from ecg_dataset import Cohort
+from metrics.calibration import Calibration, calibrated_score, fit_calibration
 from metrics_and_performance import choose_threshold, evaluate
 from run_folder import ModelDescription, Run
 from scoring import calibrate, predict_logits

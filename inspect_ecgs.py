@@ -23,9 +23,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ecg_quality import judge, near_duplicates
+from duplicate_ecgs import near_duplicates
+from ecg_quality import judge
 from hyperparameters import Hyperparameters
-from signal_cache import measured
+from signal_store.signal_cache import measured
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
 COLUMNS = {"form": 13, "device": 24, "Hz": 6, "seconds": 8, "leads": 6, "µV/count": 9, "verdict": 8}  # widths

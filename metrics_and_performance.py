@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
-from score_checks import checked, missing_class, patient_index, warn_undefined
-from uncertainty import (
+from metrics.calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
+from metrics.score_checks import checked, missing_class, patient_index, warn_undefined
+from metrics.uncertainty import (
     MetricOfCounts,
     auroc_of_counts,
     average_precision_of_counts,
@@ -33,7 +33,7 @@ from uncertainty import (
     rank_counts,
     wilson_interval,
 )
-from usefulness import (
+from metrics.usefulness import (
     choose_threshold,
     confusion_metrics,
     likelihood_ratios,

@@ -30,11 +30,11 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from calibration import shift_prevalence
 from ecg_quality import judge
+from metrics.calibration import shift_prevalence
 from run_folder import RunError
 from scoring import Scorer, mean_score, performance_of
-from signal_cache import decode
+from signal_store.signal_cache import decode
 from training import one_line_errors, prepare
 from whole_files import write_whole
 from xml_loader import EcgFileError, find_files

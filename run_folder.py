@@ -26,8 +26,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import processes
-from calibration import Calibration
 from hyperparameters import Hyperparameters, to_yaml
+from metrics.calibration import Calibration
 from models import MODELS
 from whole_files import write_whole
 from xml_loader import LEADS, SAMPLING_RATE

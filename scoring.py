@@ -19,7 +19,7 @@ from torch import nn
 
 import processes
 from batches import evaluation_input
-from calibration import Calibration, calibrated_score
+from metrics.calibration import Calibration, calibrated_score
 from run_folder import ModelDescription, Run, RunError
 
 SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64

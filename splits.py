@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 
 from cohort_table import PARTS
 from ecg_dataset import Cohort
-from signal_cache import CohortError
+from signal_store.signal_cache import CohortError
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def split_by_patient(
     CohortError : a part has no example of a class, or the ``split`` column has one ECG in two parts.
     """
     table = cohort.table
-    n_patients, patient_of = _patients(table)
+    n_patients, patient_of = number_patients(table)
     part_of = np.full(n_patients, "train", dtype="<U10")
     if "split" in table:
         part_of[patient_of] = table["split"]
@@ -113,7 +113,7 @@ def split_by_patient(
 def _cross_validation(
     cohort: Cohort, n_folds: int, validation_fraction: float, seed: int
 ) -> list[dict[str, np.ndarray]]:
-    n_patients, patient_of = _patients(cohort.table)
+    n_patients, patient_of = number_patients(cohort.table)
     if n_patients < n_folds:
         raise CohortError(f"--folds {n_folds}: found {n_patients} patients, expected one a fold at least")
     labels = _patients_labels(cohort, n_patients, patient_of)
@@ -130,7 +130,7 @@ def _cross_validation(
     return splits
 
 
-def _patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
+def number_patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
     """Return the number of patients, and which one each ECG is of; equal ECGs are of one patient."""
     ids, contents = (pd.factorize(table[column])[0] for column in ("patient_id", "same_ecg"))
     n_ids = ids.max() + 1

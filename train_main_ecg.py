@@ -15,7 +15,6 @@ from pathlib import Path
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
-from device_signals import place_signals
 from ecg_dataset import read_cohort
 from experiment import announce, open_run, pool_folds, unfinished
 from final_test import test_once
@@ -25,6 +24,7 @@ from models import MODELS
 from optimization import adamw, learning_rate_schedule
 from processes import first_before_others, is_first
 from reporting import report_run
+from signal_store.device_signals import place_signals
 from splits import make_folds
 from training import fit, one_line_errors, prepare
 from transfer import load_pretrained

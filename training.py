@@ -26,7 +26,7 @@ from metrics_and_performance import ranking_metrics
 from optimization import WeightAverage
 from run_folder import Run, RunError
 from scoring import forward, predict_logits
-from signal_cache import CohortError
+from signal_store.signal_cache import CohortError
 
 SAVE_EVERY = 600  # seconds between two checkpoints within a long epoch
 
@@ -91,7 +91,8 @@ def fit(
     state.restore(training.device)
     if compile != "none":
         model.compile(mode=compile)
-    step = _Step(processes.shared(model, training.device), loss, optimizer, schedule, average, gradient_clip)
+    shared = processes.shared(model, training.device)
+    step = TrainingStep(shared, loss, optimizer, schedule, average, gradient_clip)
     log = state.log
     print(" epoch   train loss   val loss   val AUROC   val AP        lr     ECG/s    time")
     for row in log:
@@ -131,7 +132,7 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(f"{script}: interrupted{resume}")
 
 
-class _Step:
+class TrainingStep:
     """One batch: forward, backward, new weights. Nothing in it waits for the device."""
 
     def __init__(
@@ -213,7 +214,7 @@ class _State:
 
 
 def _one_epoch(
-    step: _Step,
+    step: TrainingStep,
     training: TrainingBatches,
     validation: EvaluationBatches,
     epoch: int,
@@ -236,7 +237,7 @@ def _one_epoch(
 
 
 def _train(
-    step: _Step, training: TrainingBatches, epoch: int, state: _State, interruption: Interruption
+    step: TrainingStep, training: TrainingBatches, epoch: int, state: _State, interruption: Interruption
 ) -> float:
     """Return the mean loss of the training ECGs; of an epoch that was interrupted, do the rest."""
     first_step, before, started = len(state.losses), state.seconds, time.perf_counter()

@@ -77,7 +77,7 @@ def _shared(model: nn.Module, run: Run, description: ModelDescription) -> dict[s
 
 def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
     """Refuse weights that have seen an ECG, or a patient, by whom they would be validated or tested now."""
-    splits = _splits_of(run)
+    splits = splits_of(run)
     seen = splits[splits["part"].isin(SEEN)]
     rows = np.concatenate([fold.parts[part] for part in ("validation", "test")])
     held_out = cohort.table.iloc[rows]
@@ -94,7 +94,7 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
         _check_unseen(Run(values["init_from"]), cohort, fold)
 
 
-def _splits_of(run: Run) -> pd.DataFrame:
+def splits_of(run: Run) -> pd.DataFrame:
     """Return digest, patient_id and part of each ECG of the run, or of the fold, that a model is of."""
     is_fold = not (run.folder / "splits.csv").exists()
     path = (run.folder.resolve().parent if is_fold else run.folder) / "splits.csv"

@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from scipy.stats import norm
 
+from metrics.uncertainty import bootstrap_difference, bootstrap_intervals, delong_interval, delong_test
 from metrics_and_performance import RANKING_METRICS, confusion_metrics
-from uncertainty import bootstrap_difference, bootstrap_intervals, delong_interval, delong_test
 
 N_ECGS, PREVALENCE, CORRELATION, THRESHOLD = 1000, 0.1, 0.5, 0.5
 RESAMPLED = ("auroc", "sensitivity_at_specificity_90", "specificity_at_sensitivity_95", "ct_avoided_per_100")

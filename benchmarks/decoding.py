@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
-from signal_cache import cached_signals, decode
+from signal_store.signal_cache import cached_signals, decode
 from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE, find_files, read_recording
 
 try:

@@ -14,9 +14,9 @@ import pandas as pd
 
 from ecg_dataset import Cohort
 from run_folder import Run, RunError
-from signal_cache import CohortError
-from splits import _patients, split_by_patient  # the first: who counts as one patient there, does so here
-from transfer import SEEN, _splits_of  # the second: what a run, or a fold of one, was trained on
+from signal_store.signal_cache import CohortError
+from splits import number_patients, split_by_patient
+from transfer import SEEN, splits_of
 from whole_files import write_whole
 
 PRETRAINING = "pretraining"
@@ -115,14 +115,14 @@ def patients_of(cohort: Cohort, label: str, init_from: str | None) -> tuple[np.n
 
     A patient is positive where one of the ECGs is. Whom the run `init_from` was trained on has none.
     """
-    n_patients, patient_of = _patients(cohort.table)
+    n_patients, patient_of = number_patients(cohort.table)
     of_ecg = cohort.table[label].to_numpy(float)
     labels = np.full(n_patients, np.nan)
     for value in (0, 1):
         labels[patient_of[of_ecg == value]] = value
     if init_from:
         Run(init_from).load_description()
-        splits = _splits_of(Run(init_from))
+        splits = splits_of(Run(init_from))
         seen = splits[splits["part"].isin(SEEN)]
         columns = ("digest", "patient_id")
         again = np.any([cohort.table[column].isin(seen[column]) for column in columns], axis=0)

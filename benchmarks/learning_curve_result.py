@@ -15,11 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from metrics.score_checks import normal_quantile, patient_index
+from metrics.uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics_and_performance import auroc
 from reporting.figures import COLOURS, DOTS_PER_INCH
 from run_folder import RunError
-from score_checks import normal_quantile, patient_index
-from uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from whole_files import write_whole
 
 STARTS = {"pretrained": "pretrained", "scratch": "from scratch"}  # the arms, and their names for people

@@ -10,12 +10,12 @@ import train_spectrogram
 from batches import TrainingBatches
 from benchmarks.timing import Conditions
 from data_augmentation import Augmentation
-from device_signals import SignalsOnDevice, SignalsOnDisk
 from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters, read_yaml
 from models import MODELS
 from optimization import WeightAverage, adamw, learning_rate_schedule
-from training import _Step  # the loop's own, to time that and no copy of it
+from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk
+from training import TrainingStep  # the loop's own, to time that and no copy of it
 
 MANY_STEPS = 1_000_000  # of the learning rate's schedule, more than any benchmark makes
 
@@ -37,7 +37,7 @@ def build(name: str, device: torch.device) -> nn.Module:
     return MODELS[name](n_labels=1, **layers).to(device)
 
 
-def training_step(name: str, model: nn.Module) -> _Step:
+def training_step(name: str, model: nn.Module) -> TrainingStep:
     """Return the step of ``training.fit`` with the loss, optimizer and schedule of the model's script."""
     values = values_of(name)
     optimizer = adamw(model, pretrained=(), **values.group("optimizer"))
@@ -46,7 +46,7 @@ def training_step(name: str, model: nn.Module) -> _Step:
     )
     average = WeightAverage(model, decay=values.weight_average)
     loss = FocalLoss(**values.group("loss"))
-    return _Step(model.train(), loss, optimizer, schedule, average, values.gradient_clip)
+    return TrainingStep(model.train(), loss, optimizer, schedule, average, values.gradient_clip)
 
 
 def training_batches(

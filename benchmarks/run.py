@@ -35,7 +35,7 @@ from cohorts.synthetic import make_cohort
 from ecg_dataset import Cohort, read_cohort
 from models import MODELS
 from run_folder import device_name
-from signal_cache import CohortError
+from signal_store.signal_cache import CohortError
 from training import prepare
 
 SYNTHETIC_ECGS = 256

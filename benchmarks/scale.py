@@ -29,12 +29,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import pandas as pd
 
-from cache_folder import MEASURED, ROW_BYTES, SIGNALS, CacheFolder
-from cache_index import Entry
 from cohort_table import KEY_FILE, pseudonyms, read_labels
+from duplicate_ecgs import near_duplicates
 from ecg_dataset import Cohort
-from ecg_quality import MEASUREMENTS, near_duplicates
-from signal_cache import FLUSH_EVERY
+from ecg_quality import MEASUREMENTS
+from signal_store.cache_folder import MEASURED, ROW_BYTES, SIGNALS, CacheFolder
+from signal_store.cache_index import Entry
+from signal_store.signal_cache import FLUSH_EVERY
 from splits import make_folds, split_by_patient
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -144,7 +145,7 @@ def streaming(n_ecgs: int, folder: Path) -> Callable[[], object]:
     """Random ECGs, as in training from ``--signals disk``."""
     import torch
 
-    from device_signals import SignalsOnDisk
+    from signal_store.device_signals import SignalsOnDisk
 
     shape = (n_ecgs, 12, 5000)
     path = folder / SIGNALS

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from metrics.uncertainty import delong_test, mcnemar_test
 from metrics_and_performance import evaluate
 from run_comparison import Scores
-from uncertainty import delong_test, mcnemar_test
 
 SHOWN = {  # metrics of `evaluate` that need no threshold: their names for people
     "auroc": "AUROC",

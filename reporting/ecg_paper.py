@@ -145,8 +145,8 @@ def draw_ecg(
         The signal's shape, length or a value that is not finite.
     """
     signal = _checked(signal, sampling_rate)
-    figure, axes = _new_page()
-    _draw_grid(axes)
+    figure, axes = new_page()
+    draw_grid(axes)
     _draw_calibration(axes)
     _draw_separators(axes)
     traces = [panel.trace(signal, sampling_rate) for panel in PANELS]
@@ -198,7 +198,7 @@ def _checked(signal: np.ndarray, sampling_rate: float) -> np.ndarray:
     return signal
 
 
-def _new_page() -> tuple[Figure, Axes]:
+def new_page() -> tuple[Figure, Axes]:
     """Return an empty page and its axes in mm."""
     figure = Figure(figsize=(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
@@ -207,7 +207,7 @@ def _new_page() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _draw_grid(axes: Axes) -> None:
+def draw_grid(axes: Axes) -> None:
     """Draw lines every 1 mm, then stronger ones every 5 mm."""
     left, bottom, right, top = GRID
     for step, colour, width in ((1, FINE_GRID, 0.1), (5, COARSE_GRID, 0.15)):
@@ -223,7 +223,7 @@ def _draw_calibration(axes: Axes) -> None:
     height = CALIBRATION_MILLIVOLTS * MM_PER_MILLIVOLT
     for y in ROWS:
         x = (rise - 2.5, rise, rise, fall, fall, fall + 2.5)
-        _draw_line(axes, np.column_stack([x, np.add(y, (0, 0, height, height, 0, 0))]), "calibration")
+        draw_line(axes, np.column_stack([x, np.add(y, (0, 0, height, height, 0, 0))]), "calibration")
 
 
 def _draw_separators(axes: Axes) -> None:
@@ -253,10 +253,10 @@ def _draw_straight_lines(axes: Axes, ends: Sequence, colour: str, width: float, 
 def _draw_traces(axes: Axes, traces: Sequence[np.ndarray]) -> None:
     """Draw one line for each panel, labelled with its lead."""
     for panel, trace in zip(PANELS, traces, strict=True):
-        _draw_line(axes, trace, panel.lead)
+        draw_line(axes, trace, panel.lead)
 
 
-def _draw_line(axes: Axes, points: np.ndarray, label: str) -> None:
+def draw_line(axes: Axes, points: np.ndarray, label: str) -> None:
     """Draw a thin black line through points of shape (n, 2), in mm.
 
     Not with `axes.plot`, whose lines of more than 1,000 points are always simplified.

@@ -35,10 +35,10 @@ from reporting.ecg_paper import (
     TITLE_SIZE,
     TITLE_Y,
     Panel,
-    _draw_grid,
-    _draw_line,
-    _new_page,
     draw_ecg,
+    draw_grid,
+    draw_line,
+    new_page,
 )
 from reporting.ecg_signs import BEFORE, SAMPLING_RATE
 from reporting.explanations import Explanation, attribution_of_beats
@@ -195,8 +195,8 @@ def draw_mean_beats(explanation: Explanation, *, label_name: str, title: str = "
     """
     strengths = band_strength(attribution_of_beats(explanation))
     beat = explanation.waves.median
-    figure, axes = _new_page()
-    _draw_grid(axes)
+    figure, axes = new_page()
+    draw_grid(axes)
     times = (np.arange(beat.waveform.shape[1]) - BEFORE) / SAMPLING_RATE
     for column, leads in enumerate(LAYOUT):
         for lead, y in zip(leads, BEAT_ROWS, strict=True):
@@ -207,7 +207,7 @@ def draw_mean_beats(explanation: Explanation, *, label_name: str, title: str = "
                 y + MAGNIFICATION * MM_PER_MILLIVOLT * millivolts,
             ])  # fmt: skip
             _draw_band(axes, trace, strengths[row])
-            _draw_line(axes, trace, lead)
+            draw_line(axes, trace, lead)
             name = f"{lead}\n{explanation.attribution[row].sum():+.2f}"
             axes.text(x - 12, y + 15, name, fontsize=NAME_SIZE, fontweight="bold", zorder=TEXT_LAYER)
     scale = f"{MAGNIFICATION * MM_PER_SECOND:g} mm/s  {MAGNIFICATION * MM_PER_MILLIVOLT:g} mm/mV"

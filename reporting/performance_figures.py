@@ -18,11 +18,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from sklearn.metrics import roc_curve
 
-from calibration import calibration_curve
+from metrics.calibration import calibration_curve
+from metrics.score_checks import patient_index
+from metrics.uncertainty import resampled_weights
+from metrics.usefulness import decision_curve
 from reporting.figures import COLOURS, LINE_STYLES
-from score_checks import patient_index
-from uncertainty import resampled_weights
-from usefulness import decision_curve
 
 WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels
 TEXT_SIZE = 9  # points

@@ -2,7 +2,7 @@
 
 import pytest
 
-from signal_cache import CohortError
+from signal_store.signal_cache import CohortError
 
 
 def failure_of(function, *arguments, **keywords):

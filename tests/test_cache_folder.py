@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from one_line import failure_of
 
-import signal_cache
-from cache_index import Entry, load_index, write_part
-from signal_cache import CohortError, cached_signals, check_rows, decode
+from signal_store import signal_cache
+from signal_store.cache_index import Entry, load_index, write_part
+from signal_store.signal_cache import CohortError, cached_signals, check_rows, decode
 
 FILES = [f"{letter}.xml" for letter in "abcdefgh"]
 

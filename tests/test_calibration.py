@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
 
-import calibration
+from metrics import calibration
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 import torch
 from fake_cohort import cohort_of
 
-import device_signals
-from device_signals import ROW_BYTES, SignalsOnDevice, SignalsOnDisk, place_signals
-from signal_cache import CohortError
+from signal_store import device_signals
+from signal_store.device_signals import ROW_BYTES, SignalsOnDevice, SignalsOnDisk, place_signals
+from signal_store.signal_cache import CohortError
 
 CPU = torch.device("cpu")
 N_ECGS, N_ROWS = 21, 30

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from one_line import failure_of
 
-from cache_index import NO_ROW
 from cohort_table import KEY_FILE, pseudonyms
 from cohorts.synthetic import hospital_xml
 from ecg_dataset import read_cohort
 from hyperparameters import Hyperparameters
-from signal_cache import check_rows
+from signal_store.cache_index import NO_ROW
+from signal_store.signal_cache import check_rows
 from xml_loader import read_at_rest, read_recording
 
 

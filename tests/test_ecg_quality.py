@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from cohorts.synthetic import draw_patient, simulate_ecg
-from ecg_quality import MEASUREMENTS, judge, measure, near_duplicates
+from duplicate_ecgs import near_duplicates
+from ecg_quality import MEASUREMENTS, judge, measure
 from recording import LEADS
 from xml_loader import bring_to_rest, read_recording
 

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny
 
 from cohorts.synthetic import make_cohort
-from uncertainty import delong_test
+from metrics.uncertainty import delong_test
 
 
 @pytest.fixture(scope="module")

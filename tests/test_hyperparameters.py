@@ -9,12 +9,12 @@ import pytest
 import final_test
 from batches import EvaluationBatches, TrainingBatches
 from data_augmentation import AUGMENTATIONS, Augmentation
-from device_signals import place_signals
 from ecg_dataset import read_cohort
 from focal_loss import FocalLoss
 from hyperparameters import MODEL_GROUPS, Hyperparameters, read_hyperparameters, read_yaml, to_yaml
 from models import MODELS
 from optimization import adamw, learning_rate_schedule
+from signal_store.device_signals import place_signals
 from splits import make_folds
 from training import fit
 from transfer import load_pretrained

@@ -33,8 +33,8 @@ from benchmarks.learning_curve_result import (
     weighted_aurocs,
 )
 from cohorts.synthetic import make_cohort
+from metrics.uncertainty import auroc_of_counts, bootstrap_intervals
 from run_folder import RunError
-from uncertainty import auroc_of_counts, bootstrap_intervals
 
 SIZES = (50, 101, 240)
 SHARES = {"test_share": 0.25, "validation_share": 0.2}

@@ -9,9 +9,8 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
-import calibration
 import metrics_and_performance as mp
-import usefulness
+from metrics import calibration, usefulness
 
 
 @pytest.fixture

@@ -10,9 +10,15 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-import sign_baseline
+from metrics import sign_baseline
+from metrics.sign_baseline import (
+    SIGN_COLUMNS,
+    auroc_within_tertiles,
+    fit_and_score,
+    out_of_fold_scores,
+    probe_sets,
+)
 from reporting.ecg_signs import Signs
-from sign_baseline import SIGN_COLUMNS, auroc_within_tertiles, fit_and_score, out_of_fold_scores, probe_sets
 
 
 def made_up(n_ecgs=400, seed=0):

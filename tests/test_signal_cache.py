@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import signal_cache
-from cache_index import NO_ROW
 from ecg_quality import MEASUREMENTS
 from recording import LEADS
-from signal_cache import CohortError, cached_signals, decode
+from signal_store import signal_cache
+from signal_store.cache_index import NO_ROW
+from signal_store.signal_cache import CohortError, cached_signals, decode
 
 FILES = ["a.xml", "b.xml", "c.xml", "d.xml", "e.xml"]
 

@@ -8,7 +8,7 @@ from fake_cohort import cohort_of
 from one_line import failure_of
 
 from cohort_table import PARTS
-from signal_cache import CohortError
+from signal_store.signal_cache import CohortError
 from splits import make_folds, split_by_patient
 
 

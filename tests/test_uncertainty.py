@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
 import metrics_and_performance as mp
-import uncertainty
+from metrics import uncertainty
 
 RESAMPLED_METRICS = [
     (uncertainty.auroc_of_counts, sklearn_metrics.roc_auc_score),

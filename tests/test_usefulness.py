@@ -9,8 +9,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
 import metrics_and_performance as mp
-import uncertainty
-import usefulness
+from metrics import uncertainty, usefulness
 
 
 @pytest.fixture

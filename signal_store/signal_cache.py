@@ -30,10 +30,10 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cache_folder import CacheFolder, Part, Register, writing_rows
-from cache_index import Entry
 from ecg_quality import measure
 from formats import companion_files
+from signal_store.cache_folder import CacheFolder, Part, Register, writing_rows
+from signal_store.cache_index import Entry
 from xml_loader import (
     MAX_FILE_BYTES,
     AtRest,

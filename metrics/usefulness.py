@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from score_checks import (
+from metrics.score_checks import (
     checked,
     checked_probabilities,
     missing_class,
@@ -22,7 +22,7 @@ from score_checks import (
     patient_index,
     warn_undefined,
 )
-from uncertainty import RankCounts, design_effect, rank_counts, wilson_interval
+from metrics.uncertainty import RankCounts, design_effect, rank_counts, wilson_interval
 
 # ----------------------------------------------------------------------------------------------------
 # Thresholds, chosen on validation ECGs

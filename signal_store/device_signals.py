@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ecg_dataset import Cohort
-from signal_cache import check_rows
+from signal_store.signal_cache import check_rows
 from xml_loader import LEADS, N_SAMPLES
 
 ROW_BYTES = len(LEADS) * N_SAMPLES * 2  # of an ECG at rest

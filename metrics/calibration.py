@@ -13,7 +13,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.special import logit as logit_of
 
-from score_checks import (
+from metrics.score_checks import (
     checked,
     checked_probabilities,
     missing_class,
@@ -21,7 +21,7 @@ from score_checks import (
     patient_index,
     warn_undefined,
 )
-from uncertainty import wilson_interval
+from metrics.uncertainty import wilson_interval
 
 METHODS = ("none", "temperature", "platt")
 SLOPES = (0.01, 100.0)  # a fitted slope stays within, so that the order of the ECGs does

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 from scipy.stats import binomtest, norm, rankdata
 
-from score_checks import (
+from metrics.score_checks import (
     check_confidence,
     checked,
     missing_class,

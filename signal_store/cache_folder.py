@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cache_index import NO_ROW, STATE, Entry, load_index, write_part
 from ecg_quality import MEASUREMENTS
+from signal_store.cache_index import NO_ROW, STATE, Entry, load_index, write_part
 from xml_loader import LEADS, N_SAMPLES
 
 SIGNALS, MEASURED = "signals.int16", "measurements"
