@@ -1,6 +1,7 @@
 """ECGs of a fold -> batches as a model takes them: cropped, augmented and normalised on the device."""
 
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from splits import Fold
 from xml_loader import N_SAMPLES, centre_start
 
 MILLIVOLTS = 1e-3  # mV per microvolt
+# What a model takes: signal (N, 12, n_samples), normalised; then, with clinical columns, their values
+# (N, n_clinical) in the table's units, nan where not known.
+Inputs: TypeAlias = tuple[torch.Tensor] | tuple[torch.Tensor, torch.Tensor]
 FLAT = 1e-3  # mV; no lead or ECG is divided by a deviation below this
 
 
@@ -68,6 +72,10 @@ class _Batches:
         self.files = cohort.table["file"].to_numpy()
         self._signals = signals
         self._targets = torch.tensor(cohort.targets, device=self.device)
+        self._clinical = (
+            torch.tensor(cohort.clinical, device=self.device) if cohort.clinical_columns else None
+        )
+        self.clinical = cohort.clinical[self.indices] if cohort.clinical_columns else None
 
     def __len__(self) -> int:
         return self.n_batches
@@ -81,8 +89,12 @@ class _Batches:
         """The targets of all ECGs in the order of the indices, (n_ecgs, n_labels), on the CPU."""
         return self._targets[torch.from_numpy(self.indices).to(self.device)].cpu()
 
-    def _targets_of(self, indices: np.ndarray) -> torch.Tensor:
-        return self._targets[to_device(indices, self.device)]
+    def _batch(self, signal: torch.Tensor, indices: np.ndarray) -> tuple[Inputs, torch.Tensor]:
+        """Return what a model takes of these ECGs, and their targets; ``signal`` is in mV."""
+        rows = to_device(indices, self.device)
+        signal = normalise_(signal, self.normalisation)
+        inputs = (signal,) if self._clinical is None else (signal, self._clinical[rows])
+        return inputs, self._targets[rows]
 
 
 class TrainingBatches(_Batches):
@@ -107,10 +119,8 @@ class TrainingBatches(_Batches):
         self.augmentation = augmentation
         self.seed = seed
 
-    def epoch(
-        self, number: int, first_step: int = 0
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray]]:
-        """Yield signal (N, 12, n_samples), normalised, targets (N, n_labels) and the ECGs' indices.
+    def epoch(self, number: int, first_step: int = 0) -> Iterator[tuple[Inputs, torch.Tensor, np.ndarray]]:
+        """Yield what a model takes, targets (N, n_labels) and the ECGs' indices.
 
         ``first_step`` is how many of the epoch's batches are left out: those before an interruption. Each
         step seeds PyTorch's own generator too, which draws dropout.
@@ -126,7 +136,7 @@ class TrainingBatches(_Batches):
             _seed_dropout(seed, self.device)
             generator.manual_seed(seed)
             signal = self.augmentation(signal.float().mul_(MILLIVOLTS), generator)
-            yield normalise_(signal, self.normalisation), self._targets_of(indices), indices
+            yield *self._batch(signal, indices), indices
 
     def files_of(self, epoch: int, step: int) -> np.ndarray:
         """Return the files of one step's ECGs, of all processes."""
@@ -156,15 +166,14 @@ class EvaluationBatches(_Batches):
     Where several processes evaluate, each gets a stretch of the ECGs; `processes.gather` joins the results.
     """
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield signal (N, 12, n_samples), normalised, and targets (N, n_labels)."""
+    def __iter__(self) -> Iterator[tuple[Inputs, torch.Tensor]]:
+        """Yield what a model takes, and targets (N, n_labels)."""
         share = processes.share_of(self.indices)
         batches = [batch for batch in np.array_split(share, self.n_batches) if len(batch)]
         start = centre_start(self.n_samples)
         plan = [(batch, np.full(len(batch), start)) for batch in batches]
         for batch, signal in zip(batches, self._signals.crops(plan, self.n_samples), strict=True):
-            millivolts = signal.float().mul_(MILLIVOLTS)
-            yield normalise_(millivolts, self.normalisation), self._targets_of(batch)
+            yield self._batch(signal.float().mul_(MILLIVOLTS), batch)
 
 
 def make_batches(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from clinical_columns import check_clinical, clinical_values
 from cohort_table import KEY_FILE, check_present, pseudonyms, read_labels
 from duplicate_ecgs import near_duplicates
 from ecg_quality import judge
@@ -30,6 +31,8 @@ class Cohort:
     measurements : array of ``ecg_quality.MEASUREMENTS``, shape (n_ecgs,).
     targets : float32 array of shape (n_ecgs, n_labels), 0 or 1, or nan where it is not known.
     label_names : the names of the labels.
+    clinical_columns, clinical : what the head sees beside the ECG: names, and float32 array of shape (n_ecgs,
+        n_clinical) in the table's units, nan where it is not known.
     table : DataFrame of n_ecgs lines: the labels table with a pseudonym as ``patient_id``, and ``digest`` of
         the content, ``form`` of the file, and ``same_ecg``, a number that equal ECGs share.
     rejected : DataFrame with a line a file that could not be read, or whose ECG is unusable: file, reason.
@@ -54,7 +57,19 @@ class Cohort:
     n_parsed: int
     checksums: np.ndarray | None = None
     window_start: float = 0.0
+    clinical_columns: tuple[str, ...] = ()
+    clinical: np.ndarray | None = None
     quality_limits: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model_arguments(self) -> dict[str, int]:
+        """What the constructor of every model must know of the cohort."""
+        return {"n_labels": len(self.label_names), "n_clinical": len(self.clinical_columns)}
+
+    def clinical_of(self, columns: Sequence[str]) -> np.ndarray:
+        """Return some of the clinical columns, float32 (n_ecgs, n_columns)."""
+        chosen = [self.clinical_columns.index(name) for name in columns]
+        return np.empty((len(self.rows), 0), np.float32) if not chosen else self.clinical[:, chosen]
 
 
 def read_cohort(
@@ -62,6 +77,7 @@ def read_cohort(
     data_dir: str,
     labels: str | None,
     label_columns: Sequence[str] | None,
+    clinical_columns: Sequence[str] | None = None,
     cache_dir: str,
     workers: int,
     window_start: float,
@@ -75,6 +91,7 @@ def read_cohort(
     data_dir : folder of the ECG files.
     labels : the table; None means ``labels.csv`` in the folder.
     label_columns : columns to learn; None means PE.
+    clinical_columns : columns that the head sees beside the ECG; None means none.
     cache_dir, workers, window_start : see ``signal_cache.cached_signals``.
     patient_key : file of the key of the patients' pseudonyms; None means one beside the table.
     quality : ``quality_checks``, whether ECGs are judged at all, and the limits of ``ecg_quality.judge``.
@@ -88,6 +105,8 @@ def read_cohort(
         raise CohortError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
     path = Path(labels) if labels else folder / "labels.csv"
     table, label_names = read_labels(path, label_columns)
+    clinical_columns = tuple(clinical_columns or ())
+    check_clinical(path, table, clinical_columns, label_names=label_names)
     n_files = len(table)
     unlabelled = table[list(label_names)].isna().all(axis=1)
     rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
@@ -123,6 +142,8 @@ def read_cohort(
         n_parsed=cached.n_parsed,
         checksums=checksums[kept],
         window_start=window_start,
+        clinical_columns=clinical_columns,
+        clinical=clinical_values(table, clinical_columns),
         quality_limits=dict(quality),
     )
 

@@ -33,7 +33,7 @@ from reporting.comparison_page import GroupTable, compared_label, group_table, w
 from reporting.ecg_signs import measure_cohort
 from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
 from run_folder import Run, RunError
-from scoring import label_names_of, save_ensemble
+from scoring import clinical_columns_of, label_names_of, save_ensemble
 from training import one_line_errors, prepare
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
@@ -100,6 +100,7 @@ def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) ->
     """Return another hospital's cohort, read and judged as the first run's own was."""
     label_names = label_names_of(arguments.runs[0])
     changed = {"labels": arguments.labels, "label_columns": label_names, "patient_key": None}
+    changed["clinical_columns"] = clinical_columns_of(arguments.runs)
     options = {**values.group("cohort"), **changed}
     cohort = read_cohort(data_dir=arguments.cohort, quality=values.group("quality"), **options)
     n_read, n_rejected = len(cohort.table), len(cohort.rejected)

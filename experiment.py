@@ -67,6 +67,8 @@ def announce(
         files += f" ({run.folder / 'rejected.csv'})"
     labels = _count_labels(cohort, np.arange(n_read), share=True)
     print(f"cohort      {files}; {cohort.table['patient_id'].nunique():,} patients; {labels}")
+    if cohort.clinical_columns:
+        print(f"clinical    beside the ECG: {_count_clinical(cohort)}")
     print(f"quality     {_count_findings(cohort.quality, run)}")
     if len(folds) == 1:
         print(f"split       by patient: {_sizes(cohort, folds[0])}")
@@ -155,6 +157,13 @@ def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> s
         f"{name} {positives:,.0f} ({100 * prevalence:.1f} %)" if share else f"{positives:,.0f} {name}"
         for name, positives, prevalence in counts
     )
+
+
+def _count_clinical(cohort: Cohort) -> str:
+    """Return such as 'age (known of 100 %), d_dimer (known of 61 %)'."""
+    known = 1 - np.isnan(cohort.clinical).mean(axis=0)
+    pairs = zip(cohort.clinical_columns, known, strict=True)
+    return ", ".join(f"{name} (known of {100 * share:.0f} %)" for name, share in pairs)
 
 
 def _count_findings(quality: pd.DataFrame, run: Run) -> str:

@@ -5,7 +5,8 @@
 
 The graph holds crop, normalisation, model and calibration. It takes "signal_mv", float32 (N, 12, 5000): ECGs
 in millivolts, leads I, II, III, aVR, aVL, aVF, V1 to V6, 10 s at 500 Hz; it gives "score", float32
-(N, n_labels), probabilities. Labels, thresholds and the rest of what a program must know are in the file's
+(N, n_labels), probabilities; a run with clinical columns takes "clinical", float32 (N, n_columns), too, nan
+where a value is not known. Labels, thresholds and the rest of what a program must know are in the file's
 metadata. The run may be a cross-validation or the folder of a comparison: its models score together.
 
 Before anything is written, onnxruntime scores five synthetic ECGs, alone and together; scores that differ
@@ -47,7 +48,7 @@ def main() -> None:
     scorer = Scorer.load(arguments.run, torch.device("cpu"))
     print(f"{scorer.title} of {arguments.run}", flush=True)
     graph = to_onnx(SignalToScore(scorer), metadata(arguments.run, scorer))
-    difference = check_graph(graph, scorer, synthetic_signals())
+    difference = check_graph(graph, scorer, synthetic_signals(), clinical_values_of(scorer))
     print(
         f"checked     onnxruntime against PyTorch, batches of {' and '.join(map(str, BATCH_SIZES))}: scores "
         f"differ by at most {difference:.1e} ({TOLERANCE:g} is allowed)"
@@ -102,6 +103,7 @@ def metadata(run: Path, scorer: Scorer) -> dict[str, str]:
         "thresholds": json.dumps(scorer.thresholds),
         "threshold_policy": scorer.descriptions[0].threshold_policy,
         "prevalences": json.dumps(scorer.prevalences),
+        "clinical_columns": json.dumps(scorer.clinical_columns),
         "leads": json.dumps(LEADS),
         "unit": "mV",
         "sampling_rate": str(SAMPLING_RATE),
@@ -125,6 +127,13 @@ def synthetic_signals() -> np.ndarray:
     signals = np.rint(1000 * np.stack(simulated)).astype(np.int16)
     signals[-1, LEADS.index("V3")] = 0
     return signals
+
+
+def clinical_values_of(scorer: Scorer) -> np.ndarray:
+    """Return values to check with, float32 (5, n_columns), about as they were in training; some not known."""
+    values = np.random.default_rng(42).normal(50, 20, (max(BATCH_SIZES), len(scorer.clinical_columns)))
+    values[::2, ::2] = np.nan
+    return values.astype(np.float32)
 
 
 def write(path: Path, content: bytes) -> None:

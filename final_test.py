@@ -44,7 +44,7 @@ def test_once(
         return
     run.load_weights(model)
     batches = {"validation": validation, "test": test}
-    logits = {part: predict_logits(model, (signal for signal, _ in batches[part])) for part in batches}
+    logits = {part: predict_logits(model, (inputs for inputs, _ in batches[part])) for part in batches}
     if not processes.is_first():
         return
     y_true = {part: cohort.targets[batches[part].indices] for part in batches}
@@ -68,6 +68,7 @@ def test_once(
         threshold_policy=threshold_policy,
         window_start=cohort.window_start,
         quality=dict(cohort.quality_limits),
+        clinical_columns=list(cohort.clinical_columns),
     )
     run.save_description(description)
     tables = [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]

@@ -35,6 +35,7 @@ MODEL_GROUPS = ("model", "layers", "rnn", "encoder")  # flags of those scripts a
 THRESHOLD_POLICY = re.compile(r"youden|(sensitivity|specificity)>=(0?\.[0-9]+|1(\.0*)?)")
 LISTS = {
     "label_columns": str,
+    "clinical_columns": str,
     "milestones": PositiveInt,
 }  # flags that take several values, and the type of each
 
@@ -55,6 +56,9 @@ class Hyperparameters:
     data_dir: str | None = declared("data", None, "folder of the ECG files; none: a synthetic demo cohort")
     labels: str | None = declared("cohort", None, "labels table; none: labels.csv in the data folder")
     label_columns: list[str] | None = declared("cohort", None, "0/1 columns to learn; none: PE")
+    clinical_columns: list[str] | None = declared(
+        "cohort", None, "columns that the head sees beside the ECG, such as age sex; none: the ECG alone"
+    )
     cache_dir: str = declared("cohort", "cache", "folder that keeps the decoded signals")
     workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one a core")
     window_start: NonNegativeFloat = declared(

@@ -21,7 +21,7 @@ from scoring import SMALLEST_SCORE, Scorer
 from xml_loader import LEADS, N_SAMPLES, centre_start
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INPUT, OUTPUT = "signal_mv", "score"
+INPUT, CLINICAL_INPUT, OUTPUT = "signal_mv", "clinical", "score"
 OPSET = 20  # onnxruntime 1.17 and later
 TOLERANCE = 1e-4  # of a score, between PyTorch and onnxruntime
 BATCH_SIZES = (1, 5)  # that are compared; the graph is traced with another one
@@ -37,7 +37,8 @@ class SignalToScore(nn.Module):
 
     The input is float32, leads in the order of ``xml_loader.LEADS``, 10 s at 500 Hz. Each member crops the
     centre, normalises as in ``batches.evaluation_input``, and calibrates its logits; the score is the sigmoid
-    of their mean, float32 from 0 to 1. There is no autocast: on any device it computes in float32.
+    of their mean, float32 from 0 to 1. There is no autocast: on any device it computes in float32. With
+    clinical columns these are a second input, (N, n_columns), float32, nan where a value is not known.
 
     Parameters
     ----------
@@ -47,30 +48,41 @@ class SignalToScore(nn.Module):
     def __init__(self, scorer: Scorer):
         super().__init__()
         pairs = zip(scorer.models, scorer.descriptions, strict=True)
-        self.members = nn.ModuleList(_SignalToLogit(model, description) for model, description in pairs)
+        self.clinical_columns = scorer.clinical_columns
+        self.members = nn.ModuleList(
+            _SignalToLogit(model, description, self.clinical_columns) for model, description in pairs
+        )
         self.eval()
 
-    def forward(self, signal_mv: torch.Tensor) -> torch.Tensor:
-        logits = torch.stack([member(signal_mv) for member in self.members])  # (n_members, N, n_labels)
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the graph's inputs."""
+        return [INPUT, CLINICAL_INPUT] if self.clinical_columns else [INPUT]
+
+    def forward(self, signal_mv: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
+        of_members = [member(signal_mv, clinical) for member in self.members]
+        logits = torch.stack(of_members)  # (n_members, N, n_labels)
         if len(self.members) > 1:  # as in scoring.mean_score: one member alone is not limited
             logits = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         return torch.sigmoid(logits.mean(dim=0))  # (N, n_labels)
 
 
 class _SignalToLogit(nn.Module):
-    """One member: (N, 12, 5000), in mV -> calibrated logits (N, n_labels)."""
+    """One member: (N, 12, 5000), in mV, and those clinical values that it takes -> calibrated logits."""
 
-    def __init__(self, model: nn.Module, description: ModelDescription):
+    def __init__(self, model: nn.Module, description: ModelDescription, clinical_columns: Sequence[str]):
         super().__init__()
         self.model = model
+        self.clinical = [clinical_columns.index(name) for name in description.clinical_columns]
         self.n_samples, self.normalisation = description.n_samples, description.normalisation
         self.register_buffer("slopes", torch.tensor(description.calibration_slopes), persistent=False)
         self.register_buffer("intercepts", torch.tensor(description.calibration_intercepts), persistent=False)
 
-    def forward(self, signal_mv: torch.Tensor) -> torch.Tensor:
+    def forward(self, signal_mv: torch.Tensor, clinical: torch.Tensor | None) -> torch.Tensor:
         start = centre_start(self.n_samples)
         cropped = signal_mv[:, :, start : start + self.n_samples]  # (N, 12, n_samples)
-        return self.slopes * self.model(normalise(cropped, self.normalisation)) + self.intercepts
+        values = [clinical[:, self.clinical]] if self.clinical else []
+        return self.slopes * self.model(normalise(cropped, self.normalisation), *values) + self.intercepts
 
 
 def check_packages() -> None:
@@ -85,7 +97,8 @@ def check_packages() -> None:
 
 
 def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
-    """Return the graph as an ONNX file holds it: input "signal_mv", output "score", any number of ECGs.
+    """Return the graph as an ONNX file holds it: inputs "signal_mv" and, with clinical columns, "clinical",
+    output "score", any number of ECGs.
 
     ``metadata`` goes into the file's ``metadata_props``. Nothing else but the graph and the weights does: the
     exporter's notes on each node, with paths of this computer's source files, are taken out.
@@ -95,18 +108,22 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
     ExportError : the exporter cannot write the models down.
     """
     check_packages()
-    example = torch.zeros(2, len(LEADS), N_SAMPLES, device=module.members[0].slopes.device)
+    device = module.members[0].slopes.device
+    examples = [torch.zeros(2, len(LEADS), N_SAMPLES, device=device)]
+    if module.clinical_columns:
+        examples.append(torch.zeros(2, len(module.clinical_columns), device=device))
+    batch = {0: torch.export.Dim("batch")}
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
                 module,
-                (example,),
+                tuple(examples),
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
-                input_names=[INPUT],
+                input_names=module.input_names,
                 output_names=[OUTPUT],
-                dynamic_shapes={INPUT: {0: torch.export.Dim("batch")}},
+                dynamic_shapes=tuple([batch] * len(examples)),
             )
         _keep_only(program.model, metadata)
         return program.model_proto.SerializeToString()
@@ -116,20 +133,28 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
         ) from None
 
 
-def check_graph(graph: bytes, scorer: Scorer, signals: np.ndarray) -> float:
+def check_graph(
+    graph: bytes, scorer: Scorer, signals: np.ndarray, clinical: np.ndarray | None = None
+) -> float:
     """Let onnxruntime score ECGs, and return the largest difference from the scores that a run gives them.
 
     Parameters
     ----------
-    signals : int16, (5, 12, 5000), in microvolts, as `scorer` takes them.
+    signals, clinical : int16, (5, 12, 5000), in microvolts, and float32, (5, n_columns), as `scorer` takes
+        them.
 
     Raises
     ------
     ExportError : the graph cannot be computed, or a score differs by more than `TOLERANCE`, or is nan.
     """
-    expected = scorer.score(signals)  # (5, n_labels)
-    millivolts = signals.astype(np.float32) * np.float32(MILLIVOLTS)
-    found = [_score_with_onnxruntime(graph, millivolts[:batch_size]) for batch_size in BATCH_SIZES]
+    expected = scorer.score(signals, clinical)  # (5, n_labels)
+    inputs = {INPUT: signals.astype(np.float32) * np.float32(MILLIVOLTS)}
+    if scorer.clinical_columns:
+        inputs[CLINICAL_INPUT] = clinical
+    found = [
+        _score_with_onnxruntime(graph, {name: values[:batch_size] for name, values in inputs.items()})
+        for batch_size in BATCH_SIZES
+    ]
     for scores, batch_size in zip(found, BATCH_SIZES, strict=True):
         if scores.shape != expected[:batch_size].shape:
             raise ExportError(
@@ -151,7 +176,7 @@ def one_line(error: Exception) -> str:
     return " ".join(lines[0].split())[:300]
 
 
-def _score_with_onnxruntime(graph: bytes, millivolts: np.ndarray) -> np.ndarray:
+def _score_with_onnxruntime(graph: bytes, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
     check_packages()
     import onnxruntime
 
@@ -159,7 +184,7 @@ def _score_with_onnxruntime(graph: bytes, millivolts: np.ndarray) -> np.ndarray:
     options.log_severity_level = 4  # what is wrong is raised as well
     try:
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        return session.run([OUTPUT], {INPUT: millivolts})[0]
+        return session.run([OUTPUT], dict(inputs))[0]
     except Exception as error:  # its errors have no common class but this one
         raise ExportError(
             f"the graph: onnxruntime {onnxruntime.__version__} cannot compute it ({one_line(error)})"

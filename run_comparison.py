@@ -123,7 +123,11 @@ def score_cohort(
                 f"run: {', '.join(cohort.label_names)}"
             )
         _check_unseen(folder, cohort)
-        scores = [scorer.score(cohort.signals[rows]) for rows in _chunks(cohort.rows, name)]
+        clinical = cohort.clinical_of(scorer.clinical_columns)
+        scores = [
+            scorer.score(cohort.signals[cohort.rows[ecgs]], clinical[ecgs])
+            for ecgs in _chunks(len(cohort.rows), name)
+        ]
         thresholds = np.tile(scorer.thresholds, (len(cohort.rows), 1))
         models.append(Scores(name, np.concatenate(scores), thresholds))
     if len(models) > 1:
@@ -138,11 +142,11 @@ def score_cohort(
     return Comparison(table, table, {}, list(cohort.label_names), models, [], None)
 
 
-def _chunks(rows: np.ndarray, name: str) -> Iterator[np.ndarray]:
-    with tqdm(total=len(rows), desc=name, unit="ECG", disable=None, leave=False) as bar:
-        for first in range(0, len(rows), CHUNK):
-            yield rows[first : first + CHUNK]
-            bar.update(min(CHUNK, len(rows) - first))
+def _chunks(n_ecgs: int, name: str) -> Iterator[slice]:
+    with tqdm(total=n_ecgs, desc=name, unit="ECG", disable=None, leave=False) as bar:
+        for first in range(0, n_ecgs, CHUNK):
+            yield slice(first, first + CHUNK)
+            bar.update(min(CHUNK, n_ecgs - first))
 
 
 def _check_unseen(folder: Path, cohort: Cohort) -> None:

@@ -56,6 +56,7 @@ class ModelDescription:
     threshold_policy : how they were chosen, from the validation ECGs.
     window_start : second of each recording at which its 10 s begin.
     quality : what each ECG had to fulfil, as ``ecg_dataset.read_cohort`` takes it.
+    clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
     """
 
     model: str
@@ -73,6 +74,7 @@ class ModelDescription:
     threshold_policy: str
     window_start: float = 0.0
     quality: dict[str, Any] = field(default_factory=dict)
+    clinical_columns: list[str] = field(default_factory=list)
 
     @property
     def calibrations(self) -> list[Calibration]:

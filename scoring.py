@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 from torch import nn
 
 import processes
-from batches import evaluation_input
+from batches import Inputs, evaluation_input
 from metrics.calibration import Calibration, calibrated_score
 from run_folder import ModelDescription, Run, RunError
 
@@ -50,6 +50,7 @@ class Scorer:
     models, descriptions : of the members.
     label_names : one a column of the scores.
     window_start, quality : how ECGs are read and judged, as in ``run_folder.ModelDescription``.
+    clinical_columns : what the models see beside the ECG, each column that one of them sees once.
     prevalences : of each label among the training ECGs, the mean of the members.
     thresholds : one a label; a score at or above it is a positive decision.
     threshold_source : how they were chosen, for a reader.
@@ -66,6 +67,8 @@ class Scorer:
         self.descriptions = [description for _, description in members]
         self.label_names = self.descriptions[0].label_names
         self.window_start, self.quality = self.descriptions[0].window_start, self.descriptions[0].quality
+        of_members = (column for one in self.descriptions for column in one.clinical_columns)
+        self.clinical_columns = list(dict.fromkeys(of_members))
         self.prevalences = np.mean([one.prevalences for one in self.descriptions], axis=0).tolist()
         self.thresholds = list(thresholds)
         self.threshold_source = self.descriptions[0].threshold_source
@@ -107,10 +110,14 @@ class Scorer:
         counts = ", ".join(f"{titles.count(title)} x {title}" for title in dict.fromkeys(titles))
         return f"ensemble of {len(titles)} models ({counts})"
 
-    def score_members(self, signals: np.ndarray) -> np.ndarray:
+    def score_members(self, signals: np.ndarray, clinical: np.ndarray | None = None) -> np.ndarray:
         """Return the calibrated score of each member, (n_members, N, n_labels).
 
-        ``signals`` is int16, (N, 12, 5000), in microvolts at 500 Hz.
+        Parameters
+        ----------
+        signals : int16, (N, 12, 5000), in microvolts at 500 Hz.
+        clinical : float32, (N, n_columns), the values of ``clinical_columns``, nan where not known; None only
+            where there are no such columns.
         """
         on_device = torch.from_numpy(signals).to(self.device)
         scores = []
@@ -118,12 +125,24 @@ class Scorer:
             signal = evaluation_input(
                 on_device, n_samples=description.n_samples, normalisation=description.normalisation
             )
-            scores.append(calibrate(predict_logits(model, [signal]), description.calibrations))
+            inputs = (signal, *self._clinical_of(description, clinical))
+            scores.append(calibrate(predict_logits(model, [inputs]), description.calibrations))
         return np.stack(scores)
 
-    def score(self, signals: np.ndarray) -> np.ndarray:
-        """Return the scores, (N, n_labels), of ``signals`` as ``score_members`` takes them."""
-        return mean_score(self.score_members(signals))
+    def _clinical_of(
+        self, description: ModelDescription, clinical: np.ndarray | None
+    ) -> tuple[torch.Tensor, ...]:
+        """Return a member's clinical values, if it takes any."""
+        if not description.clinical_columns:
+            return ()
+        if clinical is None:
+            raise ValueError(f"clinical: found none, expected {', '.join(self.clinical_columns)} of each ECG")
+        chosen = [self.clinical_columns.index(name) for name in description.clinical_columns]
+        return (torch.from_numpy(clinical[:, chosen]).to(self.device, torch.float32),)
+
+    def score(self, signals: np.ndarray, clinical: np.ndarray | None = None) -> np.ndarray:
+        """Return the scores, (N, n_labels), of what ``score_members`` takes."""
+        return mean_score(self.score_members(signals, clinical))
 
 
 def performance_of(folder: Path, model: str = "ensemble") -> dict[str, dict[str, Any]]:
@@ -141,6 +160,17 @@ def label_names_of(folder: Path) -> list[str]:
     """Return the labels that a folder can score."""
     path = folder / "ensemble.json"
     return (_read_ensemble(path) if path.exists() else Run(folder).load_description()).label_names
+
+
+def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
+    """Return the clinical columns that these folders need to score, each once."""
+    columns: dict[str, None] = {}
+    for folder in folders:
+        path = folder / "ensemble.json"
+        members = [folder / member for member in _read_ensemble(path).members] if path.exists() else [folder]
+        for member in members:
+            columns |= dict.fromkeys(Run(member).load_description().clinical_columns)
+    return list(columns)
 
 
 def save_ensemble(run: Run, members: Sequence[Path], thresholds: Sequence[Sequence[float]]) -> None:
@@ -171,21 +201,22 @@ def mean_score(scores: np.ndarray) -> np.ndarray:
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, signals: Iterable[torch.Tensor]) -> np.ndarray:
+def predict_logits(model: nn.Module, batches: Iterable[Inputs]) -> np.ndarray:
     """Return the logits of all ECGs, float64 (n_ecgs, n_labels), of batches as the model takes them.
 
     Where several processes each have a share of the batches, all of them get all logits.
     """
     model.eval()
-    logits = [forward(model, signal).double() for signal in signals]
+    logits = [forward(model, inputs).double() for inputs in batches]
     share = torch.cat(logits) if logits else torch.empty(0, 0, dtype=torch.float64)
     return processes.gather(share).numpy()
 
 
-def forward(model: nn.Module, signal: torch.Tensor) -> torch.Tensor:
+def forward(model: nn.Module, inputs: Inputs) -> torch.Tensor:
     """Return the logits, in bfloat16 autocast on CUDA, in float32 on the CPU."""
-    with torch.autocast(signal.device.type, torch.bfloat16, enabled=signal.device.type == "cuda"):
-        return model(signal).float()
+    device = inputs[0].device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        return model(*inputs).float()
 
 
 def calibrate(logits: np.ndarray, calibrations: Sequence[Calibration]) -> np.ndarray:

@@ -46,7 +46,7 @@ def main() -> None:
         cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     name = MODEL[values.model]
-    arguments = {"n_labels": len(cohort.label_names), **values.group("layers"), **values.group(values.model)}
+    arguments = {**cohort.model_arguments, **values.group("layers"), **values.group(values.model)}
     run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)
     announce(MODELS[name](**arguments), device=device, seed=values.seed, cohort=cohort, folds=folds, run=run)
     signals = place_signals(cohort, device=device, **values.group("placement"))
@@ -61,6 +61,7 @@ def main() -> None:
             **values.group("batches"),
         )
         model = MODELS[name](**arguments).to(device)
+        model.head.standardise(training.clinical)
         pretrained = load_pretrained(
             model, cohort=cohort, fold=fold, normalisation=values.normalisation, init_from=values.init_from
         )

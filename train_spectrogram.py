@@ -68,7 +68,7 @@ def main() -> None:
         data_dir = values.data_dir or demo_cohort()
         cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
-    arguments = {"n_labels": len(cohort.label_names), **values.group("layers")}
+    arguments = {**cohort.model_arguments, **values.group("layers")}
     run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)
     announce(MODELS[MODEL](**arguments), device=device, seed=values.seed, cohort=cohort, folds=folds, run=run)
     signals = place_signals(cohort, device=device, **values.group("placement"))
@@ -83,6 +83,7 @@ def main() -> None:
             **values.group("batches"),
         )
         model = MODELS[MODEL](**arguments).to(device)
+        model.head.standardise(training.clinical)
         pretrained = load_pretrained(
             model, cohort=cohort, fold=fold, normalisation=values.normalisation, init_from=values.init_from
         )

@@ -20,7 +20,7 @@ from torch.optim import lr_scheduler
 from tqdm import tqdm
 
 import processes
-from batches import EvaluationBatches, TrainingBatches
+from batches import EvaluationBatches, Inputs, TrainingBatches
 from interruption import Interruption, StoppedError
 from metrics_and_performance import ranking_metrics
 from optimization import WeightAverage
@@ -156,10 +156,10 @@ class TrainingStep:
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in frozen:
                 module.eval()  # its statistics stay too
 
-    def __call__(self, signal: torch.Tensor, targets: torch.Tensor, share: float) -> torch.Tensor:
+    def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
         """Return the loss, on the device. ``share`` is that of this process in the batch, times their number:
         gradients are averaged over processes, whatever the sizes of their shares."""
-        batch_loss = self.loss(forward(self.model, signal), targets)
+        batch_loss = self.loss(forward(self.model, inputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
         (batch_loss * share if share != 1 else batch_loss).backward()
         for parameter in self.frozen:
@@ -244,10 +244,10 @@ def _train(
     sizes = torch.tensor(training.sizes, dtype=torch.float32, device=training.device)
     with tqdm(total=len(training), initial=first_step, **_bar(f"epoch {epoch}")) as bar:
         for number, batch in enumerate(training.epoch(epoch, first_step), first_step):
-            signal, targets, indices = batch
+            inputs, targets, indices = batch
             # Each process's gradients count as much as its share of the batch.
             weight = len(indices) * processes.count() / training.sizes[number]
-            state.losses.append(step(signal, targets, weight) * len(indices))
+            state.losses.append(step(inputs, targets, weight) * len(indices))
             bar.update()
             state.seconds = before + time.perf_counter() - started
             _save_within_epoch(state, training, epoch, interruption)
@@ -293,7 +293,7 @@ def _validate(
     model: nn.Module, loss: nn.Module, validation: EvaluationBatches, epoch: int
 ) -> dict[str, float]:
     """Return loss, AUROC and average precision (means over the labels) of the validation ECGs."""
-    logits = torch.from_numpy(predict_logits(model, (signal for signal, _ in validation)))
+    logits = torch.from_numpy(predict_logits(model, (inputs for inputs, _ in validation)))
     targets = validation.all_targets
     val_loss = loss(logits.float(), targets).item()
     if not math.isfinite(val_loss):

@@ -144,7 +144,7 @@ def fall(model: torch.nn.Module, case: dict, mask: np.ndarray) -> float:
     for row, inside in enumerate(mask):
         edges = np.flatnonzero(np.diff(np.pad(inside, 1).astype(int))).reshape(-1, 2).tolist()
         x[row] = straightened(x[row : row + 1], [slice(first, last) for first, last in edges])[0]
-    before, after = predict_logits(model, [torch.stack([case["x"], x])])[:, 0]
+    before, after = predict_logits(model, [(torch.stack([case["x"], x]),)])[:, 0]
     return float(before - after)
 
 
@@ -163,7 +163,7 @@ def share(weights: np.ndarray, mask: np.ndarray) -> float:
 def print_places(model: torch.nn.Module, groups: dict[str, list[dict]], seed: int) -> None:
     """Print how much of the attribution falls on the planted signs."""
     mean_logit = {
-        group: predict_logits(model, [torch.stack([case["x"] for case in cases])])[:, 0].mean()
+        group: predict_logits(model, [(torch.stack([case["x"] for case in cases]),)])[:, 0].mean()
         for group, cases in groups.items()
     }
     heads = f"{'share':<21}{'area':>6}{'without':>10}{'random':>8}{'fall':>7}{'rise':>7}"

@@ -42,8 +42,8 @@ def ours(
         model.compile(mode=given.compile)
 
     def run(number: int = 1, n_steps: int = len(made)) -> None:
-        for _, (signal, targets, _) in zip(range(n_steps), made.epoch(number), strict=False):
-            step(signal, targets, 1)
+        for _, (inputs, targets, _) in zip(range(n_steps), made.epoch(number), strict=False):
+            step(inputs, targets, 1)
 
     run(0, 2)  # the first steps choose algorithms and take memory
     return run
@@ -104,7 +104,7 @@ def _published_on_our_batches(
     step(torch.randn(given.batch_size, 12, 4096, device=given.device), _classes(given))
 
     def run() -> None:
-        for signal, targets, _ in made.epoch(1):
+        for (signal,), targets, _ in made.epoch(1):
             step(signal, targets[:, 0].long())
 
     return run

@@ -48,7 +48,7 @@ def our_model(given: Conditions, name: str, machine: Row) -> list[Row]:
     """Time training and inference of one of the five models on a random batch."""
     signal, targets = _batch(given)
     step, score = _ours(given, name)
-    calls = {"training": lambda: step(signal, targets, 1), "inference": lambda: score(signal)}
+    calls = {"training": lambda: step((signal,), targets, 1), "inference": lambda: score(signal)}
     rows = []
     for kind, seconds in by_turns(calls, given.seconds, given.device).items():
         flops = flops_an_ecg(build(name, META), training=kind == "training") / 1e9
@@ -68,7 +68,7 @@ def published_model(given: Conditions, name: str) -> list[Row]:
     step, score = _ours(given, name)
     calls = {
         "training, published": lambda: theirs(signal, classes),
-        "training, ours": lambda: step(signal, targets, 1),
+        "training, ours": lambda: step((signal,), targets, 1),
         "inference, published": lambda: their_score(signal),
         "inference, ours": lambda: score(signal),
     }
@@ -92,7 +92,7 @@ def _ours(given: Conditions, name: str) -> tuple[Callable, Callable]:
     if given.compile != "none":
         trained.compile(mode=given.compile)
         scored.compile(mode=given.compile)
-    return step, torch.inference_mode()(lambda signal: forward(scored, signal))
+    return step, torch.inference_mode()(lambda signal: forward(scored, (signal,)))
 
 
 def _batch(given: Conditions) -> tuple[torch.Tensor, torch.Tensor]:

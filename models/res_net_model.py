@@ -10,6 +10,8 @@ symmetric.
 import torch
 from torch import nn
 
+from models.head import Head
+
 KERNEL = 17  # samples
 STEM_WIDTH = 64
 BLOCK_WIDTHS = (128, 196, 256, 320)
@@ -47,19 +49,19 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualNetwork(nn.Module):
-    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+    """(N, 12, T), and clinical values for the head -> logits (N, n_labels), for any T of 512 or more.
 
     The last block's output is averaged to 16 positions, which changes nothing at the paper's 4,096 samples.
 
     Parameters
     ----------
-    n_labels : logits an ECG.
+    n_labels, n_clinical : logits, and clinical values, an ECG.
     dropout : probability, after each activation in the blocks; the last is just before the dense layer.
     """
 
     title = "Residual network (Ribeiro 2020)"
 
-    def __init__(self, *, n_labels: int, dropout: float):
+    def __init__(self, *, n_labels: int, n_clinical: int = 0, dropout: float):
         super().__init__()
         self.stem = convolution(12, STEM_WIDTH)
         self.norm = nn.BatchNorm2d(STEM_WIDTH)
@@ -69,14 +71,14 @@ class ResidualNetwork(nn.Module):
             for n_in, n_out in zip(widths, BLOCK_WIDTHS, strict=False)
         )
         self.positions = nn.AdaptiveAvgPool2d((1, POSITIONS))
-        self.head = nn.Linear(BLOCK_WIDTHS[-1] * POSITIONS, n_labels)
+        self.head = Head(BLOCK_WIDTHS[-1] * POSITIONS, n_labels, n_clinical)
         self.to(memory_format=torch.channels_last)
 
-    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+    def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         x = signal.unsqueeze(2).contiguous(memory_format=torch.channels_last)  # (N, 12, 1, T)
         x = torch.relu(self.norm(self.stem(x)))  # (N, 64, 1, T)
         carried = x
         for block in self.blocks:
             x, carried = block(x, carried)
         x = self.positions(x).flatten(1)  # (N, 320 * 16)
-        return self.head(x)
+        return self.head(x, clinical)

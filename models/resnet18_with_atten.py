@@ -4,15 +4,16 @@ import torch
 from torch import nn
 
 from models.attention import AttentionPooling
+from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
 
 
 class ResNet18Attention(nn.Module):
-    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+    """(N, 12, T), and clinical values for the head -> logits (N, n_labels), for any T of 512 or more.
 
     Parameters
     ----------
-    n_labels : logits an ECG.
+    n_labels, n_clinical : logits, and clinical values, an ECG.
     dropout : probability, before the last linear layer.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     attention_heads : heads of the self-attention.
@@ -20,14 +21,16 @@ class ResNet18Attention(nn.Module):
 
     title = "1D ResNet-18 + attention"
 
-    def __init__(self, *, n_labels: int, dropout: float, kernel_size: int, attention_heads: int):
+    def __init__(
+        self, *, n_labels: int, n_clinical: int = 0, dropout: float, kernel_size: int, attention_heads: int
+    ):
         super().__init__()
         self.trunk = ResNet18.for_signals(kernel=kernel_size)
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(FEATURES, n_labels)
+        self.head = Head(FEATURES, n_labels, n_clinical)
 
-    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+    def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         x = self.trunk(signal)  # (N, T/32, 512)
         x = self.attention(x)  # (N, 512)
-        return self.head(self.dropout(x))
+        return self.head(self.dropout(x), clinical)

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from models.attention import AttentionPooling
+from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
 
 WINDOW = 64  # samples, 128 ms at 500 Hz
@@ -43,18 +44,18 @@ class LogSpectrogram(nn.Module):
 
 
 class ResNet18AttentionSpectrogram(nn.Module):
-    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+    """(N, 12, T), and clinical values for the head -> logits (N, n_labels), for any T of 512 or more.
 
     Parameters
     ----------
-    n_labels : logits an ECG.
+    n_labels, n_clinical : logits, and clinical values, an ECG.
     dropout : probability, before the last linear layer.
     attention_heads : heads of the self-attention.
     """
 
     title = "Spectrogram 2D ResNet-18 + attention"
 
-    def __init__(self, *, n_labels: int, dropout: float, attention_heads: int):
+    def __init__(self, *, n_labels: int, n_clinical: int = 0, dropout: float, attention_heads: int):
         super().__init__()
         self.spectrogram = LogSpectrogram()
         # Power falls a thousandfold from the lowest frequency to the highest: each is brought to one scale.
@@ -62,14 +63,14 @@ class ResNet18AttentionSpectrogram(nn.Module):
         self.trunk = ResNet18.for_spectrograms()
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(FEATURES, n_labels)
+        self.head = Head(FEATURES, n_labels, n_clinical)
 
-    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+    def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         x = self.spectrogram(signal)  # (N, 12, 33, 127) for T = 4,096
         x = self.norm(x.flatten(1, 2)).view_as(x)
         x = self.trunk(x)  # (N, 8, 512)
         x = self.attention(x)  # (N, 512)
-        return self.head(self.dropout(x))
+        return self.head(self.dropout(x), clinical)
 
 
 def _tukey_window():

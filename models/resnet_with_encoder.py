@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
 
 
@@ -20,11 +21,11 @@ def sinusoidal_positions(n_positions: int, n_features: int, device: torch.device
 
 
 class ResNetEncoder(nn.Module):
-    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+    """(N, 12, T), and clinical values for the head -> logits (N, n_labels), for any T of 512 or more.
 
     Parameters
     ----------
-    n_labels : logits an ECG.
+    n_labels, n_clinical : logits, and clinical values, an ECG.
     dropout : probability, before the last linear layer and in the encoder.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     encoder_layers : layers of the encoder.
@@ -38,6 +39,7 @@ class ResNetEncoder(nn.Module):
         self,
         *,
         n_labels: int,
+        n_clinical: int = 0,
         dropout: float,
         kernel_size: int,
         encoder_layers: int,
@@ -63,11 +65,11 @@ class ResNetEncoder(nn.Module):
             nn.LayerNorm(encoder_width),
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(encoder_width, n_labels)
+        self.head = Head(encoder_width, n_labels, n_clinical)
 
-    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+    def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         x = self.trunk(signal)  # (N, T/32, 512)
         x = self.projection(x)  # (N, T/32, width)
         x = x + sinusoidal_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
         x = self.encoder(x)  # (N, T/32, width)
-        return self.head(self.dropout(x.mean(dim=1)))
+        return self.head(self.dropout(x.mean(dim=1)), clinical)

@@ -3,20 +3,21 @@
 import torch
 from torch import nn
 
+from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
 
 CELLS = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
 
 
 class ResNetRNN(nn.Module):
-    """(N, 12, T) -> logits (N, n_labels), for any T of 512 samples or more.
+    """(N, 12, T), and clinical values for the head -> logits (N, n_labels), for any T of 512 or more.
 
     The head sees the mean of the trunk's positions beside the recurrent network's mean output: without this
     path around the gates, the trunk learns slowly.
 
     Parameters
     ----------
-    n_labels : logits an ECG.
+    n_labels, n_clinical : logits, and clinical values, an ECG.
     dropout : probability, before the last linear layer.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     rnn_cell : "rnn", "lstm" or "gru".
@@ -31,6 +32,7 @@ class ResNetRNN(nn.Module):
         self,
         *,
         n_labels: int,
+        n_clinical: int = 0,
         dropout: float,
         kernel_size: int,
         rnn_cell: str,
@@ -44,10 +46,10 @@ class ResNetRNN(nn.Module):
             FEATURES, rnn_hidden_size, rnn_layers, batch_first=True, bidirectional=rnn_bidirectional
         )
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(FEATURES + rnn_hidden_size * (2 if rnn_bidirectional else 1), n_labels)
+        self.head = Head(FEATURES + rnn_hidden_size * (2 if rnn_bidirectional else 1), n_labels, n_clinical)
 
-    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+    def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         x = self.trunk(signal)  # (N, T/32, 512)
         sequence, _ = self.rnn(x)  # (N, T/32, hidden), hidden twice as long where bidirectional
         pooled = torch.cat([x.mean(dim=1), sequence.mean(dim=1)], dim=1)  # (N, 512 + hidden)
-        return self.head(self.dropout(pooled))
+        return self.head(self.dropout(pooled), clinical)

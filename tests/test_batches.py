@@ -1,5 +1,7 @@
 """Batches are true crops of their ECGs, in millivolts, augmented in training alone, then normalised."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -67,7 +69,7 @@ def test_batches_have_equal_sizes(cohort, n, batch_size, sizes):
         EvaluationBatches(cohort, np.arange(n), **shared(cohort, batch_size)),
     ):
         epoch = batches.epoch(0) if isinstance(batches, TrainingBatches) else batches
-        assert [len(signal) for signal, *_ in epoch] == sizes
+        assert [len(signal) for (signal,), *_ in epoch] == sizes
         assert len(batches) == len(sizes) and batches.n_ecgs == n
 
 
@@ -75,7 +77,7 @@ def test_batches_have_equal_sizes(cohort, n, batch_size, sizes):
 def test_an_epoch_has_each_ecg_once_with_its_target(cohort, epoch):
     chosen = np.arange(3, 30)
     order = []
-    for signal, targets, indices in training(cohort, chosen).epoch(epoch):
+    for (signal,), targets, indices in training(cohort, chosen).epoch(epoch):
         assert signal.shape == (len(indices), 12, 512) and signal.dtype == torch.float32
         assert targets.dtype == torch.float32
         np.testing.assert_array_equal(targets.numpy(), cohort.targets[indices])
@@ -86,7 +88,7 @@ def test_an_epoch_has_each_ecg_once_with_its_target(cohort, epoch):
 def test_training_crops_are_windows_at_random_starts(cohort):
     starts = []
     for epoch in range(4):
-        for signal, _, indices in training(cohort).epoch(epoch):
+        for (signal,), _, indices in training(cohort).epoch(epoch):
             for ecg, index in zip(signal, indices, strict=True):
                 starts.append(start_of(ecg, cohort.signals[cohort.rows[index]]))
     starts = np.array(starts).reshape(4, N_ECGS)
@@ -98,7 +100,7 @@ def test_training_crops_are_windows_at_random_starts(cohort):
 def test_last_start_is_drawn_too(cohort):
     starts = set()
     for epoch in range(3):
-        for signal, _, indices in training(cohort, n_samples=4999).epoch(epoch):
+        for (signal,), _, indices in training(cohort, n_samples=4999).epoch(epoch):
             starts |= {
                 start_of(ecg, cohort.signals[cohort.rows[i]]) for ecg, i in zip(signal, indices, strict=True)
             }
@@ -106,14 +108,14 @@ def test_last_start_is_drawn_too(cohort):
 
 
 def test_whole_ecg(cohort):
-    for signal, _, indices in training(cohort, n_samples=5000).epoch(0):
+    for (signal,), _, indices in training(cohort, n_samples=5000).epoch(0):
         np.testing.assert_allclose(signal * 1000, cohort.signals[cohort.rows[indices]], atol=1e-3)
 
 
 def same(first, second):
     return all(
         torch.equal(a, b) and torch.equal(c, d) and np.array_equal(e, f)
-        for (a, c, e), (b, d, f) in zip(first, second, strict=True)
+        for ((a,), c, e), ((b,), d, f) in zip(first, second, strict=True)
     )
 
 
@@ -138,7 +140,7 @@ def test_augmentation_gets_millivolts_before_normalisation(cohort):
         return signal + 5
 
     batches = training(cohort, augmentation=augment, normalisation="recording")
-    for number, (signal, _, indices) in enumerate(batches.epoch(0)):
+    for number, ((signal,), _, indices) in enumerate(batches.epoch(0)):
         for ecg, index in zip(seen[number], indices, strict=True):
             start_of(ecg, cohort.signals[cohort.rows[index]])
         torch.testing.assert_close(signal, normalise(seen[number] + 5, "recording"))
@@ -154,12 +156,24 @@ def test_evaluation_takes_no_augmentation(cohort):
 def test_evaluation_is_the_centre_in_order_and_always_the_same(cohort, n_samples, start):
     chosen = np.array([4, 9, 2, 30, 31, 7])
     batches = EvaluationBatches(cohort, chosen, **shared(cohort, 4, n_samples))
-    signal, targets = map(torch.cat, zip(*batches, strict=True))
+    signal, targets = map(torch.cat, zip(*((signal, targets) for (signal,), targets in batches), strict=True))
     expected = cohort.signals[cohort.rows[chosen], :, start : start + n_samples]
     np.testing.assert_allclose(signal * 1000, expected, atol=1e-3)
     np.testing.assert_array_equal(targets, cohort.targets[chosen])
-    again, _ = map(torch.cat, zip(*batches, strict=True))
-    assert torch.equal(again, signal)
+    assert torch.equal(torch.cat([signal for (signal,), _ in batches]), signal)
+
+
+def test_clinical_values_come_beside_the_signal_of_their_ecg(cohort):
+    values = np.random.default_rng(3).normal(size=(N_ECGS, 2)).astype(np.float32)
+    values[5, 1] = np.nan
+    cohort = replace(cohort, clinical_columns=("age", "sex"), clinical=values)
+    batches = training(cohort)
+    np.testing.assert_array_equal(batches.clinical, values)
+    for (_, clinical), _, indices in batches.epoch(3):
+        np.testing.assert_array_equal(clinical, values[indices])
+    evaluated = EvaluationBatches(cohort, np.array([7, 5]), **shared(cohort))
+    for (_, clinical), _ in evaluated:
+        np.testing.assert_array_equal(clinical, values[[7, 5]])
 
 
 @pytest.mark.parametrize(("normalisation", "axes"), [("recording", (1, 2)), ("lead", 2), ("none", None)])
@@ -167,7 +181,7 @@ def test_evaluation_is_what_load_ecg_gives_to_a_microvolt(cohort_folder, tmp_pat
     options = {**Hyperparameters().group("cohort"), "cache_dir": str(tmp_path), "workers": 1}
     cohort = read_cohort(data_dir=str(cohort_folder), quality=Hyperparameters().group("quality"), **options)
     batches = EvaluationBatches(cohort, np.arange(12), **shared(cohort, 5, 4096, normalisation))
-    signal = torch.cat([signal for signal, _ in batches])
+    signal = torch.cat([signal for (signal,), _ in batches])
     millivolts = torch.stack([load_ecg(cohort_folder / file, 4096) for file in cohort.table["file"]])
     unit = torch.ones(()) if axes is None else millivolts.std(dim=axes, keepdim=True)  # mV
     assert ((signal - normalise(millivolts, normalisation)) * unit).abs().max() < 1e-3
@@ -182,7 +196,7 @@ def test_an_interrupted_epoch_goes_on_with_the_same_batches(cohort, place):
     batches = training(cohort, augmentation=augmentation, place=place)
     whole, rest = list(batches.epoch(2)), list(batches.epoch(2, first_step=3))
     assert len(whole) == 5 and len(rest) == 2
-    for (signal, targets, indices), (again, targets_again, indices_again) in zip(
+    for ((signal,), targets, indices), ((again,), targets_again, indices_again) in zip(
         whole[3:], rest, strict=True
     ):
         assert torch.equal(signal, again) and torch.equal(targets, targets_again)

@@ -307,7 +307,7 @@ def test_training_loss_is_the_mean_over_the_ecgs(cohort, run):
     batches = list(experiment.training.epoch(1))
     assert [len(indices) for _, _, indices in batches] == [6, 6]
     with torch.no_grad():
-        losses = [FocalLoss(gamma=0.0)(experiment.model(x), y).item() * len(y) for x, y, _ in batches]
+        losses = [FocalLoss(gamma=0.0)(experiment.model(x), y).item() * len(y) for (x,), y, _ in batches]
     experiment.fit()
     assert log_of(run)["train_loss"][0] == pytest.approx(sum(losses) / 12, rel=1e-5)
 

@@ -1,0 +1,79 @@
+"""Clinical columns beside the ECG: age, sex and whatever else of the table the head is to see, as numbers.
+
+A value is a number in the table's own unit, or a word below; empty, NA, nan and unknown are not known. Take
+only what is known when the ECG is taken, and not because of the diagnosis: that a D-dimer was ordered tells
+the model that PE was suspected.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cohort_table import OLDEST
+from signal_store.signal_cache import CohortError
+
+WORDS = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0, "no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
+UNKNOWN = ("", "na", "nan", "n/a", "unknown")
+NEVER = ("file", "patient_id", "split")
+
+
+def check_clinical(
+    path: str | Path, table: pd.DataFrame, columns: Sequence[str], *, label_names: Sequence[str] = ()
+) -> None:
+    """Check the columns of a table whose index is each row's line in the file.
+
+    Raises
+    ------
+    CohortError : a column is missing, twice, a label, or never a clinical value; a value is neither a number
+        nor a word that stands for one; none is known.
+    """
+    candidates = [name for name in table if name not in (*NEVER, *label_names)]
+    for number, name in enumerate(columns):
+        where = f"{path}: clinical column {name}"
+        if name in label_names:
+            raise CohortError(f"{where}: found a label that is to be learnt, expected another column")
+        if name in columns[:number]:
+            raise CohortError(f"{where}: found twice, expected once")
+        if name not in candidates:
+            raise CohortError(f"{where}: found none, expected one of {', '.join(candidates) or 'none'}")
+        values = [value_of(name, text) for text in table[name]]
+        for line, text, value in zip(table.index, table[name], values, strict=True):
+            if value is None:
+                raise CohortError(
+                    f"{path} line {line}: found {text} in clinical column {name}, expected a number, or "
+                    f"{', '.join(WORDS)}, or nothing where it is not known"
+                )
+        if np.isnan(np.array(values)).all():
+            raise CohortError(f"{where}: found no value that is known, expected some")
+
+
+def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Return the columns of a checked table as float32 (n_rows, n_columns), nan where not known."""
+    values = np.empty((len(table), len(columns)), np.float32)
+    for number, name in enumerate(columns):
+        values[:, number] = [value_of(name, text) for text in table[name]]
+    return values
+
+
+def value_of(column: str, text: str) -> float | None:
+    """Return a value as a number, nan where not known, None where it is none; ages above 89 are 90."""
+    word = text.strip().lower()
+    if word in UNKNOWN:
+        return np.nan
+    if word in WORDS:
+        return WORDS[word]
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    if not np.isfinite(value):
+        return None
+    return min(value, float(OLDEST)) if column == "age" else value
+
+
+def in_words(columns: Sequence[str], values: Sequence[float]) -> Mapping[str, str]:
+    """Return each column's value for a reader: {"age": "63", "sex": "1", "wells": "not known"}."""
+    pairs = zip(columns, values, strict=True)
+    return {name: "not known" if np.isnan(value) else f"{value:g}" for name, value in pairs}
