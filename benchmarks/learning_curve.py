@@ -16,16 +16,11 @@ It leaves tables/, a folder a training, learning_curve.csv, .png and .svg in --o
 
 import argparse
 import json
-import os
-import shlex
-import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -50,15 +45,13 @@ from benchmarks.learning_curve_result import (
     sample_size,
 )
 from ecg_dataset import Cohort, read_cohort
-from hyperparameters import Hyperparameters, read_hyperparameters, read_yaml
+from hyperparameters import Hyperparameters
 from metrics_and_performance import auroc
 from run_folder import RunError
+from script_runs import SCRIPTS, Training, hyperparameters_of, train
 from training import one_line_errors
 from whole_files import write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = sorted(path.name for path in ROOT.glob("train_*.py"))
-UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or an error would stand before what precedes it
 OURS = {
     "data_dir", "labels", "label_columns", "epochs", "seed", "output_dir", "init_from", "freeze_epochs",
     "pretrained_rate", "validation_fraction", "test_fraction", "folds", "repeats", "resume",
@@ -66,68 +59,8 @@ OURS = {
 
 
 # ----------------------------------------------------------------------------------------------------
-# Trainings, each in a process of its own
+# Trainings
 # ----------------------------------------------------------------------------------------------------
-
-
-class Training(NamedTuple):
-    """A finished training: its run folder, and the seconds that it took, 0 where it was finished before."""
-
-    run: Path
-    seconds: float
-
-
-def train(folder: Path, options: argparse.Namespace, flags: Sequence[str]) -> Training:
-    """Run the training script, unless it has finished before; go on where it was interrupted.
-
-    Raises
-    ------
-    RunError : the folder has a training with other flags, or the script fails.
-    """
-    words = [*flags, *options.further]
-    _check_flags(folder / "flags.txt", shlex.join([options.script, *words]))
-    if finished := _runs(folder, options, "metrics.json"):
-        return Training(finished[-1], 0.0)
-    begun = _runs(folder, options, "checkpoint.pt")
-    words = ["--resume", str(begun[-1])] if begun else [*words, "--output-dir", str(folder)]
-    started = time.perf_counter()
-    _run([sys.executable, str(ROOT / options.script), *words], folder / "output.txt")
-    run = _runs(folder, options, "metrics.json")[-1]
-    (run / "checkpoint.pt").unlink(missing_ok=True)  # four times as large as the weights, and done with
-    return Training(run, time.perf_counter() - started)
-
-
-def _runs(folder: Path, options: argparse.Namespace, file: str) -> list[Path]:
-    """Return the run folders that have a file."""
-    return [path.parent for path in sorted(folder.glob(f"{Path(options.script).stem}-*/{file}"))]
-
-
-def _check_flags(path: Path, flags: str) -> None:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda aside: aside.write_text(flags + "\n", encoding="utf-8"))
-    elif (before := path.read_text(encoding="utf-8").strip()) != flags:
-        raise RunError(f"{path}: found {before!r}, expected {flags!r}; name another --output-dir")
-
-
-def _run(command: Sequence[str], output: Path) -> None:
-    """Run a command to its end; hand an interruption on to it, and wait until it has saved its step."""
-    interrupted = False
-    with open(output, "a", encoding="utf-8") as handle:
-        # In a session of its own, or Ctrl-C would reach it twice, which ends it at once
-        streams = {"stdout": handle, "stderr": subprocess.STDOUT}
-        child = subprocess.Popen(command, **streams, env=UNBUFFERED, start_new_session=True)
-    while child.returncode is None:
-        try:
-            child.wait()
-        except KeyboardInterrupt:
-            interrupted = True
-            child.terminate()
-    if interrupted:
-        raise KeyboardInterrupt
-    if child.returncode:
-        lines = output.read_text(encoding="utf-8").strip().splitlines()
-        raise RunError(f"{output}: the training ended with status {child.returncode}: {(lines or [''])[-1]}")
 
 
 def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], Scored]:
@@ -135,7 +68,7 @@ def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], 
     folder, init_from = options.output_dir / f"seed-{seed}", options.init_from
     if not init_from:
         flags = ["--label-columns", *options.pretrain_labels, "--epochs", str(options.pretrain_epochs)]
-        done = train(folder / PRETRAINING, options, [*_shared_flags(options, seed, PRETRAINING), *flags])
+        done = _train(folder / PRETRAINING, options, [*_shared_flags(options, seed, PRETRAINING), *flags])
         metrics = json.loads((done.run / "metrics.json").read_text(encoding="utf-8"))
         aurocs = [label["auroc"]["value"] for label in metrics["labels"].values()]
         _print_line(seed, PRETRAINING, f"mean of {len(aurocs)} labels", float(np.mean(aurocs)), done.seconds)
@@ -148,11 +81,15 @@ def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], 
         shared += ["--epochs", str(options.epochs)]
         for start in STARTS:  # weights that do not fit are refused before time is spent on the other
             flags = [*shared, *(start_from if start == "pretrained" else [])]
-            done = train(folder / f"{size}-{start}", options, flags)
+            done = _train(folder / f"{size}-{start}", options, flags)
             tested[size, start] = of = read_scored(done.run, options.label)
             what = f"{size:,} patients"
             _print_line(seed, what, STARTS[start], auroc(of.y_true, of.y_score), done.seconds)
     return tested
+
+
+def _train(folder: Path, options: argparse.Namespace, flags: Sequence[str]) -> Training:
+    return train(options.script, [*flags, *options.further], folder)
 
 
 def _shared_flags(options: argparse.Namespace, seed: int, table: int | str) -> list[str]:
@@ -247,17 +184,12 @@ def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
 
 def _hyperparameters(options: argparse.Namespace) -> Hyperparameters:
     """Return what the training script makes of its flags, so that a wrong one is found before training."""
-    module = import_module(Path(options.script).stem)
-    if hasattr(module, "HYPERPARAMETERS"):
-        blocks = module.HYPERPARAMETERS, module.PUBLISHED
-    else:
-        blocks = read_yaml(module.HYPERPARAMETERS_FILE)
     labels = ["--labels", options.labels] if options.labels else []
     columns = ["--label-columns", options.label, *options.pretrain_labels]
     pretrained = ["--init-from", "pretrained", "--freeze-epochs", options.freeze_epochs]
     pretrained += ["--pretrained-rate", options.pretrained_rate]
     words = ["--data-dir", options.data_dir, *labels, *columns, *pretrained, *options.further]
-    return read_hyperparameters(__doc__, *blocks, words)
+    return hyperparameters_of(options.script, words, __doc__)
 
 
 def read_ecgs(options: argparse.Namespace) -> Cohort:

@@ -261,7 +261,7 @@ def test_our_models_train_as_the_scripts_do(name):
     step = training_step(name, model)
     assert step.optimizer.defaults["fused"] and step.optimizer.defaults["weight_decay"] == 0.05
     before = [parameter.clone() for parameter in model.parameters()]
-    assert step(torch.randn(2, 12, 512), torch.tensor([[0.0], [1.0]]), 1) > 0
+    assert step((torch.randn(2, 12, 512),), torch.tensor([[0.0], [1.0]]), 1) > 0
     assert any(not torch.equal(*pair) for pair in zip(before, model.parameters(), strict=True))
 
 

@@ -1,11 +1,7 @@
 """Learning curves: who is dealt where, what the intervals count, how many patients a test must have."""
 
 import itertools
-import os
 import re
-import signal
-import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -328,92 +324,6 @@ def test_the_sentence_takes_the_better_start_on_the_most_patients():
     )
     perfect = table.assign(mean=1.0)
     assert sample_size(perfect, "PE", 0.5, 0.1).endswith("the number of test patients does not follow")
-
-
-# ----------------------------------------------------------------------------------------------------
-# Trainings
-# ----------------------------------------------------------------------------------------------------
-
-FAKE = """
-import pathlib, sys
-print("given", *sys.argv[1:])
-if "--fail" in sys.argv:
-    sys.exit("found nothing, expected something")
-place = sys.argv[sys.argv.index("--resume" if "--resume" in sys.argv else "--output-dir") + 1]
-run = pathlib.Path(place) / ("" if "--resume" in sys.argv else "train_fake-1")
-run.mkdir(exist_ok=True)
-for name in ("metrics.json", "checkpoint.pt"):
-    (run / name).write_text("{}")
-"""
-
-
-@pytest.fixture
-def fake(tmp_path, monkeypatch):
-    """Return a function that trains with given flags by a script that only says what it was given."""
-    (tmp_path / "train_fake.py").write_text(FAKE)
-    monkeypatch.setattr(learning_curve, "ROOT", tmp_path)
-
-    def train(*flags):
-        options = SimpleNamespace(script="train_fake.py", further=["--batch-size", "8"])
-        return learning_curve.train(tmp_path / "100-scratch", options, flags)
-
-    return train
-
-
-def output_of(tmp_path):
-    return (tmp_path / "100-scratch" / "output.txt").read_text().splitlines()
-
-
-def test_what_is_finished_is_not_trained_again(fake, tmp_path):
-    first, again = fake("--epochs", "3"), fake("--epochs", "3")
-    assert first.run == again.run == tmp_path / "100-scratch" / "train_fake-1"
-    assert first.seconds > 0 and again.seconds == 0
-    folder = tmp_path / "100-scratch"
-    assert output_of(tmp_path) == [f"given --epochs 3 --batch-size 8 --output-dir {folder}"]
-    assert not (first.run / "checkpoint.pt").exists()
-
-
-def test_what_was_begun_is_resumed(fake, tmp_path):
-    begun = tmp_path / "100-scratch" / "train_fake-0"
-    begun.mkdir(parents=True)
-    (begun / "checkpoint.pt").write_text("")
-    assert fake("--epochs", "3").run == begun
-    assert output_of(tmp_path) == [f"given --resume {begun}"]
-
-
-def test_another_training_in_the_same_place_is_refused(fake):
-    fake("--epochs", "3")
-    with pytest.raises(RunError, match=r"--epochs 3 .*expected .*--epochs 4 .*; name another --output-dir"):
-        fake("--epochs", "4")
-
-
-def test_a_training_that_fails_is_one_line(fake):
-    with pytest.raises(RunError) as caught:
-        fake("--fail")
-    assert str(caught.value).endswith(
-        "output.txt: the training ended with status 1: found nothing, expected something"
-    )
-
-
-def test_an_interruption_lets_the_training_save_its_step(tmp_path):
-    script = (
-        "import pathlib, signal, sys, time\n"
-        "signal.signal(signal.SIGTERM, lambda *_: (print('saved'), sys.exit(1)))\n"
-        "pathlib.Path('ready').touch()\n"
-        "time.sleep(60)\n"
-    )
-    (tmp_path / "script.py").write_text(script.replace("'ready'", repr(str(tmp_path / "ready"))))
-
-    def interrupt():
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "ready").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        learning_curve._run([learning_curve.sys.executable, str(tmp_path / "script.py")], tmp_path / "output")
-    assert (tmp_path / "output").read_text() == "saved\n"
 
 
 # ----------------------------------------------------------------------------------------------------
