@@ -3,6 +3,7 @@
     python predict.py runs/train_atten-20261122-101500 patient.xml
     python predict.py runs/train_atten-20261122-101500 new_ecgs --output scores.csv
     python predict.py runs/train_atten-20261122-101500 new_ecgs --prevalence 0.05
+    python predict.py runs/train_atten-20261122-101500 patient.xml --report patient.html
 
 Prints a line for each ECG, and writes it to --output, a .csv or .json file:
 
@@ -15,16 +16,20 @@ Prints a line for each ECG, and writes it to --output, a .csv or .json file:
                       of the share among the training ECGs; decisions stay as they are
     warnings          what is doubtful about the ECG
 
+--report writes a page about one ECG, to be read on the screen or printed on one side of A4: score, threshold,
+warnings, the ECG with what the model looked at, and the signs that a cardiologist measures. It shows nothing
+from the file but the signal, and not its name, which may tell the patient's; --title gives it a heading.
+
 Of a folder every file that may be an ECG is taken, in folders within it too. A file that cannot be read, or
 whose ECG the run would not have been trained on (--any-quality scores it all the same), is listed with its
 reason, the rest is scored, and the exit status is 1.
 """
 
 import argparse
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,28 +50,28 @@ BATCH_SIZE = 32  # ECGs scored at once
 def main() -> int:
     """Score the files of the command line; return the exit status."""
     arguments = parse_arguments()
-    if arguments.output and not arguments.output.parent.is_dir():
-        raise RunError(
-            f"{arguments.output}: found no folder {arguments.output.parent}, expected one to write to"
-        )
+    check_outputs(arguments)
     device = prepare(seed=0)
     scorer = Scorer.load(arguments.run, device)
+    if scorer.clinical_columns:
+        columns = ", ".join(scorer.clinical_columns)
+        raise RunError(f"{arguments.run}: found models that take {columns}, expected models of the ECG alone")
     check_prevalences(arguments.prevalence, scorer)
+    check_label(arguments.label, scorer)
     print(f"{scorer.title} of {arguments.run}; thresholds: {describe_thresholds(scorer)}")
     for line in describe_performance(arguments.run):
         print(line)
-    limits = {} if arguments.any_quality else scorer.quality
     files, left_out, failures = find_files(arguments.paths)
     readable, doubts, of_members = [], [], []
     with tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar:
-        for batch, signals, warnings in read_batches(files, failures, scorer.window_start, limits):
+        for batch, signals, warnings in read_batches(files, failures, scorer, arguments.any_quality):
             bar.update(BATCH_SIZE)
             readable += batch
             doubts += warnings
             of_members.append(scorer.score_members(signals))
     nothing = np.empty((len(scorer.models), 0, len(scorer.label_names)))
     table = decide(readable, np.concatenate([nothing, *of_members], axis=1), scorer, arguments.prevalence)
-    table["warnings"] = doubts
+    table["warnings"] = ["; ".join(sentences) for sentences in doubts]
     if len(table):
         shown = table if any(doubts) else table.drop(columns="warnings")
         print(shown.to_string(index=False, float_format="%.4f"))
@@ -76,6 +81,8 @@ def main() -> int:
     print(f"{len(table):,} ECGs scored, {len(failures):,} files not{others}")
     if arguments.output:
         write_output(arguments.output, table)
+    if arguments.report and readable:
+        write_page(arguments, scorer, signals[0], of_members[0], doubts[0])
     return 1 if failures else 0
 
 
@@ -91,42 +98,76 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--prevalence", type=float, nargs="+", help="of each label among these patients, between 0 and 1"
     )
-    parser.add_argument("--any-quality", action="store_true", help="score unusable ECGs too")
+    parser.add_argument("--any-quality", action="store_true", help="score unusable ECGs too, with a warning")
+    parser.add_argument("--report", type=Path, help="HTML file to write, a page about one ECG")
+    parser.add_argument("--label", help="which label the page is about (default: the run's first)")
+    parser.add_argument("--title", default="", help="heading of the page; the file's name is not shown")
     return parser.parse_args()
 
 
+def check_outputs(arguments: argparse.Namespace) -> None:
+    """Raise a RunError where what is to be written cannot be, before anything is scored."""
+    for path in filter(None, (arguments.output, arguments.report)):
+        if not path.parent.is_dir():
+            raise RunError(f"{path}: found no folder {path.parent}, expected one to write to")
+    if not arguments.report:
+        for flag in ("label", "title"):
+            if getattr(arguments, flag):
+                raise RunError(f"--{flag}: found no --report, expected one, the page that it is for")
+        return
+    if arguments.report.suffix.lower() not in (".html", ".htm"):
+        raise RunError(f"--report: found {arguments.report}, expected a name that ends in .html")
+    if len(arguments.paths) != 1 or arguments.paths[0].is_dir():
+        found = f"{len(arguments.paths)} paths" if len(arguments.paths) > 1 else "a folder"
+        raise RunError(f"--report: found {found}, expected one ECG file: a page is about one ECG")
+    if arguments.report.resolve() == arguments.paths[0].resolve():
+        raise RunError(f"--report: found the ECG file itself, {arguments.report}, expected another name")
+    if importlib.util.find_spec("captum") is None:
+        raise RunError(
+            "--report: found no package captum, expected it for the explanation: pip install captum"
+        )
+
+
+def check_label(name: str | None, scorer: Scorer) -> None:
+    if name is not None and name not in scorer.label_names:
+        raise RunError(f"--label: found {name}, expected one of {', '.join(scorer.label_names)}")
+
+
 def read_batches(
-    files: list[Path], failures: list[str], window_start: float, limits: dict[str, Any]
-) -> Iterator[tuple[list[Path], np.ndarray, list[str]]]:
+    files: list[Path], failures: list[str], scorer: Scorer, any_quality: bool
+) -> Iterator[tuple[list[Path], np.ndarray, list[list[str]]]]:
     """Yield files, their signals, int16 (N, 12, 5000) in microvolts, and what is doubtful about each.
 
-    Files that cannot be read, and ECGs beyond the limits of quality, are added to ``failures``.
+    Files that cannot be read, and ECGs beyond the limits of quality unless ``any_quality``, are added to
+    ``failures``.
     """
     for first in range(0, len(files), BATCH_SIZE):
         batch = []
         for file in files[first : first + BATCH_SIZE]:
             try:
-                _, signal, measurement = decode(file, window_start)
+                _, signal, measurement = decode(file, scorer.window_start)
             except EcgFileError as error:
                 failures.append(str(error))
                 continue
-            refusal, warning = judged(measurement, **limits)
-            if refusal:
-                failures.append(f"{file}: {refusal}")
+            refusals, warnings = judged(measurement, **scorer.quality)
+            if refusals and not any_quality:
+                failures.append(f"{file}: {'; '.join(refusals)}")
             else:
-                batch.append((file, signal, warning))
+                batch.append((file, signal, refusals + warnings))
         if batch:
-            read, signals, warnings = zip(*batch, strict=True)
-            yield list(read), np.stack(signals), list(warnings)
+            read, signals, doubts = zip(*batch, strict=True)
+            yield list(read), np.stack(signals), list(doubts)
 
 
-def judged(measurement: np.void, *, quality_checks: bool = False, **limits: float) -> tuple[str, str]:
-    """Return why an ECG is unusable, and what is doubtful about it; nothing where nothing is."""
+def judged(
+    measurement: np.void, *, quality_checks: bool = False, **limits: float
+) -> tuple[list[str], list[str]]:
+    """Return why an ECG is unusable, and what is doubtful about it; no sentence where nothing is."""
     if not quality_checks:
-        return "", ""
+        return [], []
     findings = judge(np.array([measurement]), **limits)
-    sentences = findings.groupby("verdict")["finding"].agg("; ".join)
-    return sentences.get("reject", ""), sentences.get("warn", "")
+    refusals, warnings = (findings.loc[findings["verdict"] == kind, "finding"] for kind in ("reject", "warn"))
+    return refusals.tolist(), warnings.tolist()
 
 
 def check_prevalences(prevalences: list[float] | None, scorer: Scorer) -> None:
@@ -183,6 +224,31 @@ def write_output(path: Path, table: pd.DataFrame) -> None:
         write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{path}: the scores cannot be written ({error.strerror})") from None
+
+
+def write_page(
+    arguments: argparse.Namespace,
+    scorer: Scorer,
+    signal: np.ndarray,
+    of_members: np.ndarray,
+    warnings: list[str],
+) -> None:
+    """Write the page about one ECG, int16 (12, 5000); its scores are (n_members, 1, n_labels)."""
+    from reporting.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
+
+    label = scorer.label_names.index(arguments.label) if arguments.label else 0
+    write_patient_page(
+        arguments.report,
+        scorer=scorer,
+        run=arguments.run,
+        signal=signal,
+        of_members=of_members,
+        label=label,
+        warnings=warnings,
+        prevalence=arguments.prevalence[label] if arguments.prevalence else None,
+        title=arguments.title,
+    )
+    print(f"page        {arguments.report}: {scorer.label_names[label]}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ from tqdm import tqdm
 
 from cohorts.synthetic import SIGN_RATES, draw_patient, make_cohort, simulate_ecg
 from recording import LEADS
-from reporting.explanations import integrated_gradients, model_input, randomised, straightened
+from reporting.explanations import integrated_gradients, model_input, straightened
+from reporting.randomisation_check import randomised
 from reporting.waves import SEGMENTS, Waves, find_waves
 from run_folder import Run
 from training import one_line_errors, predict_logits, prepare

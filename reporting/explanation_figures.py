@@ -2,7 +2,7 @@
 
 What speaks for the label is dark orange and solid, what speaks against it light blue and hollow or hatched:
 told apart with colour-blindness, and on a grey print. The functions return a `Figure`, 254 dots an inch for
-pages and 150 for bars, which belongs to no window; `figure.savefig(path)` writes it.
+what lies on ECG paper and 150 for bars, which belongs to no window; `figure.savefig(path)` writes it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from scipy.ndimage import gaussian_filter1d
 
 from recording import LEADS
 from reporting.ecg_paper import (
+    COARSE_GRID,
+    DOTS_PER_INCH,
+    FINE_GRID,
     FOOT_Y,
     GRID,
     GRID_LAYER,
     LAYOUT,
+    MM_PER_INCH,
     MM_PER_MILLIVOLT,
     MM_PER_SECOND,
     NAME_SIZE,
@@ -40,7 +44,7 @@ from reporting.ecg_paper import (
     draw_line,
     new_page,
 )
-from reporting.ecg_signs import BEFORE, SAMPLING_RATE
+from reporting.ecg_signs import AFTER, BEFORE, SAMPLING_RATE
 from reporting.explanations import Explanation, attribution_of_beats
 from reporting.waves import SEGMENTS
 
@@ -57,8 +61,11 @@ UNSEEN_REACH = (12.0, 16.0)  # mm below and above the baseline
 ATTENTION_Y, ATTENTION_HEIGHT = 16.0, 8.0  # mm, below the rhythm strip
 LEGEND_X, LEGEND_STEP, SAMPLE = 98.0, 48.0, 10.0  # mm
 
-MAGNIFICATION = 2  # of the mean beats: 50 mm/s and 20 mm/mV
+MAGNIFICATION = 2  # of the mean beats on a page of their own: 50 mm/s and 20 mm/mV
 BEAT_ROWS, BEAT_LEFT, BEAT_STEP = (156.0, 103.0, 50.0), GRID[0] + 12.5, 67.5  # mm: baselines, columns
+STRIP_WIDTH, STRIP_STEP = 86.0, 21.5  # mm: the mean beats on a part of a page, and their columns
+STRIP_HEIGHT, STRIP_ROW = 68.0, 8.0  # mm: at most, and what a row has above its baseline at least
+NEXT_QRS = 60  # samples, 120 ms ahead of the next beat's centre, where a strip of fast beats ends
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -228,6 +235,69 @@ def draw_mean_beats(explanation: Explanation, *, label_name: str, title: str = "
     return figure
 
 
+def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
+    """Draw the mean beats as `draw_mean_beats` does, without text but the leads' names, on a part of a page.
+
+    At 25 mm/s and 10 mm/mV, or at 5 mm/mV where the beats are too high for `STRIP_HEIGHT`.
+
+    Returns
+    -------
+    figure : Figure, in its true size
+    millimetres : float, a millivolt
+
+    Raises
+    ------
+    ValueError
+        No beats were found.
+    """
+    strengths = band_strength(attribution_of_beats(explanation))
+    rr = np.diff(explanation.waves.beats).mean()
+    n_shown = min(BEFORE + AFTER, BEFORE + round(rr) - NEXT_QRS)
+    waveform = np.nan_to_num(explanation.waves.median.waveform[:, :n_shown])  # nan where the lead is flat
+    gain = MM_PER_MILLIVOLT
+    above, below = _rows_of_beats(waveform, gain)
+    if sum(above) + sum(below) > STRIP_HEIGHT:
+        gain /= 2
+        above, below = _rows_of_beats(waveform, gain)
+    height = sum(above) + sum(below)
+    figure, axes = _strip(height)
+    y = height
+    for row in range(len(above)):
+        y -= above[row]
+        for column, leads in enumerate(LAYOUT):
+            number, x = LEADS.index(leads[row]), column * STRIP_STEP + 1.0
+            times = np.arange(waveform.shape[1]) / SAMPLING_RATE
+            trace = np.column_stack([x + MM_PER_SECOND * times, y + gain * waveform[number]])
+            _draw_band(axes, trace, strengths[number])
+            draw_line(axes, trace, leads[row])
+            axes.text(x - 0.5, y + 4, leads[row], fontsize=TEXT_SIZE, fontweight="bold", zorder=TEXT_LAYER)
+        y -= below[row]
+    return figure, gain
+
+
+def _rows_of_beats(waveform: np.ndarray, gain: float) -> tuple[list[float], list[float]]:
+    """Return what each row of leads takes above and below its baseline at a gain in mm/mV, in whole mm."""
+    rows = [[LEADS.index(lead) for lead in leads] for leads in zip(*LAYOUT, strict=True)]
+    above = [max(STRIP_ROW, np.ceil(gain * waveform[row].max() + WIDEST_BAND / 2)) for row in rows]
+    below = [np.ceil(gain * -waveform[row].min() + WIDEST_BAND / 2) for row in rows]
+    return above, below
+
+
+def _strip(height: float) -> tuple[Figure, Axes]:
+    """Return ECG paper of this height, in mm, and its axes in mm."""
+    figure = Figure(figsize=(STRIP_WIDTH / MM_PER_INCH, height / MM_PER_INCH), dpi=DOTS_PER_INCH)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, STRIP_WIDTH), ylim=(0, height))
+    axes.set_axis_off()
+    for step, colour, width in ((1, FINE_GRID, 0.1), (5, COARSE_GRID, 0.15)):
+        upright = [((x, 0), (x, height)) for x in np.arange(0, STRIP_WIDTH + 0.5, step)]
+        level = [((0, y), (STRIP_WIDTH, y)) for y in np.arange(0, height + 0.5, step)]
+        lines = LineCollection(upright + level, colors=colour, linewidths=width * POINTS_PER_MM)
+        lines.set(zorder=GRID_LAYER, snap=True)
+        axes.add_collection(lines, autolim=False)
+    return figure, axes
+
+
 # ----------------------------------------------------------------------------------------------------
 # Bars
 # ----------------------------------------------------------------------------------------------------
@@ -259,16 +329,37 @@ def draw_occlusion(explanation: Explanation, *, label_name: str, title: str = ""
     return figure
 
 
+def draw_occlusion_bars(explanation: Explanation) -> Figure:
+    """Draw how much the logit falls without each lead and without each segment, for a part of a page."""
+    figure = Figure(figsize=(3.9, 0.9), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    falls = [(LEADS, explanation.lead_occlusion)]
+    if explanation.segment_occlusion is not None:
+        falls.append((SEGMENTS, explanation.segment_occlusion))
+    ratios = [len(names) for names, _ in falls]
+    panels = figure.subplots(1, len(falls), squeeze=False, width_ratios=ratios, sharey=True)[0]
+    for axes, (names, values) in zip(panels, falls, strict=True):
+        _colour(axes.bar(names, values, edgecolor="black", linewidth=0.4), values)
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+        axes.tick_params(axis="x", length=0, labelsize=6)
+        axes.tick_params(axis="y", length=2, labelsize=6)
+    return figure
+
+
 def _draw_bars(axes: Axes, names: Sequence[str], falls: np.ndarray, heading: str) -> None:
-    bars = axes.barh(names, falls, edgecolor="black", linewidth=0.5)
-    for bar, fall in zip(bars, falls, strict=True):
-        bar.set_facecolor(FOR if fall > 0 else AGAINST)
-        bar.set_hatch(None if fall > 0 else "///")
+    _colour(axes.barh(names, falls, edgecolor="black", linewidth=0.5), falls)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.invert_yaxis()
     axes.set_title(heading, fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="y", length=0)
+
+
+def _colour(bars: Sequence[Rectangle], falls: np.ndarray) -> None:
+    for bar, fall in zip(bars, falls, strict=True):
+        bar.set_facecolor(FOR if fall > 0 else AGAINST)
+        bar.set_hatch(None if fall > 0 else "///")
 
 
 def _draw_cells(axes: Axes, falls: np.ndarray) -> None:

@@ -1,18 +1,17 @@
-"""What in an ECG a model looked at: integrated gradients, occlusion, attention; and a check of these.
+"""What in an ECG a model looked at: integrated gradients, occlusion, attention.
 
     explanation = explain(model, signal, label=0, normalisation="recording")   # (12, T) in mV at 500 Hz
 
 All numbers are in logits, of one ECG and one label: above 0 speaks for the label, below against it. They say
 what the model uses, not what the disease does: a model that reads the rate, or the hospital's filter, is
 explained as faithfully as one that reads the waves. An attribution that a model with random weights gives
-just as well explains nothing; `randomisation_check` tells.
+just as well explains nothing; `reporting/randomisation_check.py` tells.
 
 Integrated gradients need the package captum (BSD, `pip install captum`); the rest does not.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from collections.abc import Sequence
@@ -20,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import nn
 
 from batches import normalise
@@ -33,7 +31,6 @@ FIRST_STEPS, MAX_STEPS = 32, 1024  # of the integral; doubled until it is comple
 TOLERANCE = 0.05  # of the difference in logit, that the attributions may miss
 NEGLIGIBLE = 0.01  # logits; a smaller gap is none, however small the difference
 BATCH_SIZE = 16  # ECGs at once
-MAX_AGREEMENT = 0.5  # our choice: three trained models had -0.08 to 0.07 with their random copies
 NO_BEATS = "no beats of one shape were found: P, QRS, ST and T cannot be told apart"
 
 
@@ -382,78 +379,3 @@ def attribution_of_beats(explanation: Explanation) -> np.ndarray:
         raise ValueError(NO_BEATS)
     positions = explanation.waves.median.aligned[:, None] + np.arange(-BEFORE, AFTER)
     return explanation.attribution[:, positions].mean(axis=1)  # (12, n_aligned, 400) -> (12, 400)
-
-
-# ----------------------------------------------------------------------------------------------------
-# Would a model that learned nothing be explained alike?
-# ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class RandomisationCheck:
-    """How alike a model and copies of it with random weights explain an ECG (Adebayo et al. 2018,
-    arXiv:1810.03292).
-
-    Attributes
-    ----------
-    attributions : ndarray of shape (n_copies,)
-        Spearman's rank correlation of the absolute attributions. It is far above 0 for any weights, because
-        an attribution is a mean gradient times the distance from the baseline: high waves rank high.
-    gradients : ndarray of shape (n_copies,)
-        The same of the mean gradients alone, which are about 0 where the explanation owes all to training.
-    """
-
-    attributions: np.ndarray
-    gradients: np.ndarray
-
-    @property
-    def passed(self) -> bool:
-        """Whether the mean gradients of no copy rank the samples as the model does."""
-        return bool((self.gradients < MAX_AGREEMENT).all())
-
-
-def randomisation_check(
-    model: nn.Module, signal: np.ndarray, *, label: int, normalisation: str, n_copies: int = 3
-) -> RandomisationCheck:
-    """Compare the attributions of a model with those of copies that have random weights.
-
-    Parameters
-    ----------
-    model, signal, label, normalisation : as in `explain`
-    n_copies : each with weights of its own, drawn from the seeds 0, 1, …
-    """
-    x, baseline = model_input(model, signal, normalisation)
-    models = [model, *(randomised(model, seed) for seed in range(n_copies))]
-    maps = [np.abs(integrated_gradients(one, x, baseline, label=label)[0]) for one in models]
-    distance = (x - baseline).abs().cpu().numpy()
-    off_baseline = distance > 0
-    gradients = [one[off_baseline] / distance[off_baseline] for one in maps]
-    return RandomisationCheck(
-        attributions=np.array([_rank_correlation(maps[0], other) for other in maps[1:]]),
-        gradients=np.array([_rank_correlation(gradients[0], other) for other in gradients[1:]]),
-    )
-
-
-def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    return float(spearmanr(first.ravel(), second.ravel()).statistic)
-
-
-def randomised(model: nn.Module, seed: int) -> nn.Module:
-    """Return a copy of the model with the weights of a new one, each layer drawn again as it was at first.
-
-    Raises
-    ------
-    ValueError
-        A layer with weights that does not say how they are drawn.
-    """
-    fresh = copy.deepcopy(model).eval()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(seed)
-        for name, module in fresh.named_modules():
-            draw = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
-            if draw is not None:
-                draw()
-            elif next(module.parameters(recurse=False), None) is not None:
-                found = f"{name or 'the model'}: found weights of a {type(module).__name__}"
-                raise ValueError(f"{found} without reset_parameters(), expected a layer that draws its own")
-    return fresh

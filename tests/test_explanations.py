@@ -21,11 +21,10 @@ from reporting.explanations import (
     integrated_gradients,
     lead_occlusion,
     model_input,
-    randomisation_check,
-    randomised,
     segment_occlusion,
     straightened,
 )
+from reporting.randomisation_check import randomisation_check, randomised
 from reporting.waves import SEGMENTS, find_waves
 
 pytest.importorskip("captum", reason="captum is not installed: pip install captum")
@@ -378,7 +377,7 @@ def test_a_trained_model_and_its_random_copies_disagree(trained):
 
 def test_the_same_model_agrees_with_itself_and_fails_the_check(trained, monkeypatch):
     model, signal = trained
-    monkeypatch.setattr("reporting.explanations.randomised", lambda model, seed: model)
+    monkeypatch.setattr("reporting.randomisation_check.randomised", lambda model, seed: model)
     check = randomisation_check(model, signal, label=0, normalisation="recording", n_copies=2)
     np.testing.assert_allclose(check.attributions, 1)
     np.testing.assert_allclose(check.gradients, 1)

@@ -3,13 +3,15 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
+from tiny_runs import ENVIRONMENT, ROOT, line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
 
 import predict as predict_script
 from cohorts.synthetic import hospital_xml
@@ -236,3 +238,32 @@ def test_output_in_a_folder_that_is_not_there_is_one_line(run, cohort, tmp_path)
 def test_a_folder_that_is_no_run_is_one_line(cohort, tmp_path):
     line = line_of(run_here("predict.py", tmp_path, cohort / "demo-0001.xml"))
     assert str(tmp_path / "model.json") in line and "expected a finished run" in line
+
+
+def test_an_unusable_ecg_that_is_scored_all_the_same_carries_its_reason(run, cohort, tmp_path):
+    flattened(cohort, tmp_path / "flat.xml", leads=[7])
+    flags = ("--any-quality", "--output", tmp_path / "scores.json")
+    assert run_here("predict.py", run, tmp_path / "flat.xml", *flags).returncode == 0
+    (row,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert "V2" in row["warnings"] and "flat" in row["warnings"]
+
+
+def test_without_a_page_nothing_is_imported_for_it(run, cohort):
+    """Each of these takes up to a second."""
+    program = (
+        "import runpy, sys\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "print('imported', sorted({'captum', 'matplotlib', 'jinja2'} & set(sys.modules)))\n"
+    )
+    words = [str(ROOT / "predict.py"), str(run), str(cohort / "demo-0001.xml")]
+    program = f"import sys\nsys.argv = {words!r}\n" + program
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "1 ECGs scored" in done.stdout and "imported []" in done.stdout, done.stderr
