@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from signal_store.signal_cache import CohortError
+from xml_loader import find_files
 
 PARTS = ("train", "validation", "test")
 DEFAULT_LABEL = "PE"
@@ -54,12 +55,34 @@ def read_labels(
     An ``age`` above 89 is given as 90.
     """
     table = _read_table(Path(path), label_columns)
-    if len(table) == 0:
-        raise CohortError(f"{path}: found no rows, expected one for each ECG")
     label_names = _choose_labels(path, table, label_columns)
     for name in label_names:
         _check_each(path, table, name, table[name].isin(["", "0", "1", "0.0", "1.0"]), "0 or 1")
         table[name] = _numbers(table[name])
+    return _checked(path, table), label_names
+
+
+def read_files(path: str | Path) -> pd.DataFrame:
+    """Read and check a table of which no label is needed; as ``read_labels``, but every column stays text."""
+    return _checked(path, _read_table(Path(path), None))
+
+
+def files_of_folder(folder: Path) -> pd.DataFrame:
+    """Return a table of all ECG files in a folder, however deep, each a patient of its own.
+
+    Raises
+    ------
+    CohortError : there is none.
+    """
+    files, _, problems = find_files([folder])
+    if problems:
+        raise CohortError(problems[0])
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return pd.DataFrame({"file": names, "patient_id": names}, dtype=str)
+
+
+def _checked(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose files, patients and parts are as they should be."""
     _check_each(path, table, "file", table["file"] != "", "a file's name")
     _check_once(path, table)
     if "patient_id" not in table:
@@ -72,7 +95,7 @@ def read_labels(
         table["age"] = table["age"].mask(
             pd.to_numeric(table["age"], errors="coerce") > OLDEST - 1, str(OLDEST)
         )
-    return table, label_names
+    return table
 
 
 def _numbers(column: pd.Series) -> pd.Series:
@@ -155,13 +178,15 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
     try:
         first_line, first = next(rows, (1, []))
         header = _header(f"{path} line {first_line}", first, label_columns)
-        return _columns(
-            path, rows if first == header else itertools.chain([(first_line, first)], rows), header
-        )
+        rows = rows if first == header else itertools.chain([(first_line, first)], rows)
+        table = _columns(path, rows, header)
     except csv.Error as error:
         raise CohortError(
             f"{path} line {reader.line_num}: {error}, expected each quotation mark to be closed"
         ) from None
+    if len(table) == 0:
+        raise CohortError(f"{path}: found no rows, expected one for each ECG")
+    return table
 
 
 def _stripped(reader: Any, strip: Callable[[str], str]) -> Iterator[tuple[int, list[str]]]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from clinical_columns import check_clinical, clinical_values
-from cohort_table import KEY_FILE, check_present, pseudonyms, read_labels
+from cohort_table import KEY_FILE, check_present, files_of_folder, pseudonyms, read_files, read_labels
 from duplicate_ecgs import near_duplicates
 from ecg_quality import judge
 from signal_store.cache_index import NO_ROW
@@ -100,33 +100,118 @@ def read_cohort(
     ------
     CohortError : whatever is wrong with table or folder, in one line.
     """
+    folder = _folder(data_dir)
+    path = Path(labels) if labels else folder / "labels.csv"
+    table, label_names = read_labels(path, label_columns)
+    check_clinical(path, table, clinical_columns or (), label_names=label_names)
+    unlabelled = table[list(label_names)].isna().all(axis=1)
+    rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
+    _check_any_left(data_dir, len(table), rejected)
+    table = table[~unlabelled]
+    check_present(path, table, folder)
+    return _cohort(
+        folder,
+        table,
+        rejected,
+        label_names=label_names,
+        clinical_columns=tuple(clinical_columns or ()),
+        key_file=Path(patient_key) if patient_key else path.with_name(KEY_FILE),
+        window_start=window_start,
+        quality=quality,
+        cache_dir=cache_dir,
+        workers=workers,
+    )
+
+
+def read_unlabelled(
+    *,
+    data_dir: str,
+    labels: str | None,
+    cache_dir: str,
+    workers: int,
+    window_start: float,
+    patient_key: str | None,
+    quality: Mapping[str, Any],
+) -> Cohort:
+    """Read ECGs of which no label is needed, and print where the list of them comes from.
+
+    Parameters
+    ----------
+    labels : a table with the column ``file``, and optionally ``patient_id`` and ``split``; None means
+        ``labels.csv`` in the folder or, where there is none, all ECG files of the folder, each a patient of
+        its own.
+    data_dir, cache_dir, workers, window_start, patient_key, quality : as ``read_cohort`` takes them.
+
+    Returns
+    -------
+    cohort : without labels; its targets have the shape (n_ecgs, 0).
+
+    Raises
+    ------
+    CohortError : whatever is wrong with table or folder, in one line.
+    """
+    folder = _folder(data_dir)
+    path = Path(labels) if labels else folder / "labels.csv"
+    if labels or path.exists():
+        table = read_files(path)
+        check_present(path, table, folder)
+        print(f"table       {path}: {len(table):,} files; no label is read, no other file of the folder")
+    else:
+        table = files_of_folder(folder)
+        print(f"table       no {path}: all {len(table):,} ECG files of the folder, each a patient of its own")
+    return _cohort(
+        folder,
+        table,
+        [],
+        label_names=(),
+        clinical_columns=(),
+        key_file=Path(patient_key) if patient_key else path.with_name(KEY_FILE),
+        window_start=window_start,
+        quality=quality,
+        cache_dir=cache_dir,
+        workers=workers,
+    )
+
+
+def _folder(data_dir: str) -> Path:
     folder = Path(data_dir)
     if not folder.is_dir():
         raise CohortError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
-    path = Path(labels) if labels else folder / "labels.csv"
-    table, label_names = read_labels(path, label_columns)
-    clinical_columns = tuple(clinical_columns or ())
-    check_clinical(path, table, clinical_columns, label_names=label_names)
-    n_files = len(table)
-    unlabelled = table[list(label_names)].isna().all(axis=1)
-    rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
-    _check_any_left(data_dir, n_files, rejected)
-    table = table[~unlabelled]
-    check_present(path, table, folder)
+    return folder
+
+
+def _cohort(
+    folder: Path,
+    table: pd.DataFrame,
+    rejected: list[tuple[str, str]],
+    *,
+    label_names: tuple[str, ...],
+    clinical_columns: tuple[str, ...],
+    key_file: Path,
+    window_start: float,
+    quality: Mapping[str, Any],
+    **reading: Any,
+) -> Cohort:
+    """Return the ECGs of a checked table, without those that are unusable.
+
+    Parameters
+    ----------
+    rejected : file and reason of those that are left out already.
+    reading : ``cache_dir`` and ``workers``.
+    """
+    n_files = len(table) + len(rejected)
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
-    key_file = Path(patient_key) if patient_key else path.with_name(KEY_FILE)
-    table["patient_id"] = pseudonyms(table["patient_id"], key_file)
-    reading = {"cache_dir": cache_dir, "workers": workers, "window_start": window_start}
-    cached = cached_signals(folder, list(table["file"]), **reading)
+    table = table.assign(patient_id=pseudonyms(table["patient_id"], key_file))
+    cached = cached_signals(folder, list(table["file"]), window_start=window_start, **reading)
     table, rows, checksums, unreadable = _readable(table, cached)
     rejected += unreadable
-    _check_any_left(data_dir, n_files, rejected)
+    _check_any_left(folder, n_files, rejected)
     measurements = cached.measurements[rows]
     table["same_ecg"] = near_duplicates(cached.signals, rows, measurements)
     findings = _findings(table, label_names, measurements, **quality)
     refused = findings[findings["verdict"] == "reject"]
     rejected += list(refused.groupby("file", sort=False)["finding"].agg("; ".join).items())
-    _check_any_left(data_dir, n_files, rejected)
+    _check_any_left(folder, n_files, rejected)
     kept = ~table["file"].isin(refused["file"]).to_numpy()
     table = table[kept].reset_index(drop=True)
     return Cohort(
@@ -160,9 +245,9 @@ def _readable(
     return table[has_row].reset_index(drop=True), rows, checksums, list(rejected)
 
 
-def _check_any_left(data_dir: str, n_files: int, rejected: list[tuple[str, str]]) -> None:
+def _check_any_left(folder: str | Path, n_files: int, rejected: list[tuple[str, str]]) -> None:
     if len(rejected) == n_files:
-        raise CohortError(f"{data_dir}: none of the {n_files} files can be used; {rejected[0][1]}")
+        raise CohortError(f"{folder}: none of the {n_files} files can be used; {rejected[0][1]}")
 
 
 def _findings(

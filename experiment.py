@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from metrics_and_performance import evaluate
 from run_folder import Run, device_name
 from scoring import save_ensemble
 from splits import Fold
+from tracking import start_tracker
 
 
 def open_run(
@@ -32,15 +34,19 @@ def open_run(
             part_of[indices] = part
         splits[fold.name or "split"] = part_of
     if values.resume:
-        return Run.resume(values.resume, splits)
-    return Run.create(
-        script=script,
-        values=values,
-        device=device,
-        splits=splits,
-        rejected=cohort.rejected,
-        quality=cohort.quality,
-    )
+        run = Run.resume(values.resume, splits)
+    else:
+        run = Run.create(
+            script=script,
+            values=values,
+            device=device,
+            splits=splits,
+            rejected=cohort.rejected,
+            quality=cohort.quality,
+        )
+    if processes.is_first():
+        run.tracker = start_tracker(values.tracking, run.folder, asdict(values))
+    return run
 
 
 def announce(
@@ -66,7 +72,8 @@ def announce(
     if n_rejected:
         files += f" ({run.folder / 'rejected.csv'})"
     labels = _count_labels(cohort, np.arange(n_read), share=True)
-    print(f"cohort      {files}; {cohort.table['patient_id'].nunique():,} patients; {labels}")
+    patients = f"{cohort.table['patient_id'].nunique():,} patients"
+    print(f"cohort      {files}; {patients}{f'; {labels}' if labels else ''}")
     if cohort.clinical_columns:
         print(f"clinical    beside the ECG: {_count_clinical(cohort)}")
     print(f"quality     {_count_findings(cohort.quality, run)}")
@@ -142,8 +149,10 @@ def pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> Non
 
 def _sizes(cohort: Cohort, fold: Fold) -> str:
     """Return such as 'train 706 (72 PE), validation 101 (10 PE), test 202 (21 PE)'."""
-    parts = fold.parts.items()
-    return ", ".join(f"{part} {len(rows):,} ({_count_labels(cohort, rows)})" for part, rows in parts)
+    counts = {
+        f"{part} {len(rows):,}": _count_labels(cohort, rows) for part, rows in fold.parts.items() if len(rows)
+    }
+    return ", ".join(f"{size} ({labels})" if labels else size for size, labels in counts.items())
 
 
 def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:

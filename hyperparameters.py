@@ -9,7 +9,7 @@ import math
 import re
 import sys
 from argparse import RawDescriptionHelpFormatter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_type_hints
@@ -31,7 +31,9 @@ BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
-MODEL_GROUPS = ("model", "layers", "rnn", "encoder")  # flags of those scripts alone whose block names them
+# Flags of those scripts alone whose block names them.
+MODEL_GROUPS = ("model", "layers", "rnn", "encoder", "projection", "contrast")
+ABSENT = "not of this script"  # the value of what a script has no use for
 THRESHOLD_POLICY = re.compile(r"youden|(sensitivity|specificity)>=(0?\.[0-9]+|1(\.0*)?)")
 LISTS = {
     "label_columns": str,
@@ -147,6 +149,12 @@ class Hyperparameters:
     encoder_heads: Literal[1, 2, 4, 8, 16] | None = declared("encoder", None, "attention heads a layer")
     encoder_width: EncoderWidth | None = declared("encoder", None, "features a position in the encoder")
 
+    # what is trained in place of the head where there are no labels
+    projection_size: PositiveInt | None = declared("projection", None, "numbers of an embedding")
+    temperature: PositiveFloat | None = declared(
+        "contrast", None, "of the contrastive loss; lower: the nearest other patients count more"
+    )
+
     # weights to start from
     init_from: str | None = declared(
         "transfer",
@@ -206,11 +214,15 @@ class Hyperparameters:
     )
     seed: NonNegativeInt = declared("run", 42, "of split, weights, order, crops and augmentation")
     output_dir: str = declared("run", "runs", "folder of the run folders")
+    tracking: Literal["none", "tensorboard", "wandb"] = declared(
+        "run", "none", "also tell TensorBoard or Weights & Biases of epochs and metrics, of no patient"
+    )
     resume: str | None = declared("run", None, "continue this run folder, with its own hyperparameters")
 
     def group(self, name: str) -> dict[str, Any]:
-        """Return one group as keyword arguments; of the model's, those that the script has."""
+        """Return one group as keyword arguments, those that the script has."""
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.metadata["group"] == name}
+        values = {key: value for key, value in values.items() if value != ABSENT}
         if name in MODEL_GROUPS:
             return {key: value for key, value in values.items() if value is not None}
         return values
@@ -221,6 +233,8 @@ def read_hyperparameters(
     defaults: Mapping[str, Any],
     published: Mapping[str, Any],
     arguments: Sequence[str] | None = None,
+    *,
+    without: Collection[str] = (),
 ) -> Hyperparameters:
     """Return the hyperparameters of a script: declared defaults < the script's < the recipe's < flags.
 
@@ -229,11 +243,12 @@ def read_hyperparameters(
     description : the script's docstring, for ``--help``.
     defaults, published : the script's own values, and those of ``--recipe published``.
     arguments : the command line; None reads ``sys.argv``.
+    without : hyperparameters that the script has no use for: they are no flags and in no group.
 
     Exits with one line that names the key where a key is unknown, a type is wrong or a value is out of range.
     With ``--resume`` every value comes from that run, and any other flag is an error.
     """
-    parser = _parser(description, defaults)
+    parser = _parser(description, defaults, without)
     defaults, published = _checked(parser, defaults), _checked(parser, published)
     given = _plain(parser.parse_args(arguments, defaults=False))
     if given.get("resume"):
@@ -241,7 +256,7 @@ def read_hyperparameters(
     else:
         recipe = {**defaults, **given}.get("recipe")
         values = {**defaults, **(published if recipe == "published" else {}), **given}
-    hyperparameters = Hyperparameters(**values)
+    hyperparameters = Hyperparameters(**values, **dict.fromkeys(without, ABSENT))
     _check_values(parser, hyperparameters, defaults)
     _check_together(parser, hyperparameters)
     return hyperparameters
@@ -268,8 +283,9 @@ def to_yaml(hyperparameters: Hyperparameters) -> str:
     """Return every value under its group's heading, in a form that ``read_yaml`` reads."""
     lines = []
     for group in dict.fromkeys(declaration.metadata["group"] for declaration in fields(Hyperparameters)):
-        lines.append(f"# {group}")
-        for name, value in hyperparameters.group(group).items():
+        values = hyperparameters.group(group)
+        lines += [f"# {group}"] if values else []
+        for name, value in values.items():
             text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
             lines.append(f"{name}: {text.removesuffix('...' + chr(10)).strip()}")
     return "\n".join(lines) + "\n"
@@ -288,7 +304,7 @@ class _Parser(ArgumentParser):
         sys.exit(2)
 
 
-def _parser(description: str, defaults: Mapping[str, Any]) -> _Parser:
+def _parser(description: str, defaults: Mapping[str, Any], without: Collection[str]) -> _Parser:
     """Return the parser of one script, with those fields of the model that its block names."""
     parser = _Parser(
         prog=Path(sys.argv[0]).name,
@@ -301,7 +317,7 @@ def _parser(description: str, defaults: Mapping[str, Any]) -> _Parser:
     headings = {}
     for declaration in fields(Hyperparameters):
         name, group = declaration.name, declaration.metadata["group"]
-        if group in MODEL_GROUPS and name not in defaults:
+        if name in without or (group in MODEL_GROUPS and name not in defaults):
             continue
         if group not in headings:
             headings[group] = parser.add_argument_group(group)
@@ -382,8 +398,9 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error("freeze_epochs: found some, expected --init-from: there is nothing to freeze")
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
-    if not THRESHOLD_POLICY.fullmatch(hyperparameters.threshold_policy):
-        found = f"threshold_policy: found {hyperparameters.threshold_policy!r}"
+    policy = hyperparameters.threshold_policy
+    if policy != ABSENT and not THRESHOLD_POLICY.fullmatch(policy):
+        found = f"threshold_policy: found {policy!r}"
         parser.error(f"{found}, expected youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'")
     milestones = hyperparameters.milestones
     if milestones != sorted(set(milestones)):

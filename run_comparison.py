@@ -18,7 +18,7 @@ from tqdm import tqdm
 from cohort_table import PARTS
 from ecg_dataset import Cohort
 from metrics_and_performance import choose_threshold
-from run_folder import RunError
+from run_folder import Run, RunError
 from scoring import Scorer, mean_score
 
 KEYS = ["file", "repeat"]
@@ -186,6 +186,8 @@ class _FinishedRun:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        if not (folder / "metrics.json").exists() and (folder / "model.json").exists():
+            Run(folder).load_description()  # which says so where it is only pretrained
         self.label_names = list(_read_json(folder / "metrics.json")["labels"])
         folds = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-")))
         self.folders = {int(path.name.removeprefix("fold-")): path for path in folds} or {0: folder}

@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -29,6 +29,7 @@ import processes
 from hyperparameters import Hyperparameters, to_yaml
 from metrics.calibration import Calibration
 from models import MODELS
+from tracking import NoTracker
 from whole_files import write_whole
 from xml_loader import LEADS, SAMPLING_RATE
 
@@ -88,6 +89,28 @@ class ModelDescription:
         return f"{self.threshold_policy.capitalize()}, from validation"
 
 
+@dataclass(frozen=True, kw_only=True)
+class PretrainedDescription:
+    """``model.json`` of a pretraining: weights to start from, and how their signals were prepared.
+
+    Attributes
+    ----------
+    pretrained_by : the method, for a reader; no other description has it.
+    model, arguments : the class of ``models/`` by its file, and the arguments of its constructor.
+    n_samples, normalisation, leads, sampling_rate, window_start, quality : as in ``ModelDescription``.
+    """
+
+    pretrained_by: str
+    model: str
+    arguments: dict[str, Any]
+    n_samples: int
+    normalisation: str
+    leads: list[str]
+    sampling_rate: int
+    window_start: float
+    quality: dict[str, Any]
+
+
 class Run:
     """One run folder. Its files, in the order in which they appear:
 
@@ -97,9 +120,10 @@ class Run:
     the figures. A cross-validation has these in a folder a fold, and the last, of all folds, beside them.
     """
 
-    def __init__(self, folder: str | Path, root: Path | None = None):
+    def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):
         self.folder = Path(folder)
         self.root = root or self.folder  # of a fold, the run that it belongs to
+        self.tracker = tracker or NoTracker()  # is told of epochs and metrics
 
     @classmethod
     def create(
@@ -144,7 +168,17 @@ class Run:
         folder = self.folder / name
         if processes.is_first():
             folder.mkdir(exist_ok=True)
-        return Run(folder, self.root)
+        return Run(folder, self.root, self.tracker)
+
+    @property
+    def fold_name(self) -> str:
+        """The name of the fold, or nothing where this is a whole run."""
+        return "" if self.folder == self.root else self.folder.name
+
+    def write_log(self, log: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``log.csv``, a row an epoch, and tell the tracker of the last."""
+        self.write_table("log.csv", pd.DataFrame(log))
+        self.tracker.epoch(log[-1], self.fold_name)
 
     def write_text(self, name: str, text: str) -> None:
         self._write(name, lambda aside: aside.write_text(text, encoding="utf-8"))
@@ -209,10 +243,21 @@ class Run:
             path = self.folder / "model.safetensors"
             raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
 
-    def save_description(self, description: ModelDescription) -> None:
+    def save_description(self, description: ModelDescription | PretrainedDescription) -> None:
         self.write_text("model.json", json.dumps(asdict(description), indent=2) + "\n")
 
     def load_description(self) -> ModelDescription:
+        """Return what is needed to score. A RunError where the run is not finished, or only pretrained."""
+        description = self.load_any_description()
+        if isinstance(description, PretrainedDescription):
+            raise RunError(
+                f"{self.folder}: found a pretrained trunk, expected a finished run that scores; train one "
+                f"that starts from it: --init-from {self.folder}"
+            )
+        return description
+
+    def load_any_description(self) -> ModelDescription | PretrainedDescription:
+        """Return what is needed to start from the weights."""
         path = self.folder / "model.json"
         if not path.exists() and (self.folder / "fold-1").is_dir():
             raise RunError(
@@ -220,7 +265,9 @@ class Run:
                 f"--resume it, or name a finished fold, such as {self.folder / 'fold-1'}"
             )
         try:
-            description = ModelDescription(**json.loads(path.read_text(encoding="utf-8")))
+            values = json.loads(path.read_text(encoding="utf-8"))
+            is_pretrained = "pretrained_by" in values
+            description = (PretrainedDescription if is_pretrained else ModelDescription)(**values)
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
                 f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
@@ -246,6 +293,7 @@ class Run:
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         self.write_text("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        self.tracker.metrics(metrics, self.fold_name)
 
     @property
     def is_tested(self) -> bool:

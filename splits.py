@@ -5,7 +5,7 @@ patients. Each label is about as frequent in every part.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -99,7 +99,7 @@ def split_by_patient(
     part_of = np.full(n_patients, "train", dtype="<U10")
     if "split" in table:
         part_of[patient_of] = table["split"]
-        _check_split(table)
+        _check_split(table, ("train", "test"))
     labels = _patients_labels(cohort, n_patients, patient_of)
     generator = np.random.default_rng(seed)
     if "split" not in table:
@@ -108,6 +108,34 @@ def split_by_patient(
         share = validation_fraction if "split" in table else validation_fraction / (1 - test_fraction)
         _assign(part_of, labels, "validation", share, generator)
     return _parts(cohort, part_of[patient_of])
+
+
+def split_for_pretraining(cohort: Cohort, *, validation_fraction: float, seed: int) -> Fold:
+    """Return a split whose training and validation part are all that a pretraining sees.
+
+    Where the table has a ``split`` column, both are taken from its training patients: those who validate or
+    test a model later are in the test part, and stay unseen. Without, that part is empty.
+
+    Raises
+    ------
+    CohortError : fewer than two patients in training or validation, or the ``split`` column has no training
+        ECG, or one ECG in two parts.
+    """
+    table = cohort.table
+    n_patients, patient_of = number_patients(table)
+    part_of = np.full(n_patients, "train", dtype="<U10")
+    if "split" in table:
+        _check_split(table, ("train",))
+        part_of[patient_of] = np.where(table["split"] == "train", "train", "test")
+    no_labels, generator = np.empty((n_patients, 0)), np.random.default_rng(seed)
+    _assign(part_of, no_labels, "validation", validation_fraction, generator)
+    for part in ("train", "validation"):
+        n_found = int((part_of == part).sum())
+        if n_found < 2:
+            raise CohortError(
+                f"{part} part: found {n_found} patients, expected 2 or more to tell from one another"
+            )
+    return Fold(0, 1, seed, {part: np.flatnonzero(part_of[patient_of] == part) for part in PARTS})
 
 
 def _cross_validation(
@@ -141,6 +169,12 @@ def number_patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
     return len(numbers), patient_of
 
 
+def with_patients_as_targets(cohort: Cohort) -> Cohort:
+    """Return a cohort whose targets are the patients' numbers, (n_ecgs, 1); equal ECGs are of one patient."""
+    _, patient_of = number_patients(cohort.table)
+    return replace(cohort, targets=patient_of[:, None].astype(np.float32))  # exact up to 16,777,216 patients
+
+
 def _assign(
     part_of: np.ndarray, labels: np.ndarray, part: str, fraction: float, generator: np.random.Generator
 ) -> None:
@@ -157,7 +191,7 @@ def _shuffled_by_labels(
 ) -> np.ndarray:
     """Return patients in random order, those with equal labels side by side."""
     shuffled = generator.permutation(patients)
-    return shuffled[np.lexsort(labels[shuffled].T)]
+    return shuffled[np.lexsort(labels[shuffled].T)] if labels.shape[1] else shuffled
 
 
 def _patients_labels(cohort: Cohort, n_patients: int, patient_of: np.ndarray) -> np.ndarray:
@@ -174,9 +208,9 @@ def _parts(cohort: Cohort, part_of_ecg: np.ndarray) -> dict[str, np.ndarray]:
     return parts
 
 
-def _check_split(table: pd.DataFrame) -> None:
+def _check_split(table: pd.DataFrame, needed: Sequence[str]) -> None:
     """Check what the ``split`` column makes of the files that could be read."""
-    for part in ("train", "test"):
+    for part in needed:
         if not (table["split"] == part).any():
             raise CohortError(f"column split: found no readable ECG in {part}, expected some")
     n_parts = table.groupby("same_ecg")["split"].nunique()

@@ -9,10 +9,11 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import nn
@@ -35,6 +36,27 @@ class TrainingError(RuntimeError):
     """Training that cannot go on; one line that says where it stopped and what is kept."""
 
 
+class ValidationMetrics(NamedTuple):
+    """What each epoch's validation computes beside the loss.
+
+    Attributes
+    ----------
+    titles : of each metric's name in ``log.csv``, after ``val_``, the word above its column on the screen.
+    compute : targets, (n_ecgs, n_labels), and the model's outputs, float64 (n_ecgs, ...) -> their values.
+    """
+
+    titles: Mapping[str, str]
+    compute: Callable[[np.ndarray, np.ndarray], Sequence[float]]
+
+
+def _rank_labels(targets: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Return AUROC and average precision, means over the labels."""
+    return ranking_metrics(targets, torch.sigmoid(torch.from_numpy(logits)).numpy())
+
+
+RANKING = ValidationMetrics({"auroc": "AUROC", "average_precision": "AP"}, _rank_labels)
+
+
 def prepare(seed: int) -> torch.device:
     """Seed what draws the initial weights, and return the device: CUDA where there is one, else the CPU."""
     device = processes.start()
@@ -53,8 +75,8 @@ def fit(
     training: TrainingBatches,
     validation: EvaluationBatches,
     run: Run,
-    pretrained: frozenset[str],
-    freeze_epochs: int,
+    pretrained: frozenset[str] = frozenset(),
+    freeze_epochs: int = 0,
     epochs: int,
     gradient_clip: float,
     weight_average: float,
@@ -62,6 +84,7 @@ def fit(
     monitor: str,
     compile: str,
     sync_batch_norm: bool,
+    metrics: ValidationMetrics = RANKING,
 ) -> None:
     """Train, and leave the averaged weights of the best epoch in the run folder.
 
@@ -76,9 +99,10 @@ def fit(
     weight_average : see ``optimization.WeightAverage``; 0 means the weights as they are.
     gradient_clip : largest norm of the gradient; 0 means no limit.
     patience : epochs without a better score after which training stops; 0 means never.
-    monitor : "auroc", "average_precision" or "loss", of the validation ECGs.
+    monitor : "loss", or the name of one of the metrics, of the validation ECGs.
     compile : "none", or a mode of ``torch.compile``.
     sync_batch_norm : of several processes, whether batch norms see the whole batch.
+    metrics : what is validated beside the loss.
 
     Raises
     ------
@@ -94,18 +118,19 @@ def fit(
     shared = processes.shared(model, training.device)
     step = TrainingStep(shared, loss, optimizer, schedule, average, gradient_clip)
     log = state.log
-    print(" epoch   train loss   val loss   val AUROC   val AP        lr     ECG/s    time")
+    columns = "".join(f"   val {title}" for title in metrics.titles.values())
+    print(f" epoch   train loss   val loss{columns}        lr     ECG/s    time")
     for row in log:
-        _print_row(row)
+        _print_row(row, metrics)
     with Interruption() as interruption:
         for epoch in range(len(log) + 1, epochs + 1):
             if patience and log and epoch - _best(log)["epoch"] > patience:
                 break
             step.start_epoch(model, pretrained if epoch <= freeze_epochs else frozenset())
-            row = _one_epoch(step, training, validation, epoch, state, interruption)
+            row = _one_epoch(step, training, validation, metrics, epoch, state, interruption)
             row["best"] = int(_is_better(row, log, monitor))
             state.save_epoch(row)
-            _print_row(row)
+            _print_row(row, metrics)
             if interruption.signal:
                 raise StoppedError(f"{interruption.signal} after epoch {epoch}, which is saved", run.root)
     run.forget_checkpoint_before()
@@ -128,7 +153,8 @@ def one_line_errors() -> Iterator[None]:
     except (CohortError, RunError, StoppedError, TrainingError, OSError) as error:
         sys.exit(f"{script}: {error}")
     except KeyboardInterrupt:
-        resume = "; --resume RUN goes on after the last complete epoch" if script.startswith("train") else ""
+        trains = script.startswith(("train", "pretrain"))
+        resume = "; --resume RUN goes on after the last complete epoch" if trains else ""
         sys.exit(f"{script}: interrupted{resume}")
 
 
@@ -210,13 +236,14 @@ class _State:
         if row["best"]:
             self.run.save_weights(self.parts["average"].model)
         self.save()
-        self.run.write_table("log.csv", pd.DataFrame(self.log))
+        self.run.write_log(self.log)
 
 
 def _one_epoch(
     step: TrainingStep,
     training: TrainingBatches,
     validation: EvaluationBatches,
+    metrics: ValidationMetrics,
     epoch: int,
     state: _State,
     interruption: Interruption,
@@ -225,7 +252,7 @@ def _one_epoch(
     started = time.perf_counter() - state.seconds  # those before an interruption count
     train_loss = _train(step, training, epoch, state, interruption)
     trained = time.perf_counter()
-    validated = _validate(step.average.model, step.loss, validation, epoch)
+    validated = _validate(step.average.model, step.loss, validation, metrics, epoch)
     return {
         "epoch": epoch,
         "train_loss": train_loss,
@@ -290,19 +317,26 @@ def _what_is_kept(epoch: int) -> str:
 
 @torch.inference_mode()
 def _validate(
-    model: nn.Module, loss: nn.Module, validation: EvaluationBatches, epoch: int
+    model: nn.Module,
+    loss: nn.Module,
+    validation: EvaluationBatches,
+    metrics: ValidationMetrics,
+    epoch: int,
 ) -> dict[str, float]:
-    """Return loss, AUROC and average precision (means over the labels) of the validation ECGs."""
-    logits = torch.from_numpy(predict_logits(model, (inputs for inputs, _ in validation)))
+    """Return the loss and the metrics of the validation ECGs."""
+    outputs = predict_logits(model, (inputs for inputs, _ in validation))
     targets = validation.all_targets
-    val_loss = loss(logits.float(), targets).item()
+    val_loss = loss(torch.from_numpy(outputs).float(), targets).item()
     if not math.isfinite(val_loss):
         raise TrainingError(
             f"the validation loss is {val_loss} after epoch {epoch}; {_what_is_kept(epoch)}; "
             "try a lower --learning-rate"
         )
-    auroc, average_precision = ranking_metrics(targets.numpy(), torch.sigmoid(logits).numpy())
-    return {"val_loss": val_loss, "val_auroc": auroc, "val_average_precision": average_precision}
+    values = metrics.compute(targets.numpy(), outputs)
+    return {
+        "val_loss": val_loss,
+        **{f"val_{name}": value for name, value in zip(metrics.titles, values, strict=True)},
+    }
 
 
 def _is_better(row: dict[str, Any], log: list[dict[str, Any]], monitor: str) -> bool:
@@ -314,11 +348,13 @@ def _best(log: list[dict[str, Any]]) -> dict[str, Any]:
     return [row for row in log if row["best"]][-1]
 
 
-def _print_row(row: dict[str, Any]) -> None:
+def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:
     minutes, seconds = divmod(round(row["seconds"]), 60)
+    widths = {name: len(f"   val {title}") for name, title in metrics.titles.items()}
+    values = "".join(f"{row[f'val_{name}']:>{width}.3f}" for name, width in widths.items())
     print(
-        f"{row['epoch']:>6}{row['train_loss']:>13.4f}{row['val_loss']:>11.4f}{row['val_auroc']:>12.3f}"
-        f"{row['val_average_precision']:>9.3f}{row['learning_rate']:>10.1e}{row['ecgs_per_second']:>10,.0f}"
+        f"{row['epoch']:>6}{row['train_loss']:>13.4f}{row['val_loss']:>11.4f}{values}"
+        f"{row['learning_rate']:>10.1e}{row['ecgs_per_second']:>10,.0f}"
         f"{minutes:>5}:{seconds:02}{'   best' if row['best'] else ''}",
         flush=True,
     )

@@ -1,5 +1,7 @@
 """Start from the weights of another run: a pretrained trunk, a new head."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import torch
@@ -8,8 +10,9 @@ from torch import nn
 from ecg_dataset import Cohort
 from hyperparameters import read_yaml
 from models import MODELS
-from run_folder import ModelDescription, Run, RunError
+from run_folder import ModelDescription, PretrainedDescription, Run, RunError
 from splits import Fold
+from xml_loader import LEADS, SAMPLING_RATE
 
 SEEN = ("train", "validation")  # parts that the weights, or the choice of their epoch, come from
 
@@ -19,7 +22,7 @@ def load_pretrained(
 ) -> frozenset[str]:
     """Load what the model shares with that of a finished run, except the head, and print what that is.
 
-    Of a run of the same model that is everything but the head; of another, the trunk alone.
+    Of a run of the same model that is everything but the head; of another, or of a pretraining, the trunk.
 
     Parameters
     ----------
@@ -38,7 +41,7 @@ def load_pretrained(
     if init_from is None:
         return frozenset()
     run = Run(init_from)
-    description = run.load_description()
+    description = run.load_any_description()
     if description.normalisation != normalisation:
         raise RunError(
             f"{run.folder}: found signals normalised by {description.normalisation}, expected "
@@ -55,7 +58,47 @@ def load_pretrained(
     return frozenset(name for name, _ in model.named_parameters() if name in weights)
 
 
-def _shared(model: nn.Module, run: Run, description: ModelDescription) -> dict[str, torch.Tensor]:
+def keep_trunk(
+    run: Run,
+    *,
+    name: str,
+    arguments: dict[str, Any],
+    method: str,
+    cohort: Cohort,
+    n_samples: int,
+    normalisation: str,
+) -> None:
+    """Describe the weights of a pretraining, so that runs can start from them, and print how they do.
+
+    Parameters
+    ----------
+    name, arguments : the file of the pretrained class in ``models/``, and the arguments of its constructor.
+    method : how the trunk was pretrained, for a reader.
+    """
+    description = PretrainedDescription(
+        pretrained_by=method,
+        model=name,
+        arguments=arguments,
+        n_samples=n_samples,
+        normalisation=normalisation,
+        leads=list(LEADS),
+        sampling_rate=SAMPLING_RATE,
+        window_start=cohort.window_start,
+        quality=dict(cohort.quality_limits),
+    )
+    run.save_description(description)
+    print(f"trunk       {run.folder}: start from it by --init-from, such as")
+    print(f"            python train_atten.py --data-dir … --init-from {run.folder}")
+    if "split" in cohort.table:
+        print("            with this table: its validation and test patients were not pretrained on")
+    else:
+        print("            on other patients; to validate or test these would be refused. A split column in")
+        print("            the table of both runs keeps them apart")
+
+
+def _shared(
+    model: nn.Module, run: Run, description: ModelDescription | PretrainedDescription
+) -> dict[str, torch.Tensor]:
     """Return those weights of a run that fit the model and are no head."""
     own, weights = model.state_dict(), run.read_weights()
     same_model = type(model) is MODELS.get(description.model)

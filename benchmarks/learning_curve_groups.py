@@ -121,7 +121,7 @@ def patients_of(cohort: Cohort, label: str, init_from: str | None) -> tuple[np.n
     for value in (0, 1):
         labels[patient_of[of_ecg == value]] = value
     if init_from:
-        Run(init_from).load_description()
+        Run(init_from).load_any_description()
         splits = splits_of(Run(init_from))
         seen = splits[splits["part"].isin(SEEN)]
         columns = ("digest", "patient_id")

@@ -280,7 +280,10 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
         (
             fit,
             ["training"],
-            ["model", "loss", "optimizer", "schedule", "training", "validation", "run", "pretrained"],
+            [
+                *("model", "loss", "optimizer", "schedule", "training", "validation", "run", "pretrained"),
+                "metrics",
+            ],
         ),
     ],
 )
@@ -306,7 +309,7 @@ def test_layers_of_a_script_are_the_arguments_of_its_model(script):
     defaults, published = script_blocks(script)
     arguments = read(defaults=defaults, published=published).group("layers")
     model = MODELS[importlib.import_module(script).MODEL]
-    assert set(inspect.signature(model).parameters) == {"n_labels", *arguments}
+    assert set(inspect.signature(model).parameters) == {"n_labels", "n_clinical", *arguments}
 
 
 @pytest.mark.parametrize("model", ["rnn", "encoder"])
@@ -315,12 +318,27 @@ def test_layers_of_the_main_script_are_the_arguments_of_each_model(model):
     values = read("--model", model, defaults=defaults, published=published)
     arguments = {**values.group("layers"), **values.group(values.model)}
     constructor = MODELS[importlib.import_module("train_main_ecg").MODEL[model]]
-    assert set(inspect.signature(constructor).parameters) == {"n_labels", *arguments}
+    assert set(inspect.signature(constructor).parameters) == {"n_labels", "n_clinical", *arguments}
 
 
 def test_a_script_has_no_layers_of_other_models():
     assert read().group("layers") == {"dropout": 0.25}
     assert read().group("rnn") == read().group("encoder") == read().group("model") == {}
+
+
+def test_what_a_script_has_no_use_for_is_no_flag_in_no_group_and_not_kept(tmp_path, capsys):
+    without = ("monitor", "threshold_policy", "init_from", "test_fraction")
+    groups = {declaration.metadata["group"] for declaration in fields(Hyperparameters)}
+    values = read_hyperparameters("", BLOCK, {}, ["--seed", "3"], without=without)
+    assert not {name for name in without for group in groups if name in values.group(group)}
+    assert "validation_fraction" in values.group("split")
+    (tmp_path / "hyperparameters.yml").write_text(to_yaml(values), encoding="utf-8")
+    assert not set(without) & set(read_yaml(tmp_path / "hyperparameters.yml")[0])
+    resumed = read_hyperparameters("", BLOCK, {}, ["--resume", str(tmp_path)], without=without)
+    assert to_yaml(resumed) == to_yaml(values).replace("resume: null", f"resume: {tmp_path}")
+    with pytest.raises(SystemExit):
+        read_hyperparameters("", BLOCK, {}, ["--test-fraction", "0.2"], without=without)
+    assert "--test-fraction" in capsys.readouterr().err
 
 
 def test_every_declaration_has_a_line_of_help_and_a_default_in_range():

@@ -255,7 +255,7 @@ def follow(monkeypatch, **columns):
     names = ("val_loss", "val_auroc", "val_average_precision")
     weights = []
 
-    def validate(model, loss, validation, epoch):
+    def validate(model, loss, validation, metrics, epoch):
         weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return {name: columns.get(name, [0.5] * 9)[epoch - 1] for name in names}
 

@@ -1,0 +1,37 @@
+"""The 1D ResNet-18 trunk with a projection in place of the head: what `pretrain.py` trains, without labels.
+
+It is no row of ``MODELS``: it gives embeddings, not scores. Every model with the 1D trunk can start from it.
+"""
+
+import torch
+from torch import nn
+
+from contrastive_loss import two_halves
+from models.resnet18 import FEATURES, ResNet18
+
+
+class ContrastiveResNet18(nn.Module):
+    """(N, 12, T) -> an embedding of each half of the ECG, (N, 2, projection_size), for any T of 512 or more.
+
+    The projection has two layers (Chen et al. 2020, arXiv:2002.05709: what lies before it transfers better
+    than what comes out) and is left behind when the trunk moves on.
+
+    Parameters
+    ----------
+    kernel_size : samples, the convolutions in the trunk's blocks, odd.
+    projection_size : numbers of an embedding.
+    """
+
+    title = "1D ResNet-18 + projection"
+
+    def __init__(self, *, kernel_size: int, projection_size: int):
+        super().__init__()
+        self.trunk = ResNet18.for_signals(kernel=kernel_size)
+        self.projection = nn.Sequential(
+            nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Linear(FEATURES, projection_size)
+        )
+
+    def forward(self, signal: torch.Tensor) -> torch.Tensor:
+        x = self.trunk(two_halves(signal))  # (2N, T/64, 512)
+        x = self.projection(x.mean(dim=1))  # (2N, projection_size)
+        return x.unflatten(0, (-1, 2))  # (N, 2, projection_size)

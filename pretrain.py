@@ -1,0 +1,119 @@
+"""Pretrain the 1D ResNet-18 trunk on ECGs without labels, for the models that have it to start from.
+
+Two halves of an ECG come from one heart: the trunk learns to tell which halves belong together, from the
+other patients of the batch and in spite of noise (contrastive multi-segment coding, arXiv:2005.13249).
+
+    python pretrain.py                                                  # on a synthetic demo cohort
+    python pretrain.py --data-dir ecgs                                  # on all ECG files of a folder
+    python pretrain.py --data-dir ecgs --labels all.csv                 # on a table's: file, patient_id
+    python pretrain.py --help                                           # every hyperparameter is a flag
+    python train_atten.py --data-dir ecgs --init-from runs/pretrain-…   # then learn the labels, from there
+
+Of a table with a split column only the training patients are used: who validates or tests a model must not
+have been pretrained on. An epoch takes about as long as one of train_atten.py on as many ECGs.
+"""
+
+from pathlib import Path
+
+from batches import make_batches
+from cohorts.synthetic import demo_cohort
+from contrastive_loss import AugmentedHalves, ContrastiveLoss, announce_chance, retrieval
+from data_augmentation import Augmentation
+from ecg_dataset import read_unlabelled
+from experiment import announce, open_run
+from hyperparameters import read_hyperparameters
+from models.contrastive_resnet18 import ContrastiveResNet18
+from optimization import adamw, learning_rate_schedule
+from processes import count, first_before_others
+from signal_store.device_signals import place_signals
+from splits import split_for_pretraining, with_patients_as_targets
+from training import ValidationMetrics, fit, one_line_errors, prepare
+from transfer import keep_trunk
+
+# What this experiment sets. hyperparameters.py declares these and all others, with range and default.
+HYPERPARAMETERS = {
+    # training
+    "epochs": 50,
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "schedule": "one_cycle",
+    # model
+    "kernel_size": 3,
+    "projection_size": 128,
+    # contrast
+    "temperature": 0.1,
+    "baseline_wander": 0.5,
+    "mains_hum": 0.5,
+    "gaussian_noise": 0.5,
+}
+
+# What needs labels, a test or other weights.
+WITHOUT = (
+    *("label_columns", "clinical_columns", "gamma", "alpha", "monitor", "recipe"),
+    *("test_fraction", "folds", "repeats", "calibration", "threshold_policy"),
+    *("init_from", "freeze_epochs", "pretrained_rate"),
+)
+
+
+def main() -> None:
+    # 1. Values and seed
+    values = read_hyperparameters(__doc__, HYPERPARAMETERS, {}, without=WITHOUT)
+    device = prepare(values.seed)
+
+    # 2. Cohort and split
+    quality = values.group("quality")
+    with first_before_others():  # of several processes, the first fills the cache
+        data_dir = values.data_dir or demo_cohort()
+        cohort = read_unlabelled(data_dir=data_dir, quality=quality, **values.group("cohort"))
+    fold = split_for_pretraining(cohort, seed=values.seed, **values.group("split"))
+    arguments = {**values.group("layers"), **values.group("projection")}
+    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=[fold])
+    model = ContrastiveResNet18(**arguments)
+    announce(model, device=device, seed=values.seed, cohort=cohort, folds=[fold], run=run)
+    signals = place_signals(cohort, device=device, **values.group("placement"))
+
+    # 3. Batches and model
+    training, validation, _ = make_batches(
+        with_patients_as_targets(cohort),
+        fold,
+        augmentation=AugmentedHalves(Augmentation(**values.group("augmentation"))),
+        signals=signals,
+        **values.group("batches"),
+    )
+    announce_chance([size // count() for size in training.sizes], validation.all_targets.numpy())
+    model = model.to(device)
+
+    # 4. Loss and optimizer
+    loss = ContrastiveLoss(**values.group("contrast"))
+    optimizer = adamw(model, pretrained=(), pretrained_rate=1.0, **values.group("optimizer"))
+    schedule = learning_rate_schedule(
+        optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
+    )
+
+    # 5. Train, and keep what others start from
+    fit(
+        model,
+        loss=loss,
+        optimizer=optimizer,
+        schedule=schedule,
+        training=training,
+        validation=validation,
+        run=run,
+        metrics=ValidationMetrics({"retrieval": "retrieval"}, lambda *ecgs: [retrieval(*ecgs)]),
+        monitor="loss",
+        **values.group("training"),
+    )
+    keep_trunk(
+        run,
+        name="contrastive_resnet18",
+        arguments=arguments,
+        method="contrastive multi-segment coding",
+        cohort=cohort,
+        n_samples=values.n_samples,
+        normalisation=values.normalisation,
+    )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,146 @@
+"""Follow a run in TensorBoard or Weights & Biases, for those who use them: ``--tracking``; never needed.
+
+A tracker gets hyperparameters (those that are paths excepted), a row of numbers an epoch, and the metrics of
+the test. No ECG, file, patient, path, user or host is given to it. A tracker that fails is left behind with
+one line; the run goes on, and has everything in its own folder anyway.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PATHS = ("data_dir", "labels", "cache_dir", "patient_key", "init_from", "output_dir", "resume")
+PROJECT = "ecg"  # in Weights & Biases; the environment variable WANDB_PROJECT names another
+INTERVAL = ("value", "low", "high")
+
+
+class NoTracker:
+    """Tells nobody."""
+
+    def epoch(self, row: Mapping[str, Any], fold: str = "") -> None:
+        """Tell the numbers of one epoch: a row of ``log.csv``. ``fold`` is its name in a cross-validation."""
+
+    def metrics(self, metrics: Mapping[str, Any], fold: str = "") -> None:
+        """Tell the content of ``metrics.json``."""
+
+
+class Tracker(NoTracker):
+    """Tells one of the trackers below, until it fails."""
+
+    def __init__(self, name: str, start: Callable[[], "_TensorBoard | _WeightsAndBiases"]):
+        self._name, self._backend = name, None
+        self._try("start", lambda: setattr(self, "_backend", start()))
+
+    def epoch(self, row: Mapping[str, Any], fold: str = "") -> None:
+        numbers = {key: value for key, value in row.items() if key not in ("epoch", "best")}
+        self._tell(_in_fold(numbers, fold), int(row["epoch"]))
+
+    def metrics(self, metrics: Mapping[str, Any], fold: str = "") -> None:
+        self._tell(_in_fold(dict(_flat(metrics)), fold), None)
+
+    def _tell(self, numbers: Mapping[str, float], epoch: int | None) -> None:
+        if self._backend is not None:
+            self._try("go on", lambda: self._backend.tell(numbers, epoch))
+
+    def _try(self, what: str, action: Callable[[], Any]) -> None:
+        try:
+            action()
+        except Exception as error:  # whatever a tracker raises, the training is worth more
+            self._backend = None
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            print(f"tracking    {self._name} cannot {what} ({reason}): going on without it")
+
+
+class _TensorBoard:
+    """Writes event files into the run folder: ``tensorboard --logdir runs``."""
+
+    def __init__(self, folder: Path, hyperparameters: Mapping[str, Any]):
+        from torch.utils.tensorboard import SummaryWriter  # needs the package tensorboard
+
+        self._writer = SummaryWriter(str(folder / "tensorboard"))
+        lines = (f"    {name}: {value}" for name, value in hyperparameters.items())
+        self._writer.add_text("hyperparameters", "\n".join(lines))
+
+    def tell(self, numbers: Mapping[str, float], epoch: int | None) -> None:
+        for name, value in numbers.items():
+            self._writer.add_scalar(name, value, epoch)
+        self._writer.flush()
+
+
+class _WeightsAndBiases:
+    """Sends to Weights & Biases; ``WANDB_MODE=offline`` keeps it in the run folder, for ``wandb sync``."""
+
+    def __init__(self, folder: Path, hyperparameters: Mapping[str, Any]):
+        import os
+
+        import wandb
+
+        settings = wandb.Settings(
+            console="off",  # the terminal's lines name files
+            save_code=False,
+            disable_code=True,
+            disable_git=True,
+            disable_job_creation=True,
+            host="",
+            username="",
+            email="",
+            program="",
+            silent=True,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_disable_stats=True,
+            init_timeout=30,
+        )
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
+            name=folder.name,
+            id=folder.name,
+            resume="allow",  # as --resume does
+            config=dict(hyperparameters),
+            dir=str(folder),
+            settings=settings,
+        )
+
+    def tell(self, numbers: Mapping[str, float], epoch: int | None) -> None:
+        if epoch is None:
+            self._run.summary.update(dict(numbers))
+        else:
+            self._run.log({**numbers, "epoch": epoch})
+
+
+TRACKERS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
+
+
+def start_tracker(name: str, folder: Path, hyperparameters: Mapping[str, Any]) -> NoTracker:
+    """Return a tracker of the run in a folder.
+
+    Parameters
+    ----------
+    name : "none", "tensorboard" or "wandb"; the last two are packages of these names.
+    hyperparameters : all by name; those that are paths stay here.
+    """
+    if name == "none":
+        return NoTracker()
+    told = {key: value for key, value in hyperparameters.items() if key not in PATHS}
+    return Tracker(name, lambda: TRACKERS[name](folder, told))
+
+
+def _in_fold(numbers: Mapping[str, float], fold: str) -> dict[str, float]:
+    return {f"{fold}/{name}" if fold else name: value for name, value in numbers.items()}
+
+
+def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Yield the numbers of ``metrics.json`` as "test/PE/auroc", with "… low" and "… high" of intervals."""
+    for label, values in metrics["labels"].items():
+        for name, value in values.items():
+            parts = {"": value} if isinstance(value, int | float) else _interval(value)
+            for suffix, number in parts.items():
+                if isinstance(number, int | float) and math.isfinite(number):
+                    yield f"test/{label}/{name}{suffix}", float(number)
+
+
+def _interval(value: Any) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        return {}
+    return {"" if key == "value" else f" {key}": value.get(key) for key in INTERVAL}
