@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohort_table import OLDEST
+from cohort_table import OLDEST, read_files
 from signal_store.signal_cache import CohortError
 
 WORDS = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0, "no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
@@ -71,6 +71,41 @@ def value_of(column: str, text: str) -> float | None:
     if not np.isfinite(value):
         return None
     return min(value, float(OLDEST)) if column == "age" else value
+
+
+def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
+    """Return values that were given as "age=63", float32 (n_columns,); nothing after the = means not known.
+
+    Raises
+    ------
+    CohortError : a column that is none of these, is missing or comes twice, or a value that is none.
+    """
+    given = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if name not in columns or not equals or name in given:
+            expected = " ".join(f"{column}=VALUE" for column in columns)
+            raise CohortError(f"--clinical: found {word}, expected {expected}, each once")
+        given[name] = value_of(name, text)
+        if given[name] is None:
+            raise CohortError(f"--clinical: found {word}, expected a number, {', '.join(WORDS)}, or nothing")
+    if missing := [name for name in columns if name not in given]:
+        raise CohortError(
+            f"--clinical: found no {missing[0]}, expected {missing[0]}=VALUE, or {missing[0]}= if not known"
+        )
+    return np.array([given[name] for name in columns], np.float32)
+
+
+def values_by_file(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the values of each file of a table, float32 (n_columns,), by the name that stands there.
+
+    Raises
+    ------
+    CohortError : whatever is wrong with the table; see ``cohort_table.read_files`` and ``check_clinical``.
+    """
+    table = read_files(path)
+    check_clinical(path, table, columns)
+    return dict(zip(table["file"], clinical_values(table, columns), strict=True))
 
 
 def in_words(columns: Sequence[str], values: Sequence[float]) -> Mapping[str, str]:

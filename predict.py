@@ -16,6 +16,8 @@ Prints a line for each ECG, and writes it to --output, a .csv or .json file:
                       of the share among the training ECGs; decisions stay as they are
     warnings          what is doubtful about the ECG
 
+A run with --clinical-columns needs their values too: --clinical age=63 sex=F of one ECG, or --clinical-table.
+
 --report writes a page about one ECG, to be read on the screen or printed on one side of A4: score, threshold,
 warnings, the ECG with what the model looked at, and the signs that a cardiologist measures. It shows nothing
 from the file but the signal, and not its name, which may tell the patient's; --title gives it a heading.
@@ -28,13 +30,14 @@ reason, the rest is scored, and the exit status is 1.
 import argparse
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from clinical_columns import given_values, values_by_file
 from ecg_quality import judge
 from metrics.calibration import shift_prevalence
 from run_folder import RunError
@@ -53,11 +56,9 @@ def main() -> int:
     check_outputs(arguments)
     device = prepare(seed=0)
     scorer = Scorer.load(arguments.run, device)
-    if scorer.clinical_columns:
-        columns = ", ".join(scorer.clinical_columns)
-        raise RunError(f"{arguments.run}: found models that take {columns}, expected models of the ECG alone")
     check_prevalences(arguments.prevalence, scorer)
     check_label(arguments.label, scorer)
+    clinical_of = clinical_source(arguments, scorer)
     print(f"{scorer.title} of {arguments.run}; thresholds: {describe_thresholds(scorer)}")
     for line in describe_performance(arguments.run):
         print(line)
@@ -66,9 +67,13 @@ def main() -> int:
     with tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar:
         for batch, signals, warnings in read_batches(files, failures, scorer, arguments.any_quality):
             bar.update(BATCH_SIZE)
+            clinical = np.stack([clinical_of(file) for file in batch])  # (N, n_columns)
             readable += batch
-            doubts += warnings
-            of_members.append(scorer.score_members(signals))
+            doubts += [
+                [*sentences, *unknown_values(scorer.clinical_columns, values)]
+                for sentences, values in zip(warnings, clinical, strict=True)
+            ]
+            of_members.append(scorer.score_members(signals, clinical))
     nothing = np.empty((len(scorer.models), 0, len(scorer.label_names)))
     table = decide(readable, np.concatenate([nothing, *of_members], axis=1), scorer, arguments.prevalence)
     table["warnings"] = ["; ".join(sentences) for sentences in doubts]
@@ -82,7 +87,7 @@ def main() -> int:
     if arguments.output:
         write_output(arguments.output, table)
     if arguments.report and readable:
-        write_page(arguments, scorer, signals[0], of_members[0], doubts[0])
+        write_page(arguments, scorer, signals[0], clinical, of_members[0], doubts[0])
     return 1 if failures else 0
 
 
@@ -99,6 +104,13 @@ def parse_arguments() -> argparse.Namespace:
         "--prevalence", type=float, nargs="+", help="of each label among these patients, between 0 and 1"
     )
     parser.add_argument("--any-quality", action="store_true", help="score unusable ECGs too, with a warning")
+    parser.add_argument(
+        "--clinical",
+        nargs="+",
+        metavar="NAME=VALUE",
+        help="of one ECG, what the run sees beside it: age=63 sex=",
+    )
+    parser.add_argument("--clinical-table", type=Path, help="the same of many: a table with a column file")
     parser.add_argument("--report", type=Path, help="HTML file to write, a page about one ECG")
     parser.add_argument("--label", help="which label the page is about (default: the run's first)")
     parser.add_argument("--title", default="", help="heading of the page; the file's name is not shown")
@@ -131,6 +143,47 @@ def check_outputs(arguments: argparse.Namespace) -> None:
 def check_label(name: str | None, scorer: Scorer) -> None:
     if name is not None and name not in scorer.label_names:
         raise RunError(f"--label: found {name}, expected one of {', '.join(scorer.label_names)}")
+
+
+def clinical_source(arguments: argparse.Namespace, scorer: Scorer) -> Callable[[Path], np.ndarray]:
+    """Return a function that gives a file's clinical values, float32 (n_columns,), nan where not known.
+
+    In a table, a file is looked up by its path, by its path within a folder that was named, then by its name.
+
+    Raises
+    ------
+    RunError : the run needs values and gets none, or gets some and takes none; CohortError : they are wrong.
+    """
+    columns, words, table = scorer.clinical_columns, arguments.clinical, arguments.clinical_table
+    if not columns:
+        if words or table:
+            raise RunError(f"{arguments.run}: found models of the ECG alone, expected no clinical values")
+        return lambda _: np.empty(0, np.float32)
+    if bool(words) == bool(table):
+        raise RunError(
+            f"{arguments.run}: its models see {', '.join(columns)} beside the ECG: expected either "
+            f"--clinical {' '.join(f'{name}=VALUE' for name in columns)} of one ECG, or --clinical-table"
+        )
+    if words:
+        if len(arguments.paths) != 1 or arguments.paths[0].is_dir():
+            raise RunError("--clinical: found several files, expected one; of several, --clinical-table")
+        values = given_values(columns, words)
+        return lambda _: values
+    values_of = values_by_file(table, columns)
+    unknown = np.full(len(columns), np.nan, np.float32)
+
+    def look_up(file: Path) -> np.ndarray:
+        inside = (file.relative_to(path) for path in arguments.paths if file.is_relative_to(path))
+        names = [file.as_posix(), *(path.as_posix() for path in inside), file.name]
+        return next((values_of[name] for name in names if name in values_of), unknown)
+
+    return look_up
+
+
+def unknown_values(columns: Sequence[str], values: np.ndarray) -> list[str]:
+    """Return a warning where clinical values are not known."""
+    names = [name for name, value in zip(columns, values, strict=True) if np.isnan(value)]
+    return [f"not known: {', '.join(names)}"] if names else []
 
 
 def read_batches(
@@ -230,10 +283,12 @@ def write_page(
     arguments: argparse.Namespace,
     scorer: Scorer,
     signal: np.ndarray,
+    clinical: np.ndarray,
     of_members: np.ndarray,
     warnings: list[str],
 ) -> None:
-    """Write the page about one ECG, int16 (12, 5000); its scores are (n_members, 1, n_labels)."""
+    """Write the page about one ECG, int16 (12, 5000); its scores are (n_members, 1, n_labels), its clinical
+    values (1, n_columns)."""
     from reporting.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
 
     label = scorer.label_names.index(arguments.label) if arguments.label else 0
@@ -245,6 +300,7 @@ def write_page(
         of_members=of_members,
         label=label,
         warnings=warnings,
+        clinical=clinical if scorer.clinical_columns else None,
         prevalence=arguments.prevalence[label] if arguments.prevalence else None,
         title=arguments.title,
     )

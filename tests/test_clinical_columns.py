@@ -212,3 +212,43 @@ def test_an_ensemble_of_ecg_alone_and_ecg_with_clinical_values(trained, tmp_path
         ("signal_mv", [12, 5000]),
         ("clinical", [2]),
     ]
+
+
+def scores_of(outcome, path):
+    assert outcome.returncode == 0, outcome.stderr
+    return pd.read_csv(path)
+
+
+def test_predict_takes_the_values_of_one_ecg_and_of_many(trained, tmp_path):
+    cohort, run, _ = trained
+    table = pd.read_csv(cohort / "labels.csv", dtype=str, keep_default_na=False)
+    scorer = Scorer.load(run, torch.device("cpu"))
+    signals = np.stack([decode(cohort / file, 0.0)[1] for file in table["file"]])
+    expected = scorer.score(signals, clinical_values(table, ["age", "sex"]))[:, 0]
+    output = tmp_path / "scores.csv"
+    words = ["--clinical-table", cohort / "labels.csv", "--output", output]
+    found = scores_of(run_here("predict.py", run, cohort, *words), output)
+    np.testing.assert_allclose(found["score_PE"], expected, rtol=1e-4)
+    unknown = found["warnings"].fillna("").str.contains("not known: age")
+    assert unknown.tolist() == (table["age"] == "").tolist() and unknown.sum() == 5
+    one = cohort / table["file"][1]
+    words = ["--clinical", f"age={table['age'][1]}", f"sex={table['sex'][1]}", "--output", output]
+    found = scores_of(run_here("predict.py", run, one, *words), output)
+    assert found["score_PE"][0] == pytest.approx(expected[1], rel=1e-4)
+    words = ["--clinical", "age=", "sex=", "--output", output]
+    other = scores_of(run_here("predict.py", run, one, *words), output)
+    assert other["warnings"][0] == "not known: age, sex"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "its models see age, sex beside the ECG: expected either --clinical age=VALUE sex=VALUE"),
+        (["--clinical", "age=63"], "--clinical: found no sex, expected sex=VALUE, or sex= if not known"),
+        (["--clinical", "age=63", "sex=Ulm"], "--clinical: found sex=Ulm, expected a number, m, male"),
+        (["--clinical", "age=63", "weight=80"], "--clinical: found weight=80, expected age=VALUE sex=VALUE"),
+    ],
+)
+def test_wrong_values_are_one_line(trained, words, message):
+    cohort, run, _ = trained
+    assert message in line_of(run_here("predict.py", run, next(cohort.glob("*.xml")), *words))
