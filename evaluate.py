@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from cohorts.synthetic import demo_cohort
+from command_line import one_line_errors, prepare
 from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters, read_yaml
 from metrics.sign_baseline import auroc_within_tertiles, out_of_fold_scores, probe_sets
@@ -34,7 +35,6 @@ from reporting.ecg_signs import measure_cohort
 from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
 from run_folder import Run, RunError
 from scoring import clinical_columns_of, label_names_of, save_ensemble
-from training import one_line_errors, prepare
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
 AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}

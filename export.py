@@ -28,11 +28,11 @@ import numpy as np
 import torch
 
 from cohorts.synthetic import draw_patient, simulate_ecg
+from command_line import one_line_errors
 from onnx_graph import BATCH_SIZES, PACKAGES, TOLERANCE, SignalToScore, check_graph, check_packages, to_onnx
 from reporting.model_card import OnnxFile, render_model_card
 from run_folder import RunError
 from scoring import Scorer
-from training import one_line_errors
 from whole_files import write_whole
 from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE
 

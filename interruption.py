@@ -1,4 +1,4 @@
-"""A signal that asks for the end waits until a step is done and saved; a second one does not wait."""
+"""How training ends early: by a signal, which waits until a step is done and saved, or by a failure."""
 
 import shlex
 import signal
@@ -8,6 +8,10 @@ from pathlib import Path
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; kill, a batch system, the end of a session
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; one line that says where it stopped and what is kept."""
 
 
 class StoppedError(RuntimeError):

@@ -38,12 +38,12 @@ import pandas as pd
 from tqdm import tqdm
 
 from clinical_columns import given_values, values_by_file
+from command_line import one_line_errors, prepare
 from ecg_quality import judge
 from metrics.calibration import shift_prevalence
 from run_folder import RunError
 from scoring import Scorer, mean_score, performance_of
 from signal_store.signal_cache import decode
-from training import one_line_errors, prepare
 from whole_files import write_whole
 from xml_loader import EcgFileError, find_files
 

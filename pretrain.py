@@ -17,6 +17,7 @@ from pathlib import Path
 
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
+from command_line import one_line_errors, prepare
 from contrastive_loss import AugmentedHalves, ContrastiveLoss, announce_chance, retrieval
 from data_augmentation import Augmentation
 from ecg_dataset import read_unlabelled
@@ -27,7 +28,7 @@ from optimization import adamw, learning_rate_schedule
 from processes import count, first_before_others
 from signal_store.device_signals import place_signals
 from splits import split_for_pretraining, with_patients_as_targets
-from training import ValidationMetrics, fit, one_line_errors, prepare
+from training import ValidationMetrics, fit
 from transfer import keep_trunk
 
 # What this experiment sets. hyperparameters.py declares these and all others, with range and default.

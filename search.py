@@ -29,12 +29,12 @@ import numpy as np
 import pandas as pd
 
 from cohorts.synthetic import demo_cohort
+from command_line import one_line_errors
 from ecg_dataset import read_cohort
 from hyperparameters import Hyperparameters
 from run_folder import RunError
 from script_runs import SCRIPTS, hyperparameters_of, train
 from splits import make_folds
-from training import one_line_errors
 from whole_files import write_whole
 
 if TYPE_CHECKING:

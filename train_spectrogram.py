@@ -14,6 +14,7 @@ from pathlib import Path
 
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
+from command_line import one_line_errors, prepare
 from data_augmentation import Augmentation
 from ecg_dataset import read_cohort
 from experiment import announce, open_run, pool_folds, unfinished
@@ -26,7 +27,7 @@ from processes import first_before_others, is_first
 from reporting import report_run
 from signal_store.device_signals import place_signals
 from splits import make_folds
-from training import fit, one_line_errors, prepare
+from training import fit
 from transfer import load_pretrained
 
 MODEL = "resnet18_with_atten_spectr"  # models/resnet18_with_atten_spectr.py

@@ -4,14 +4,10 @@ Everything that is random in a step follows from the seed and the numbers of epo
 that was stopped or killed and resumed ends where an uninterrupted one ends (bit for bit on the CPU).
 """
 
-import contextlib
 import math
-import signal
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,18 +18,13 @@ from tqdm import tqdm
 
 import processes
 from batches import EvaluationBatches, Inputs, TrainingBatches
-from interruption import Interruption, StoppedError
+from interruption import Interruption, StoppedError, TrainingError
 from metrics_and_performance import ranking_metrics
 from optimization import WeightAverage
-from run_folder import Run, RunError
+from run_folder import Run
 from scoring import forward, predict_logits
-from signal_store.signal_cache import CohortError
 
 SAVE_EVERY = 600  # seconds between two checkpoints within a long epoch
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; one line that says where it stopped and what is kept."""
 
 
 class ValidationMetrics(NamedTuple):
@@ -55,15 +46,6 @@ def _rank_labels(targets: np.ndarray, logits: np.ndarray) -> tuple[float, float]
 
 
 RANKING = ValidationMetrics({"auroc": "AUROC", "average_precision": "AP"}, _rank_labels)
-
-
-def prepare(seed: int) -> torch.device:
-    """Seed what draws the initial weights, and return the device: CUDA where there is one, else the CPU."""
-    device = processes.start()
-    torch.manual_seed(seed)
-    torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32 on a GPU
-    torch.backends.cudnn.benchmark = True  # the sizes of the batches do not change
-    return device
 
 
 def fit(
@@ -136,26 +118,6 @@ def fit(
     run.forget_checkpoint_before()
     processes.wait()  # the best weights are on the disk before anybody loads them
     _print_end(log, epochs, patience, monitor)
-
-
-@contextlib.contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Let a script end with one line instead of a traceback where the user can mend what is wrong."""
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-    script = Path(sys.argv[0]).name
-    try:
-        yield
-        processes.stop()
-    except (CohortError, RunError, StoppedError, TrainingError, OSError) as error:
-        sys.exit(f"{script}: {error}")
-    except KeyboardInterrupt:
-        trains = script.startswith(("train", "pretrain"))
-        resume = "; --resume RUN goes on after the last complete epoch" if trains else ""
-        sys.exit(f"{script}: interrupted{resume}")
 
 
 class TrainingStep:

@@ -28,12 +28,13 @@ import torch
 from tqdm import tqdm
 
 from cohorts.synthetic import SIGN_RATES, draw_patient, make_cohort, simulate_ecg
+from command_line import one_line_errors, prepare
 from recording import LEADS
 from reporting.explanations import integrated_gradients, model_input, straightened
 from reporting.randomisation_check import randomised
 from reporting.waves import SEGMENTS, Waves, find_waves
 from run_folder import Run
-from training import one_line_errors, predict_logits, prepare
+from scoring import predict_logits
 from xml_loader import centre_start
 
 ROOT = Path(__file__).resolve().parent.parent

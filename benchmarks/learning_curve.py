@@ -44,12 +44,12 @@ from benchmarks.learning_curve_result import (
     read_scored,
     sample_size,
 )
+from command_line import one_line_errors
 from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters
 from metrics_and_performance import auroc
 from run_folder import RunError
 from script_runs import SCRIPTS, Training, hyperparameters_of, train
-from training import one_line_errors
 from whole_files import write_whole
 
 OURS = {

@@ -32,11 +32,11 @@ from benchmarks.script_speed import start_up, trainings
 from benchmarks.timing import Conditions, Row
 from cohort_table import read_labels
 from cohorts.synthetic import make_cohort
+from command_line import prepare
 from ecg_dataset import Cohort, read_cohort
 from models import MODELS
 from run_folder import device_name
 from signal_store.signal_cache import CohortError
-from training import prepare
 
 SYNTHETIC_ECGS = 256
 FEWEST_ECGS = 24

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.special import logit as logit_of
 
@@ -81,6 +80,8 @@ def fit_calibration(y_true: ArrayLike, logit: ArrayLike, method: str = "platt") 
     offsets = (None, None) if method == "platt" else (0.0, 0.0)
     start = [1.0, float(logit_of(target.mean())) if method == "platt" else 0.0]
     options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000}
+    from scipy.optimize import minimize  # half a second to import
+
     fitted = minimize(loss_and_gradient, start, jac=True, bounds=[SLOPES, offsets], options=options)
     slope, offset = map(float, fitted.x)
     if slope == SLOPES[0]:
@@ -258,6 +259,8 @@ def _logistic_regression(
 
     start = np.zeros(columns.shape[1])
     options = {"gtol": 1e-10}
+    from scipy.optimize import minimize
+
     found = minimize(loss_and_gradient, start, jac=True, hess=hessian, method="trust-exact", options=options)
     inverse = np.linalg.pinv(hessian(found.x) * len(y_true))
     if patients is None:

@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import norm
-from sklearn.exceptions import UndefinedMetricWarning
+from scipy.special import ndtri
 
 
 def checked(y_true: ArrayLike, y_score: ArrayLike, n_dimensions: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +47,7 @@ def check_confidence(confidence: float) -> None:
 def normal_quantile(confidence: float) -> float:
     """Return z of a two-sided interval, 1.96 for 0.95."""
     check_confidence(confidence)
-    return float(norm.ppf((1 + confidence) / 2))
+    return float(ndtri((1 + confidence) / 2))
 
 
 def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
@@ -70,4 +69,6 @@ def missing_class(y_true: np.ndarray) -> str:
 
 def warn_undefined(metric: str, reason: str) -> None:
     """Warn that a metric is nan, and why."""
+    from sklearn.exceptions import UndefinedMetricWarning  # half a second to import
+
     warnings.warn(f"{metric} is undefined: {reason}", UndefinedMetricWarning, stacklevel=3)

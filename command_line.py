@@ -1,0 +1,44 @@
+"""What every script does first and last: seed and device; one line in place of a traceback."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+import processes
+from interruption import StoppedError, TrainingError
+from run_folder import RunError
+from signal_store.signal_cache import CohortError
+
+
+def prepare(seed: int) -> torch.device:
+    """Seed what draws the initial weights, and return the device: CUDA where there is one, else the CPU."""
+    device = processes.start()
+    torch.manual_seed(seed)
+    torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32 on a GPU
+    torch.backends.cudnn.benchmark = True  # the sizes of the batches do not change
+    return device
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Let a script end with one line instead of a traceback where the user can mend what is wrong."""
+
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    script = Path(sys.argv[0]).name
+    try:
+        yield
+        processes.stop()
+    except (CohortError, RunError, StoppedError, TrainingError, OSError) as error:
+        sys.exit(f"{script}: {error}")
+    except KeyboardInterrupt:
+        trains = script.startswith(("train", "pretrain"))
+        resume = "; --resume RUN goes on after the last complete epoch" if trains else ""
+        sys.exit(f"{script}: interrupted{resume}")
