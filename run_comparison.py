@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from cohort_table import PARTS
 from ecg_dataset import Cohort
+from hyperparameters import read_yaml
 from metrics_and_performance import choose_threshold
 from run_folder import Run, RunError
 from scoring import Scorer, mean_score
@@ -149,16 +150,25 @@ def _chunks(n_ecgs: int, name: str) -> Iterator[slice]:
             bar.update(min(CHUNK, n_ecgs - first))
 
 
-def _check_unseen(folder: Path, cohort: Cohort) -> None:
-    """Refuse a cohort with ECGs of the run's own; its patients cannot be compared, only contents."""
-    for run in roots_of(folder):
+def _check_unseen(folder: Path, cohort: Cohort, beginning: Path | None = None) -> None:
+    """Refuse a cohort with ECGs of the run's own, or of a run whose weights it began from.
+
+    Patients of two hospitals cannot be compared, only contents. ``beginning`` is that other run.
+    """
+    for run in roots_of(beginning or folder):
         known = _read_table(run / "splits.csv")["digest"]
         seen = cohort.table["digest"].isin(known)
         if seen.any():
+            by = f" by way of {beginning}" if beginning else ""
             raise RunError(
-                f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested on, "
-                f"such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
+                f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
+                f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
             )
+        before = read_yaml(run / "hyperparameters.yml")[0].get("init_from")
+        if before and Path(before).is_dir():
+            _check_unseen(folder, cohort, Path(before))
+        elif before:
+            print(f"note        {folder} began from {before}, which is not there: its ECGs are not compared")
 
 
 def roots_of(folder: Path) -> list[Path]:
