@@ -70,7 +70,7 @@ class _Batches:
         self.normalisation = normalisation
         self.device = signals.device
         self.files = cohort.table["file"].to_numpy()
-        self._signals = signals
+        self.signals = signals
         self._targets = torch.tensor(cohort.targets, device=self.device)
         self._clinical = (
             torch.tensor(cohort.clinical, device=self.device) if cohort.clinical_columns else None
@@ -130,7 +130,7 @@ class TrainingBatches(_Batches):
         plan = [(order[share], starts[share]) for share in shares]
         generator = torch.Generator(self.device)
         for (indices, _), signal, seed in zip(
-            plan, self._signals.crops(plan, self.n_samples), seeds[first_step:], strict=True
+            plan, self.signals.crops(plan, self.n_samples), seeds[first_step:], strict=True
         ):
             seed = int(seed) + processes.rank()
             _seed_dropout(seed, self.device)
@@ -172,7 +172,7 @@ class EvaluationBatches(_Batches):
         batches = [batch for batch in np.array_split(share, self.n_batches) if len(batch)]
         start = centre_start(self.n_samples)
         plan = [(batch, np.full(len(batch), start)) for batch in batches]
-        for batch, signal in zip(batches, self._signals.crops(plan, self.n_samples), strict=True):
+        for batch, signal in zip(batches, self.signals.crops(plan, self.n_samples), strict=True):
             yield self._batch(signal.float().mul_(MILLIVOLTS), batch)
 
 

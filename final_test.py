@@ -14,7 +14,10 @@ from metrics_and_performance import choose_threshold, evaluate
 from run_folder import ModelDescription, Run
 from scoring import calibrate, predict_logits
 from splits import Fold
+from training_distribution import ChannelStatistics, TrainingDistribution
 from xml_loader import LEADS, SAMPLING_RATE
+
+MAX_ECGS = 5000  # of a part that the training ECGs are described by; more would change little
 
 
 def test_once(
@@ -32,7 +35,8 @@ def test_once(
 ) -> None:
     """Calibrate and choose thresholds on validation, then score the test ECGs, once, with the best weights.
 
-    Leaves ``model.json``, ``predictions.csv`` and ``metrics.json``. A run that has these is not scored again.
+    Leaves what ``TrainingDistribution.save`` leaves, ``model.json``, ``predictions.csv`` and
+    ``metrics.json``. A run that has these is not scored again.
 
     Parameters
     ----------
@@ -43,6 +47,7 @@ def test_once(
     if run.is_tested:
         return
     run.load_weights(model)
+    _describe_training(model, cohort=cohort, fold=fold, validation=validation, run=run)
     batches = {"validation": validation, "test": test}
     logits = {part: predict_logits(model, (inputs for inputs, _ in batches[part])) for part in batches}
     if not processes.is_first():
@@ -82,6 +87,52 @@ def test_once(
         seed=fold.seed,
     )
     run.write_metrics({"split": "test", "threshold_source": description.threshold_source, **metrics})
+
+
+def _describe_training(
+    model: nn.Module, *, cohort: Cohort, fold: Fold, validation: EvaluationBatches, run: Run
+) -> None:
+    """Leave in the run what its training ECGs were like, so that others can be compared with them.
+
+    The model sees the training and the validation ECGs once more, without augmentation and gradients, at most
+    5,000 of each: about a third of the time of an epoch.
+    """
+    indices = {"training": fold.parts["train"], "validation": validation.indices}
+    features = {
+        part: _features(model, cohort, _some(chosen, fold.seed), validation)
+        for part, chosen in indices.items()
+    }
+    if not processes.is_first():
+        return
+    table = cohort.table.iloc[fold.parts["train"]]
+    ages = pd.to_numeric(table["age"], errors="coerce").to_numpy(float) if "age" in table else None
+    TrainingDistribution.fit(
+        **features,
+        measurements=cohort.measurements[fold.parts["train"]],
+        forms=table.get("form", []),
+        ages=ages,
+    ).save(run)
+
+
+def _some(indices: np.ndarray, seed: int) -> np.ndarray:
+    if len(indices) <= MAX_ECGS:
+        return indices
+    return np.sort(np.random.default_rng(seed).choice(indices, MAX_ECGS, replace=False))
+
+
+def _features(model: nn.Module, cohort: Cohort, indices: np.ndarray, like: EvaluationBatches) -> np.ndarray:
+    """Return what a model's first layers see of ECGs, in batches like others, (n_ecgs, n_features)."""
+    batches = EvaluationBatches(
+        cohort,
+        indices,
+        signals=like.signals,
+        batch_size=-(-like.n_ecgs // like.n_batches),
+        n_samples=like.n_samples,
+        normalisation=like.normalisation,
+    )
+    with ChannelStatistics(model) as statistics:
+        predict_logits(model, (inputs for inputs, _ in batches))
+    return statistics.take()[0]
 
 
 def _fit_decisions(

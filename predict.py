@@ -14,7 +14,7 @@ Prints a line for each ECG, and writes it to --output, a .csv or .json file:
                       comparison, whose models score together
     restated_LABEL    with --prevalence: the score for patients of whom that share has the disease, in place
                       of the share among the training ECGs; decisions stay as they are
-    warnings          what is doubtful about the ECG
+    warnings          what is doubtful about the ECG, and in what it is unlike those that trained the model
 
 A run with --clinical-columns needs their values too: --clinical age=63 sex=F of one ECG, or --clinical-table.
 
@@ -32,6 +32,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -44,10 +45,28 @@ from metrics.calibration import shift_prevalence
 from run_folder import RunError
 from scoring import Scorer, mean_score, performance_of
 from signal_store.signal_cache import decode
+from training_distribution import ChannelStatistics, TrainingDistribution, unlike_training
 from whole_files import write_whole
 from xml_loader import EcgFileError, find_files
 
 BATCH_SIZE = 32  # ECGs scored at once
+
+
+class Batch(NamedTuple):
+    """ECGs of some files.
+
+    Attributes
+    ----------
+    files, measurements, forms : one an ECG, as ``signal_cache.decode`` gives them.
+    signals : int16, (N, 12, 5000), in microvolts.
+    doubts : sentences about the quality of each.
+    """
+
+    files: list[Path]
+    signals: np.ndarray
+    measurements: list[np.void]
+    forms: list[str]
+    doubts: list[list[str]]
 
 
 def main() -> int:
@@ -62,18 +81,23 @@ def main() -> int:
     print(f"{scorer.title} of {arguments.run}; thresholds: {describe_thresholds(scorer)}")
     for line in describe_performance(arguments.run):
         print(line)
+    trained_on = [TrainingDistribution.load(folder) for folder in scorer.folders]
+    if not any(trained_on):
+        print(
+            "note        the run does not know what its training ECGs were like: none is called unlike them"
+        )
     files, left_out, failures = find_files(arguments.paths)
     readable, doubts, of_members = [], [], []
-    with tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar:
-        for batch, signals, warnings in read_batches(files, failures, scorer, arguments.any_quality):
+    with (
+        tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar,
+        ChannelStatistics(*scorer.models) as statistics,
+    ):
+        for batch in read_batches(files, failures, scorer, arguments.any_quality):
             bar.update(BATCH_SIZE)
-            clinical = np.stack([clinical_of(file) for file in batch])  # (N, n_columns)
-            readable += batch
-            doubts += [
-                [*sentences, *unknown_values(scorer.clinical_columns, values)]
-                for sentences, values in zip(warnings, clinical, strict=True)
-            ]
-            of_members.append(scorer.score_members(signals, clinical))
+            clinical = np.stack([clinical_of(file) for file in batch.files])  # (N, n_columns)
+            of_members.append(scorer.score_members(batch.signals, clinical))
+            readable += batch.files
+            doubts += doubts_about(batch, clinical, scorer, trained_on, statistics.take())
     nothing = np.empty((len(scorer.models), 0, len(scorer.label_names)))
     table = decide(readable, np.concatenate([nothing, *of_members], axis=1), scorer, arguments.prevalence)
     table["warnings"] = ["; ".join(sentences) for sentences in doubts]
@@ -87,7 +111,7 @@ def main() -> int:
     if arguments.output:
         write_output(arguments.output, table)
     if arguments.report and readable:
-        write_page(arguments, scorer, signals[0], clinical, of_members[0], doubts[0])
+        write_page(arguments, scorer, batch.signals[0], clinical, of_members[0], doubts[0])
     return 1 if failures else 0
 
 
@@ -180,16 +204,30 @@ def clinical_source(arguments: argparse.Namespace, scorer: Scorer) -> Callable[[
     return look_up
 
 
-def unknown_values(columns: Sequence[str], values: np.ndarray) -> list[str]:
-    """Return a warning where clinical values are not known."""
-    names = [name for name, value in zip(columns, values, strict=True) if np.isnan(value)]
-    return [f"not known: {', '.join(names)}"] if names else []
+def doubts_about(
+    batch: Batch,
+    clinical: np.ndarray,
+    scorer: Scorer,
+    trained_on: Sequence[TrainingDistribution | None],
+    features: Sequence[np.ndarray],
+) -> list[list[str]]:
+    """Return sentences about each ECG: its quality, clinical values that are not known, and in what it is
+    unlike the ECGs that the models were trained on, which saw these ``features``."""
+    columns = scorer.clinical_columns
+    ages = clinical[:, columns.index("age")] if "age" in columns else None
+    unlike = unlike_training(trained_on, features, np.array(batch.measurements), batch.forms, ages)
+    doubts = []
+    for sentences, values, differences in zip(batch.doubts, clinical, unlike, strict=True):
+        unknown = [name for name, value in zip(columns, values, strict=True) if np.isnan(value)]
+        unknown = [f"not known: {', '.join(unknown)}"] if unknown else []
+        doubts.append([*sentences, *unknown, *differences])
+    return doubts
 
 
 def read_batches(
     files: list[Path], failures: list[str], scorer: Scorer, any_quality: bool
-) -> Iterator[tuple[list[Path], np.ndarray, list[list[str]]]]:
-    """Yield files, their signals, int16 (N, 12, 5000) in microvolts, and what is doubtful about each.
+) -> Iterator[Batch]:
+    """Yield the ECGs of the files.
 
     Files that cannot be read, and ECGs beyond the limits of quality unless ``any_quality``, are added to
     ``failures``.
@@ -198,7 +236,7 @@ def read_batches(
         batch = []
         for file in files[first : first + BATCH_SIZE]:
             try:
-                _, signal, measurement = decode(file, scorer.window_start)
+                form, signal, measurement = decode(file, scorer.window_start)
             except EcgFileError as error:
                 failures.append(str(error))
                 continue
@@ -206,10 +244,10 @@ def read_batches(
             if refusals and not any_quality:
                 failures.append(f"{file}: {'; '.join(refusals)}")
             else:
-                batch.append((file, signal, refusals + warnings))
+                batch.append((file, signal, measurement, form, refusals + warnings))
         if batch:
-            read, signals, doubts = zip(*batch, strict=True)
-            yield list(read), np.stack(signals), list(doubts)
+            read, signals, measurements, forms, doubts = map(list, zip(*batch, strict=True))
+            yield Batch(read, np.stack(signals), measurements, forms, doubts)
 
 
 def judged(

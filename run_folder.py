@@ -116,8 +116,9 @@ class Run:
 
     ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` and ``quality.csv`` before
     training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
-    epoch; ``model.json``, ``predictions.csv`` and ``metrics.json`` after the test; then ``report.html`` and
-    the figures. A cross-validation has these in a folder a fold, and the last, of all folds, beside them.
+    epoch; ``training_distribution.json``, ``training_distribution.safetensors``, ``model.json``,
+    ``predictions.csv`` and ``metrics.json`` after the test; then ``report.html`` and the figures. A
+    cross-validation has these in a folder a fold, and the last, of all folds, beside them.
     """
 
     def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):
@@ -181,7 +182,7 @@ class Run:
         self.tracker.epoch(log[-1], self.fold_name)
 
     def write_text(self, name: str, text: str) -> None:
-        self._write(name, lambda aside: aside.write_text(text, encoding="utf-8"))
+        self.write_file(name, lambda aside: aside.write_text(text, encoding="utf-8"))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         self.write_text(name, table.to_csv(index=False))
@@ -193,7 +194,7 @@ class Run:
         path = self.folder / "checkpoint.pt"
         if path.exists():
             os.replace(path, self.folder / BEFORE)
-        self._write(path.name, lambda aside: torch.save(dict(state), aside))
+        self.write_file(path.name, lambda aside: torch.save(dict(state), aside))
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
         """Return what ``save_checkpoint`` was given last, or None where it never was.
@@ -220,7 +221,7 @@ class Run:
     def save_weights(self, model: nn.Module) -> None:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
         digest = {"sha256": _digest(state)}
-        self._write("model.safetensors", lambda aside: save_file(state, aside, metadata=digest))
+        self.write_file("model.safetensors", lambda aside: save_file(state, aside, metadata=digest))
 
     def read_weights(self) -> dict[str, torch.Tensor]:
         """Return the weights of the best epoch by name, on the CPU."""
@@ -299,7 +300,7 @@ class Run:
     def is_tested(self) -> bool:
         return (self.folder / "metrics.json").exists()
 
-    def _write(self, name: str, write: Callable[[Path], Any]) -> None:
+    def write_file(self, name: str, write: Callable[[Path], Any]) -> None:
         """Write a file whole; of several processes, the first does. A RunError where the disk refuses."""
         if not processes.is_first():
             return

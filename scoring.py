@@ -48,6 +48,7 @@ class Scorer:
     Attributes
     ----------
     models, descriptions : of the members.
+    folders : of the members, as far as they were loaded from folders.
     label_names : one a column of the scores.
     window_start, quality : how ECGs are read and judged, as in ``run_folder.ModelDescription``.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
@@ -62,7 +63,9 @@ class Scorer:
         *,
         thresholds: Sequence[float],
         device: torch.device,
+        folders: Sequence[Path] = (),
     ):
+        self.folders = list(folders)
         self.models = [model for model, _ in members]
         self.descriptions = [description for _, description in members]
         self.label_names = self.descriptions[0].label_names
@@ -85,9 +88,11 @@ class Scorer:
         path = folder / "ensemble.json"
         if not path.exists():
             model, description = Run(folder).load_model(device)
-            return cls([(model, description)], thresholds=description.thresholds, device=device)
+            thresholds = description.thresholds
+            return cls([(model, description)], thresholds=thresholds, device=device, folders=[folder])
         ensemble = _read_ensemble(path)
-        members = [Run(folder / member).load_model(device) for member in ensemble.members]
+        folders = [folder / member for member in ensemble.members]
+        members = [Run(member).load_model(device) for member in folders]
         for member, (_, description) in zip(ensemble.members, members, strict=True):
             if description.label_names != ensemble.label_names:
                 raise RunError(
@@ -99,7 +104,7 @@ class Scorer:
                     f"{folder / member}: found --window-start {description.window_start:g}, expected that of "
                     f"the other members: {members[0][1].window_start:g}"
                 )
-        return cls(members, thresholds=ensemble.thresholds, device=device)
+        return cls(members, thresholds=ensemble.thresholds, device=device, folders=folders)
 
     @property
     def title(self) -> str:
