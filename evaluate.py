@@ -4,6 +4,7 @@
     python evaluate.py RUN --strata sex age site --rivals wells d_dimer    # columns of the labels table
     python evaluate.py RUN --prevalence 0.05                               # PPV and NPV where PE is rarer
     python evaluate.py RUN --cohort other_ecgs --labels other.csv          # on another hospital's patients
+    python evaluate.py RUN --explain 20                                    # what it looks at; takes minutes
 
 The runs must have tested the same ECGs in the same folds (one cohort, --seed and --folds). Beside them stand
 the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
@@ -14,6 +15,9 @@ the folder of several runs as their ensemble.
 
 With --cohort the runs score ECGs that they have never seen, with their thresholds and calibration as they
 are; nothing is fitted, so that there are no logistic regressions to compare with.
+
+With --explain each run shows which leads and parts of the beat speak for a label, in true and false positives
+and negatives, and its most confident errors: explanations.csv, explained_errors.csv, a picture, report.html.
 """
 
 import argparse
@@ -32,6 +36,13 @@ from metrics_and_performance import evaluate_strata
 from reporting.comparison import differences, format_comparison, group_cells, model_metrics
 from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
 from reporting.ecg_signs import measure_cohort
+from reporting.explanation_section import (
+    ExplanationSection,
+    explained_errors,
+    explanation_section,
+    left_out_words,
+)
+from reporting.group_explanations import check_captum, explain_run
 from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
 from run_folder import Run, RunError
 from scoring import clinical_columns_of, label_names_of, save_ensemble
@@ -43,6 +54,8 @@ AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and
 def main() -> None:
     """Compare the runs of the command line."""
     arguments = parse_arguments()
+    if arguments.explain:
+        check_captum()
     names = arguments.names or [run.name for run in arguments.runs]
     values = values_of(roots_of(arguments.runs[0])[0])
     if arguments.cohort:
@@ -69,7 +82,9 @@ def main() -> None:
     save(run, comparison, results)
     tables = groups(run, comparison, strata, features, seed=values.seed)
     sections = [result["section"] for result in results.values()]
-    page = write_comparison_page(run.folder, len(arguments.runs), sections, tables)
+    n_ecgs = arguments.explain
+    explanations = explain(run, arguments.runs, comparison, cohort, n_ecgs, values.seed) if n_ecgs else []
+    page = write_comparison_page(run.folder, len(arguments.runs), sections, tables, explanations)
     print(f"\nreport      {page}")
 
 
@@ -85,6 +100,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--cohort", metavar="DIR", help="folder of ECGs that the runs have not seen")
     parser.add_argument("--labels", help="their labels table [labels.csv in the folder]; with --cohort")
     parser.add_argument("--no-signs", dest="signs", action="store_false", help="leave out the ECG signs")
+    parser.add_argument(
+        "--explain",
+        type=int,
+        metavar="N",
+        help="explain at most N true and false positives and negatives each",
+    )
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="of the new folder [runs]")
     arguments = parser.parse_args()
     if arguments.names and len(arguments.names) != len(arguments.runs):
@@ -93,6 +114,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--labels: a labels table needs --cohort, the folder of its files")
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
         parser.error(f"--prevalence: found {arguments.prevalence:g}, expected a number between 0 and 1")
+    if arguments.explain is not None and arguments.explain < 1:
+        parser.error(f"--explain: found {arguments.explain}, expected 1 ECG of each group or more")
     return arguments
 
 
@@ -267,6 +290,23 @@ def groups(
         run.write_table("heart_rate.csv", pd.concat(tables))
         shown.append(print_groups(pd.concat(tables), f"{first.name} within thirds of the heart rate, in bpm"))
     return shown
+
+
+def explain(
+    run: Run, folders: list[Path], comparison: Comparison, cohort: Cohort, n_ecgs: int, seed: int
+) -> list[ExplanationSection]:
+    """Print, write and return what each run looks at; their ensemble is none of them."""
+    device, explained = prepare(seed), []
+    print()
+    for folder, model in zip(folders, comparison.models, strict=False):  # the ensemble is the last
+        explained += explain_run(folder, model, comparison, cohort, n_ecgs=n_ecgs, device=device, seed=seed)
+    columns = ["label", "model", "group", "lead", "segment", "mean", "low", "high"]
+    columns += ["difference", "difference_low", "difference_high", "n"]
+    run.write_table("explanations.csv", pd.concat([one.means for one in explained])[columns])
+    run.write_table("explained_errors.csv", pd.concat([explained_errors(one) for one in explained]))
+    for words in filter(None, map(left_out_words, explained)):
+        print(f"explain     {words}")
+    return [explanation_section(one, cohort, run.folder) for one in explained]
 
 
 def print_groups(rows: pd.DataFrame, title: str) -> GroupTable:

@@ -1,16 +1,23 @@
-"""Measure whether integrated gradients fall on the signs that were planted in synthetic ECGs.
+"""Measure whether integrated gradients find the signs that were planted in synthetic ECGs.
 
     python benchmarks/attribution.py --run runs/train_atten-20261122-101500   # trained on a synthetic cohort
     python benchmarks/attribution.py                  # trains the 1D attention model first, for some minutes
 
-Simulates ECGs with one sign each, and as they come with PE. `share` is the part of the absolute attribution
-that lies on the planted signs: these leads, in these parts of every beat. It is to be compared with `area`,
-the part of the samples that lies there (chance); `without`, the share in the same place of ECGs that have no
-sign, where QRS and T are high as well; and `random`, the share that the same model with random weights gives.
-`fall` says how much the logit falls where the place is straightened out, and `rise` how much higher it is
-than without any sign: a sign that the model does not use cannot be found by any explanation. The dipole that
-carries a sign shows in every lead, not only where cardiologists look for it: the second line of each is for
-the same parts of the beats in all leads. Intervals are 95 %, by bootstrap over ECGs.
+Each simulated patient has two ECGs, with one sign and without it, alike in all else: the truth is where they
+differ. `rise` is how much higher the logit is with the sign; a sign that the model does not use cannot be
+found by any explanation.
+
+The first table asks one ECG, as a reader would: which part of the absolute attribution lies on the sign?
+`textbook` is where a cardiologist looks for it, `changed` every sample that the sign moved by 0.05 mV or
+more, for the dipole that carries it shows in every lead. To be compared with `area`, the part of the samples
+that lies there; `twin`, the same place in the ECG without the sign, where QRS and T are high as well; and
+`random`, the same model with random weights.
+
+The second asks the pair: of the rise, which part do the attributions of the two ECGs differ by on the changed
+samples (`found`; all of it would be 1, chance is `area`)? And it asks the model: each wave (P, QRS, ST, T) of
+each lead is put into the ECG with the sign from its twin, and the logit falls. `agreement` is the rank
+correlation of these 48 falls with the sums of the attribution in the same places: of the ECG alone, minus its
+twin's, and minus its twin's with random weights. Intervals are 95 %, by bootstrap over patients.
 """
 
 import argparse
@@ -18,6 +25,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by PyTorch when it is imported
@@ -25,12 +33,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
+from torch import nn
 from tqdm import tqdm
 
-from cohorts.synthetic import SIGN_RATES, draw_patient, make_cohort, simulate_ecg
+from benchmarks.sign_pairs import Pair, draw_pair
+from cohorts.synthetic import SIGN_RATES, make_cohort
 from command_line import one_line_errors, prepare
 from recording import LEADS
-from reporting.explanations import integrated_gradients, model_input, straightened
+from reporting.explanations import integrated_gradients, model_input
 from reporting.randomisation_check import randomised
 from reporting.waves import SEGMENTS, Waves, find_waves
 from run_folder import Run
@@ -46,7 +57,31 @@ PLACES = {
     "incomplete_RBBB": [(lead, "late") for lead in ("I", "V1", "V2", "V6")],
     "T_inversion_V1_V4": [(lead, "T") for lead in RIGHT],
 }
-NO_SIGN = dict.fromkeys(SIGN_RATES, 0)
+CHANGED = 0.05  # mV, half a millimetre on paper
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What is measured of one pair.
+
+    Attributes
+    ----------
+    rise : logit with the sign minus logit without
+    textbook, changed : bool (12, T), where the sign is
+    with_sign, without : float (12, T), the attributions
+    random : the same two, of random weights; None for most pairs, to save time
+    falls : (12, 4), of the logit, when a wave of a lead comes from the twin
+    waves : of the ECG with the sign
+    """
+
+    rise: float
+    textbook: np.ndarray
+    changed: np.ndarray
+    with_sign: np.ndarray
+    without: np.ndarray
+    random: tuple[np.ndarray, np.ndarray] | None
+    falls: np.ndarray
+    waves: Waves
 
 
 def main() -> None:
@@ -56,26 +91,34 @@ def main() -> None:
     parser.add_argument(
         "--run", type=Path, help="of a model trained on synthetic ECGs; without it, train one"
     )
-    parser.add_argument("--ecgs", type=int, default=20, help="of each kind")
-    parser.add_argument(
-        "--random", type=int, default=5, help="of each kind, also explained with random weights"
-    )
+    parser.add_argument("--pairs", type=int, default=20, help="of each sign")
+    parser.add_argument("--random", type=int, default=4, help="pairs also explained with random weights")
     parser.add_argument("--epochs", type=int, default=8, help="of the training")
     parser.add_argument("--seed", type=int, default=1, help="of the simulated ECGs")
     options = parser.parse_args()
     model, description = Run(options.run or train(options.epochs)).load_model(prepare(options.seed))
-    groups = {
-        group: [
-            explain_one(model, description, ecg) for ecg in tqdm(ecgs, desc=group, disable=None, leave=False)
+    chance, generator = randomised(model, options.seed), np.random.default_rng(options.seed)
+    cases, rises = {}, {}
+    for sign in SIGN_RATES:
+        pairs = [cropped(draw_pair(sign, generator), description.n_samples) for _ in range(options.pairs)]
+        if sign not in PLACES:
+            both = [logits(model, pair, description.normalisation) for pair in pairs]
+            rises[sign] = [with_sign - without for with_sign, without in both]
+            continue
+        bar = tqdm(pairs, desc=sign, unit="pair", disable=None, leave=False)
+        cases[sign] = [
+            measure(
+                model,
+                pair,
+                PLACES[sign],
+                description.normalisation,
+                chance if number < options.random else None,
+            )
+            for number, pair in enumerate(bar)
         ]
-        for group, ecgs in simulate(options.ecgs, options.seed).items()
-    }
-    chance = randomised(model, options.seed)
-    for cases in groups.values():
-        for case in cases[: options.random]:
-            case["random"] = attribute(chance, case["x"], case["baseline"])
-    print_places(model, groups, options.seed)
-    print_segments(groups)
+        rises[sign] = [case.rise for case in cases[sign]]
+    print_shares(cases, rises, options.seed)
+    print_pairs(cases, options.seed)
 
 
 def train(epochs: int) -> Path:
@@ -90,34 +133,50 @@ def train(epochs: int) -> Path:
     return run
 
 
-def simulate(n_ecgs: int, seed: int) -> dict[str, list[tuple[np.ndarray, dict]]]:
-    """Return ECGs, (12, 5000) in mV, and what is planted in each: one sign, none, or what comes with PE."""
-    generator = np.random.default_rng(seed)
-    planted = {sign: NO_SIGN | {sign: 1} for sign in SIGN_RATES} | {"no sign": NO_SIGN, "PE": None}
-    return {
-        group: [
-            simulate_ecg(draw_patient(generator, pe=group == "PE", signs=signs), generator)
-            for _ in range(n_ecgs)
-        ]
-        for group, signs in planted.items()
-    }
+# ----------------------------------------------------------------------------------------------------
+# A pair
+# ----------------------------------------------------------------------------------------------------
 
 
-def explain_one(model: torch.nn.Module, description, ecg: tuple[np.ndarray, dict]) -> dict:
-    """Return input, baseline, attribution, beats and planted signs of one ECG."""
-    signal, truth = ecg
-    start = centre_start(description.n_samples)
-    signal = signal[:, start : start + description.n_samples]
-    x, baseline = model_input(model, signal, description.normalisation)
-    waves = find_waves(signal)
+def cropped(pair: Pair, n_samples: int) -> Pair:
+    """Return the centre of both ECGs, as the model sees it."""
+    first = centre_start(n_samples)
+    return Pair(*(signal[:, first : first + n_samples] for signal in pair))
+
+
+def logits(model: nn.Module, pair: Pair, normalisation: str) -> np.ndarray:
+    """Return the logits of a pair's ECGs, (2,)."""
+    batch = torch.stack([model_input(model, signal, normalisation)[0] for signal in pair])
+    return predict_logits(model, [(batch,)])[:, 0]
+
+
+def measure(
+    model: nn.Module,
+    pair: Pair,
+    places: list[tuple[str, str]],
+    normalisation: str,
+    chance: nn.Module | None = None,
+) -> Case:
+    """Measure a pair of ECGs, each (12, T); with `chance`, a model of random weights too."""
+    waves = find_waves(pair.with_sign)
     if waves is None:
         raise SystemExit("a simulated ECG: found no beats, expected some; this is an error of this program")
-    case = {"x": x, "baseline": baseline, "waves": waves, "attribution": attribute(model, x, baseline)}
-    return case | {"signs": [sign for sign in PLACES if truth[sign]]}
+    with_sign, without = logits(model, pair, normalisation)
+    return Case(
+        rise=with_sign - without,
+        textbook=textbook_mask(waves, places, pair.with_sign.shape),
+        changed=np.abs(pair.with_sign - pair.without) >= CHANGED,
+        with_sign=attribute(model, pair.with_sign, normalisation),
+        without=attribute(model, pair.without, normalisation),
+        random=tuple(attribute(chance, signal, normalisation) for signal in pair) if chance else None,
+        falls=falls_by_swap(model, pair, waves, normalisation),
+        waves=waves,
+    )
 
 
-def attribute(model: torch.nn.Module, x: torch.Tensor, baseline: torch.Tensor) -> np.ndarray:
-    return np.abs(integrated_gradients(model, x, baseline, label=0)[0])
+def attribute(model: nn.Module, signal: np.ndarray, normalisation: str) -> np.ndarray:
+    x, baseline = model_input(model, signal, normalisation)
+    return integrated_gradients(model, x, baseline, label=0)[0].astype(float)
 
 
 def stretches(waves: Waves, part: str) -> list[slice]:
@@ -130,93 +189,101 @@ def stretches(waves: Waves, part: str) -> list[slice]:
     ]
 
 
-def planted(case: dict, signs: list[str], everywhere: bool) -> np.ndarray:
-    """Return where the signs are planted, or the same parts of the beats in all leads, bool (12, T)."""
-    mask = np.zeros(case["attribution"].shape, bool)
-    for lead, part in (place for sign in signs for place in PLACES[sign]):
-        rows = slice(None) if everywhere else LEADS.index(lead)
-        for stretch in stretches(case["waves"], part):
-            mask[rows, stretch] = True
+def textbook_mask(waves: Waves, places: list[tuple[str, str]], shape: tuple[int, int]) -> np.ndarray:
+    """Return where leads have parts of the beats, bool of a shape (12, T)."""
+    mask = np.zeros(shape, bool)
+    for lead, part in places:
+        for stretch in stretches(waves, part):
+            mask[LEADS.index(lead), stretch] = True
     return mask
 
 
-def fall(model: torch.nn.Module, case: dict, mask: np.ndarray) -> float:
-    """Return by how much the logit falls where the signal is straightened out within a mask."""
-    x = case["x"].clone()
-    for row, inside in enumerate(mask):
-        edges = np.flatnonzero(np.diff(np.pad(inside, 1).astype(int))).reshape(-1, 2).tolist()
-        x[row] = straightened(x[row : row + 1], [slice(first, last) for first, last in edges])[0]
-    before, after = predict_logits(model, [(torch.stack([case["x"], x]),)])[:, 0]
-    return float(before - after)
+def falls_by_swap(model: nn.Module, pair: Pair, waves: Waves, normalisation: str) -> np.ndarray:
+    """Return by how much the logit falls when a lead's wave comes from the twin in all beats, (12, 4)."""
+    x, _ = model_input(model, pair.with_sign, normalisation)
+    twin, _ = model_input(model, pair.without, normalisation)
+    swapped = x.repeat(len(LEADS), len(SEGMENTS), 1, 1)  # (12, 4, 12, T)
+    for column, segment in enumerate(SEGMENTS):
+        for stretch in waves.slices(segment):
+            for lead in range(len(LEADS)):
+                swapped[lead, column, lead, stretch] = twin[lead, stretch]
+    batches = [(x[None],), *((part,) for part in swapped)]
+    found = predict_logits(model, batches)[:, 0]
+    return found[0] - found[1:].reshape(len(LEADS), len(SEGMENTS))
 
 
-def interval(values: list[float], seed: int) -> str:
-    """Return mean and 95 % interval, by bootstrap, as text."""
-    values = np.asarray(values)
-    draws = np.random.default_rng(seed).integers(0, len(values), (2000, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
-    return f"{values.mean():.3f} ({low:.3f}-{high:.3f})"
+def cells(attribution: np.ndarray, waves: Waves) -> np.ndarray:
+    """Return the sums of an attribution in each lead and segment, (12, 4)."""
+    sums = [
+        sum(attribution[:, stretch].sum(axis=1) for stretch in waves.slices(segment)) for segment in SEGMENTS
+    ]
+    return np.stack(sums, axis=1)
 
 
-def share(weights: np.ndarray, mask: np.ndarray) -> float:
+# ----------------------------------------------------------------------------------------------------
+# What is printed
+# ----------------------------------------------------------------------------------------------------
+
+
+def print_shares(cases: dict[str, list[Case]], rises: dict[str, list[float]], seed: int) -> None:
+    """Print how much of the absolute attribution of one ECG lies on the sign."""
+    heads = f"{'share':<22}{'area':>6}{'twin':>8}{'random':>8}"
+    print(f"{'one ECG':<20}{'rise of the logit':<26}{'place':<11}{heads}")
+    for sign, of_sign in rises.items():
+        rise = f"{interval(np.array(of_sign), None, seed, '+.2f'):<26}"
+        if sign not in cases:
+            print(f"{sign:<20}{rise}none")
+            continue
+        for place in ("textbook", "changed"):
+            first = f"{sign:<20}{rise}" if place == "textbook" else " " * 46
+            masks = [getattr(case, place) for case in cases[sign]]
+            pairs = list(zip(cases[sign], masks, strict=True))
+            shares = np.array([share(case.with_sign, mask) for case, mask in pairs])
+            twins = np.mean([share(case.without, mask) for case, mask in pairs])
+            random = np.mean([share(case.random[0], mask) for case, mask in pairs if case.random])
+            found = f"{interval(shares, None, seed):<22}{np.mean(masks):>6.3f}{twins:>8.3f}{random:>8.3f}"
+            print(f"{first}{place:<11}{found}")
+
+
+def print_pairs(cases: dict[str, list[Case]], seed: int) -> None:
+    """Print how much of the rise the attributions find, and how well they rank what makes it."""
+    heads = f"{'found of the rise':<26}{'area':>6}  agreement: {'alone':<26}{'minus twin':<26}random"
+    print(f"\n{'pair':<20}{heads}")
+    for sign, of_sign in cases.items():
+        found = np.array([(case.with_sign - case.without)[case.changed].sum() for case in of_sign])
+        rises = np.array([case.rise for case in of_sign])
+        part = interval(found, rises, seed) if bootstrap(rises, None, seed)[0] > 0 else "no rise"
+        area = np.mean([case.changed for case in of_sign])
+        alone, minus_twin = (
+            interval(np.array([agreement(case, part_of(case)) for case in of_sign]), None, seed)
+            for part_of in (lambda case: case.with_sign, lambda case: case.with_sign - case.without)
+        )
+        random = np.mean([agreement(case, np.subtract(*case.random)) for case in of_sign if case.random])
+        print(f"{sign:<20}{part:<26}{area:>6.3f}{'':<13}{alone:<26}{minus_twin:<26}{random:.3f}")
+
+
+def agreement(case: Case, attribution: np.ndarray) -> float:
+    """Return the rank correlation of the logit's falls with an attribution, over leads and waves."""
+    return float(spearmanr(case.falls.ravel(), cells(attribution, case.waves).ravel()).statistic)
+
+
+def share(attribution: np.ndarray, mask: np.ndarray) -> float:
+    weights = np.abs(attribution)
     return float(weights[mask].sum() / weights.sum())
 
 
-def print_places(model: torch.nn.Module, groups: dict[str, list[dict]], seed: int) -> None:
-    """Print how much of the attribution falls on the planted signs."""
-    mean_logit = {
-        group: predict_logits(model, [(torch.stack([case["x"] for case in cases]),)])[:, 0].mean()
-        for group, cases in groups.items()
-    }
-    heads = f"{'share':<21}{'area':>6}{'without':>10}{'random':>8}{'fall':>7}{'rise':>7}"
-    print(f"{'planted':<20}{'ECGs':>5}  {heads}")
-    for group in [*PLACES, "PE"]:
-        rise = f"{mean_logit[group] - mean_logit['no sign']:>+7.2f}"
-        # An ECG with PE may have no sign but a fast rate
-        cases = [case for case in groups[group] if case["signs"]]
-        print(f"{group:<20}{len(cases):>5}  {row_of(model, cases, groups['no sign'], False, seed)}{rise}")
-        print(f"{'  in all leads':<27}{row_of(model, cases, groups['no sign'], True, seed)}")
-    n_fast, rise = len(groups["sinus_tachycardia"]), mean_logit["sinus_tachycardia"] - mean_logit["no sign"]
-    print(f"{'sinus_tachycardia':<20}{n_fast:>5}  {'no place':<52}{rise:>+7.2f}")
+def interval(values: np.ndarray, of: np.ndarray | None, seed: int, form: str = ".3f") -> str:
+    """Return the mean, or the ratio of two means, and its 95 % interval, as text."""
+    low, high = bootstrap(values, of, seed)
+    mean = values.mean() / (1 if of is None else of.mean())
+    return f"{mean:{form}} ({low:{form}} to {high:{form}})"
 
 
-def row_of(
-    model: torch.nn.Module, cases: list[dict], without: list[dict], everywhere: bool, seed: int
-) -> str:
-    """Return share, area, share in ECGs without a sign, share of random weights, and fall, as text."""
-    masks = [planted(case, case["signs"], everywhere) for case in cases]
-    pairs = list(zip(cases, masks, strict=True))
-    shares = [share(case["attribution"], mask) for case, mask in pairs]
-    others = [
-        share(other["attribution"], planted(other, case["signs"], everywhere))
-        for case in cases
-        for other in without
-    ]
-    by_chance = [share(case["random"], mask) for case, mask in pairs if "random" in case]
-    falls = [fall(model, case, mask) for case, mask in pairs]
-    return (
-        f"{interval(shares, seed):<21}{np.mean(masks):>6.3f}{np.mean(others):>10.3f}"
-        f"{np.mean(by_chance):>8.3f}{np.mean(falls):>+7.2f}"
-    )
-
-
-def print_segments(groups: dict[str, list[dict]]) -> None:
-    """Print how the attribution, and the samples, divide between the parts of the beats in all leads."""
-    print(f"\n{'share of attribution':<26}{''.join(f'{name:>7}' for name in (*SEGMENTS, 'rest'))}")
-    for group, cases in groups.items():
-        print(f"{group:<26}{by_segment([case['attribution'] for case in cases], cases)}")
-    everything = [case for cases in groups.values() for case in cases]
-    print(f"{'area':<26}{by_segment([np.ones(case['x'].shape) for case in everything], everything)}")
-
-
-def by_segment(weights: list[np.ndarray], cases: list[dict]) -> str:
-    shares = []
-    for weight, case in zip(weights, cases, strict=True):
-        of_segments = [
-            sum(weight[:, stretch].sum() for stretch in case["waves"].slices(name)) for name in SEGMENTS
-        ]
-        shares.append([*of_segments, weight.sum() - sum(of_segments)] / weight.sum())
-    return "".join(f"{value:>7.3f}" for value in np.mean(shares, axis=0))
+def bootstrap(values: np.ndarray, of: np.ndarray | None, seed: int) -> np.ndarray:
+    """Return the 95 % interval of a mean, or of the ratio of two, by bootstrap over patients, (2,)."""
+    draws = np.random.default_rng(seed).integers(0, len(values), (2000, len(values)))
+    of = np.ones(len(values)) if of is None else of
+    return np.quantile(values[draws].mean(axis=1) / of[draws].mean(axis=1), [0.025, 0.975])
 
 
 if __name__ == "__main__":

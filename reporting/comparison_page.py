@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reporting.comparison import SHOWN, group_cells, table_cells
+from reporting.explanation_section import ExplanationSection
 from reporting.html_report import Picture, new_environment, svg_picture, write_page
 from reporting.performance_figures import MODEL, draw_decision_curves, draw_roc_curves
 from run_comparison import Scores
@@ -61,7 +62,11 @@ def group_table(title: str, rows: pd.DataFrame) -> GroupTable:
 
 
 def write_comparison_page(
-    folder: Path, n_runs: int, labels: Sequence[ComparedLabel], tables: Sequence[GroupTable]
+    folder: Path,
+    n_runs: int,
+    labels: Sequence[ComparedLabel],
+    tables: Sequence[GroupTable],
+    explanations: Sequence[ExplanationSection] = (),
 ) -> Path:
     """Write `report.html`, whole or not at all, and return its path."""
     page = new_environment().get_template("comparison.html")
@@ -72,6 +77,7 @@ def write_comparison_page(
         verdict=_verdict(labels),
         labels=labels,
         tables=tables,
+        explanations=explanations,
         accent=MODEL,
     )
     return write_page(folder / "report.html", text)

@@ -48,14 +48,28 @@ def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> lis
     name : of the label
     drawn : whether to read and draw the ECGs, which takes a third of a second each.
     """
-    table = record.of_label(name)
+    chosen = confident_errors_of(record.of_label(name))
+    return [_case(record, row, name, drawn) for row in chosen.itertuples(index=False)]
+
+
+def confident_errors_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines of the missed ECGs of the lowest scores, then of the false alarms of the highest.
+
+    Parameters
+    ----------
+    table : DataFrame with the columns file, y_true (0 or 1), y_score and threshold
+
+    Returns
+    -------
+    DataFrame
+        At most five lines of it, each of another file among those of its kind.
+    """
     wrong = table[(table["y_score"] >= table["threshold"]) != (table["y_true"] == 1)].dropna()
     missed = wrong[wrong["y_true"] == 1].sort_values("y_score", kind="stable").drop_duplicates("file")
     alarms = wrong[wrong["y_true"] == 0].sort_values("y_score", ascending=False, kind="stable")
     alarms = alarms.drop_duplicates("file")
     n_missed = min(len(missed), max(N_MISSED, N_ERRORS - len(alarms)))
-    chosen = pd.concat([missed.head(n_missed), alarms.head(N_ERRORS - n_missed)])
-    return [_case(record, row, name, drawn) for row in chosen.itertuples(index=False)]
+    return pd.concat([missed.head(n_missed), alarms.head(N_ERRORS - n_missed)])
 
 
 def _case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:
@@ -64,7 +78,7 @@ def _case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:
         missed=bool(row.y_true == 1),
         score=float(row.y_score),
         threshold=float(row.threshold),
-        patient=_patient(record.splits, row.file),
+        patient=age_and_sex(record.splits, row.file),
     )
     if not drawn:
         return case
@@ -77,8 +91,8 @@ def _case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:
     return replace(case, picture=picture)
 
 
-def _patient(splits: pd.DataFrame, file: str) -> str:
-    """Return such as "71 years, F"."""
+def age_and_sex(splits: pd.DataFrame, file: str) -> str:
+    """Return such as "71 years, F" of the patient of a file; "" where the table has neither."""
     rows = splits[splits["file"] == file] if "file" in splits else splits
     if not len(rows):
         return ""

@@ -1,18 +1,31 @@
 """Runs on the same ECGs are compared with each other, their ensemble, the ECG signs and a clinical score."""
 
 import json
+import re
 import shutil
+import sys
+from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from headless_chromium import check_page
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
-from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny
+from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
 
 from cohorts.synthetic import make_cohort
+from ecg_dataset import read_cohort
+from hyperparameters import Hyperparameters, read_yaml
 from metrics.uncertainty import delong_test
+from recording import LEADS
+from reporting import group_explanations
+from reporting.group_explanations import explain_ecg, explain_run
+from run_comparison import Scores, read_comparison
+from run_folder import RunError
+from scoring import Scorer
+from xml_loader import centre_start
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +51,7 @@ def compared(places):
         "evaluate.py",
         *(places / "one", places / "two", "--names", "first", "second", "--output-dir", places / "compared"),
         *("--strata", "sex", "age", "ward", "--rivals", "wells", "--prevalence", 0.05),
+        *("--explain", 2),
     )
     assert outcome.returncode == 0, outcome.stderr
     (folder,) = (places / "compared").iterdir()
@@ -59,7 +73,7 @@ def test_every_model_stands_in_the_table(compared):
     assert metrics["first"]["n_ecgs"] == 24 and metrics["wells"]["n_ecgs"] == 23
     assert "sensitivity" in metrics["ensemble"] and "sensitivity" not in metrics["wells"]
     page = (folder / "report.html").read_text(encoding="utf-8")
-    assert page.count("data:image/svg+xml;base64,") == 2 and "http://" not in page.replace(
+    assert page.count("data:image/svg+xml;base64,") == 4 and "http://" not in page.replace(
         "http://www.w3.org", ""
     )
     assert all(f'<th scope="row">{model}</th>' in page for model in models)
@@ -70,7 +84,7 @@ def test_every_model_stands_in_the_table(compared):
 @pytest.mark.parametrize("width", [1280, 390])
 def test_browser_shows_the_whole_comparison(browser, compared, width):
     _, folder = compared
-    check_page(browser, folder / "report.html", width, n_pictures=2)
+    check_page(browser, folder / "report.html", width, n_pictures=4)
 
 
 def test_the_ensemble_is_the_mean_logit_and_differences_are_delongs(places, compared):
@@ -124,6 +138,110 @@ def test_a_cross_validation_predicts_with_all_its_folds(places, tmp_path):
     assert table["decision_PE"].tolist() == (table["score_PE"] >= threshold).astype(int).tolist()
 
 
+# What the runs look at
+
+
+def test_every_group_of_each_run_is_explained(compared):
+    outcome, folder = compared
+    means = pd.read_csv(folder / "explanations.csv")
+    first_columns = ["label", "model", "group", "lead", "segment", "mean", "low", "high"]
+    assert list(means)[:8] == first_columns and list(means)[-1] == "n"
+    assert set(means["model"]) == {"first", "second"} and set(means["lead"]) == set(LEADS)
+    assert len(means) == 2 * 4 * 12 * 6 and means["n"].max() == 2
+    explained = means[(means["segment"] == "all") & (means["n"] > 0)]
+    assert np.isfinite(explained["mean"]).all() and (explained["mean"] != 0).any()
+    for name in ("first", "second"):
+        assert (folder / f"explanations-PE-{name}.png").exists()
+        assert re.search(rf"explain     {name}: \d+ ECGs at about [\d.]+ s each on the CPU", outcome.stdout)
+    errors = pd.read_csv(folder / "explained_errors.csv", dtype={"patient_id": str})
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(errors) and all(file in page for file in errors["file"])
+    assert all(patient in page for patient in errors["patient_id"])
+    wrong = (errors["y_score"] >= errors["threshold"]) != (errors["y_true"] == 1)
+    assert wrong.all() and errors[list(LEADS)].notna().all(axis=None)
+
+
+def test_no_ecg_is_explained_by_a_model_that_was_trained_on_its_patient(places, monkeypatch):
+    explained = []
+
+    def watch(scorer, cohort, ecg, label):
+        explained.append((scorer.folder, cohort.table["file"].iloc[ecg]))
+        return explain_ecg(scorer, cohort, ecg, label)
+
+    def load(folder, device):
+        scorer = Scorer.load(folder, device)
+        scorer.folder = folder
+        return scorer
+
+    monkeypatch.setattr(group_explanations, "explain_ecg", watch)
+    monkeypatch.setattr(group_explanations, "Scorer", mock.Mock(load=load))
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    options = {"n_ecgs": 3, "device": torch.device("cpu"), "seed": 1}
+    (of_label,) = explain_run(places / "one", comparison.models[0], comparison, cohort, **options)
+    assert not of_label.left_out and sum(of_label.sizes.values()) == 24
+    splits = pd.read_csv(places / "one" / "splits.csv").set_index("file")
+    assert len({folder for folder, _ in explained}) == 3
+    for folder, file in explained:
+        part = splits[folder.name]
+        same_patient = splits["patient_id"] == splits.loc[file, "patient_id"]
+        assert (part[same_patient] == "test").all()
+
+
+def test_attributions_add_up_to_the_calibrated_score(places):
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    table, scores = comparison.table, comparison.models[0].y_score[:, 0]
+    for line in (0, 7, 15):
+        scorer = Scorer.load(places / "one" / f"fold-{table['fold'][line]}", torch.device("cpu"))
+        ecg = cohort.table["file"].tolist().index(table["file"][line])
+        explained, score = explain_ecg(scorer, cohort, ecg, 0)
+        assert score == pytest.approx(scores[line], rel=1e-3)
+        start = centre_start(512)
+        seen = cohort.signals[cohort.rows[ecg]][:, start : start + 512] * 1e-3
+        flat = np.repeat(np.median(seen, axis=1, keepdims=True), 512, axis=1)
+        x = torch.tensor(normalised_as(seen, flat)[None], dtype=torch.float32)
+        (calibration,) = scorer.descriptions[0].calibrations
+        baseline = calibration.slope * float(scorer.models[0](x)[0, 0].detach()) + calibration.intercept
+        assert explained.leads.sum() == pytest.approx(logit(score) - baseline, rel=0.06, abs=0.02)
+
+
+def normalised_as(seen, signal):
+    """Return a signal on the scale to which its ECG is normalised."""
+    return (signal - seen.mean()) / seen.std()
+
+
+def test_scores_of_another_model_are_not_explained(places):
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    model = comparison.models[0]
+    other = Scores("one", 1 - np.round(model.y_score), model.thresholds)
+    with pytest.raises(RunError, match=r"found the score .* as in its predictions\.csv"):
+        options = {"n_ecgs": 1, "device": torch.device("cpu"), "seed": 1}
+        explain_run(places / "one", other, comparison, cohort, **options)
+
+
+def cohort_of_run(folder):
+    values, _ = read_yaml(folder / "hyperparameters.yml")
+    values = Hyperparameters(**values)
+    quality = values.group("quality")
+    return read_cohort(data_dir=values.data_dir, quality=quality, **values.group("cohort"))
+
+
+def test_without_captum_nothing_is_begun(places, tmp_path):
+    with mock.patch.dict(sys.modules, {"captum": None}):
+        words = ["--explain", 1, "--output-dir", tmp_path / "none"]
+        line = line_of(run_here("evaluate.py", places / "one", *words))
+    assert line.endswith("expected it for integrated gradients: pip install captum")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_whose_ecgs_are_gone_cannot_be_explained(places, tmp_path):
+    shutil.copytree(places / "one", tmp_path / "one")
+    text = (tmp_path / "one" / "hyperparameters.yml").read_text(encoding="utf-8")
+    gone = text.replace(f"data_dir: {places / 'ecgs'}", f"data_dir: {tmp_path / 'gone'}")
+    (tmp_path / "one" / "hyperparameters.yml").write_text(gone, encoding="utf-8")
+    outcome = run_as_user("evaluate.py", tmp_path / "one", "--explain", 1, cwd=tmp_path)
+    assert f"{tmp_path / 'gone'}: found no such folder" in line_of(outcome)
+
+
 # Another hospital's cohort
 
 
@@ -145,6 +263,8 @@ def test_another_cohort_is_scored_with_everything_as_it_was(places, other_cohort
         tmp_path,
         "--strata",
         "sex",
+        "--explain",
+        1,
     ]
     outcome = run_here("evaluate.py", places / "one", places / "two", *words)
     assert outcome.returncode == 0, outcome.stderr
@@ -160,6 +280,8 @@ def test_another_cohort_is_scored_with_everything_as_it_was(places, other_cohort
     expected = roc_auc_score(table["y_true_PE"], table["y_score_PE_first"])
     assert metrics["first"]["auroc"]["value"] == pytest.approx(expected)
     assert not (folder / "ensemble.json").exists()  # nothing was chosen here
+    means = pd.read_csv(folder / "explanations.csv")  # of three models together
+    assert means["n"].max() == 1 and means.loc[means["n"] > 0, "mean"].notna().any()
 
 
 def test_ecgs_that_a_run_has_seen_are_no_other_cohort(places, other_cohort, tmp_path):
@@ -201,7 +323,8 @@ def test_what_cannot_be_compared_is_one_line(places, words, message):
 
 
 @pytest.mark.parametrize(
-    "words", [["--names", "a", "b"], ["--prevalence", "1.5"], ["--unknown"], ["--prevalence", "x"]]
+    "words",
+    [["--names", "a", "b"], ["--prevalence", "1.5"], ["--unknown"], ["--prevalence", "x"], ["--explain", 0]],
 )
 def test_wrong_flags(places, words):
     outcome = run_here("evaluate.py", places / "one", *words)
