@@ -103,6 +103,6 @@ def _draw_leads(axes: Axes, shown: pd.DataFrame, reach: float) -> None:
     axes.hlines(places, low, high, color="black", linewidth=1)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set(xlim=(-reach, reach), ylim=(len(LEADS), 0), yticks=[])
-    axes.set_title("whole lead", fontsize=8.5)
+    axes.set_title("whole lead", fontsize=8.5, loc="right")
     axes.tick_params(axis="x", labelsize=8)
     axes.spines[["top", "right", "left"]].set_visible(False)
