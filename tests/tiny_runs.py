@@ -61,7 +61,7 @@ def command(script, *flags):
 def run_as_user(script, *flags, cwd):
     """Run a script in a process of its own."""
     done = subprocess.run(
-        command(script, *flags), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=300
+        command(script, *flags), cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=600
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
 
