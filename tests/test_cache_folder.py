@@ -120,16 +120,20 @@ def test_a_killed_run_costs_its_open_parts_and_leaves_no_lock(
     assert len(cached.signals) == 8  # the rows of the part that was lost are used again
 
 
-def test_ctrl_c_keeps_what_workers_have_read(folder, cache_dir, parts_of_two, monkeypatch):
+def test_ctrl_c_keeps_what_workers_have_read(folder, cache_dir, parts_of_two, monkeypatch, tmp_path):
+    reached = tmp_path / "reached"
+
     def read_until_interrupted():
         with contextlib.suppress(KeyboardInterrupt):
             read(folder, cache_dir, 2)
             os._exit(2)
 
     with monkeypatch.context() as hanging:
-        hanging.setattr(signal_cache, "decode", at_h(lambda: time.sleep(1)))
+        hanging.setattr(signal_cache, "decode", at_h(lambda: (reached.touch(), time.sleep(1))))
         run = in_child(read_until_interrupted)
         wait_for_parts(cache_dir, 3)
+        while not reached.exists() and run.is_alive():
+            time.sleep(0.01)
         os.kill(run.pid, signal.SIGINT)
         assert ended(run) == 0
     cached = read(folder, cache_dir)
