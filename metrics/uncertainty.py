@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit
-from scipy.stats import binomtest, norm, rankdata
+from scipy.special import expit, logit, ndtr
 
 from metrics.score_checks import (
     check_confidence,
@@ -373,7 +372,7 @@ def delong_test(
         return DeLongTest(difference, *[math.nan] * 4)
     error = math.sqrt(variance)
     margin, z = quantile * error, difference / error
-    return DeLongTest(difference, difference - margin, difference + margin, z, float(2 * norm.sf(abs(z))))
+    return DeLongTest(difference, difference - margin, difference + margin, z, float(2 * ndtr(-abs(z))))
 
 
 def _auroc_and_variance(
@@ -400,6 +399,8 @@ def _auroc_and_variance(
 
 def _pairs_won(positive: np.ndarray, y_score: np.ndarray) -> np.ndarray:
     """Return of each ECG the share of the other class's ECGs that it is ordered rightly with, ties half."""
+    from scipy.stats import rankdata  # half a second to import
+
     rank, share = rankdata(y_score), np.empty(len(y_score))
     share[positive] = (rank[positive] - rankdata(y_score[positive])) / (~positive).sum()
     share[~positive] = 1 - (rank[~positive] - rankdata(y_score[~positive])) / positive.sum()
@@ -450,6 +451,8 @@ def _mcnemar(name: str, right_a: np.ndarray, right_b: np.ndarray, z: float) -> d
     share_a, share_b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
     centre = share_a - share_b
     margin = z * math.sqrt((share_a + share_b - centre**2) / (n + 2))
+    from scipy.stats import binomtest
+
     p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
     low, high = max(-1.0, centre - margin), min(1.0, centre + margin)
     return {"difference": (only_a - only_b) / n, "low": low, "high": high, "p": p, **counts}
