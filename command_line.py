@@ -1,5 +1,6 @@
 """What every script does first and last: seed and device; one line in place of a traceback."""
 
+import argparse
 import contextlib
 import signal
 import sys
@@ -42,3 +43,17 @@ def one_line_errors() -> Iterator[None]:
         trains = script.startswith(("train", "pretrain"))
         resume = "; --resume RUN goes on after the last complete epoch" if trains else ""
         sys.exit(f"{script}: interrupted{resume}")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
+
+
+def whole_number(text: str) -> int:
+    """Return a flag's value, a whole number from 1 on."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1 on")
+    return int(text)

@@ -23,13 +23,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from cohorts.synthetic import demo_cohort
-from command_line import one_line_errors
+from command_line import OneLineParser, one_line_errors, whole_number
 from ecg_dataset import read_cohort
 from hyperparameters import Hyperparameters
 from run_folder import RunError
@@ -75,21 +75,14 @@ def main() -> None:
 # ----------------------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
-
-
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the flags; under `further` those after --, under `values` the hyperparameters that they make."""
-    parser = _Parser(
+    parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("script", choices=SCRIPTS, metavar="SCRIPT", help=", ".join(SCRIPTS))
-    parser.add_argument("--trials", type=_count, default=30, help="in all, with those before [30]")
-    parser.add_argument("--folds", type=_count, default=3, help="of each trial's cross-validation [3]")
+    parser.add_argument("--trials", type=whole_number, default=30, help="in all, with those before [30]")
+    parser.add_argument("--folds", type=whole_number, default=3, help="of each trial's cross-validation [3]")
     parser.add_argument("--metric", choices=["auroc", "average_precision"], default="auroc")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/search"))
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
@@ -108,12 +101,6 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
         )
     options.values = hyperparameters_of(options.script, options.further, __doc__)
     return options
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1 on")
-    return int(text)
 
 
 def searched(options: argparse.Namespace) -> list[str]:

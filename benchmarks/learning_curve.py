@@ -20,7 +20,6 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -44,7 +43,7 @@ from benchmarks.learning_curve_result import (
     read_scored,
     sample_size,
 )
-from command_line import one_line_errors
+from command_line import OneLineParser, one_line_errors, whole_number
 from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters
 from metrics_and_performance import auroc
@@ -112,19 +111,12 @@ def _print_line(seed: int, what: str, start: str, value: float, seconds: float) 
 # ----------------------------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
-
-
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the flags; under `further` those after --, and under `hyperparameters` what they come to.
 
     Exits with one line where a flag is wrong, those of the training script included.
     """
-    parser = _Parser(
+    parser = OneLineParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data-dir", required=True, help="folder of the ECG files")
@@ -132,10 +124,10 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--label", required=True, help="0/1 column to fine-tune for and to test")
     parser.add_argument("--pretrain-labels", nargs="+", default=[], help="0/1 columns to pretrain on")
     parser.add_argument("--init-from", help="pretrained run; no other pretraining is done")
-    parser.add_argument("--sizes", nargs="+", type=_count, required=True, help="numbers of patients")
-    parser.add_argument("--seeds", type=_count, default=3, help="how often patients are dealt [3]")
-    parser.add_argument("--epochs", type=_count, default=20, help="of each fine-tuning [20]")
-    parser.add_argument("--pretrain-epochs", type=_count, default=10, help="[10]")
+    parser.add_argument("--sizes", nargs="+", type=whole_number, required=True, help="numbers of patients")
+    parser.add_argument("--seeds", type=whole_number, default=3, help="how often patients are dealt [3]")
+    parser.add_argument("--epochs", type=whole_number, default=20, help="of each fine-tuning [20]")
+    parser.add_argument("--pretrain-epochs", type=whole_number, default=10, help="[10]")
     parser.add_argument("--freeze-epochs", default="0", help="of the pretrained model alone [0]")
     parser.add_argument("--pretrained-rate", default="1.0", help="of the pretrained model alone [1.0]")
     parser.add_argument("--test-share", type=_share, default=0.25, help="of all patients [0.25]")
@@ -154,12 +146,6 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1 on")
-    return int(text)
-
-
 def _share(text: str) -> float:
     try:
         if 0 < float(text) < 1:
@@ -169,7 +155,7 @@ def _share(text: str) -> float:
     raise argparse.ArgumentTypeError(f"found {text}, expected a number between 0 and 1")
 
 
-def _check_together(parser: _Parser, options: argparse.Namespace) -> None:
+def _check_together(parser: OneLineParser, options: argparse.Namespace) -> None:
     if bool(options.pretrain_labels) == bool(options.init_from):
         parser.error("found both or neither of --pretrain-labels and --init-from, expected one of them")
     if options.label in options.pretrain_labels:
