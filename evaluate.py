@@ -36,13 +36,13 @@ from metrics_and_performance import evaluate_strata
 from reporting.comparison import differences, format_comparison, group_cells, model_metrics
 from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
 from reporting.ecg_signs import measure_cohort
-from reporting.explanation_section import (
+from reporting.explanations.groups import check_captum, explain_run
+from reporting.explanations.section import (
     ExplanationSection,
     explained_errors,
     explanation_section,
     left_out_words,
 )
-from reporting.group_explanations import check_captum, explain_run
 from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
 from run_folder import Run, RunError
 from scoring import clinical_columns_of, label_names_of, save_ensemble

@@ -41,9 +41,9 @@ from benchmarks.sign_pairs import Pair, draw_pair
 from cohorts.synthetic import SIGN_RATES, make_cohort
 from command_line import one_line_errors, prepare
 from recording import LEADS
-from reporting.explanations import integrated_gradients, model_input
-from reporting.randomisation_check import randomised
-from reporting.waves import SEGMENTS, Waves, find_waves
+from reporting.explanations.one_ecg import integrated_gradients, model_input
+from reporting.explanations.randomisation_check import randomised
+from reporting.explanations.waves import SEGMENTS, Waves, find_waves
 from run_folder import Run
 from scoring import predict_logits
 from xml_loader import centre_start

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from reporting.comparison import SHOWN, group_cells, table_cells
-from reporting.explanation_section import ExplanationSection
+from reporting.explanations.section import ExplanationSection
 from reporting.html_report import Picture, new_environment, svg_picture, write_page
 from reporting.performance_figures import MODEL, draw_decision_curves, draw_roc_curves
 from run_comparison import Scores

@@ -31,8 +31,8 @@ from reporting.ecg_paper import (
     PANELS,
 )
 from reporting.ecg_signs import SAMPLING_RATE, measure_signs
-from reporting.ensemble_explanation import explain_scorer
-from reporting.explanation_figures import (
+from reporting.explanations.ensemble import explain_scorer
+from reporting.explanations.figures import (
     AGAINST,
     FOR,
     UNSEEN,
@@ -40,7 +40,7 @@ from reporting.explanation_figures import (
     draw_beat_strip,
     draw_occlusion_bars,
 )
-from reporting.explanations import Explanation
+from reporting.explanations.one_ecg import Explanation
 from reporting.html_report import new_environment, svg_picture, write_page
 from reporting.sign_table import MINUS, sign_rows
 from scoring import Scorer, mean_score, performance_of

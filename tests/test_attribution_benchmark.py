@@ -13,7 +13,7 @@ from benchmarks.sign_pairs import draw_pair
 from cohorts.synthetic import SIGN_RATES
 from recording import LEADS
 from reporting.ecg_signs import measure_signs
-from reporting.waves import find_waves
+from reporting.explanations.waves import find_waves
 
 N_SAMPLES = 2048
 SHOWN = {  # by reporting/ecg_signs.py: where a planted sign is seen

@@ -20,8 +20,8 @@ from ecg_dataset import read_cohort
 from hyperparameters import Hyperparameters, read_yaml
 from metrics.uncertainty import delong_test
 from recording import LEADS
-from reporting import group_explanations
-from reporting.group_explanations import explain_ecg, explain_run
+from reporting.explanations import groups
+from reporting.explanations.groups import explain_ecg, explain_run
 from run_comparison import Scores, read_comparison
 from run_folder import RunError
 from scoring import Scorer
@@ -173,8 +173,8 @@ def test_no_ecg_is_explained_by_a_model_that_was_trained_on_its_patient(places, 
         scorer.folder = folder
         return scorer
 
-    monkeypatch.setattr(group_explanations, "explain_ecg", watch)
-    monkeypatch.setattr(group_explanations, "Scorer", mock.Mock(load=load))
+    monkeypatch.setattr(groups, "explain_ecg", watch)
+    monkeypatch.setattr(groups, "Scorer", mock.Mock(load=load))
     comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
     options = {"n_ecgs": 3, "device": torch.device("cpu"), "seed": 1}
     (of_label,) = explain_run(places / "one", comparison.models[0], comparison, cohort, **options)

@@ -12,7 +12,7 @@ from torch import nn
 from cohorts.synthetic import draw_patient, simulate_ecg
 from recording import LEADS
 from reporting.ecg_paper import MM_PER_INCH, PANELS
-from reporting.explanation_figures import (
+from reporting.explanations.figures import (
     AGAINST,
     FOR,
     band_strength,
@@ -20,8 +20,8 @@ from reporting.explanation_figures import (
     draw_mean_beats,
     draw_occlusion,
 )
-from reporting.explanations import Explanation
-from reporting.waves import SEGMENTS, find_waves
+from reporting.explanations.one_ecg import Explanation
+from reporting.explanations.waves import SEGMENTS, find_waves
 
 START, N_SAMPLES = 452, 4096
 V1, V2, II = (LEADS.index(lead) for lead in ("V1", "V2", "II"))
@@ -231,7 +231,7 @@ def test_a_signal_that_does_not_hold_what_was_explained_is_refused(signal, start
 
 def test_what_explain_returns_can_be_drawn(signal):
     pytest.importorskip("captum", reason="captum is not installed: pip install captum")
-    from reporting.explanations import explain
+    from reporting.explanations.one_ecg import explain
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv1d(12, 2, 9, 4), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten())

@@ -14,7 +14,7 @@ from cohorts.synthetic import draw_patient, simulate_ecg
 from models import MODELS
 from models.resnet_with_encoder import sinusoidal_positions
 from recording import LEADS
-from reporting.explanations import (
+from reporting.explanations.one_ecg import (
     attention_of,
     attribution_of_beats,
     explain,
@@ -24,8 +24,8 @@ from reporting.explanations import (
     segment_occlusion,
     straightened,
 )
-from reporting.randomisation_check import randomisation_check, randomised
-from reporting.waves import SEGMENTS, find_waves
+from reporting.explanations.randomisation_check import randomisation_check, randomised
+from reporting.explanations.waves import SEGMENTS, find_waves
 
 pytest.importorskip("captum", reason="captum is not installed: pip install captum")
 
@@ -240,6 +240,17 @@ def test_an_ecg_without_beats_says_so_and_is_explained_nevertheless():
         attribution_of_beats(explanation)
 
 
+def test_without_occlusion_only_that_is_missing():
+    generator = np.random.default_rng(0)
+    signal, _ = simulate_ecg(draw_patient(generator, pe=True), generator)
+    weights = generator.standard_normal(signal.shape)
+    whole = explain(Weighted(weights), signal, label=0, normalisation="none")
+    without = explain(Weighted(weights), signal, label=0, normalisation="none", occlusion=False)
+    assert without.lead_occlusion is without.segment_occlusion is without.lead_segment_occlusion is None
+    np.testing.assert_array_equal(without.attribution, whole.attribution)
+    assert without.logit == whole.logit and without.waves is not None
+
+
 # ----------------------------------------------------------------------------------------------------
 # Waves
 # ----------------------------------------------------------------------------------------------------
@@ -377,7 +388,7 @@ def test_a_trained_model_and_its_random_copies_disagree(trained):
 
 def test_the_same_model_agrees_with_itself_and_fails_the_check(trained, monkeypatch):
     model, signal = trained
-    monkeypatch.setattr("reporting.randomisation_check.randomised", lambda model, seed: model)
+    monkeypatch.setattr("reporting.explanations.randomisation_check.randomised", lambda model, seed: model)
     check = randomisation_check(model, signal, label=0, normalisation="recording", n_copies=2)
     np.testing.assert_allclose(check.attributions, 1)
     np.testing.assert_allclose(check.gradients, 1)

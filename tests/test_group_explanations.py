@@ -11,13 +11,13 @@ from fake_cohort import cohort_of
 
 from cohorts.synthetic import draw_patient, simulate_ecg
 from recording import LEADS
-from reporting.attribution_means import GROUPS, PARTS, ExplainedEcg, group_means, sums_of
 from reporting.ecg_signs import NOT_MEASURED
-from reporting.explanation_section import explained_errors, explanation_section, signs_in_words
-from reporting.explanations import NO_BEATS, Explanation
-from reporting.group_explanation_figure import draw_groups_of
-from reporting.group_explanations import ExplainedLabel, check_never_trained, draw_groups
-from reporting.waves import SEGMENTS, find_waves
+from reporting.explanations.group_figure import draw_groups_of
+from reporting.explanations.group_means import GROUPS, PARTS, ExplainedEcg, group_means, sums_of
+from reporting.explanations.groups import ExplainedLabel, check_never_trained, draw_groups
+from reporting.explanations.one_ecg import NO_BEATS, Explanation
+from reporting.explanations.section import explained_errors, explanation_section, signs_in_words
+from reporting.explanations.waves import SEGMENTS, find_waves
 from run_folder import RunError
 
 V2, QRS = LEADS.index("V2"), PARTS.index("QRS")

@@ -17,8 +17,8 @@ from torch import nn
 from cohorts.synthetic import draw_patient, simulate_ecg
 from recording import LEADS
 from reporting.ecg_signs import NOT_MEASURED, measure_signs
-from reporting.ensemble_explanation import explain_scorer
-from reporting.explanations import explain
+from reporting.explanations.ensemble import explain_scorer
+from reporting.explanations.one_ecg import explain
 from reporting.patient_page import percent, performance_sentence, write_patient_page
 from reporting.sign_table import NOT_MEASURABLE, sign_rows
 from run_folder import ModelDescription

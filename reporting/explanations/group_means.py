@@ -11,8 +11,8 @@ import pandas as pd
 from metrics.score_checks import patient_index
 from metrics.uncertainty import resampled_weights
 from recording import LEADS
-from reporting.explanations import NO_BEATS, Explanation
-from reporting.waves import SEGMENTS
+from reporting.explanations.one_ecg import NO_BEATS, Explanation
+from reporting.explanations.waves import SEGMENTS
 
 # In the places of a confusion matrix: whether an ECG has the label, and whether it was flagged
 GROUPS = {

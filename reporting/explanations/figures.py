@@ -45,8 +45,8 @@ from reporting.ecg_paper import (
     new_page,
 )
 from reporting.ecg_signs import AFTER, BEFORE, SAMPLING_RATE
-from reporting.explanations import Explanation, attribution_of_beats
-from reporting.waves import SEGMENTS
+from reporting.explanations.one_ecg import Explanation, attribution_of_beats
+from reporting.explanations.waves import SEGMENTS
 
 # Okabe and Ito, Color Universal Design, 2008; in grey, the first is the darker one
 FOR, AGAINST = "#D55E00", "#56B4E9"

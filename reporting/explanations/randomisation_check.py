@@ -14,7 +14,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import nn
 
-from reporting.explanations import integrated_gradients, model_input
+from reporting.explanations.one_ecg import integrated_gradients, model_input
 
 MAX_AGREEMENT = 0.5  # our choice: three trained models had -0.08 to 0.07 with their random copies
 

@@ -17,13 +17,18 @@ from tqdm import tqdm
 
 from batches import MILLIVOLTS
 from metrics.calibration import Calibration
-from reporting.explanations import Explanation, explain
+from reporting.explanations.one_ecg import Explanation, explain
 from scoring import Scorer
 from xml_loader import centre_start
 
 
 def explain_scorer(
-    scorer: Scorer, signal: np.ndarray, *, label: int, clinical: np.ndarray | None = None
+    scorer: Scorer,
+    signal: np.ndarray,
+    *,
+    label: int,
+    clinical: np.ndarray | None = None,
+    occlusion: bool = True,
 ) -> Explanation:
     """Explain the score of one ECG; of several models each is explained, under a progress bar.
 
@@ -32,6 +37,7 @@ def explain_scorer(
     signal : int16 ndarray of shape (12, 5000), in microvolts at 500 Hz
     label : its number among `scorer.label_names`
     clinical : float32 ndarray of shape (1, n_columns), as `Scorer.score_members` takes it
+    occlusion : as in `explain`
 
     Raises
     ------
@@ -56,7 +62,15 @@ def explain_scorer(
             model = WithClinicalValues(model, values)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are in the explanation too
-            members.append(explain(model, seen, label=label, normalisation=description.normalisation))
+            members.append(
+                explain(
+                    model,
+                    seen,
+                    label=label,
+                    normalisation=description.normalisation,
+                    occlusion=occlusion,
+                )
+            )
     return mean_explanation(members, [one.calibrations[label] for one in scorer.descriptions])
 
 
@@ -74,29 +88,30 @@ def mean_explanation(members: Sequence[Explanation], calibrations: Sequence[Cali
     Returns
     -------
     Explanation
-        Of the longest stretch that one saw; waves are those found in it. Occlusion of segments is None where
-        a member found no beats, attention where there are several members.
+        Of the longest stretch that one saw; waves are those found in it. An occlusion is None where a member
+        has none, attention where there are several members.
     """
     slopes = np.array([calibration.slope for calibration in calibrations])
 
     def mean(values: Sequence[np.ndarray | float]) -> np.ndarray:
         return np.tensordot(slopes, np.stack(values), axes=1) / len(members)
 
+    def mean_occlusion(name: str) -> np.ndarray | None:
+        values = [getattr(member, name) for member in members]
+        return None if any(value is None for value in values) else mean(values)
+
     intercept = float(np.mean([calibration.intercept for calibration in calibrations]))
     widest = max(members, key=lambda member: member.attribution.shape[1])
     n_samples = widest.attribution.shape[1]
-    with_beats = all(member.waves is not None for member in members)
     return Explanation(
         logit=float(mean([member.logit for member in members])) + intercept,
         baseline_logit=float(mean([member.baseline_logit for member in members])) + intercept,
         attribution=mean([_within(member.attribution, n_samples) for member in members]).astype(np.float32),
         completeness_gap=float(mean([member.completeness_gap for member in members])),
         n_steps=max(member.n_steps for member in members),
-        lead_occlusion=mean([member.lead_occlusion for member in members]),
-        segment_occlusion=mean([member.segment_occlusion for member in members]) if with_beats else None,
-        lead_segment_occlusion=(
-            mean([member.lead_segment_occlusion for member in members]) if with_beats else None
-        ),
+        lead_occlusion=mean_occlusion("lead_occlusion"),
+        segment_occlusion=mean_occlusion("segment_occlusion"),
+        lead_segment_occlusion=mean_occlusion("lead_segment_occlusion"),
         waves=widest.waves,
         attention=members[0].attention if len(members) == 1 else None,
         warnings=tuple(dict.fromkeys(note for member in members for note in member.warnings)),

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from recording import LEADS
-from reporting.attribution_means import GROUPS, PARTS, REFERENCE
-from reporting.explanation_figures import AGAINST, FOR
+from reporting.explanations.figures import AGAINST, FOR
+from reporting.explanations.group_means import GROUPS, PARTS, REFERENCE
 
 WIDTH, HEIGHT = 10.5, 9.0  # inches
 TEXT_SIZE = 7.5  # points
@@ -28,7 +28,7 @@ def draw_groups_of(means: pd.DataFrame, sizes: dict[str, int], *, label: str, mo
 
     Parameters
     ----------
-    means : as `group_explanations.group_means` gives them
+    means : as `group_means.group_means` gives them
     sizes : how many ECGs each group has
     """
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")

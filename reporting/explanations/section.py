@@ -13,11 +13,11 @@ import pandas as pd
 from batches import MILLIVOLTS
 from ecg_dataset import Cohort
 from recording import LEADS
-from reporting.attribution_means import PARTS, REFERENCE, ExplainedEcg
 from reporting.ecg_signs import Signs, measure_signs
 from reporting.error_gallery import age_and_sex
-from reporting.group_explanation_figure import draw_groups_of
-from reporting.group_explanations import ExplainedLabel
+from reporting.explanations.group_figure import draw_groups_of
+from reporting.explanations.group_means import PARTS, REFERENCE, ExplainedEcg
+from reporting.explanations.groups import ExplainedLabel
 from reporting.html_report import Picture, svg_picture
 from whole_files import write_whole
 

@@ -21,9 +21,9 @@ from scipy.special import expit
 from tqdm import tqdm
 
 from ecg_dataset import Cohort
-from reporting.attribution_means import GROUPS, ExplainedEcg, group_means, sums_of
-from reporting.ensemble_explanation import explain_scorer
 from reporting.error_gallery import confident_errors_of
+from reporting.explanations.ensemble import explain_scorer
+from reporting.explanations.group_means import GROUPS, ExplainedEcg, group_means, sums_of
 from run_comparison import Comparison, Scores
 from run_folder import RunError, device_name
 from scoring import Scorer
@@ -255,6 +255,7 @@ def explain_ecg(scorer: Scorer, cohort: Cohort, ecg: int, label: int) -> tuple[E
         np.asarray(cohort.signals[cohort.rows[ecg]]),
         label=label,
         clinical=cohort.clinical_of(scorer.clinical_columns)[[ecg]],
+        occlusion=False,
     )
     return sums_of(explanation), float(expit(explanation.logit))
 

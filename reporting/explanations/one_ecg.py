@@ -5,7 +5,7 @@
 All numbers are in logits, of one ECG and one label: above 0 speaks for the label, below against it. They say
 what the model uses, not what the disease does: a model that reads the rate, or the hospital's filter, is
 explained as faithfully as one that reads the waves. An attribution that a model with random weights gives
-just as well explains nothing; `reporting/randomisation_check.py` tells.
+just as well explains nothing; `reporting/explanations/randomisation_check.py` tells.
 
 Integrated gradients need the package captum (BSD, `pip install captum`); the rest does not.
 """
@@ -25,7 +25,7 @@ from batches import normalise
 from models.resnet18 import ResNet18
 from recording import LEADS
 from reporting.ecg_signs import AFTER, BEFORE
-from reporting.waves import SEGMENTS, Waves, find_waves
+from reporting.explanations.waves import SEGMENTS, Waves, find_waves
 
 FIRST_STEPS, MAX_STEPS = 32, 1024  # of the integral; doubled until it is complete
 TOLERANCE = 0.05  # of the difference in logit, that the attributions may miss
@@ -44,10 +44,11 @@ class Explanation:
     attribution : float32 ndarray of shape (12, T), what each sample adds to the logit
     completeness_gap : sum of the attributions minus (logit - baseline_logit); 0 if the integral were exact
     n_steps : of the integral
-    lead_occlusion : ndarray of shape (12,), how much the logit falls when a lead is made flat
+    lead_occlusion : ndarray of shape (12,), how much the logit falls when a lead is made flat. It and the two
+        that follow are None where they were not asked for.
     segment_occlusion : ndarray of shape (4,), the same for each of `SEGMENTS` in all leads and beats at once
     lead_segment_occlusion : ndarray of shape (12, 4), the same in one lead alone
-    waves : where the segments are; it and the two before are None where no beats were found
+    waves : where the segments are; it and the two before are None, too, where no beats were found
     attention : ndarray of shape (T,), how much the model attends to a sample; 1 if to all alike. None where
         it has no attention. It is no part of the logit and has no sign.
     warnings : str each, what a reader must know
@@ -58,7 +59,7 @@ class Explanation:
     attribution: np.ndarray
     completeness_gap: float
     n_steps: int
-    lead_occlusion: np.ndarray
+    lead_occlusion: np.ndarray | None
     segment_occlusion: np.ndarray | None
     lead_segment_occlusion: np.ndarray | None
     waves: Waves | None
@@ -72,6 +73,7 @@ def explain(
     *,
     label: int,
     normalisation: str,
+    occlusion: bool = True,
     tolerance: float = TOLERANCE,
     max_steps: int = MAX_STEPS,
 ) -> Explanation:
@@ -91,6 +93,7 @@ def explain(
     signal : ndarray of shape (12, T), in mV at 500 Hz, finite, as the model is to see it, not yet normalised
     label : number of the logit
     normalisation : as in `batches.normalise`; a run's `model.json` names it
+    occlusion : whether to occlude leads and segments too, which takes as long as the integral
     tolerance, max_steps : steps are doubled until the attributions add up to the difference in logit, to
         within this share; if they never do, the explanation carries a warning.
 
@@ -116,8 +119,9 @@ def explain(
     notes = _warnings(logit - baseline_logit, gap, n_steps, tolerance, waves)
     for note in notes:
         warnings.warn(note, stacklevel=2)
+    by_lead = lead_occlusion(model, x, baseline, label=label) if occlusion else None
     by_segment, by_lead_and_segment = (
-        segment_occlusion(model, x, waves, label=label) if waves else (None, None)
+        segment_occlusion(model, x, waves, label=label) if occlusion and waves else (None, None)
     )
     return Explanation(
         logit=float(logit),
@@ -125,7 +129,7 @@ def explain(
         attribution=attribution,
         completeness_gap=float(gap),
         n_steps=n_steps,
-        lead_occlusion=lead_occlusion(model, x, baseline, label=label),
+        lead_occlusion=by_lead,
         segment_occlusion=by_segment,
         lead_segment_occlusion=by_lead_and_segment,
         waves=waves,
