@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from cohort_table import PARTS
 from ecg_dataset import Cohort
@@ -160,6 +158,9 @@ def _cross_validation(
 
 def number_patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
     """Return the number of patients, and which one each ECG is of; equal ECGs are of one patient."""
+    from scipy.sparse import coo_array  # a fifth of a second, which predict.py has no use for
+    from scipy.sparse.csgraph import connected_components
+
     ids, contents = (pd.factorize(table[column])[0] for column in ("patient_id", "same_ecg"))
     n_ids = ids.max() + 1
     n_nodes = n_ids + contents.max() + 1

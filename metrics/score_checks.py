@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
@@ -51,14 +52,17 @@ def normal_quantile(confidence: float) -> float:
 
 
 def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
-    """Number the patients from 0: array of shape (n_ecgs,)."""
+    """Number the patients from 0 in the order in which they come: int array of shape (n_ecgs,).
+
+    What is drawn at random then depends on the seed alone, not on what the patients are called: pseudonyms
+    follow from a random key.
+    """
     if len(patient_ids) != n_ecgs:
         raise ValueError(f"patient_ids: expected {n_ecgs}, one for each ECG, found {len(patient_ids)}")
     n_missing = sum(identifier is None or identifier != identifier for identifier in patient_ids)
     if n_missing:
         raise ValueError(f"patient_ids: {n_missing} of {n_ecgs} are missing")
-    # As text, since NumPy does not sort numbers among strings
-    return np.unique(np.asarray(patient_ids).astype(str), return_inverse=True)[1]
+    return pd.factorize(np.asarray(patient_ids).astype(str))[0]  # as text: 7 and "7" are one patient
 
 
 def missing_class(y_true: np.ndarray) -> str:

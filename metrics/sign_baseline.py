@@ -28,6 +28,8 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from metrics.score_checks import patient_index
+
 SIGN_COLUMNS = (
     "heart_rate_bpm",
     "rr_irregularity",
@@ -109,7 +111,7 @@ def fit_and_score(
         A patient is in training and test, or the training part has one class only.
     """
     y_true = np.asarray(y_true, float)
-    patients = np.arange(len(y_true)) if patient_ids is None else np.asarray(patient_ids)
+    patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
     train, test = np.asarray(parts["train"], int), np.asarray(parts["test"], int)
     train = train[~np.isnan(y_true[train])]
     shared = np.intersect1d(patients[train], patients[test])

@@ -1,5 +1,6 @@
 """Intervals and tests against published values, scikit-learn, SciPy, brute force and simulation."""
 
+import hashlib
 import math
 import time
 
@@ -132,6 +133,17 @@ def test_bootstrap_is_determined_by_its_seed_and_not_by_the_chunks(rng, monkeypa
     assert (
         bootstrap_interval(uncertainty.auroc_of_counts, y_true, y_score, range(90), 300, seed=5) == interval
     )
+
+
+def test_bootstrap_is_the_same_whatever_the_patients_are_called(rng):
+    y_true, y_score = make_scores(rng, 90)
+    patients = rng.integers(60, size=90)
+    renamed = [hashlib.sha256(b"%d" % number).hexdigest() for number in patients]
+    intervals = [
+        bootstrap_interval(uncertainty.auroc_of_counts, y_true, y_score, names, 300)
+        for names in (patients, renamed)
+    ]
+    assert intervals[0] == intervals[1]
 
 
 def test_bootstrap_covers_the_true_auroc(rng):
