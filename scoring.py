@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.special import expit, logit
 from torch import nn
 
 import processes
 from batches import Inputs, evaluation_input
 from metrics.calibration import Calibration, calibrated_score
+from metrics.log_odds import expit, logit
 from run_folder import ModelDescription, Run, RunError
 
 SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64

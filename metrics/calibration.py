@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit
-from scipy.special import logit as logit_of
 
+from metrics.log_odds import expit
+from metrics.log_odds import logit as logit_of
 from metrics.score_checks import (
     checked,
     checked_probabilities,

@@ -6,11 +6,11 @@ is nan, with an `UndefinedMetricWarning`.
 
 import warnings
 from collections.abc import Sequence
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
-from scipy.special import ndtri
 
 
 def checked(y_true: ArrayLike, y_score: ArrayLike, n_dimensions: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -48,7 +48,7 @@ def check_confidence(confidence: float) -> None:
 def normal_quantile(confidence: float) -> float:
     """Return z of a two-sided interval, 1.96 for 0.95."""
     check_confidence(confidence)
-    return float(ndtri((1 + confidence) / 2))
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import expit, logit, ndtr
 
+from metrics.log_odds import expit, logit
 from metrics.score_checks import (
     check_confidence,
     checked,
@@ -372,7 +372,8 @@ def delong_test(
         return DeLongTest(difference, *[math.nan] * 4)
     error = math.sqrt(variance)
     margin, z = quantile * error, difference / error
-    return DeLongTest(difference, difference - margin, difference + margin, z, float(2 * ndtr(-abs(z))))
+    p_value = math.erfc(abs(z) / math.sqrt(2))  # 2 Phi(-|z|)
+    return DeLongTest(difference, difference - margin, difference + margin, z, p_value)
 
 
 def _auroc_and_variance(

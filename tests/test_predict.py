@@ -248,13 +248,13 @@ def test_an_unusable_ecg_that_is_scored_all_the_same_carries_its_reason(run, coh
     assert "V2" in row["warnings"] and "flat" in row["warnings"]
 
 
-def test_without_a_page_nothing_is_imported_for_it(run, cohort):
+def test_what_only_a_page_or_a_training_needs_is_not_imported(run, cohort):
     """Each of these takes up to a second."""
     program = (
         "import runpy, sys\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit:\n    pass\n"
-        "print('imported', sorted({'captum', 'matplotlib', 'jinja2'} & set(sys.modules)))\n"
+        "print('imported', sorted({'captum', 'matplotlib', 'jinja2', 'scipy', 'sklearn'} & set(sys.modules)))\n"
     )
     words = [str(ROOT / "predict.py"), str(run), str(cohort / "demo-0001.xml")]
     program = f"import sys\nsys.argv = {words!r}\n" + program

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import expit
 from tqdm import tqdm
 
 from ecg_dataset import Cohort
+from metrics.log_odds import expit
 from reporting.error_gallery import confident_errors_of
 from reporting.explanations.ensemble import explain_scorer
 from reporting.explanations.group_means import GROUPS, ExplainedEcg, group_means, sums_of
