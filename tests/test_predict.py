@@ -254,7 +254,8 @@ def test_what_only_a_page_or_a_training_needs_is_not_imported(run, cohort):
         "import runpy, sys\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit:\n    pass\n"
-        "print('imported', sorted({'captum', 'matplotlib', 'jinja2', 'scipy', 'sklearn'} & set(sys.modules)))\n"
+        "heavy = {'captum', 'matplotlib', 'jinja2', 'scipy', 'sklearn'}\n"
+        "print('imported', sorted(heavy & set(sys.modules)))\n"
     )
     words = [str(ROOT / "predict.py"), str(run), str(cohort / "demo-0001.xml")]
     program = f"import sys\nsys.argv = {words!r}\n" + program
