@@ -294,12 +294,15 @@ def _place_of_name(panel: Panel, boxes: np.ndarray) -> tuple[float, float]:
     """
     width, height = len(panel.lead) * CHARACTER_WIDTH, NAME_HEIGHT
     boxes = boxes[(boxes[:, 2] >= panel.x) & (boxes[:, 0] <= panel.x + max(NAME_SHIFTS) + width)]
-    places = [(panel.x + shift, panel.y + rise) for shift in NAME_SHIFTS for rise in NAME_HEIGHTS]
-    crossing = []
-    for x, y in places:
+    best, fewest = (panel.x, panel.y), math.inf
+    for x, y in ((panel.x + shift, panel.y + rise) for shift in NAME_SHIFTS for rise in NAME_HEIGHTS):
         inside = (boxes[:, :2] < (x + width, y + height)) & (boxes[:, 2:] > (x - 0.5, y - 0.7))
-        crossing.append(np.count_nonzero(inside.all(axis=1)))
-    return places[int(np.argmin(crossing))]
+        n_crossing = np.count_nonzero(inside.all(axis=1))
+        if n_crossing < fewest:
+            best, fewest = (x, y), n_crossing
+        if not fewest:
+            break
+    return best
 
 
 def _draw_text(axes: Axes, sampling_rate: float, title: str, notes: Sequence[str]) -> None:

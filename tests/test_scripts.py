@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import random
 import re
 import runpy
 import shutil
@@ -15,7 +14,6 @@ from dataclasses import fields
 
 import pandas as pd
 import pytest
-import torch
 from tiny_runs import (
     ENVIRONMENT,
     ROOT,
@@ -56,15 +54,6 @@ def finished(cohort, tmp_path_factory):
 def flags(cohort, tmp_path, finished):
     """The flags of a run in this process: its own folder, signals that are in the cache already."""
     return tiny(cohort, "--output-dir", tmp_path / "runs", "--cache-dir", finished[0] / "cache")
-
-
-@pytest.fixture
-def one_thread():
-    """Sum in the order of the runs that have a process of their own."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
 
 
 # What a run prints and leaves
@@ -389,21 +378,6 @@ def test_run_killed_after_an_epoch_ends_as_an_uninterrupted_one(cohort, tmp_path
     assert process.returncode == -signal.SIGKILL and not (folder / "metrics.json").exists()
     resumed = run_as_user("train_spectrogram.py", "--resume", folder.relative_to(tmp_path), cwd=tmp_path)
     assert run_folder_of(resumed) == folder.relative_to(tmp_path)
-    check_run_is_the_uninterrupted_one(folder, resumed, finished)
-
-
-def test_run_killed_at_a_random_moment_ends_as_an_uninterrupted_one(
-    cohort, tmp_path, finished, monkeypatch, one_thread
-):
-    process = start(cohort, tmp_path)
-    folder = wait_for("quality.csv", tmp_path, process)
-    moment = random.uniform(0, 1.5)
-    time.sleep(moment)
-    process.kill()
-    process.communicate()
-    print(f"killed {moment:.3f} s after the run folder was there")  # shown when the test fails
-    monkeypatch.chdir(tmp_path)
-    resumed = run_here("train_spectrogram.py", "--resume", folder.relative_to(tmp_path))
     check_run_is_the_uninterrupted_one(folder, resumed, finished)
 
 
