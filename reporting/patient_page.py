@@ -10,7 +10,7 @@ import base64
 import io
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from reporting.ecg_signs import SAMPLING_RATE, measure_signs
 from reporting.explanations.ensemble import explain_scorer
 from reporting.explanations.figures import (
     AGAINST,
+    ATTENTION,
     FOR,
     UNSEEN,
     draw_attribution,
@@ -140,7 +141,8 @@ def write_patient_page(
         has_segments=explanation.segment_occlusion is not None,
         signs=sign_rows(measure_signs(millivolts)),
         completeness=_completeness(explanation),
-        colours={"for": FOR, "against": AGAINST, "unseen": UNSEEN},
+        has_attention=explanation.attention is not None,
+        colours={"for": FOR, "against": AGAINST, "unseen": UNSEEN, "attention": ATTENTION},
         model=scorer.title,
         run=run.resolve().name,
         today=date.today().isoformat(),
@@ -256,10 +258,7 @@ def _completeness(explanation: Explanation) -> str:
 
 def _ecg_image(signal: np.ndarray, explanation: Explanation, name: str) -> Image:
     """Return the ECG paper without its margins, with more of the upper one where a trace goes there."""
-    bare = replace(explanation, attention=None, warnings=())  # the page has words of its own
-    figure = draw_attribution(
-        signal, bare, start=centre_start(explanation.attribution.shape[1]), label_name=name
-    )
+    figure = draw_attribution(signal, explanation, start=centre_start(explanation.attribution.shape[1]))
     traces = [panel.trace(signal, SAMPLING_RATE)[:, 1].max() for panel in PANELS]
     top = min(max(GRID[3], math.ceil(max(traces))), HIGHEST) + RIM
     box = (GRID[0] - RIM, GRID[1] - RIM, GRID[2] + RIM, top)

@@ -100,9 +100,9 @@ def test_sums_lie_in_the_lead_and_part_of_the_beat_that_the_attribution_lies_in(
     for stretch in waves.slices("T"):
         attribution[V2, stretch] = 0.01
     n_samples = sum(stretch.stop - stretch.start for stretch in waves.slices("T"))
-    nothing = np.zeros(12), np.zeros(4), np.zeros((12, 4))
+    nothing = np.zeros(12), np.zeros(4)
     of = {"logit": 0.0, "baseline_logit": 0.0, "completeness_gap": 0.0, "n_steps": 32, "attention": None}
-    names = ("lead_occlusion", "segment_occlusion", "lead_segment_occlusion")
+    names = ("lead_occlusion", "segment_occlusion")
     of |= dict(zip(names, nothing, strict=True))
     sums = sums_of(Explanation(attribution=attribution, waves=waves, warnings=(), **of))
     expected = np.zeros((12, 5))

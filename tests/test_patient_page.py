@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import nn
 
 from cohorts.synthetic import draw_patient, simulate_ecg
 from recording import LEADS
+from reporting import patient_page
 from reporting.ecg_signs import NOT_MEASURED, measure_signs
 from reporting.explanations.ensemble import explain_scorer
 from reporting.explanations.one_ecg import explain
@@ -145,6 +147,7 @@ def test_the_numbers_are_those_of_predict_and_of_the_run(made, run):
     assert f"where 5.0 % have it, it is {100 * made.row['restated_PE']:.1f} %" in made.words
     assert f"Other labels: MI {100 * made.row['score_MI']:.1f} %" in made.words
     assert f"run {run.name}" in made.words and "not a medical device" in made.words
+    assert "its attention, for or against" in made.words
 
 
 def test_no_identifier_of_the_file_is_in_the_page(made):
@@ -189,8 +192,14 @@ def cut_off(browser):
 
 
 @pytest.mark.parametrize(("lowest", "highest"), [(1e-5, 2e-5), (0.39, 0.999), (0.9999, 0.99999)])
-def test_the_fullest_page_is_still_one_side(browser, tmp_path, lowest, highest):
-    """High voltage, every sentence, more warnings than fit, long names, and scores at the ends."""
+def test_the_fullest_page_is_still_one_side(browser, tmp_path, monkeypatch, lowest, highest):
+    """High voltage, attention, every sentence, more warnings than fit, long names, and scores at the ends."""
+
+    def with_attention(*arguments, **options):
+        explanation = explain_scorer(*arguments, **options)
+        return replace(explanation, attention=np.ones(explanation.attribution.shape[1]))
+
+    monkeypatch.setattr(patient_page, "explain_scorer", with_attention)
     names = [f"right_heart_strain_on_echo_{number}" for number in range(12)]
     lengths = (4096, 2048, 5000, 4096)
     scorer = scorer_of(lengths, names, clinical_columns=("age", "sex", "wells"))
@@ -206,7 +215,7 @@ def test_the_fullest_page_is_still_one_side(browser, tmp_path, lowest, highest):
         title="x" * 300,
     )
     assert "more, which predict.py prints" in text and "8 more are not shown" in text
-    assert "age 63, sex 1, wells not known" in text
+    assert "age 63, sex 1, wells not known" in text and "its attention" in text
     check_page(browser, tmp_path / "page.html", 1200, n_pictures=3)
     assert cut_off(browser) == []
     assert print_pages(browser) == [A4]
@@ -278,6 +287,7 @@ def test_an_ensemble_tells_how_far_its_models_disagree(tmp_path):
 def test_an_ecg_without_beats_has_a_page(tmp_path):
     noise = np.random.default_rng(0).normal(0, 300, (12, 5000)).astype(np.int16)
     words = words_of(page_of(tmp_path, scorer_of(), noise))
+    assert "attention" not in words  # of a model that has none
     assert words.count(NOT_MEASURABLE) == 8
     assert "there is no mean beat" in words and "no beats of one shape were found" in words
 
@@ -348,7 +358,7 @@ def test_an_ensemble_is_explained_as_the_mean_of_its_calibrated_logits():
     found = explain_scorer(scorer, signal, label=0)
     for name in ("logit", "baseline_logit"):
         assert getattr(found, name) == pytest.approx(getattr(expected, name), abs=1e-4)
-    for name in ("attribution", "lead_occlusion", "segment_occlusion", "lead_segment_occlusion"):
+    for name in ("attribution", "lead_occlusion", "segment_occlusion"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), atol=1e-4)
     assert expit(found.logit) == pytest.approx(scorer.score(signal[None])[0, 0], abs=1e-5)
 

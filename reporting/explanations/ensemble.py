@@ -111,7 +111,6 @@ def mean_explanation(members: Sequence[Explanation], calibrations: Sequence[Cali
         n_steps=max(member.n_steps for member in members),
         lead_occlusion=mean_occlusion("lead_occlusion"),
         segment_occlusion=mean_occlusion("segment_occlusion"),
-        lead_segment_occlusion=mean_occlusion("lead_segment_occlusion"),
         waves=widest.waves,
         attention=members[0].attention if len(members) == 1 else None,
         warnings=tuple(dict.fromkeys(note for member in members for note in member.warnings)),

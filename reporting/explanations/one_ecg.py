@@ -44,11 +44,10 @@ class Explanation:
     attribution : float32 ndarray of shape (12, T), what each sample adds to the logit
     completeness_gap : sum of the attributions minus (logit - baseline_logit); 0 if the integral were exact
     n_steps : of the integral
-    lead_occlusion : ndarray of shape (12,), how much the logit falls when a lead is made flat. It and the two
-        that follow are None where they were not asked for.
-    segment_occlusion : ndarray of shape (4,), the same for each of `SEGMENTS` in all leads and beats at once
-    lead_segment_occlusion : ndarray of shape (12, 4), the same in one lead alone
-    waves : where the segments are; it and the two before are None, too, where no beats were found
+    lead_occlusion : ndarray of shape (12,), how much the logit falls when a lead is made flat
+    segment_occlusion : ndarray of shape (4,), the same for each of `SEGMENTS` in all leads and beats at once.
+        Both are None where occlusion was not asked for.
+    waves : where the segments are; it and `segment_occlusion` are None where no beats were found
     attention : ndarray of shape (T,), how much the model attends to a sample; 1 if to all alike. None where
         it has no attention. It is no part of the logit and has no sign.
     warnings : str each, what a reader must know
@@ -61,7 +60,6 @@ class Explanation:
     n_steps: int
     lead_occlusion: np.ndarray | None
     segment_occlusion: np.ndarray | None
-    lead_segment_occlusion: np.ndarray | None
     waves: Waves | None
     attention: np.ndarray | None
     warnings: tuple[str, ...]
@@ -93,7 +91,7 @@ def explain(
     signal : ndarray of shape (12, T), in mV at 500 Hz, finite, as the model is to see it, not yet normalised
     label : number of the logit
     normalisation : as in `batches.normalise`; a run's `model.json` names it
-    occlusion : whether to occlude leads and segments too, which takes as long as the integral
+    occlusion : whether to occlude leads and segments too
     tolerance, max_steps : steps are doubled until the attributions add up to the difference in logit, to
         within this share; if they never do, the explanation carries a warning.
 
@@ -120,9 +118,7 @@ def explain(
     for note in notes:
         warnings.warn(note, stacklevel=2)
     by_lead = lead_occlusion(model, x, baseline, label=label) if occlusion else None
-    by_segment, by_lead_and_segment = (
-        segment_occlusion(model, x, waves, label=label) if occlusion and waves else (None, None)
-    )
+    by_segment = segment_occlusion(model, x, waves, label=label) if occlusion and waves else None
     return Explanation(
         logit=float(logit),
         baseline_logit=float(baseline_logit),
@@ -131,7 +127,6 @@ def explain(
         n_steps=n_steps,
         lead_occlusion=by_lead,
         segment_occlusion=by_segment,
-        lead_segment_occlusion=by_lead_and_segment,
         waves=waves,
         attention=attention_of(model, x),
         warnings=notes,
@@ -269,26 +264,16 @@ def lead_occlusion(model: nn.Module, x: torch.Tensor, baseline: torch.Tensor, *,
     return logits[0] - logits[1:]
 
 
-def segment_occlusion(
-    model: nn.Module, x: torch.Tensor, waves: Waves, *, label: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return by how much the logit falls when P, QRS, ST or T becomes a straight line in every beat.
+def segment_occlusion(model: nn.Module, x: torch.Tensor, waves: Waves, *, label: int) -> np.ndarray:
+    """Return by how much the logit falls when P, QRS, ST or T becomes a straight line in every beat, (4,).
 
     Parameters
     ----------
     x : tensor of shape (12, T), normalised
-
-    Returns
-    -------
-    in_all_leads : ndarray of shape (4,)
-    in_one_lead : ndarray of shape (12, 4)
     """
     without = torch.stack([straightened(x, waves.slices(segment)) for segment in SEGMENTS])  # (4, 12, T)
-    one_lead = torch.eye(len(x), dtype=torch.bool, device=x.device)[:, None, :, None]  # (12, 1, 12, 1)
-    alone = torch.where(one_lead, without, x).flatten(0, 1)  # (48, 12, T)
-    logits = _logits(model, torch.cat([x[None], without, alone]), label)
-    falls = logits[0] - logits[1:]
-    return falls[: len(SEGMENTS)], falls[len(SEGMENTS) :].reshape(len(x), len(SEGMENTS))
+    logits = _logits(model, torch.cat([x[None], without]), label)
+    return logits[0] - logits[1:]
 
 
 def straightened(x: torch.Tensor, stretches: Sequence[slice]) -> torch.Tensor:
