@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import numpy as np
@@ -22,6 +23,7 @@ from metrics.uncertainty import delong_test
 from recording import LEADS
 from reporting.explanations import groups
 from reporting.explanations.groups import explain_ecg, explain_run
+from reporting.explanations.section import explanation_section
 from run_comparison import Scores, read_comparison
 from run_folder import RunError
 from scoring import Scorer
@@ -185,6 +187,20 @@ def test_no_ecg_is_explained_by_a_model_that_was_trained_on_its_patient(places, 
         part = splits[folder.name]
         same_patient = splits["patient_id"] == splits.loc[file, "patient_id"]
         assert (part[same_patient] == "test").all()
+
+
+def test_groups_without_ecgs_are_empty(places, tmp_path):
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    scores = replace(comparison.models[0], thresholds=np.zeros_like(comparison.models[0].thresholds))
+    options = {"n_ecgs": 1, "device": torch.device("cpu"), "seed": 1}
+    (of_label,) = explain_run(places / "one", scores, comparison, cohort, **options)
+    assert of_label.sizes["false negative"] == of_label.sizes["true negative"] == 0
+    means = of_label.means.query("segment == 'all' and lead == 'V1'").set_index("group")
+    assert means["n"].to_dict() == {
+        "true positive": 1, "false negative": 0, "false positive": 1, "true negative": 0,
+    }  # fmt: skip
+    for label in (of_label, replace(of_label, errors=of_label.errors[:0])):
+        assert explanation_section(label, cohort, tmp_path).title == "PE: what one looks at"
 
 
 def test_attributions_add_up_to_the_calibrated_score(places):

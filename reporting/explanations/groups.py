@@ -184,7 +184,8 @@ def _of_label(
 ) -> ExplainedLabel:
     complete = {line: ecg if ecg.complete else None for line, ecg in explained.items()}
     drawn = {
-        group: lines[[complete[line] is not None for line in lines.index]] for group, lines in drawn.items()
+        group: lines[np.array([complete[line] is not None for line in lines.index], bool)]
+        for group, lines in drawn.items()
     }
     ecgs = {group: [explained[line] for line in lines.index] for group, lines in drawn.items()}
     patient_ids = {group: lines["patient_id"].tolist() for group, lines in drawn.items()}
