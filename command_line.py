@@ -5,6 +5,7 @@ import contextlib
 import gc
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -15,6 +16,8 @@ import processes
 from interruption import StoppedError, TrainingError
 from run_folder import RunError
 from signal_store.signal_cache import CohortError
+
+_usual_warning = warnings.formatwarning
 
 
 def prepare(seed: int) -> torch.device:
@@ -29,7 +32,11 @@ def prepare(seed: int) -> torch.device:
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Let a script end with one line instead of a traceback where the user can mend what is wrong."""
+    """Let a script end with one line instead of a traceback where the user can mend what is wrong.
+
+    What the metrics warn of is one line too, without the place in the code.
+    """
+    warnings.formatwarning = _short_warning
 
     def interrupt(*_: object) -> NoReturn:
         raise KeyboardInterrupt
@@ -45,6 +52,13 @@ def one_line_errors() -> Iterator[None]:
         trains = script.startswith(("train", "pretrain"))
         resume = "; --resume RUN goes on after the last complete epoch" if trains else ""
         sys.exit(f"{script}: interrupted{resume}")
+
+
+def _short_warning(message: Warning, category: type, *place: object, **line: object) -> str:
+    """Return what is printed of a warning."""
+    if category.__name__ == "UndefinedMetricWarning":  # scikit-learn's, which takes a second to import
+        return f"note        {message}\n"
+    return _usual_warning(message, category, *place, **line)
 
 
 class OneLineParser(argparse.ArgumentParser):
