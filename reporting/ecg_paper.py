@@ -145,8 +145,8 @@ def draw_ecg(
         The signal's shape, length or a value that is not finite.
     """
     signal = _checked(signal, sampling_rate)
-    figure, axes = new_page()
-    draw_grid(axes)
+    figure, axes = _new_page()
+    _draw_grid(axes)
     _draw_calibration(axes)
     _draw_separators(axes)
     traces = [panel.trace(signal, sampling_rate) for panel in PANELS]
@@ -198,7 +198,7 @@ def _checked(signal: np.ndarray, sampling_rate: float) -> np.ndarray:
     return signal
 
 
-def new_page() -> tuple[Figure, Axes]:
+def _new_page() -> tuple[Figure, Axes]:
     """Return an empty page and its axes in mm."""
     figure = Figure(figsize=(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
@@ -207,7 +207,7 @@ def new_page() -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def draw_grid(axes: Axes) -> None:
+def _draw_grid(axes: Axes) -> None:
     """Draw lines every 1 mm, then stronger ones every 5 mm."""
     left, bottom, right, top = GRID
     for step, colour, width in ((1, FINE_GRID, 0.1), (5, COARSE_GRID, 0.15)):

@@ -62,12 +62,7 @@ NEXT_QRS = 60  # samples, 120 ms ahead of the next beat's centre, where a strip 
 # ----------------------------------------------------------------------------------------------------
 
 
-def draw_attribution(
-    signal: np.ndarray,
-    explanation: Explanation,
-    *,
-    start: int,
-) -> Figure:
+def draw_attribution(signal: np.ndarray, explanation: Explanation, *, start: int) -> Figure:
     """Draw an ECG on ECG paper, with a band along the traces that is as wide as the attribution is large.
 
     What the model did not see is grey. Where it has attention, a curve below the rhythm strip shows that.
