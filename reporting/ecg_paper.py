@@ -145,8 +145,8 @@ def draw_ecg(
         The signal's shape, length or a value that is not finite.
     """
     signal = _checked(signal, sampling_rate)
-    figure, axes = _new_page()
-    _draw_grid(axes)
+    figure, axes = new_paper(*PAGE)
+    draw_grid(axes, *GRID)
     _draw_calibration(axes)
     _draw_separators(axes)
     traces = [panel.trace(signal, sampling_rate) for panel in PANELS]
@@ -198,18 +198,17 @@ def _checked(signal: np.ndarray, sampling_rate: float) -> np.ndarray:
     return signal
 
 
-def _new_page() -> tuple[Figure, Axes]:
-    """Return an empty page and its axes in mm."""
-    figure = Figure(figsize=(PAGE[0] / MM_PER_INCH, PAGE[1] / MM_PER_INCH), dpi=DOTS_PER_INCH)
+def new_paper(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return an empty sheet of this size, in mm, and its axes in mm."""
+    figure = Figure(figsize=(width / MM_PER_INCH, height / MM_PER_INCH), dpi=DOTS_PER_INCH)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, PAGE[0]), ylim=(0, PAGE[1]))
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, height))
     axes.set_axis_off()
     return figure, axes
 
 
-def _draw_grid(axes: Axes) -> None:
-    """Draw lines every 1 mm, then stronger ones every 5 mm."""
-    left, bottom, right, top = GRID
+def draw_grid(axes: Axes, left: float, bottom: float, right: float, top: float) -> None:
+    """Draw lines every 1 mm, then stronger ones every 5 mm, between these edges, in mm."""
     for step, colour, width in ((1, FINE_GRID, 0.1), (5, COARSE_GRID, 0.15)):
         upright = [((x, bottom), (x, top)) for x in np.arange(left, right + step / 2, step)]
         level = [((left, y), (right, y)) for y in np.arange(bottom, top + step / 2, step)]

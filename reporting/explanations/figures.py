@@ -19,13 +19,9 @@ from scipy.ndimage import gaussian_filter1d
 
 from recording import LEADS
 from reporting.ecg_paper import (
-    COARSE_GRID,
-    DOTS_PER_INCH,
-    FINE_GRID,
     GRID,
     GRID_LAYER,
     LAYOUT,
-    MM_PER_INCH,
     MM_PER_MILLIVOLT,
     MM_PER_SECOND,
     PANELS,
@@ -34,7 +30,9 @@ from reporting.ecg_paper import (
     TEXT_SIZE,
     Panel,
     draw_ecg,
+    draw_grid,
     draw_line,
+    new_paper,
 )
 from reporting.ecg_signs import AFTER, BEFORE, SAMPLING_RATE
 from reporting.explanations.one_ecg import Explanation, attribution_of_beats
@@ -182,7 +180,8 @@ def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
         gain /= 2
         above, below = _rows_of_beats(waveform, gain)
     height = sum(above) + sum(below)
-    figure, axes = _strip(height)
+    figure, axes = new_paper(STRIP_WIDTH, height)
+    draw_grid(axes, 0, 0, STRIP_WIDTH, height)
     y = height
     for row in range(len(above)):
         y -= above[row]
@@ -203,21 +202,6 @@ def _rows_of_beats(waveform: np.ndarray, gain: float) -> tuple[list[float], list
     above = [max(STRIP_ROW, np.ceil(gain * waveform[row].max() + WIDEST_BAND / 2)) for row in rows]
     below = [np.ceil(gain * -waveform[row].min() + WIDEST_BAND / 2) for row in rows]
     return above, below
-
-
-def _strip(height: float) -> tuple[Figure, Axes]:
-    """Return ECG paper of this height, in mm, and its axes in mm."""
-    figure = Figure(figsize=(STRIP_WIDTH / MM_PER_INCH, height / MM_PER_INCH), dpi=DOTS_PER_INCH)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, STRIP_WIDTH), ylim=(0, height))
-    axes.set_axis_off()
-    for step, colour, width in ((1, FINE_GRID, 0.1), (5, COARSE_GRID, 0.15)):
-        upright = [((x, 0), (x, height)) for x in np.arange(0, STRIP_WIDTH + 0.5, step)]
-        level = [((0, y), (STRIP_WIDTH, y)) for y in np.arange(0, height + 0.5, step)]
-        lines = LineCollection(upright + level, colors=colour, linewidths=width * POINTS_PER_MM)
-        lines.set(zorder=GRID_LAYER, snap=True)
-        axes.add_collection(lines, autolim=False)
-    return figure, axes
 
 
 # ----------------------------------------------------------------------------------------------------
