@@ -112,7 +112,7 @@ class Gaussian:
     def fit(cls, features: np.ndarray) -> "Gaussian":
         from sklearn.covariance import LedoitWolf  # takes a second to import; predict.py does without
 
-        estimate = LedoitWolf().fit(features.astype(np.float64))
+        estimate = LedoitWolf(store_precision=False).fit(features.astype(np.float64))
         variances, axes = np.linalg.eigh(estimate.covariance_)
         smallest = max(SMALLEST_VARIANCE * variances.mean(), np.finfo(np.float32).tiny)
         whitening = axes / np.sqrt(np.maximum(variances, smallest))

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from tiny_runs import make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
+from tiny_runs import make_tiny_cohort, run_as_user, run_folder_of, tiny, train_here
 from torch import nn
 
 from benchmarks.attribution import PLACES, agreement, cropped, interval, measure, share
@@ -96,7 +96,7 @@ def test_intervals_are_of_means_and_of_ratios_of_means():
 def test_the_script_prints_every_sign(tmp_path):
     pytest.importorskip("captum", reason="captum is not installed: pip install captum")
     flags = tiny(make_tiny_cohort(tmp_path / "ecgs"), "--n-samples", 1536, "--output-dir", tmp_path)
-    run = run_folder_of(run_here("train_spectrogram.py", *flags, "--cache-dir", tmp_path / "cache"))
+    run = run_folder_of(train_here("train_spectrogram.py", *flags, "--cache-dir", tmp_path / "cache"))
     words = ["--run", run, "--pairs", 1, "--random", 1]
     outcome = run_as_user("benchmarks/attribution.py", *words, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr

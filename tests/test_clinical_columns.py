@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_models import ARGUMENTS
-from tiny_runs import line_of, make_tiny_cohort, run_here, tiny
+from tiny_runs import line_of, make_tiny_cohort, run_here, tiny, train_here
 
 from clinical_columns import check_clinical, clinical_values, in_words, value_of
 from cohorts.synthetic import make_cohort
@@ -125,7 +125,7 @@ def trained(tmp_path_factory):
     table.loc[::5, "age"] = ""
     table.to_csv(cohort / "labels.csv", index=False)
     flags = tiny(cohort, "--clinical-columns", "age", "sex", "--output-dir", folder / "runs")
-    outcome = run_here("train_spectrogram.py", *flags)
+    outcome = train_here("train_spectrogram.py", *flags)
     assert outcome.returncode == 0, outcome.stderr
     (run,) = (folder / "runs").iterdir()
     return cohort, run, outcome

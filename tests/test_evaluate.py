@@ -14,7 +14,7 @@ import torch
 from headless_chromium import check_page
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
-from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
+from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny, train_here
 
 from cohorts.synthetic import make_cohort
 from ecg_dataset import read_cohort
@@ -42,7 +42,7 @@ def places(tmp_path_factory):
     table.to_csv(cohort / "labels.csv", index=False)
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 3)
     for name, changed in {"one": [], "two": ["--learning-rate", 1e-3], "other": ["--seed", 7]}.items():
-        run_folder_of(run_here("train_spectrogram.py", *flags, *changed)).rename(places / name)
+        run_folder_of(train_here("train_spectrogram.py", *flags, *changed)).rename(places / name)
     return places
 
 

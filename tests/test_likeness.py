@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny
+from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, tiny, train_here
 
 from benchmarks import likeness
 from benchmarks.likeness import ALTERATIONS
@@ -75,7 +75,7 @@ def test_wrong_rates_move_a_rhythm():
 
 def test_every_alteration_and_the_other_ecgs_have_a_line(tmp_path, cohort_folder):
     cohort = make_tiny_cohort(tmp_path / "cohort")
-    run = run_folder_of(run_here("train_spectrogram.py", *tiny(cohort, "--output-dir", tmp_path / "runs")))
+    run = run_folder_of(train_here("train_spectrogram.py", *tiny(cohort, "--output-dir", tmp_path / "runs")))
     flags = [run, cohort, "--others", cohort_folder, "--ecgs", 6]
     outcome = run_as_user("benchmarks/likeness.py", *flags, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from sklearn.metrics import roc_auc_score
-from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny
+from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, train_here
 
 from reporting.model_card import OnnxFile, markdown_table, render_model_card
 from run_folder import Run, RunError
@@ -31,7 +31,7 @@ def folders(tmp_path_factory):
     cohort = make_tiny_cohort(places / "ecgs")
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 2)
     run = places / "the-run"
-    run_folder_of(run_here("train_spectrogram.py", *flags)).rename(run)
+    run_folder_of(train_here("train_spectrogram.py", *flags)).rename(run)
     strata = ("--no-signs", "--strata", "sex", "--output-dir")
     compared = ("evaluate.py", run, run, "--names", "first", "second", *strata, places / "comparisons")
     for words in (compared, ("evaluate.py", run, *strata, places / "evaluations")):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from headless_chromium import check_page
 from scipy.special import expit, logit
-from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny
+from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny, train_here
 from torch import nn
 
 from cohorts.synthetic import draw_patient, simulate_ecg
@@ -112,7 +112,7 @@ def run(cohort, tmp_path_factory):
     places = tmp_path_factory.mktemp("places")
     places_to_write = ("--output-dir", places / "runs", "--cache-dir", places / "cache")
     flags = tiny(cohort, *places_to_write, "--n-samples", 2048)  # with beats
-    return run_folder_of(run_here("train_spectrogram.py", *flags, "--label-columns", "PE", "MI"))
+    return run_folder_of(train_here("train_spectrogram.py", *flags, "--label-columns", "PE", "MI"))
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from tiny_runs import (
     run_folder_of,
     run_here,
     tiny,
+    train_here,
 )
 
 from cohort_table import files_of_folder, read_files
@@ -68,7 +69,7 @@ def flags_of(places, table, *more):
 
 def start_from(places, run, table, *more):
     where = ("--output-dir", places / "runs", "--cache-dir", places / "cache", "--init-from", run)
-    return run_here("train_atten.py", *tiny(places / "ecgs", "--labels", places / table, *where, *more))
+    return train_here("train_atten.py", *tiny(places / "ecgs", "--labels", places / table, *where, *more))
 
 
 # What a pretraining prints and leaves

@@ -25,6 +25,7 @@ from tiny_runs import (
     run_folder_of,
     run_here,
     tiny,
+    train_here,
 )
 
 import final_test
@@ -174,7 +175,7 @@ def test_nothing_of_the_patients_is_in_run_cache_or_output(cohort, tmp_path):
 
 
 def test_published_recipe_sets_what_no_flag_sets(flags):
-    outcome = run_here("train_spectrogram.py", *flags, "--recipe", "published")
+    outcome = train_here("train_spectrogram.py", *flags, "--recipe", "published")
     found, _ = read_yaml(run_folder_of(outcome) / "hyperparameters.yml")
     published = importlib.import_module("train_spectrogram").PUBLISHED
     by_flag = {flag.removeprefix("--").replace("-", "_") for flag in TINY}
@@ -197,13 +198,13 @@ def test_a_corrupt_file_is_counted_and_listed_and_not_read_again(cohort, tmp_pat
     training_file = "demo-0002.xml"
     (ecgs / training_file).write_bytes((ecgs / training_file).read_bytes()[:5000])
     flags = tiny(ecgs, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    first = run_here("train_spectrogram.py", *flags)
+    first = train_here("train_spectrogram.py", *flags)
     rejected = pd.read_csv(run_folder_of(first) / "rejected.csv")
     assert rejected["file"].tolist() == [training_file]
     assert training_file in rejected["reason"][0] and "found " in rejected["reason"][0]
     assert re.search(r"cohort +24 files \(24 new\): 23 read, 1 rejected \(.*rejected\.csv\)", first.stdout)
     assert training_file not in (run_folder_of(first) / "predictions.csv").read_text(encoding="utf-8")
-    second = run_here("train_spectrogram.py", *flags)
+    second = train_here("train_spectrogram.py", *flags)
     assert re.search(r"cohort +24 files \(0 new\): 23 read, 1 rejected", second.stdout)
     assert run_folder_of(second) != run_folder_of(first)
 
@@ -230,7 +231,7 @@ def test_a_repeated_cross_validation_tests_every_ecg_once_a_repeat(cohort, tmp_p
 
 def test_a_disk_that_fills_up_while_training_is_one_line_and_the_run_goes_on(cohort, tmp_path):
     flags = tiny(cohort, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    whole = run_here("train_spectrogram.py", *flags)
+    whole = train_here("train_spectrogram.py", *flags)
     (run_folder_of(whole)).rename(tmp_path / "whole")
     limit = 20_000_000  # bytes a file may have: the cache and the tables fit, a checkpoint does not
     starter = "import resource, runpy, sys; sys.argv = sys.argv[1:]; "
@@ -242,7 +243,7 @@ def test_a_disk_that_fills_up_while_training_is_one_line_and_the_run_goes_on(coh
     line = line_of(full)
     assert "model.safetensors: cannot be written (" in line and "--resume" in line
     (run,) = (tmp_path / "runs").iterdir()
-    resumed = run_here("train_spectrogram.py", "--resume", run)
+    resumed = train_here("train_spectrogram.py", "--resume", run)
     assert resumed.returncode == 0, resumed.stderr
     for name in ("model.safetensors", "predictions.csv"):
         assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

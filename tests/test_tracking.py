@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from tiny_runs import make_tiny_cohort, run_here, tiny
+from tiny_runs import make_tiny_cohort, tiny, train_here
 
 import tracking
 from tracking import NoTracker, Tracker, start_tracker
@@ -110,7 +110,7 @@ def test_a_run_writes_what_tensorboard_reads(tmp_path):
 
     cohort = make_tiny_cohort(tmp_path / "ecgs")
     flags = ["--tracking", "tensorboard", "--folds", 2, "--output-dir", tmp_path / "runs", "--epochs", 2]
-    outcome = run_here("train_spectrogram.py", *tiny(cohort, *flags))
+    outcome = train_here("train_spectrogram.py", *tiny(cohort, *flags))
     assert outcome.returncode == 0, outcome.stderr
     (run,) = (tmp_path / "runs").iterdir()
     events = EventAccumulator(str(run / "tensorboard")).Reload()

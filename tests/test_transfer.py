@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny
+from tiny_runs import line_of, make_tiny_cohort, run_folder_of, tiny, train_here
 
 from cohorts.synthetic import make_cohort
 from run_comparison import _check_unseen
@@ -26,14 +26,14 @@ def places(tmp_path_factory):
     table.to_csv(others / "labels.csv", index=False)
     make_cohort(places / "ecgs", n_ecgs=24, n_patients=22, prevalence=0.4, seed=8)
     flags = ["--label-columns", "MI", "--output-dir", places / "pretrained", "--cache-dir", places / "cache"]
-    run = run_folder_of(run_here("train_atten.py", *tiny(others, *flags)))
+    run = run_folder_of(train_here("train_atten.py", *tiny(others, *flags)))
     run.rename(places / "run")
     return places
 
 
 def start_from(places, folder, *flags, script="train_atten.py", cohort="ecgs"):
     where = ("--output-dir", places / "runs", "--cache-dir", places / "cache", "--init-from", folder)
-    return run_here(script, *tiny(places / cohort, *where, *flags))
+    return train_here(script, *tiny(places / cohort, *where, *flags))
 
 
 def test_everything_but_the_head_is_loaded(places):
@@ -61,7 +61,7 @@ def test_resuming_loads_the_checkpoint_not_the_start(places):
     expected = pd.read_csv(folder / "predictions.csv")
     for name in ("metrics.json", "predictions.csv"):
         (folder / name).unlink()
-    assert run_here("train_atten.py", "--resume", folder).returncode == 0
+    assert train_here("train_atten.py", "--resume", folder).returncode == 0
     np.testing.assert_array_equal(
         pd.read_csv(folder / "predictions.csv")["y_score_PE"], expected["y_score_PE"]
     )
@@ -126,7 +126,7 @@ def test_a_trunk_of_another_kind_is_refused(places):
 )
 def test_wrong_flags_are_one_line(places, flags, message):
     where = ("--output-dir", places / "runs", "--cache-dir", places / "cache")
-    outcome = run_here("train_atten.py", *tiny(places / "ecgs", *where, *flags))
+    outcome = train_here("train_atten.py", *tiny(places / "ecgs", *where, *flags))
     assert outcome.returncode != 0 and message in outcome.stderr and "Traceback" not in outcome.stderr
 
 
