@@ -109,6 +109,7 @@ class TrainingBatches(_Batches):
         self, cohort: Cohort, indices: np.ndarray, *, augmentation: Augmentation, seed: int, **shared
     ):
         super().__init__(cohort, indices, **shared)
+        self._n_known = np.count_nonzero(~np.isnan(cohort.targets), axis=1)  # labels of each ECG
         self._positions = np.array_split(np.arange(self.n_ecgs), self.n_batches)
         self.sizes = [len(positions) for positions in self._positions]  # ECGs of each step
         if min(self.sizes) < processes.count():
@@ -137,6 +138,18 @@ class TrainingBatches(_Batches):
             generator.manual_seed(seed)
             signal = self.augmentation(signal.float().mul_(MILLIVOLTS), generator)
             yield *self._batch(signal, indices), indices
+
+    def shares(self, epoch: int) -> np.ndarray:
+        """Return this process's share of the known labels of each step, over which the loss is a mean.
+
+        1 where one process trains. Gradients and losses of several add up by it to those of the whole batch.
+        """
+        order, _, _ = self._draw(epoch)
+        own, whole = (
+            np.array([self._n_known[order[positions]].sum() for positions in of_steps])
+            for of_steps in (map(processes.share_of, self._positions), self._positions)
+        )
+        return own / whole
 
     def files_of(self, epoch: int, step: int) -> np.ndarray:
         """Return the files of one step's ECGs, of all processes."""

@@ -125,6 +125,11 @@ def pseudonyms(patient_ids: pd.Series, key_file: Path) -> pd.Series:
     return pd.Series(hashes, dtype=str).take(codes).set_axis(patient_ids.index)
 
 
+def key_fingerprint(key_file: Path) -> str:
+    """Return what tells two keys apart and gives neither away: pseudonyms of one key alone are comparable."""
+    return hmac.digest(_key(key_file), b"patient_key", "sha256").hex()[:16]
+
+
 def _key(key_file: Path) -> bytes:
     """Return the key; where there is none, make one."""
     try:

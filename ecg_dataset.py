@@ -13,11 +13,19 @@ import numpy as np
 import pandas as pd
 
 from clinical_columns import check_clinical, clinical_values
-from cohort_table import KEY_FILE, check_present, files_of_folder, pseudonyms, read_files, read_labels
+from cohort_table import (
+    KEY_FILE,
+    check_present,
+    files_of_folder,
+    key_fingerprint,
+    pseudonyms,
+    read_files,
+    read_labels,
+)
 from duplicate_ecgs import near_duplicates
 from ecg_quality import judge
 from signal_store.cache_index import NO_ROW
-from signal_store.signal_cache import CachedSignals, CohortError, cached_signals
+from signal_store.signal_cache import CachedSignals, CohortError, cached_signals, check_rows, read_rows
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,10 @@ class Cohort:
     quality : DataFrame of what was found in the ECGs, rejected or not: file, check, verdict ("reject", "warn"
         or "note"), finding.
     patients_assumed : whether the labels table names no patients, so that each file counts as one.
+    patient_key : fingerprint of the key of the pseudonyms; those of another key say nothing of these.
     n_parsed : files that were read just now; the others were in the cache.
-    checksums : uint32 array of shape (n_ecgs,), the CRC-32 of each ECG's row of ``signals``, for
-        ``signal_cache.check_rows``; None for signals that come from no cache.
+    checksums : uint32 array of shape (n_ecgs,), the CRC-32 of each ECG's row of ``signals``, which
+        ``read_signals`` checks; None for signals that come from no cache.
     window_start, quality_limits : how the files were read and judged, as ``read_cohort`` was told.
     """
 
@@ -56,6 +65,7 @@ class Cohort:
     patients_assumed: bool
     n_parsed: int
     checksums: np.ndarray | None = None
+    patient_key: str = ""
     window_start: float = 0.0
     clinical_columns: tuple[str, ...] = ()
     clinical: np.ndarray | None = None
@@ -70,6 +80,20 @@ class Cohort:
         """Return some of the clinical columns, float32 (n_ecgs, n_columns)."""
         chosen = [self.clinical_columns.index(name) for name in columns]
         return np.empty((len(self.rows), 0), np.float32) if not chosen else self.clinical[:, chosen]
+
+    def read_signals(self, ecgs: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the signals of some ECGs, int16 (n, 12, 5000), and write them to ``out`` where it is given.
+
+        Raises
+        ------
+        CohortError : a row of the cache is not as it was written.
+        """
+        if out is None:
+            out = np.empty((len(ecgs), *self.signals.shape[1:]), np.int16)
+        read_rows(self.signals, self.rows[ecgs], out)
+        if self.checksums is not None:
+            check_rows(out, self.checksums[ecgs], self.table["file"].to_numpy()[ecgs], self.signals)
+        return out
 
 
 def read_cohort(
@@ -224,6 +248,7 @@ def _cohort(
         rejected=pd.DataFrame(rejected, columns=["file", "reason"]),
         quality=findings,
         patients_assumed=patients_assumed,
+        patient_key=key_fingerprint(key_file),
         n_parsed=cached.n_parsed,
         checksums=checksums[kept],
         window_start=window_start,
@@ -272,7 +297,7 @@ def _duplicates(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame
     same = table[table["same_ecg"].duplicated(keep=False)]
     groups = same.groupby("same_ecg", sort=False)
     first = groups["file"].transform("first")
-    second = same["same_ecg"].map(groups["file"].nth(1).set_axis(groups["same_ecg"].first()))
+    second = same["same_ecg"].map(groups["file"].agg(lambda files: files.iloc[1]))
     finding = "the same ECG as " + first.mask(same["file"] == first, second)
     contradicted = pd.Series(False, same.index)
     texts = {"patient_id": "of another patient"} | {name: f"another {name}" for name in label_names}

@@ -21,6 +21,7 @@ and negatives, and its most confident errors: explanations.csv, explained_errors
 """
 
 import argparse
+from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
@@ -31,11 +32,11 @@ from cohorts.synthetic import demo_cohort
 from command_line import one_line_errors, prepare
 from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters, read_yaml
-from metrics.sign_baseline import auroc_within_tertiles, out_of_fold_scores, probe_sets
+from metrics.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
 from metrics_and_performance import evaluate_strata
 from reporting.comparison import differences, format_comparison, group_cells, model_metrics
 from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
-from reporting.ecg_signs import measure_cohort
+from reporting.ecg_signs import measure_signals
 from reporting.explanations.groups import check_captum, explain_run
 from reporting.explanations.section import (
     ExplanationSection,
@@ -45,7 +46,7 @@ from reporting.explanations.section import (
 )
 from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
 from run_folder import Run, RunError
-from scoring import clinical_columns_of, label_names_of, save_ensemble
+from scoring import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
 AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}
@@ -57,6 +58,7 @@ def main() -> None:
     if arguments.explain:
         check_captum()
     names = arguments.names or [run.name for run in arguments.runs]
+    check_names([*names, *arguments.rivals, *PROBES, ENSEMBLE])
     values = values_of(roots_of(arguments.runs[0])[0])
     if arguments.cohort:
         cohort = read_other_cohort(arguments, values)
@@ -117,6 +119,13 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.explain is not None and arguments.explain < 1:
         parser.error(f"--explain: found {arguments.explain}, expected 1 ECG of each group or more")
     return arguments
+
+
+def check_names(names: list[str]) -> None:
+    """Refuse two models of one name, of which the tables would hold one alone."""
+    for name, times in Counter(names).items():
+        if times > 1:
+            raise RunError(f"{name}: found as the name of two models, expected two names (--names)")
 
 
 def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:
@@ -198,7 +207,7 @@ def strata_of(cohort: Cohort, column: str) -> np.ndarray:
 
 def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
     """Return the ECG signs of these lines of the table, with age and sex where it has them."""
-    features = measure_cohort(cohort.signals, cohort.rows[lines]).reset_index(drop=True)
+    features = measure_signals(cohort.read_signals(lines[[ecg]])[0] for ecg in range(len(lines)))
     for column in ("age", "sex"):
         if column in cohort.table:
             features[column] = cohort.table[column].replace("", np.nan).to_numpy()[lines]
@@ -230,12 +239,12 @@ def compare(
     y_true = comparison.table[f"y_true_{label}"].to_numpy(float)
     known = ~np.isnan(y_true)
     y_true, patient_ids = y_true[known].astype(int), comparison.table["patient_id"].to_numpy()[known]
+    repeats = comparison.table["repeat"].to_numpy()[known]
     models = [model.of(known) for model in models]
     metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
-    against_first = differences(y_true, models, patient_ids)
-    print(
-        f"\n{label}: {int(y_true.sum()):,} of {len(y_true):,}; in brackets 95 % intervals, patients resampled"
-    )
+    against_first = differences(y_true, models, patient_ids, repeats)
+    section = compared_label(label, y_true, models, metrics, against_first, n_repeats=len(np.unique(repeats)))
+    print(f"\n{section.counts}; in brackets 95 % intervals, patients resampled")
     print(format_comparison(metrics, against_first))
     if prevalence is not None:
         for name, model in metrics.items():
@@ -245,7 +254,7 @@ def compare(
     return {
         "metrics": metrics,
         "differences": against_first.assign(label=label),
-        "section": compared_label(label, y_true, models, metrics, against_first),
+        "section": section,
     }
 
 

@@ -43,6 +43,7 @@ def open_run(
             splits=splits,
             rejected=cohort.rejected,
             quality=cohort.quality,
+            patient_key=cohort.patient_key,
         )
     if processes.is_first():
         run.tracker = start_tracker(values.tracking, run.folder, asdict(values))

@@ -68,7 +68,7 @@ def test_once(
         calibration=calibration,
         calibration_slopes=[one.slope for one in fitted],
         calibration_intercepts=[one.intercept for one in fitted],
-        prevalences=np.nanmean(cohort.targets[fold.parts["train"]], axis=0, dtype=float).tolist(),
+        prevalences=_prevalences_of_scores(cohort, fold, calibration),
         thresholds=thresholds,
         threshold_policy=threshold_policy,
         window_start=cohort.window_start,
@@ -147,6 +147,16 @@ def _fit_decisions(
         for (true, logit), one in zip(columns, fitted, strict=True)
     ]
     return fitted, thresholds
+
+
+def _prevalences_of_scores(cohort: Cohort, fold: Fold, calibration: str) -> list[float]:
+    """Return how often each label must be there for the scores to hold.
+
+    As often as among the ECGs that the scores' level follows: Platt's intercept is fitted to the validation
+    ECGs, which a ``split`` column may have selected otherwise; without one, the level is that of training.
+    """
+    part = "validation" if calibration == "platt" else "train"
+    return np.nanmean(cohort.targets[fold.parts[part]], axis=0, dtype=float).tolist()
 
 
 def _predictions(

@@ -13,7 +13,8 @@ Prints a line for each ECG, and writes it to --output, a .csv or .json file:
     lowest_, highest_LABEL    of the members, where the run is a cross-validation or the folder of a
                       comparison, whose models score together
     restated_LABEL    with --prevalence: the score for patients of whom that share has the disease, in place
-                      of the share among the training ECGs; decisions stay as they are
+                      of the share in development: among the validation ECGs with Platt's calibration, else
+                      among the training ECGs; decisions stay as they are
     warnings          what is doubtful about the ECG, and in what it is unlike those that trained the model
 
 A run with --clinical-columns needs their values too: --clinical age=63 sex=F of one ECG, or --clinical-table.
@@ -30,6 +31,7 @@ reason, the rest is scored, and the exit status is 1.
 import argparse
 import importlib.util
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -77,7 +79,8 @@ def main() -> int:
     scorer = Scorer.load(arguments.run, device)
     check_prevalences(arguments.prevalence, scorer)
     check_label(arguments.label, scorer)
-    clinical_of = clinical_source(arguments, scorer)
+    files, left_out, failures = find_files(arguments.paths)
+    clinical_of = clinical_source(arguments, scorer, files)
     print(f"{scorer.title} of {arguments.run}; thresholds: {describe_thresholds(scorer)}")
     for line in describe_performance(arguments.run):
         print(line)
@@ -86,7 +89,6 @@ def main() -> int:
         print(
             "note        the run does not know what its training ECGs were like: none is called unlike them"
         )
-    files, left_out, failures = find_files(arguments.paths)
     readable, doubts, of_members = [], [], []
     with (
         tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False) as bar,
@@ -95,7 +97,7 @@ def main() -> int:
         for batch in read_batches(files, failures, scorer, arguments.any_quality):
             bar.update(BATCH_SIZE)
             clinical = np.stack([clinical_of(file) for file in batch.files])  # (N, n_columns)
-            of_members.append(scorer.score_members(batch.signals, clinical))
+            of_members.append(_finite(scorer.score_members(batch.signals, clinical), batch.files))
             readable += batch.files
             doubts += doubts_about(batch, clinical, scorer, trained_on, statistics.take())
     nothing = np.empty((len(scorer.models), 0, len(scorer.label_names)))
@@ -113,6 +115,14 @@ def main() -> int:
     if arguments.report and readable:
         write_page(arguments, scorer, batch.signals[0], clinical, of_members[0], doubts[0])
     return 1 if failures else 0
+
+
+def _finite(of_members: np.ndarray, files: Sequence[Path]) -> np.ndarray:
+    """Return scores as they are; one that is no number must not become a decision."""
+    finite = np.isfinite(of_members).all(axis=(0, 2))  # (n_members, n_files, n_labels)
+    if not finite.all():
+        raise RunError(f"{files[int(np.argmin(finite))]}: found a score that is no number: a damaged model?")
+    return of_members
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -169,10 +179,13 @@ def check_label(name: str | None, scorer: Scorer) -> None:
         raise RunError(f"--label: found {name}, expected one of {', '.join(scorer.label_names)}")
 
 
-def clinical_source(arguments: argparse.Namespace, scorer: Scorer) -> Callable[[Path], np.ndarray]:
+def clinical_source(
+    arguments: argparse.Namespace, scorer: Scorer, files: Sequence[Path]
+) -> Callable[[Path], np.ndarray]:
     """Return a function that gives a file's clinical values, float32 (n_columns,), nan where not known.
 
-    In a table, a file is looked up by its path, by its path within a folder that was named, then by its name.
+    In a table, a file is looked up by its path, by its path within a folder that was named, then by its name,
+    if no other of the ``files`` has it.
 
     Raises
     ------
@@ -195,10 +208,12 @@ def clinical_source(arguments: argparse.Namespace, scorer: Scorer) -> Callable[[
         return lambda _: values
     values_of = values_by_file(table, columns)
     unknown = np.full(len(columns), np.nan, np.float32)
+    n_of_name = Counter(other.name for other in files)
 
     def look_up(file: Path) -> np.ndarray:
         inside = (file.relative_to(path) for path in arguments.paths if file.is_relative_to(path))
-        names = [file.as_posix(), *(path.as_posix() for path in inside), file.name]
+        names = [file.as_posix(), *(path.as_posix() for path in inside)]
+        names += [file.name] if n_of_name[file.name] == 1 else []  # of two, it could be the other's
         return next((values_of[name] for name in names if name in values_of), unknown)
 
     return look_up

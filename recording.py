@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
+RECORDED_LEADS = frozenset(LEADS) - {"III", "aVR", "aVL", "aVF"}  # these follow from I and II
 MIN_SECONDS = 8.0  # shorter recordings are refused
 MAX_GAP_SECONDS = 0.05  # of missing samples that are interpolated; a longer gap could hide a QRS complex
 PLAUSIBLE_RATES = (50, 50_000)  # Hz; beyond is a mistake in the file, and resampling could exhaust memory

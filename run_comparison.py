@@ -17,10 +17,9 @@ from tqdm import tqdm
 
 from cohort_table import PARTS
 from ecg_dataset import Cohort
-from hyperparameters import read_yaml
 from metrics_and_performance import choose_threshold
-from run_folder import Run, RunError
-from scoring import Scorer, mean_score
+from run_folder import Run, RunError, beginnings_of, root_of
+from scoring import ENSEMBLE, Scorer, mean_score
 
 KEYS = ["file", "repeat"]
 CHUNK = 64  # ECGs scored at once
@@ -92,7 +91,7 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
     of_fold = _ensemble_thresholds(runs) if len(runs) > 1 else None
     if of_fold is not None:
         thresholds = np.array([of_fold[fold] for fold in tested[0]["fold"]])
-        models.append(Scores("ensemble", mean_score(np.stack([m.y_score for m in models])), thresholds))
+        models.append(Scores(ENSEMBLE, mean_score(np.stack([m.y_score for m in models])), thresholds))
     splits = _read_table(first.folder / "splits.csv")
     table = tested[0].drop(columns=first.columns("y_score"))
     return Comparison(
@@ -123,10 +122,15 @@ def score_cohort(
                 f"{folder}: found the labels {', '.join(scorer.label_names)}, expected those of the first "
                 f"run: {', '.join(cohort.label_names)}"
             )
+        if scorer.window_start != cohort.window_start:
+            raise RunError(
+                f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
+                f"{cohort.window_start:g}"
+            )
         _check_unseen(folder, cohort)
         clinical = cohort.clinical_of(scorer.clinical_columns)
         scores = [
-            scorer.score(cohort.signals[cohort.rows[ecgs]], clinical[ecgs])
+            scorer.score(cohort.read_signals(ecgs), clinical[ecgs])
             for ecgs in _chunks(len(cohort.rows), name)
         ]
         thresholds = np.tile(scorer.thresholds, (len(cohort.rows), 1))
@@ -136,47 +140,44 @@ def score_cohort(
             mean_score(np.stack([getattr(model, part) for model in models]))
             for part in ("y_score", "thresholds")
         )
-        models.append(Scores("ensemble", y_score, thresholds))
+        models.append(Scores(ENSEMBLE, y_score, thresholds))
     table = cohort.table[["file", "patient_id"]].assign(repeat=1, fold=0)
     for number, label in enumerate(cohort.label_names):
         table[f"y_true_{label}"] = pd.array(cohort.targets[:, number], "Int64")  # empty: unknown
     return Comparison(table, table, {}, list(cohort.label_names), models, [], None)
 
 
-def _chunks(n_ecgs: int, name: str) -> Iterator[slice]:
+def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
     with tqdm(total=n_ecgs, desc=name, unit="ECG", disable=None, leave=False) as bar:
         for first in range(0, n_ecgs, CHUNK):
-            yield slice(first, first + CHUNK)
-            bar.update(min(CHUNK, n_ecgs - first))
+            ecgs = np.arange(first, min(first + CHUNK, n_ecgs))
+            yield ecgs
+            bar.update(len(ecgs))
 
 
-def _check_unseen(folder: Path, cohort: Cohort, beginning: Path | None = None) -> None:
+def _check_unseen(folder: Path, cohort: Cohort) -> None:
     """Refuse a cohort with ECGs of the run's own, or of a run whose weights it began from.
 
-    Patients of two hospitals cannot be compared, only contents. ``beginning`` is that other run.
+    Patients of two hospitals cannot be compared, only contents.
     """
-    for run in roots_of(beginning or folder):
-        known = _read_table(run / "splits.csv")["digest"]
-        seen = cohort.table["digest"].isin(known)
-        if seen.any():
-            by = f" by way of {beginning}" if beginning else ""
-            raise RunError(
-                f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
-                f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
-            )
-        before = read_yaml(run / "hyperparameters.yml")[0].get("init_from")
-        if before and Path(before).is_dir():
-            _check_unseen(folder, cohort, Path(before))
-        elif before:
-            print(f"note        {folder} began from {before}, which is not there: its ECGs are not compared")
+    for root in roots_of(folder):
+        for run in beginnings_of(root):
+            if not run.is_dir():
+                print(f"note        {folder} began from {run}, which is not there: its ECGs are not compared")
+                break
+            seen = cohort.table["digest"].isin(_read_table(root_of(run) / "splits.csv")["digest"])
+            if seen.any():
+                by = f" by way of {run}" if run != root else ""
+                raise RunError(
+                    f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
+                    f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
+                )
 
 
 def roots_of(folder: Path) -> list[Path]:
     """Return the run folders, those with splits.csv, of a run, of one of its folds, or of a comparison."""
-    if (folder / "splits.csv").exists():
-        return [folder]
-    if not (folder / "ensemble.json").exists():
-        return [folder.resolve().parent if (folder / "model.json").exists() else folder]
+    if (folder / "splits.csv").exists() or not (folder / "ensemble.json").exists():
+        return [root_of(folder)]
     members = _read_json(folder / "ensemble.json")["members"]
     return list(dict.fromkeys(root for member in members for root in roots_of(folder / member)))
 
@@ -215,12 +216,13 @@ class _FinishedRun:
         table = table[table["split"] == part]
         return table.sort_values([*KEYS, "fold"], kind="stable").reset_index(drop=True)
 
+    def fold_thresholds(self) -> np.ndarray:
+        """Return the thresholds of each fold, (n_folds, n_labels)."""
+        return np.array([_read_json(folder / "model.json")["thresholds"] for folder in self.folders.values()])
+
     def thresholds_of(self, table: pd.DataFrame) -> np.ndarray:
         """Return the thresholds of each line's fold, (n_lines, n_labels)."""
-        of_fold = {
-            fold: _read_json(folder / "model.json")["thresholds"] for fold, folder in self.folders.items()
-        }
-        return np.array([of_fold[fold] for fold in table["fold"]])
+        return self.fold_thresholds()[pd.Index(self.folders).get_indexer(table["fold"])]
 
     @property
     def threshold_policy(self) -> str:
@@ -256,8 +258,19 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
 
 
 def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
-    """Return the ensemble's thresholds in each fold, chosen as the runs' are, on validation."""
+    """Return the ensemble's thresholds in each fold, chosen as the runs' are, on validation.
+
+    Runs that were validated on other ECGs have no validation ECG in common that trained none of them: there
+    the ensemble decides at the mean of their thresholds, on the scale of logits.
+    """
     validated = [run.predictions("validation") for run in runs]
+    keys = [table[[*KEYS, "fold"]] for table in validated]
+    if not all(keys[0].equals(other) for other in keys[1:]):
+        print(
+            "note        the runs were validated on different ECGs: the ensemble takes their mean threshold"
+        )
+        of_runs = np.stack([run.fold_thresholds() for run in runs])  # (n_runs, n_folds, n_labels)
+        return dict(zip(runs[0].folders, mean_score(of_runs).tolist(), strict=True))
     means = mean_score(np.stack([table[runs[0].columns("y_score")].to_numpy() for table in validated]))
     of_fold = {}
     for fold in runs[0].folders:

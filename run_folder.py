@@ -12,7 +12,7 @@ import platform
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import processes
-from hyperparameters import Hyperparameters, to_yaml
+from hyperparameters import Hyperparameters, read_yaml, to_yaml
 from metrics.calibration import Calibration
 from models import MODELS
 from tracking import NoTracker
@@ -34,6 +34,7 @@ from whole_files import write_whole
 from xml_loader import LEADS, SAMPLING_RATE
 
 BEFORE = "checkpoint-before.pt"
+KEY_FINGERPRINT = "patient_key_fingerprint"  # in environment.json
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
 
 
@@ -52,7 +53,8 @@ class ModelDescription:
     n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
     calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
         intercept, which the method of that name fitted.
-    prevalences : of each label among the training ECGs; the score holds for such a prevalence.
+    prevalences : of each label among the ECGs that the level of the scores follows, those of validation with
+        Platt's calibration, else of training; the score holds for such a prevalence.
     thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
     threshold_policy : how they were chosen, from the validation ECGs.
     window_start : second of each recording at which its 10 s begin.
@@ -136,12 +138,16 @@ class Run:
         splits: pd.DataFrame,
         rejected: pd.DataFrame,
         quality: pd.DataFrame,
+        patient_key: str,
     ) -> "Run":
-        """Make the folder ``<output_dir>/<script>-<time>`` with all that is known before training."""
+        """Make the folder ``<output_dir>/<script>-<time>`` with all that is known before training.
+
+        ``patient_key`` is the fingerprint of the key of the patients' pseudonyms.
+        """
         folder = _new_folder(Path(values.output_dir), script) if processes.is_first() else None
         run = cls(processes.from_first(folder))
         run.write_text("hyperparameters.yml", to_yaml(values))
-        run.write_text("environment.json", json.dumps(_environment(device), indent=2) + "\n")
+        run.write_text("environment.json", json.dumps(_environment(device, patient_key), indent=2) + "\n")
         run.write_table("splits.csv", splits)
         run.write_table("rejected.csv", rejected)
         run.write_table("quality.csv", quality)
@@ -330,6 +336,28 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def root_of(folder: Path) -> Path:
+    """Return the run that a folder is of: itself or, of a fold, the cross-validation around it."""
+    is_fold = (folder / "model.json").exists() and not (folder / "splits.csv").exists()
+    return folder.resolve().parent if is_fold else folder
+
+
+def patient_key_of(root: Path) -> str | None:
+    """Return the fingerprint of the key that a run's pseudonyms were made by, None where it is not known."""
+    try:
+        return json.loads((root / "environment.json").read_text(encoding="utf-8"))[KEY_FINGERPRINT]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def beginnings_of(folder: Path) -> Iterator[Path]:
+    """Yield a run or fold, then the one whose weights it began from (--init-from), and so on."""
+    yield folder
+    before = read_yaml(root_of(folder) / "hyperparameters.yml")[0].get("init_from")
+    if before:
+        yield from beginnings_of(Path(before))
+
+
 def _new_folder(output_dir: Path, script: str) -> Path:
     """Make a folder named after script and time; a second run of the same second gets a number."""
     stem = f"{script}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -348,8 +376,8 @@ def _new_folder(output_dir: Path, script: str) -> Path:
     raise RunError(f"{output_dir}: found something else there, expected a folder for runs (--output-dir)")
 
 
-def _environment(device: torch.device) -> dict[str, Any]:
-    """Return versions, device, command and git commit."""
+def _environment(device: torch.device, patient_key: str) -> dict[str, Any]:
+    """Return versions, device, command, git commit, and by which key the patients' pseudonyms were made."""
     return {
         "command": sys.argv,
         "started": datetime.now().isoformat(timespec="seconds"),
@@ -359,6 +387,7 @@ def _environment(device: torch.device) -> dict[str, Any]:
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
+        KEY_FINGERPRINT: patient_key,
     }
 
 

@@ -22,6 +22,7 @@ from metrics.calibration import Calibration, calibrated_score
 from metrics.log_odds import expit, logit
 from run_folder import ModelDescription, Run, RunError
 
+ENSEMBLE = "ensemble"  # its name among the models of a comparison
 SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64
 
 
@@ -52,7 +53,7 @@ class Scorer:
     label_names : one a column of the scores.
     window_start, quality : how ECGs are read and judged, as in ``run_folder.ModelDescription``.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
-    prevalences : of each label among the training ECGs, the mean of the members.
+    prevalences : of each label, for which the scores hold, the mean of the members.
     thresholds : one a label; a score at or above it is a positive decision.
     threshold_source : how they were chosen, for a reader.
     """
@@ -150,15 +151,15 @@ class Scorer:
         return mean_score(self.score_members(signals, clinical))
 
 
-def performance_of(folder: Path, model: str = "ensemble") -> dict[str, dict[str, Any]]:
-    """Return for each label the metrics of a run's test ECGs, or of a model of a comparison; {} without."""
+def performance_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return for each label the metrics of a run's test ECGs, or of a comparison's ensemble; {} without."""
     path = folder / "metrics.json"
     if not path.exists():
         return {}
     metrics = json.loads(path.read_text(encoding="utf-8"))
     if "labels" in metrics:
         return metrics["labels"]
-    return {label: models[model] for label, models in metrics.items() if model in models}
+    return {label: models[ENSEMBLE] for label, models in metrics.items() if ENSEMBLE in models}
 
 
 def label_names_of(folder: Path) -> list[str]:

@@ -52,6 +52,7 @@ SPACE: dict[str, tuple | list] = {
     "baseline_wander": (0.0, 0.5),
 }
 OURS = {"resume", "folds", "repeats", "output_dir"}  # flags that the search itself sets
+FIRST = "trial-000"  # the folder of the script's own recipe
 TAKEN = ("age", "sex")  # of the table, beside patients, labels and clinical columns
 
 
@@ -252,6 +253,10 @@ def run_trial(
         return
     labels = json.loads((done.run / "metrics.json").read_text(encoding="utf-8"))["labels"]
     values = [label[options.metric]["value"] for label in labels.values()]
+    if None in values:
+        study.tell(trial, state=TrialState.PRUNED)
+        print(f"{folder}   failed: {options.metric} is undefined", flush=True)
+        return
     study.tell(trial, float(np.mean(values)))
     print(
         f"{folder}   {options.metric} {np.mean(values):.3f}   {done.seconds:,.0f} s   {_shown(trial.params)}",
@@ -285,12 +290,13 @@ def report(study: "optuna.Study", options: argparse.Namespace) -> None:
     path = options.output_dir / "trials.csv"
     write_whole(path, lambda aside: table.to_csv(aside, index=False))
     best = table.sort_values(options.metric, ascending=False, kind="stable")
-    shown = pd.concat([best.head(5), table.head(1)]).drop_duplicates("trial")
+    recipe = table[table["trial"] == FIRST]
+    shown = pd.concat([best.head(5), recipe]).drop_duplicates("trial")
     print(f"\n{shown.to_string(index=False, float_format='%.4g')}")
-    first, top = table[options.metric].iloc[0], best[options.metric].iloc[0]
+    own = f"has {recipe[options.metric].iloc[0]:.3f}" if len(recipe) else "failed"
     print(
-        f"\nbest        {options.metric} {top:.3f} by cross-validation of the development patients, of "
-        f"{len(table)} trials; the script's own recipe has {first:.3f}"
+        f"\nbest        {options.metric} {best[options.metric].iloc[0]:.3f} by cross-validation of the "
+        f"development patients, of {len(table)} trials; the script's own recipe {own}"
     )
     chosen = [name for name in table if name in SPACE]
     words = _as_flags({name: best[name].iloc[0] for name in chosen})

@@ -60,20 +60,42 @@ def make_folds(
 
     Raises
     ------
-    CohortError : a part has no example of a class, or the table has a ``split`` column beside ``folds``.
+    CohortError : a part has no example of a class, the training ECGs of a fold no known value of a clinical
+        column, or the table has a ``split`` column beside ``folds``.
     """
+    fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
+    made = _made_folds(cohort, fractions, folds=folds, repeats=repeats, seed=seed)
+    for fold in made:
+        _check_clinical(cohort, fold)
+    return made
+
+
+def _made_folds(
+    cohort: Cohort, fractions: dict[str, float], *, folds: int, repeats: int, seed: int
+) -> list[Fold]:
     if not folds:
-        parts = split_by_patient(
-            cohort, validation_fraction=validation_fraction, test_fraction=test_fraction, seed=seed
-        )
-        return [Fold(0, 1, seed, parts)]
+        return [Fold(0, 1, seed, split_by_patient(cohort, **fractions, seed=seed))]
     if "split" in cohort.table:
         raise CohortError("column split: found one, which --folds would contradict; remove it, or --folds")
     made = []
     for repeat in range(1, repeats + 1):
-        for parts in _cross_validation(cohort, folds, validation_fraction, seed + repeat - 1):
+        for parts in _cross_validation(cohort, folds, fractions["validation_fraction"], seed + repeat - 1):
             made.append(Fold(len(made) + 1, repeat, seed + len(made), parts))
     return made
+
+
+def _check_clinical(cohort: Cohort, fold: Fold) -> None:
+    """Refuse a clinical column of which training knows no value: it has no mean to standardise by."""
+    if not cohort.clinical_columns:
+        return
+    known = ~np.isnan(cohort.clinical[fold.parts["train"]])
+    for name, any_known in zip(cohort.clinical_columns, known.any(axis=0), strict=True):
+        if not any_known:
+            where = f" of {fold.name}" if fold.name else ""
+            raise CohortError(
+                f"clinical column {name}: found no value among the {len(known):,} training ECGs{where}, "
+                "expected some"
+            )
 
 
 def split_by_patient(

@@ -231,16 +231,17 @@ def _train(
     """Return the mean loss of the training ECGs; of an epoch that was interrupted, do the rest."""
     first_step, before, started = len(state.losses), state.seconds, time.perf_counter()
     sizes = torch.tensor(training.sizes, dtype=torch.float32, device=training.device)
+    shares = training.shares(epoch)
     with tqdm(total=len(training), initial=first_step, **_bar(f"epoch {epoch}")) as bar:
         for number, batch in enumerate(training.epoch(epoch, first_step), first_step):
-            inputs, targets, indices = batch
-            # Each process's gradients count as much as its share of the batch.
-            weight = len(indices) * processes.count() / training.sizes[number]
-            state.losses.append(step(inputs, targets, weight) * len(indices))
+            inputs, targets, _ = batch
+            share = float(shares[number])
+            # Processes' gradients are averaged, as if their shares were equal.
+            state.losses.append(step(inputs, targets, share * processes.count()) * share)
             bar.update()
             state.seconds = before + time.perf_counter() - started
             _save_within_epoch(state, training, epoch, interruption)
-    losses = processes.total(torch.stack(state.losses)) / sizes
+    losses = processes.total(torch.stack(state.losses))
     _check_finite(losses, training, epoch)
     return float((losses * sizes).sum() / sizes.sum())
 

@@ -8,9 +8,16 @@ import torch
 from torch import nn
 
 from ecg_dataset import Cohort
-from hyperparameters import read_yaml
 from models import MODELS
-from run_folder import ModelDescription, PretrainedDescription, Run, RunError
+from run_folder import (
+    ModelDescription,
+    PretrainedDescription,
+    Run,
+    RunError,
+    beginnings_of,
+    patient_key_of,
+    root_of,
+)
 from splits import Fold
 from xml_loader import LEADS, SAMPLING_RATE
 
@@ -119,29 +126,33 @@ def _shared(
 
 
 def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
-    """Refuse weights that have seen an ECG, or a patient, by whom they would be validated or tested now."""
-    splits = splits_of(run)
-    seen = splits[splits["part"].isin(SEEN)]
+    """Refuse weights that have seen an ECG, or a patient, by whom they would be validated or tested now.
+
+    Pseudonyms of another key cannot be compared; that is said.
+    """
     rows = np.concatenate([fold.parts[part] for part in ("validation", "test")])
     held_out = cohort.table.iloc[rows]
-    again = held_out["digest"].isin(seen["digest"]) | held_out["patient_id"].isin(seen["patient_id"])
-    if again.any():
-        raise RunError(
-            f"{run.folder}: found {int(again.sum())} of this run's validation and test ECGs, or their "
-            f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; expected "
-            "none: give both tables one split column, or leave these out of one"
-        )
-    root = run.folder if (run.folder / "splits.csv").exists() else run.folder.resolve().parent
-    values, _ = read_yaml(root / "hyperparameters.yml")
-    if values.get("init_from"):  # those weights were not the first either
-        _check_unseen(Run(values["init_from"]), cohort, fold)
+    for folder in beginnings_of(run.folder):
+        splits = splits_of(Run(folder))
+        seen = splits[splits["part"].isin(SEEN)]
+        again = held_out["digest"].isin(seen["digest"]) | held_out["patient_id"].isin(seen["patient_id"])
+        if again.any():
+            raise RunError(
+                f"{folder}: found {int(again.sum())} of this run's validation and test ECGs, or their "
+                f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; "
+                "expected none: give both tables one split column, or leave these out of one"
+            )
+        if patient_key_of(root_of(folder)) != cohort.patient_key:
+            print(
+                f"note        {folder}: its patients' pseudonyms are of another key: only the ECGs were "
+                "compared; if they may share patients, train both with one --patient-key"
+            )
 
 
 def splits_of(run: Run) -> pd.DataFrame:
     """Return digest, patient_id and part of each ECG of the run, or of the fold, that a model is of."""
-    is_fold = not (run.folder / "splits.csv").exists()
-    path = (run.folder.resolve().parent if is_fold else run.folder) / "splits.csv"
-    column = run.folder.resolve().name if is_fold else "split"
+    root = root_of(run.folder)
+    path, column = root / "splits.csv", "split" if root == run.folder else run.folder.resolve().name
     try:
         table = pd.read_csv(path, usecols=["digest", "patient_id", column], dtype=str)
     except (OSError, ValueError) as error:

@@ -8,12 +8,11 @@ import numpy as np
 
 from formats.ecg_file import EcgFile
 from formats.numbers import counts_of, positive_number
-from formats.xml_tree import text_of
+from formats.xml_tree import complete_or_only, text_of
 from recording import EcgFileError, PathLike, Recording, assemble, quote, standard_lead
 
 # Per unit of `Resolution`, by its attribute `units`; both characters that are a micro sign occur.
 MICROVOLTS = {"nvperlsb": 1e-3, "uvperlsb": 1.0, "µvperlsb": 1.0, "μvperlsb": 1.0, "mvperlsb": 1000.0}
-STORED_LEADS = {"I", "II", "V1", "V2", "V3", "V4", "V5", "V6"}  # the others follow from I and II
 
 
 @np.errstate(over="ignore")  # an absurd resolution becomes infinity, and is refused with a clear error
@@ -46,12 +45,7 @@ def read_cardiosoft(file: EcgFile) -> Recording | None:
 def _strip(root: Element, path: PathLike) -> Element:
     """Return the one strip with all leads, or the only strip there is."""
     strips = [strip for strip in root.iter("stripdata") if strip.find("waveformdata") is not None]
-    complete = [strip for strip in strips if _leads(strip) >= STORED_LEADS]
-    candidates = complete or strips
-    if len(candidates) != 1:
-        leads = " of 12 leads" if complete else ""
-        raise EcgFileError(path, f"{len(candidates)} StripData with WaveformData{leads}", "one")
-    return candidates[0]
+    return complete_or_only(strips, _leads, "StripData with WaveformData", path)
 
 
 def _leads(strip: Element) -> set[str | None]:

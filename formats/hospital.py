@@ -8,7 +8,8 @@ import numpy as np
 
 from formats.ecg_file import EcgFile
 from formats.numbers import parse_counts, positive_number
-from recording import LEADS, EcgFileError, Recording, assemble, by_value, quote, standard_lead
+from formats.xml_tree import complete_or_only
+from recording import LEADS, EcgFileError, PathLike, Recording, assemble, by_value, quote, standard_lead
 
 DEFAULT_AMPLITUDE_UNIT = "0.0025"  # mV per count where the file does not say
 
@@ -20,7 +21,7 @@ def read_hospital(file: EcgFile) -> Recording | None:
     if not rhythms:
         return None
     channels, rates, units = [], {}, {}
-    for channel in _channels(rhythms, file.path):
+    for channel in _rhythm(rhythms, file.path).findall("channel"):
         name = channel.get("name", "")
         lead = standard_lead(name)
         if lead is None:  # what is not one of the twelve, such as V4R, is left out, whatever it holds
@@ -47,17 +48,14 @@ def read_hospital(file: EcgFile) -> Recording | None:
     )
 
 
-def _channels(rhythms: list[Element], path) -> list[Element]:
-    """Return the channels of the one rhythm with all twelve leads; two such rhythms are refused."""
-    candidates = [channels for rhythm in rhythms if (channels := rhythm.findall("channel"))]
+def _rhythm(rhythms: list[Element], path: PathLike) -> Element:
+    """Return the one rhythm with all leads, or the only one with channels."""
+    candidates = [rhythm for rhythm in rhythms if rhythm.find("channel") is not None]
     if not candidates:
         found = f"{len(rhythms)} rhythm element(s) without a channel"
         raise EcgFileError(path, found, "a rhythm with one channel a lead")
-    complete = [
-        channels
-        for channels in candidates
-        if {standard_lead(channel.get("name", "")) for channel in channels} >= set(LEADS)
-    ]
-    if len(complete) > 1:
-        raise EcgFileError(path, f"{len(complete)} rhythm elements with twelve leads", "one")
-    return (complete or candidates)[0]
+    return complete_or_only(candidates, _leads, "rhythm elements", path)
+
+
+def _leads(rhythm: Element) -> set[str | None]:
+    return {standard_lead(channel.get("name", "")) for channel in rhythm.findall("channel")}

@@ -8,13 +8,12 @@ import numpy as np
 
 from formats.ecg_file import EcgFile
 from formats.numbers import counts_of, positive_number
-from formats.xml_tree import text_of
+from formats.xml_tree import complete_or_only, text_of
 from recording import EcgFileError, PathLike, Recording, assemble, quote, standard_lead
 
 # Per unit of `unitperbit`, by `units`; both characters that are a micro sign occur.
 MICROVOLTS = {"nv": 1e-3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "mv": 1000.0}
 RHYTHM = "ECG_RHYTHMS"
-STORED_LEADS = {"I", "II", "V1", "V2", "V3", "V4", "V5", "V6"}  # the others follow from I and II
 
 
 @np.errstate(over="ignore")  # an absurd resolution becomes infinity, and is refused with a clear error
@@ -48,12 +47,7 @@ def read_schiller(file: EcgFile) -> Recording | None:
 def _rhythm(root: Element, path: PathLike) -> Element:
     """Return the one rhythm with all leads, or the only rhythm there is."""
     rhythms = [wave for wave in root.iter("wavedata") if (text_of(wave.find("type")) or "").upper() == RHYTHM]
-    complete = [rhythm for rhythm in rhythms if _leads(rhythm) >= STORED_LEADS]
-    candidates = complete or rhythms
-    if len(candidates) != 1:
-        leads = " with 12 leads" if complete else ""
-        raise EcgFileError(path, f"{len(candidates)} wavedata of type {RHYTHM}{leads}", "one")
-    return candidates[0]
+    return complete_or_only(rhythms, _leads, f"wavedata of type {RHYTHM}", path)
 
 
 def _leads(rhythm: Element) -> set[str | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import codecs
+from collections.abc import Callable, Sequence
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from recording import EcgFileError, PathLike, quote
+from recording import RECORDED_LEADS, EcgFileError, PathLike, quote
 
 MAX_ELEMENTS = 200_000  # each costs about 100 bytes of memory, so that 50 MB of "<a/>" would cost gigabytes
 MAX_DEPTH = 100
@@ -64,6 +65,26 @@ def parse_xml(content: bytes, path: PathLike) -> ElementTree.Element:
 def text_of(element: ElementTree.Element | None) -> str | None:
     """Return an element's own text, stripped, or None where there is no such element."""
     return None if element is None else (element.text or "").strip()
+
+
+def complete_or_only(
+    candidates: Sequence[ElementTree.Element],
+    leads_of: Callable[[ElementTree.Element], set[str | None]],
+    what: str,
+    path: PathLike,
+) -> ElementTree.Element:
+    """Return the one element with all leads that are recorded, or the only one there is.
+
+    Raises
+    ------
+    EcgFileError
+        Two with all leads, or several with some: it names how many of ``what`` there are.
+    """
+    complete = [element for element in candidates if leads_of(element) >= RECORDED_LEADS]
+    chosen = complete or candidates
+    if len(chosen) != 1:
+        raise EcgFileError(path, f"{len(chosen)} {what}{' with 12 leads' if complete else ''}", "one")
+    return chosen[0]
 
 
 def _encoding_to_assume(content: bytes) -> str | None:

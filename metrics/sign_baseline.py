@@ -3,7 +3,7 @@
     for name, columns in probe_sets(features).items():
         y_score = out_of_fold_scores(features[columns], y_true, folds, patient_ids)
 
-`features` has a line an ECG: the columns of `reporting.ecg_signs.measure_cohort`, and age and sex where the
+`features` has a line an ECG: the columns of `reporting.ecg_signs.measure_signals`, and age and sex where the
 cohort has them. A network no better than "ECG signs, age and sex" adds nothing to reading the ECG. One that
 is no better than "heart rate alone" or "age and sex alone" may have learned only these, which differ between
 patients with and without PE for many reasons; `auroc_within_tertiles` shows what is left among ECGs of like

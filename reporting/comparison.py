@@ -58,8 +58,13 @@ def model_metrics(
     return metrics
 
 
-def differences(y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.ndarray) -> pd.DataFrame:
+def differences(
+    y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.ndarray, repeats: np.ndarray
+) -> pd.DataFrame:
     """Return how much each model differs from the first, on the ECGs that both have scored.
+
+    ``repeats`` says of which repeat of a cross-validation each score is. Decisions are compared in the first:
+    McNemar's test would take the same ECG, decided on again, for another one.
 
     Returns
     -------
@@ -81,8 +86,9 @@ def differences(y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.nd
             "auroc_difference_p": test.p,
         }
         if model.thresholds is not None and first.thresholds is not None:
-            decisions = [(scores.y_score >= scores.thresholds)[known] for scores in (model, first)]
-            of_decisions = mcnemar_test(y_true[known], *decisions)
+            once = known & (repeats == repeats.min())
+            decisions = [(scores.y_score >= scores.thresholds)[once] for scores in (model, first)]
+            of_decisions = mcnemar_test(y_true[once], *decisions)
             for name in ("sensitivity", "specificity"):
                 row[f"{name}_difference"] = of_decisions[name]["difference"]
                 row[f"{name}_p"] = of_decisions[name]["p"]

@@ -42,12 +42,18 @@ def compared_label(
     models: Sequence[Scores],
     metrics: dict[str, dict[str, Any]],
     against_first: pd.DataFrame,
+    *,
+    n_repeats: int = 1,
 ) -> ComparedLabel:
-    """Return the section of one label; arguments as those of `reporting.comparison`."""
-    n_positive = int(y_true.sum())
+    """Return the section of one label; arguments as those of `reporting.comparison`.
+
+    They count each ECG ``n_repeats`` times, once for each repeat of a cross-validation.
+    """
+    n_ecgs, n_positive = len(y_true) // n_repeats, int(y_true.sum()) // n_repeats
+    counts = f"{n_ecgs:,} ECGs, {n_positive:,} with {name} ({100 * n_positive / n_ecgs:.1f} %)"
     return ComparedLabel(
         name=name,
-        counts=f"{len(y_true):,} ECGs, {n_positive:,} with {name} ({100 * n_positive / len(y_true):.1f} %).",
+        counts=counts + (f", each scored {n_repeats} times" if n_repeats > 1 else ""),
         first=models[0].name,
         titles=[*SHOWN.values(), "difference in AUROC", "p"],
         rows=table_cells(metrics, against_first),
@@ -86,8 +92,10 @@ def write_comparison_page(
 def _verdict(labels: Sequence[ComparedLabel]) -> str:
     sentences = []
     for label in labels:
-        best, cells = max(label.rows, key=lambda row: row[1][0])
-        sentences.append(f"{label.name}: the highest AUROC is that of {best}, {cells[0]}.")
+        scored = [(name, cells[0]) for name, cells in label.rows if cells[0][0].isdigit()]  # not undefined
+        if scored:
+            best, auroc = max(scored, key=lambda row: row[1])
+            sentences.append(f"{label.name}: the highest AUROC is that of {best}, {auroc}.")
     return " ".join(sentences)
 
 

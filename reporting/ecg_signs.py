@@ -1,7 +1,7 @@
 """The ECG signs of right-heart strain, measured from the signal as a cardiologist reads them from paper.
 
     signs = measure_signs(signal)                    # one ECG, (12, n_samples) in mV at 500 Hz
-    table = measure_cohort(cohort.signals, cohort.rows)   # a DataFrame, a row an ECG
+    table = measure_signals(signals)                 # many, each (12, 5000) int16 in µV: a DataFrame
 
 Beats are found by how fast all leads change together; those of the usual shape are laid over each other and
 their median is measured: onset and end of the QRS over all leads, waves against the level just before it.
@@ -14,7 +14,7 @@ The signs are those of Daniel et al. (Chest 2001;120:474) and of Marchick et al.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,19 +116,18 @@ class MedianBeat(NamedTuple):
 NOT_MEASURED = Signs(*[math.nan] * len(Signs._fields))
 
 
-def measure_cohort(signals: np.ndarray, rows: Sequence[int]) -> pd.DataFrame:
+def measure_signals(signals: Iterable[np.ndarray]) -> pd.DataFrame:
     """Measure many ECGs, about 10 ms each.
 
     Parameters
     ----------
-    signals : int16 array of shape (n_rows, 12, 5000), in µV at 500 Hz, such as `Cohort.signals`
-    rows : ints of shape (n_ecgs,), the rows to measure
+    signals : of each ECG int16 (12, 5000), in µV at 500 Hz
 
     Returns
     -------
     DataFrame of n_ecgs lines and the columns of `Signs`, float
     """
-    signs = [measure_signs(signals[row] * MILLIVOLTS) for row in rows]
+    signs = [measure_signs(signal * MILLIVOLTS) for signal in signals]
     return pd.DataFrame(signs, columns=list(Signs._fields), dtype=float)
 
 

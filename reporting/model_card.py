@@ -23,10 +23,9 @@ from reporting.report_words import confusion_sentences, verdict
 from reporting.run_record import RunRecord, read_run
 from run_comparison import roots_of
 from run_folder import RunError
-from scoring import Scorer
+from scoring import ENSEMBLE, Scorer
 from xml_loader import LEADS, SAMPLING_RATE
 
-ENSEMBLE = "ensemble"  # its name in the metrics of a comparison
 CONFIDENCE = 0.95  # of the intervals in a comparison
 SHOWN_GROUPS = (
     "split",
@@ -201,7 +200,7 @@ def _read_metrics(folder: Path) -> dict:
 
 def _answers(scorer: Scorer) -> str:
     pairs = zip(scorer.label_names, scorer.prevalences, strict=True)
-    names = ", ".join(f"{name} ({100 * prevalence:.1f} % in training)" for name, prevalence in pairs)
+    names = ", ".join(f"{name} ({100 * prevalence:.1f} % in development)" for name, prevalence in pairs)
     return f"the probability, from 0 to 1, of {names}"
 
 
@@ -342,7 +341,7 @@ def _decisions(record: RunRecord, scorer: Scorer) -> list[str]:
         if record.metrics:
             sentences.append(f"In the test: {' '.join(confusion_sentences(name, record.metrics))}")
         sentences.append(
-            f"The score holds where {100 * prevalence:.1f} % have {name}, as in training. Where another "
+            f"The score holds where {100 * prevalence:.1f} % have {name}, as in development. Where another "
             f"share q has it, move the score's logit by log(q / (1 - q)) − ({_logit(prevalence)}), as "
             "predict.py --prevalence does. Decisions stay as they are."
         )

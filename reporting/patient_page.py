@@ -180,7 +180,7 @@ def _sentences(
     name, trained_at = scorer.label_names[label], scorer.prevalences[label]
     yield performance_sentence(name, performance_of(run).get(name, {}), scorer.threshold_source)
     score = mean_score(of_members)[0, label]
-    sentence = f"The probability holds where {percent(trained_at)} have {name}, as among the training ECGs"
+    sentence = f"The probability holds where {percent(trained_at)} have {name}, as in development"
     if prevalence is not None:
         restated = percent(shift_prevalence(score, trained_at, prevalence))
         sentence += f"; where {percent(prevalence)} have it, it is {restated}, and the decision stays"

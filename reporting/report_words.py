@@ -24,9 +24,13 @@ def verdict(record: RunRecord) -> str:
     metrics = record.metrics
     if not metrics:
         return f"No test set has been scored yet: this run has no result; {RESEARCH_ONLY}."
-    ecgs = f"{metrics['n_ecgs']:,} ECGs of {metrics['n_patients']:,} patients whom the model had not seen"
+    n_repeats = metrics.get("n_repeats", 1)
+    n_ecgs = metrics["n_ecgs"] // n_repeats
+    ecgs = f"{n_ecgs:,} ECGs of {metrics['n_patients']:,} patients whom the model had not seen"
     if record.is_cross_validation:
         ecgs += ", out of fold"
+    if n_repeats > 1:
+        ecgs += f", each scored {n_repeats} times"
     if len(record.label_names) > 1:
         return f"On {ecgs}, {_macro_in_words(metrics)}; {RESEARCH_ONLY}."
     name, label = next(iter(metrics["labels"].items()))
@@ -106,6 +110,8 @@ def confusion_sentences(name: str, metrics: dict) -> list[str]:
         sentences.append(f"For each {name} found, {counts['fp'] / counts['tp']:.1f} others were flagged too.")
     elif not flagged:
         sentences.append("No ECG was flagged at all.")
+    if (n_repeats := metrics.get("n_repeats", 1)) > 1:
+        sentences.append(f"Each ECG counts {n_repeats} times here, once a repeat of the cross-validation.")
     return sentences
 
 

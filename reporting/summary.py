@@ -37,7 +37,7 @@ def _headline(metrics: dict) -> str:
     n_repeats = metrics.get("n_repeats", 1)  # of a cross-validation
     ecgs = f"{metrics['n_ecgs'] // n_repeats:,} ECGs of {metrics['n_patients']:,} patients"
     if metrics.get("split", "test") == "test":
-        ecgs += ", scored once" if n_repeats == 1 else f", each scored {n_repeats} times"
+        ecgs += ", scored once" if n_repeats == 1 else f", each scored {n_repeats} times and so counted below"
     if n_folds := metrics.get("n_folds"):
         ecgs += f", by the one of {n_folds} folds that did not train on them"
     source = metrics.get("threshold_source")

@@ -15,10 +15,9 @@ import numpy as np
 import torch
 
 from ecg_dataset import Cohort
-from signal_store.signal_cache import check_rows
+from signal_store.cache_folder import ROW_BYTES, SIGNALS
 from xml_loader import LEADS, N_SAMPLES
 
-ROW_BYTES = len(LEADS) * N_SAMPLES * 2  # of an ECG at rest
 READERS = 4  # threads, each of which reads a batch
 READ_AHEAD = 8  # batches that are read before they are asked for
 CHUNK = 256  # rows that are read at once when all are brought to the device
@@ -41,7 +40,7 @@ def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> "Sig
     ------
     CohortError : a row of the cache is not as it was written.
     """
-    n_bytes = len(cohort.rows) * ROW_BYTES
+    n_bytes = len(cohort.rows) * ROW_BYTES[SIGNALS]
     held = signals == "device" or (signals == "auto" and n_bytes <= _room(device))
     placed = SignalsOnDevice(cohort, device) if held else SignalsOnDisk(cohort, device)
     where = "held on the device" if held else "on the disk, read ahead"
@@ -55,7 +54,6 @@ class SignalsOnDisk:
     def __init__(self, cohort: Cohort, device: torch.device):
         self.device = device
         self._cohort = cohort
-        self._files = cohort.table["file"].to_numpy()
 
     def crops(self, plan: Plan, n_samples: int) -> Iterator[torch.Tensor]:
         """Yield for each batch of the plan int16 (N, 12, n_samples) in microvolts, on the device."""
@@ -85,10 +83,7 @@ class SignalsOnDisk:
         """Return rows, int16 (N, 12, 5000), in pinned memory where the device is a GPU."""
         shape = (len(indices), len(LEADS), N_SAMPLES)
         rows = torch.empty(shape, dtype=torch.int16, pin_memory=self.device.type == "cuda")
-        _read_rows(self._cohort.signals, self._cohort.rows[indices], rows.numpy())
-        if self._cohort.checksums is not None:
-            expected = self._cohort.checksums[indices]
-            check_rows(rows.numpy(), expected, self._files[indices], self._cohort.signals)
+        self._cohort.read_signals(indices, out=rows.numpy())
         return rows
 
 
@@ -127,18 +122,6 @@ def _crop(signals: torch.Tensor, rows: np.ndarray, starts: np.ndarray, n_samples
         return torch.from_numpy(cropped)
     windows = signals.unfold(2, n_samples, 1)  # (n_rows, 12, n_starts, n_samples), a view
     return windows[to_device(rows, signals.device), :, to_device(starts, signals.device)]
-
-
-def _read_rows(signals: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-    """Fill ``out`` with rows of the cache, by reading its file: mapped pages would stay in memory."""
-    if not isinstance(signals, np.memmap):
-        out[:] = signals[rows]
-        return
-    out[:] = 0  # where the file was cut meanwhile, and the checksum will say so
-    with open(signals.filename, "rb", buffering=0) as handle:
-        for row, place in zip(rows, out, strict=True):
-            handle.seek(int(row) * ROW_BYTES)
-            handle.readinto(memoryview(place).cast("B"))
 
 
 def _room(device: torch.device) -> float:

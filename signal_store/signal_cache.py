@@ -32,7 +32,7 @@ from tqdm import tqdm
 
 from ecg_quality import measure
 from formats import companion_files
-from signal_store.cache_folder import CacheFolder, Part, Register, writing_rows
+from signal_store.cache_folder import ROW_BYTES, SIGNALS, CacheFolder, Part, Register, writing_rows
 from signal_store.cache_index import Entry
 from xml_loader import (
     MAX_FILE_BYTES,
@@ -133,6 +133,21 @@ def cached_signals(
             f"{data_dir}: a process that read files was killed, perhaps for memory; try --workers 1"
         ) from None
     return CachedSignals(*cache.map(), _entries(cache, files, unread), n_parsed)
+
+
+def read_rows(signals: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
+    """Fill ``out``, int16 (n, 12, 5000), with rows of a cache; ``check_rows`` says whether they are intact.
+
+    Its file is read: mapped pages would stay in memory.
+    """
+    if not isinstance(signals, np.memmap):
+        out[:] = signals[rows]
+        return
+    out[:] = 0  # where the file was cut meanwhile, and the checksum will say so
+    with open(signals.filename, "rb", buffering=0) as handle:
+        for row, place in zip(rows, out, strict=True):
+            handle.seek(int(row) * ROW_BYTES[SIGNALS])
+            handle.readinto(memoryview(place).cast("B"))
 
 
 def check_rows(values: np.ndarray, checksums: np.ndarray, files: Sequence[str], signals: np.ndarray) -> None:
@@ -384,17 +399,31 @@ def _read_in_worker(number: int, part: Part, first_row: int) -> list[Entry]:
 
 
 def _state(path: str) -> tuple[int, int, int]:
-    """Return size and times of a file; those of a WFDB header take in the signal file of the same name."""
+    """Return size and times of a file; those of a WFDB header take in its signal files.
+
+    These have the header's name, or else the header is read to find them.
+    """
     try:
         states = [os.stat(path)]
     except (OSError, ValueError):  # a name with a zero byte
         return (-1, -1, -1)
     if path.endswith(".hea"):
-        for suffix in (".dat", ".mat"):
+        for companion in _signal_files(Path(path)):
             with contextlib.suppress(OSError):
-                states.append(os.stat(path[: -len(".hea")] + suffix))
+                states.append(os.stat(companion))
     return (
         sum(state.st_size for state in states),
         max(state.st_mtime_ns for state in states),
         max(state.st_ctime_ns for state in states),
     )
+
+
+def _signal_files(header: Path) -> list[Path]:
+    """Return the files that the signal of a WFDB header lies in, as far as they can be told."""
+    usual = [header.with_suffix(suffix) for suffix in (".dat", ".mat")]
+    if any(path.exists() for path in usual):
+        return usual
+    try:
+        return companion_files(header, _content(header) or b"")
+    except (EcgFileError, OSError):  # the header is refused when it is parsed
+        return []

@@ -7,9 +7,11 @@ import pytest
 import torch
 from fake_cohort import cohort_of
 
+import processes
 from batches import EvaluationBatches, TrainingBatches, evaluation_input, normalise
 from data_augmentation import Augmentation
 from ecg_dataset import read_cohort
+from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters
 from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk
 from xml_loader import load_ecg
@@ -207,6 +209,30 @@ def test_dropout_of_a_step_does_not_depend_on_the_steps_before(cohort):
     batches = training(cohort)
     whole = [torch.rand(3) for _ in batches.epoch(2)]
     assert torch.equal(next(torch.rand(3) for _ in batches.epoch(2, first_step=4)), whole[4])
+
+
+def test_gradients_of_several_processes_add_up_to_that_of_the_batch(cohort, monkeypatch):
+    """The loss is a mean over known labels, of which shares of equal size may have unequal numbers."""
+    targets = np.float32(np.arange(2 * N_ECGS).reshape(N_ECGS, 2) % 3 == 0)
+    targets[::2, 1] = targets[5:15, 0] = np.nan
+    batches = training(replace(cohort, targets=targets), batch_size=8)
+    assert batches.shares(3).tolist() == [1.0] * len(batches)
+    logits = torch.linspace(-2, 2, 2 * N_ECGS).reshape(N_ECGS, 2)
+
+    def gradients():
+        found, shares = torch.zeros(len(batches), N_ECGS, 2), batches.shares(3)
+        for step, (_, known, indices) in enumerate(batches.epoch(3)):
+            own = logits[indices].requires_grad_()
+            (FocalLoss(gamma=2.0)(own, known) * float(shares[step])).backward()
+            found[step, indices] = own.grad
+        return found
+
+    whole, added = gradients(), 0
+    monkeypatch.setattr(processes, "count", lambda: 3)
+    for number in range(3):
+        monkeypatch.setattr(processes, "rank", lambda number=number: number)
+        added = added + gradients()
+    torch.testing.assert_close(added, whole)
 
 
 def test_files_of_a_step(cohort):

@@ -1,7 +1,9 @@
 """Clinical columns enter the head, standardised on training ECGs; a value that is not known is no number."""
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +13,13 @@ from safetensors.torch import load_file
 from test_models import ARGUMENTS
 from tiny_runs import line_of, make_tiny_cohort, run_here, tiny, train_here
 
+import predict
 from clinical_columns import check_clinical, clinical_values, in_words, value_of
 from cohorts.synthetic import make_cohort
 from models import MODELS
 from models.head import Head
 from onnx_graph import SignalToScore, check_graph, to_onnx
-from run_folder import Run
+from run_folder import Run, RunError
 from scoring import Scorer
 from signal_store.signal_cache import CohortError, decode
 
@@ -238,6 +241,27 @@ def test_predict_takes_the_values_of_one_ecg_and_of_many(trained, tmp_path):
     words = ["--clinical", "age=", "sex=", "--output", output]
     other = scores_of(run_here("predict.py", run, one, *words), output)
     assert other["warnings"][0] == "not known: age, sex"
+
+
+def test_a_bare_name_in_the_table_is_of_one_file_alone(trained, tmp_path):
+    cohort, run, _ = trained
+    first = cohort / "demo-0001.xml"
+    (tmp_path / "ecgs" / "sub").mkdir(parents=True)
+    for place in ("demo-0001.xml", "sub/demo-0001.xml"):
+        shutil.copy(first, tmp_path / "ecgs" / place)
+    (tmp_path / "clinical.csv").write_text("file,age,sex\ndemo-0001.xml,30,F\n")
+    words = ["--clinical-table", tmp_path / "clinical.csv", "--output", tmp_path / "scores.csv"]
+    found = scores_of(run_here("predict.py", run, tmp_path / "ecgs", *words), tmp_path / "scores.csv")
+    unknown = found["warnings"].fillna("").str.contains("not known: age, sex")
+    assert dict(zip(found["file"].str.contains("sub/"), unknown, strict=True)) == {False: False, True: True}
+    found = scores_of(run_here("predict.py", run, tmp_path / "ecgs" / "sub", *words), tmp_path / "scores.csv")
+    assert not found["warnings"].fillna("").str.contains("not known").any()  # there is no other
+
+
+def test_a_score_that_is_no_number_is_no_decision():
+    scores = np.array([[[0.2], [np.nan]], [[0.3], [0.4]]])  # of two members, two files, one label
+    with pytest.raises(RunError, match=r"b\.xml: found a score that is no number"):
+        predict._finite(scores, [Path("a.xml"), Path("b.xml")])
 
 
 @pytest.mark.parametrize(

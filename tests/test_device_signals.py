@@ -12,7 +12,8 @@ import torch
 from fake_cohort import cohort_of
 
 from signal_store import device_signals
-from signal_store.device_signals import ROW_BYTES, SignalsOnDevice, SignalsOnDisk, place_signals
+from signal_store.cache_folder import ROW_BYTES, SIGNALS
+from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk, place_signals
 from signal_store.signal_cache import CohortError
 
 CPU = torch.device("cpu")
@@ -64,10 +65,10 @@ def test_a_damaged_row_is_named(cohort, tmp_path, place, damage):
     path, row = tmp_path / "signals.int16", int(cohort.rows[5])
     if damage == "cut":
         row = int(cohort.rows.max())
-        os.truncate(path, row * ROW_BYTES + 7)
+        os.truncate(path, row * ROW_BYTES[SIGNALS] + 7)
     else:
         with open(path, "r+b") as file:
-            file.seek(row * ROW_BYTES + 1234)
+            file.seek(row * ROW_BYTES[SIGNALS] + 1234)
             byte = file.read(1)[0]
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte ^ 4]))
@@ -89,8 +90,8 @@ def test_readers_end_with_the_epoch(cohort, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "room", "kind"),
     [
-        ("auto", 10 * N_ECGS * ROW_BYTES, SignalsOnDevice),
-        ("auto", 0.9 * N_ECGS * ROW_BYTES, SignalsOnDisk),
+        ("auto", 10 * N_ECGS * ROW_BYTES[SIGNALS], SignalsOnDevice),
+        ("auto", 0.9 * N_ECGS * ROW_BYTES[SIGNALS], SignalsOnDisk),
         ("device", 0, SignalsOnDevice),
         ("disk", 1e12, SignalsOnDisk),
     ],

@@ -9,10 +9,10 @@ from one_line import failure_of
 
 from cohort_table import KEY_FILE, pseudonyms
 from cohorts.synthetic import hospital_xml
-from ecg_dataset import read_cohort
+from ecg_dataset import _duplicates, read_cohort
 from hyperparameters import Hyperparameters
 from signal_store.cache_index import NO_ROW
-from signal_store.signal_cache import check_rows
+from signal_store.signal_cache import CohortError, check_rows
 from xml_loader import read_at_rest, read_recording
 
 
@@ -190,6 +190,30 @@ def test_the_same_ecg_in_two_files_is_found_by_its_waveform(judged, cohort_folde
     assert list(cohort.quality["verdict"]) == ["warn", "warn"]
     assert cohort.quality["finding"].iloc[0].startswith("the same ECG as demo-0002.xml, of another patient")
     assert cohort.quality["finding"].iloc[1].startswith("the same ECG as demo-0001.xml, of another patient")
+
+
+def test_each_of_two_pairs_of_files_names_its_own_other():
+    table = pd.DataFrame({"file": ["a1", "b1", "b2", "a2"], "same_ecg": [7, 3, 3, 7]})
+    table["patient_id"], table["PE"] = ["p", "q", "q", "p"], [1, 0, 1, 1]
+    found = _duplicates(table, ["PE"]).sort_values("ecg")
+    assert found["finding"].tolist() == [
+        "the same ECG as a2",
+        "the same ECG as b2, another PE",
+        "the same ECG as b1, another PE",
+        "the same ECG as a1",
+    ]
+    assert found["verdict"].tolist() == ["note", "warn", "warn", "note"]
+
+
+def test_a_damaged_signal_is_named_however_it_is_read(read, cohort_folder):
+    cohort = read(cohort_folder)
+    np.testing.assert_array_equal(cohort.read_signals(np.array([4, 2])), cohort.signals[cohort.rows[[4, 2]]])
+    with open(cohort.signals.filename, "r+b") as file:
+        file.seek(int(cohort.rows[2]) * 120_000 + 60_000)
+        file.write(b"\xff\x7f")
+    cohort.read_signals(np.array([4]))
+    with pytest.raises(CohortError, match=r"the signal of demo-0003.xml is damaged"):
+        cohort.read_signals(np.array([4, 2]))
 
 
 # Unknown labels

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from cohorts.synthetic import draw_patient, simulate_ecg
 from recording import LEADS
-from reporting.ecg_signs import Signs, detect_beats, measure_cohort, measure_signs, median_beat
+from reporting.ecg_signs import Signs, detect_beats, measure_signals, measure_signs, median_beat
 from xml_loader import read_at_rest
 
 RATE = 500
@@ -304,13 +304,13 @@ def test_three_seconds_suffice():
 def test_a_cohort_is_measured_row_by_row():
     one, other = ecg(regular(60)), ecg(regular(120))
     signals = np.rint(1000 * np.stack([one, np.zeros_like(one), other])).astype(np.int16)
-    table = measure_cohort(signals, np.array([2, 1, 0, 2]))
+    table = measure_signals(signals[[2, 1, 0, 2]])
     assert list(table.columns) == list(Signs._fields)
     assert set(table.dtypes) == {np.dtype(float)}
     assert table["heart_rate_bpm"].round().tolist()[::2] == [120, 60]
     assert table.loc[1].isna().all()
     pd.testing.assert_series_equal(table.loc[0], table.loc[3], check_names=False)
-    assert measure_cohort(signals, []).shape == (0, len(Signs._fields))
+    assert measure_signals([]).shape == (0, len(Signs._fields))
 
 
 @pytest.fixture(scope="module")
@@ -356,7 +356,7 @@ def test_real_ecgs():
     folder = Path(os.environ["ECG_REAL_DATA"], "ptbxl")
     table = pd.read_csv(folder / "labels.csv").iloc[::5].reset_index(drop=True)
     signals = np.stack([read_at_rest(folder / file) for file in table["file"]])
-    signs = measure_cohort(signals, range(len(table)))
+    signs = measure_signals(signals)
     assert signs["heart_rate_bpm"].isna().sum() <= 1
     assert signs["heart_rate_bpm"].dropna().between(25, 220).all()
     known = signs["heart_rate_bpm"].notna()

@@ -21,6 +21,8 @@ from ecg_dataset import read_cohort
 from hyperparameters import Hyperparameters, read_yaml
 from metrics.uncertainty import delong_test
 from recording import LEADS
+from reporting.comparison import differences
+from reporting.comparison_page import ComparedLabel, _verdict
 from reporting.explanations import groups
 from reporting.explanations.groups import explain_ecg, explain_run
 from reporting.explanations.section import explanation_section
@@ -308,6 +310,53 @@ def test_ecgs_that_a_run_has_seen_are_no_other_cohort(places, other_cohort, tmp_
     assert "found 1 ECGs of the cohort in what it was trained and tested on, such as demo-0002.xml" in line
 
 
+def test_runs_of_another_window_are_no_comparison(places, other_cohort, tmp_path):
+    shutil.copytree(places / "two", tmp_path / "later")
+    for path in (tmp_path / "later").glob("fold-*/model.json"):
+        description = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(description | {"window_start": 10.0}), encoding="utf-8")
+    words = ["--cohort", other_cohort, "--output-dir", tmp_path / "failed"]
+    line = line_of(run_here("evaluate.py", places / "one", tmp_path / "later", *words))
+    assert "later: found --window-start 10, expected that of the first run: 0" in line
+
+
+def test_runs_validated_on_other_ecgs_decide_at_the_mean_of_their_thresholds(places, tmp_path, capsys):
+    """Each of their validation ECGs trained another of them, so that no threshold can be chosen for both."""
+    shutil.copytree(places / "two", tmp_path / "two")
+    path = tmp_path / "two" / "fold-2" / "predictions.csv"
+    table = pd.read_csv(path)
+    table.drop(table.index[table["split"] == "validation"][0]).to_csv(path, index=False)
+    comparison = read_comparison([places / "one", tmp_path / "two"], ["one", "two"])
+    assert "the runs were validated on different ECGs" in capsys.readouterr().out
+    for fold, threshold in enumerate(comparison.ensemble_thresholds[:, 0], 1):
+        paths = [run / f"fold-{fold}" / "model.json" for run in (places / "one", places / "two")]
+        chosen = [json.loads(path.read_text(encoding="utf-8"))["thresholds"][0] for path in paths]
+        assert threshold == pytest.approx(expit(np.mean([logit(one) for one in chosen])))
+    read_comparison([places / "one", places / "two"], ["one", "two"])
+    assert capsys.readouterr().out == ""
+
+
+def test_decisions_are_compared_once_an_ecg_however_often_it_was_scored():
+    generator = np.random.default_rng(4)
+    y_true, patients = np.arange(60) % 3 == 0, np.arange(60).astype(str)
+    models = [Scores(name, generator.random(60), np.full(60, 0.5)) for name in ("a", "b")]
+    thrice = [Scores(m.name, np.tile(m.y_score, 3), np.tile(m.thresholds, 3)) for m in models]
+    once = differences(y_true, models, patients, np.ones(60))
+    found = differences(np.tile(y_true, 3), thrice, np.tile(patients, 3), np.repeat([1, 2, 3], 60))
+    for name in ("sensitivity_p", "specificity_p", "sensitivity_difference", "auroc_difference_p"):
+        assert found[name][0] == pytest.approx(once[name][0])
+    assert 0 < once["specificity_p"][0] < 1
+
+
+def test_an_undefined_auroc_is_not_the_highest():
+    def label(rows):
+        return ComparedLabel("PE", "", "", [], [(name, [auroc]) for name, auroc in rows], [])
+
+    found = _verdict([label([("a", "0.705 (0.600-0.800)"), ("b", "undefined"), ("c", "0.698")])])
+    assert found == "PE: the highest AUROC is that of a, 0.705 (0.600-0.800)."
+    assert _verdict([label([("a", "undefined")])]) == ""
+
+
 def test_strata_hold_every_ecg_once(compared):
     _, folder = compared
     rows = pd.read_csv(folder / "strata.csv")
@@ -328,8 +377,10 @@ def test_one_run_without_signs(places):
     [
         (["other"], "found other test ECGs, labels or folds than in"),
         (["none"], "found no finished run"),
-        (["one", "--strata", "site"], "column site: not in the labels table, expected one of"),
-        (["one", "--rivals", "ward"], "column ward: found '<b>"),
+        (["--strata", "site"], "column site: not in the labels table, expected one of"),
+        (["--rivals", "ward"], "column ward: found '<b>"),
+        (["one"], "one: found as the name of two models, expected two names (--names)"),
+        (["--names", "ensemble"], "ensemble: found as the name of two models"),
     ],
 )
 def test_what_cannot_be_compared_is_one_line(places, words, message):

@@ -458,7 +458,7 @@ BAD_CARDIOSOFT = {
         "<StripData>"
         + "".join(f'<WaveformData lead="{lead}"/>' for lead in LEADS)
         + "</StripData><StripData>",
-        "2 StripData with WaveformData of 12 leads; expected one",
+        "2 StripData with WaveformData with 12 leads; expected one",
     ),
     "median alone": ("StripData>", "NoStripData>", "0 StripData with WaveformData; expected one"),
     "kHz": ('units="Hz">250', 'units="kHz">250', "SampleRate in 'kHz'; expected Hz"),

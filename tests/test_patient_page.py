@@ -143,7 +143,7 @@ def test_the_numbers_are_those_of_predict_and_of_the_run(made, run):
     assert f"{left} of {left + metrics['confusion_matrix']['fp']} without PE were not" in made.words
     interval = [100 * metrics["sensitivity"][end] for end in ("low", "high")]
     assert f"{interval[0]:.1f} % to {interval[1]:.1f} %" in made.words
-    assert f"{100 * description['prevalences'][0]:.1f} % have PE, as among the training ECGs" in made.words
+    assert f"{100 * description['prevalences'][0]:.1f} % have PE, as in development" in made.words
     assert f"where 5.0 % have it, it is {100 * made.row['restated_PE']:.1f} %" in made.words
     assert f"Other labels: MI {100 * made.row['score_MI']:.1f} %" in made.words
     assert f"run {run.name}" in made.words and "not a medical device" in made.words

@@ -119,7 +119,9 @@ def test_block_of_several_thresholds_and_of_a_run_before_the_lines_of_use():
     metrics["labels"]["PE"] |= {"threshold_low": 0.1, "threshold_high": 0.35}
     assert reporting.format_metrics(metrics).splitlines()[0].endswith("scored once; thresholds 0.1 to 0.35")
     repeated = reporting.format_metrics(metrics | {"n_repeats": 2})
-    assert repeated.startswith("test        101 ECGs of 198 patients, each scored 2 times; thresholds")
+    assert repeated.startswith(
+        "test        101 ECGs of 198 patients, each scored 2 times and so counted below; "
+    )
     for key in ("calibration_slope", "threshold_low", "threshold_high"):
         del metrics["labels"]["PE"][key]
     block = reporting.format_metrics(metrics)

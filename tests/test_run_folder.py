@@ -66,7 +66,13 @@ def create(output_dir, script="train_x", **options):
         {"file": ["a.xml"], "check": ["gaps"], "verdict": ["note"], "finding": ["3 samples"]}
     )
     return Run.create(
-        script=script, values=values, device=CPU, splits=SPLITS, rejected=rejected, quality=quality
+        script=script,
+        values=values,
+        device=CPU,
+        splits=SPLITS,
+        rejected=rejected,
+        quality=quality,
+        patient_key="0123456789abcdef",
     )
 
 

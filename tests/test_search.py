@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from tiny_runs import line_of, make_tiny_cohort, run_here, tiny
 
+import script_runs
 from run_folder import RunError
 from script_runs import Training
 
@@ -114,6 +115,19 @@ def test_a_training_that_fails_is_a_trial_without_a_value(cohort, tmp_path, pret
     outcome = run_here("search.py", *free(flags_of(cohort, tmp_path, trials=2)))
     assert "trial-000   failed: " in outcome.stdout and "the loss is nan" in outcome.stdout
     assert "found no trial that finished, expected one" in line_of(outcome)
+
+
+def test_a_drawn_trial_is_not_called_the_recipe_where_that_failed(cohort, tmp_path, pretend, monkeypatch):
+    whole = script_runs.train
+
+    def train(script, flags, folder):
+        if folder.name == "trial-000":
+            raise RunError("the loss is nan")
+        return whole(script, flags, folder)
+
+    monkeypatch.setattr("script_runs.train", train)
+    outcome = run_here("search.py", *free(flags_of(cohort, tmp_path, trials=2)))
+    assert "of 1 trials; the script's own recipe failed" in outcome.stdout
 
 
 def test_what_is_given_is_not_searched(cohort, tmp_path, pretend):

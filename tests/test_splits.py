@@ -1,5 +1,6 @@
 """No patient is in two parts, each label is about as frequent in all; folds test every ECG once."""
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -215,3 +216,16 @@ def test_folds_that_cannot_be_made():
     message = failure_of(five_folds, cohort_of([1] + [0] * 99), seed=0)
     assert message.startswith("label PE: found 0 positive and ")
     assert "found 3 patients, expected one a fold" in failure_of(five_folds, cohort_of([0, 1, 0]), seed=0)
+
+
+def test_a_clinical_column_that_training_knows_nothing_of_is_one_line():
+    cohort = cohort_of([0, 1] * 6, split=["train"] * 6 + ["validation"] * 2 + ["test"] * 4)
+    clinical = np.full((12, 2), 60, np.float32)
+    clinical[:6, 1] = np.nan
+    cohort = replace(cohort, clinical_columns=("age", "d_dimer"), clinical=clinical)
+    options = {"validation_fraction": 0.1, "test_fraction": 0.2, "folds": 0, "repeats": 1, "seed": 0}
+    assert failure_of(make_folds, cohort, **options) == (
+        "clinical column d_dimer: found no value among the 6 training ECGs, expected some"
+    )
+    clinical[3, 1] = 500
+    assert len(make_folds(cohort, **options)) == 1

@@ -553,6 +553,19 @@ def test_calibration_comes_from_validation_alone(tmp_path, calibration):
     assert nothing != ([1.0], [0.0])
 
 
+@pytest.mark.parametrize(("calibration", "part"), [("platt", "validation"), ("temperature", "train")])
+def test_scores_hold_for_the_prevalence_that_their_level_follows(tmp_path, calibration, part):
+    """Platt's intercept follows the validation ECGs, which a split column may have enriched otherwise."""
+    cohort, run = make_cohort(), Run(tmp_path)
+    cohort.targets[PARTS["validation"]] = np.float32([[1], [0], [0], [0], [0], [0]])
+    experiment = Experiment(cohort, run).fit()
+    experiment.test_once(calibration)
+    description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
+    prevalences = {name: float(cohort.targets[PARTS[name]].mean()) for name in ("train", "validation")}
+    assert prevalences["train"] != pytest.approx(prevalences["validation"])
+    assert description["prevalences"] == [pytest.approx(prevalences[part])]
+
+
 def test_scores_are_calibrated_logits(cohort, run):
     experiment = Experiment(cohort, run).fit()
     experiment.test_once("platt")

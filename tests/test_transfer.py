@@ -46,6 +46,13 @@ def test_everything_but_the_head_is_loaded(places):
         assert same == (not name.startswith("head.")), name  # the only epoch was one of the frozen
 
 
+def test_patients_of_another_key_are_said_not_to_be_compared(places):
+    said = "its patients' pseudonyms are of another key: only the ECGs were compared"
+    assert said in start_from(places, places / "run").stdout
+    flags = ["--patient-key", places / "others" / "patient_key.txt"]
+    assert said not in start_from(places, places / "run", *flags).stdout
+
+
 def test_another_model_gets_the_trunk_alone(places):
     flags = ["--model", "rnn", "--freeze-epochs", 1, "--weight-average", 0]
     outcome = start_from(places, places / "run", *flags, script="train_main_ecg.py")

@@ -416,10 +416,12 @@ def test_no_channel(write):
     assert "1 rhythm element(s) without a channel" in message_of(write(ecg_xml([])))
 
 
-def test_two_rhythms_with_twelve_leads(write, counts):
-    rhythm = "<rhythm>" + "".join(channels_xml(counts)) + "</rhythm>"
+@pytest.mark.parametrize("left_out", [(), ("III", "aVR", "aVL", "aVF")])
+def test_two_rhythms_with_all_leads(write, counts, left_out):
+    channels = [text for lead, text in zip(LEADS, channels_xml(counts), strict=True) if lead not in left_out]
+    rhythm = "<rhythm>" + "".join(channels) + "</rhythm>"
     message = message_of(write(f"<ecg>{rhythm}{rhythm}</ecg>"))
-    assert "found 2 rhythm elements with twelve leads; expected one" in message
+    assert "found 2 rhythm elements with 12 leads; expected one" in message
 
 
 def test_attribute_twice_in_different_case(write, counts):

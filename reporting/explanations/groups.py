@@ -253,7 +253,7 @@ def explain_ecg(scorer: Scorer, cohort: Cohort, ecg: int, label: int) -> tuple[E
     """Explain one logit of one ECG of a cohort, and return its score too."""
     explanation = explain_scorer(
         scorer,
-        np.asarray(cohort.signals[cohort.rows[ecg]]),
+        cohort.read_signals(np.array([ecg]))[0],
         label=label,
         clinical=cohort.clinical_of(scorer.clinical_columns)[[ecg]],
         occlusion=False,

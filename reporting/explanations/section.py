@@ -95,7 +95,7 @@ def explained_errors(explained: ExplainedLabel) -> pd.DataFrame:
 
 
 def _error_row(row: tuple, cohort: Cohort, explained: ExplainedLabel) -> ErrorRow:
-    signs = measure_signs(np.asarray(cohort.signals[cohort.rows[row.ecg]]) * MILLIVOLTS)
+    signs = measure_signs(cohort.read_signals(np.array([row.ecg]))[0] * MILLIVOLTS)
     return ErrorRow(
         file=row.file,
         patient=row.patient_id,
