@@ -31,6 +31,9 @@ KEY_FILE = "patient_key.txt"
 MORE_LINES = re.compile(
     '["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]'
 )  # only with one can a field have several lines
+UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # what stands for a value that nobody knows, in any case
+LARGEST_AGE = 130  # years; what is more is a mistake
+OLD_IN_PTB_XL = 300  # its code of every age above 89
 OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
 
 
@@ -92,9 +95,11 @@ def _checked(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
         _check_each(path, table, "split", table["split"].isin(PARTS), "train, validation or test")
         _check_patients_in_one_part(path, table)
     if "age" in table:
-        table["age"] = table["age"].mask(
-            pd.to_numeric(table["age"], errors="coerce") > OLDEST - 1, str(OLDEST)
-        )
+        age = pd.to_numeric(table["age"], errors="coerce")
+        right = age.between(0, LARGEST_AGE) | (age == OLD_IN_PTB_XL) | table["age"].str.lower().isin(UNKNOWN)
+        expected = f"years from 0 to {LARGEST_AGE}, or nothing where it is not known"
+        _check_each(path, table, "age", right, expected)
+        table["age"] = table["age"].mask(age > OLDEST - 1, str(OLDEST))
     return table
 
 
@@ -250,7 +255,7 @@ def _check_each(path: str | Path, table: pd.DataFrame, column: str, right: pd.Se
     wrong = table.index[~right.to_numpy()]
     if len(wrong):
         found = table.loc[wrong[0], column] or "nothing"
-        more = f" (and {len(wrong) - 1} more lines)" if len(wrong) > 1 else ""
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         raise CohortError(
             f"{path} line {wrong[0]}: found {found} in column {column}, expected {expected}{more}"
         )

@@ -270,7 +270,7 @@ def judge(
     -------
     DataFrame with a line a finding, sorted by ECG
         ecg : position in `measurements`. check : short name. verdict : reject, warn or note.
-        finding : a sentence with the lead, the value, its unit and the limit.
+        finding : a sentence with the lead, the value, its unit and the limit beyond which it is refused.
     """
     findings = [
         _flat_leads(measurements, max_flat_seconds),
@@ -307,7 +307,7 @@ def _findings(
 def _flat_leads(m: np.ndarray, limit: float) -> pd.DataFrame:
     return _findings(
         "flat lead",
-        lambda lead, seconds: f"lead {LEADS[lead]} flat for {seconds:.3g} s (limit {limit:g} s)",
+        lambda lead, seconds: f"lead {LEADS[lead]} flat for {seconds:.3g} s (refused beyond {limit:g} s)",
         (m["flat_lead"], m["flat_seconds"]),
         reject=m["flat_seconds"] > limit,
         warn=m["flat_seconds"] >= WARN_FLAT_SECONDS,
@@ -318,7 +318,8 @@ def _clipped_leads(m: np.ndarray, limit: float) -> pd.DataFrame:
     return _findings(
         "clipped lead",
         lambda lead, share: (
-            f"{share:.2%} of lead {LEADS[lead]} cut off at its maximum or minimum (limit {100 * limit:g}%)"
+            f"{share:.2%} of lead {LEADS[lead]} cut off at its maximum or minimum "
+            f"(refused beyond {100 * limit:g}%)"
         ),
         (m["clipped_lead"], m["clipped"]),
         reject=m["clipped"] > limit,
@@ -331,7 +332,7 @@ def _amplitudes(m: np.ndarray, lowest: float, highest: float) -> pd.DataFrame:
     return _findings(
         "amplitude",
         lambda millivolts: (
-            f"QRS of {millivolts:.3g} mV, median of the leads (limits {lowest:g} and {highest:g} mV)"
+            f"QRS of {millivolts:.3g} mV, median of the leads (refused outside {lowest:g} to {highest:g} mV)"
         ),
         (qrs,),
         reject=(qrs < lowest) | (qrs > highest),
@@ -343,7 +344,7 @@ def _limb_leads(m: np.ndarray, max_einthoven: float, max_goldberger: float) -> l
     einthoven = _findings(
         "Einthoven",
         lambda residual: (
-            f"I + III differs from II by {residual:.2g} of the limb leads (limit {max_einthoven:g})"
+            f"I + III differs from II by {residual:.2g} of the limb leads (refused beyond {max_einthoven:g})"
         ),
         (m["einthoven"],),
         reject=m["einthoven"] > max_einthoven,
@@ -353,7 +354,7 @@ def _limb_leads(m: np.ndarray, max_einthoven: float, max_goldberger: float) -> l
         "Goldberger",
         lambda lead, residual: (
             f"lead {LEADS[lead]} differs from what I and II give by {residual:.2g} of the limb leads "
-            f"(limit {max_goldberger:g})"
+            f"(refused beyond {max_goldberger:g})"
         ),
         (m["goldberger_lead"], m["goldberger"]),
         reject=m["goldberger"] > max_goldberger,

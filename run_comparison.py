@@ -83,7 +83,7 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
     first = runs[0]
     for run in runs[1:]:
         _check_same(first, run)
-    tested = [run.predictions("test") for run in runs]
+    tested = [run.predictions("test", first.files) for run in runs]
     models = [
         Scores(name, table[run.columns("y_score")].to_numpy(), run.thresholds_of(table))
         for name, run, table in zip(names, runs, tested, strict=True)
@@ -92,7 +92,7 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
     if of_fold is not None:
         thresholds = np.array([of_fold[fold] for fold in tested[0]["fold"]])
         models.append(Scores(ENSEMBLE, mean_score(np.stack([m.y_score for m in models])), thresholds))
-    splits = _read_table(first.folder / "splits.csv")
+    splits = first.splits
     table = tested[0].drop(columns=first.columns("y_score"))
     return Comparison(
         table=table,
@@ -202,19 +202,26 @@ class _FinishedRun:
         self.label_names = list(_read_json(folder / "metrics.json")["labels"])
         folds = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-")))
         self.folders = {int(path.name.removeprefix("fold-")): path for path in folds} or {0: folder}
+        self.splits = _read_table(folder / "splits.csv")
+        self.files = pd.Index(self.splits["file"])
 
     def columns(self, kind: str) -> list[str]:
         return [f"{kind}_{name}" for name in self.label_names]
 
-    def predictions(self, part: str) -> pd.DataFrame:
-        """Return the predictions of one part, of all folds, sorted by file and repeat."""
+    def predictions(self, part: str, files: pd.Index) -> pd.DataFrame:
+        """Return the predictions of one part, by fold and then in the order of these files.
+
+        With the run's own files that is the order in which it was evaluated, so that the same patients are
+        resampled for its intervals.
+        """
         tables = [
             pd.read_csv(folder / "predictions.csv", dtype={"file": str, "patient_id": str})
             for folder in self.folders.values()
         ]
         table = pd.concat(tables, ignore_index=True)
         table = table[table["split"] == part]
-        return table.sort_values([*KEYS, "fold"], kind="stable").reset_index(drop=True)
+        order = np.lexsort([files.get_indexer(table["file"]), table["fold"]])
+        return table.iloc[order].reset_index(drop=True)
 
     def fold_thresholds(self) -> np.ndarray:
         """Return the thresholds of each fold, (n_folds, n_labels)."""
@@ -249,7 +256,7 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
             f"{other.folder}: found the labels {', '.join(other.label_names)}, "
             f"expected those of {first.folder}: {', '.join(first.label_names)}"
         )
-    one, two = (run.predictions("test")[[*KEYS, "fold", *run.columns("y_true")]] for run in (first, other))
+    one, two = (run.predictions("test", first.files)[[*KEYS, "fold", *run.columns("y_true")]] for run in (first, other))
     if not one.equals(two):
         raise RunError(
             f"{other.folder}: found other test ECGs, labels or folds than in {first.folder}, "
@@ -263,7 +270,7 @@ def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
     Runs that were validated on other ECGs have no validation ECG in common that trained none of them: there
     the ensemble decides at the mean of their thresholds, on the scale of logits.
     """
-    validated = [run.predictions("validation") for run in runs]
+    validated = [run.predictions("validation", runs[0].files) for run in runs]
     keys = [table[[*KEYS, "fold"]] for table in validated]
     if not all(keys[0].equals(other) for other in keys[1:]):
         print(

@@ -129,6 +129,17 @@ REFUSED = {
         ["file"],
         ": found no label column file, expected one of PE (--label-columns chooses)",
     ),
+    "age with a decimal comma": (
+        "file;PE;age\na.xml;1;59\nb.xml;0;59,0\n",
+        None,
+        " line 3: found 59,0 in column age, expected years from 0 to 130, or nothing where it is not known",
+    ),
+    "date of birth as age": (
+        "file,PE,age\na.xml,1,1950-03-01\nb.xml,0,-3\n",
+        None,
+        " line 2: found 1950-03-01 in column age, expected years from 0 to 130, or nothing where it is not "
+        "known (and 1 more)",
+    ),
     "label called age": (
         "file,PE,age\na.xml,1,1\n",
         ["age"],
@@ -146,7 +157,7 @@ REFUSED = {
     "several labels": (
         "file,PE\na.xml,x\nb.xml,0\nc.xml,y\nd.xml,z\n",
         None,
-        " line 2: found x in column PE, expected 0 or 1 (and 2 more lines)",
+        " line 2: found x in column PE, expected 0 or 1 (and 2 more)",
     ),
     "second label": (
         "file,PE,MI\na.xml,1,0\nb.xml,0,NA\n",
@@ -213,9 +224,10 @@ def test_table_that_is_not_there(tmp_path):
 
 
 def test_ages_above_89_are_90(table_of):
-    path = table_of("file,PE,age\na.xml,1,89\nb.xml,0,89.5\nc.xml,0,104\nd.xml,0,\ne.xml,0,unknown\n")
+    ages = ("89", "89.5", "104", "", "Unknown", "300")
+    path = table_of("file,PE,age\n" + "".join(f"{n}.xml,{n % 2},{age}\n" for n, age in enumerate(ages)))
     table, _ = read_labels(path, None)
-    assert list(table["age"]) == ["89", "90", "90", "", "unknown"]
+    assert list(table["age"]) == ["89", "90", "90", "", "Unknown", "90"]
 
 
 # Pseudonyms

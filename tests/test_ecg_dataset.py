@@ -158,8 +158,8 @@ def without_v3(signal):
 def test_an_unusable_ecg_is_left_out_and_said(judged):
     cohort = judged(demo_0003=without_v3, demo_0005=lambda signal: signal / 100)
     assert list(cohort.rejected["file"]) == ["demo-0003.xml", "demo-0005.xml"]
-    assert cohort.rejected["reason"][0] == "lead V3 flat for 10 s (limit 5 s)"
-    assert "median of the leads (limits 0.05 and 20 mV)" in cohort.rejected["reason"][1]
+    assert cohort.rejected["reason"][0] == "lead V3 flat for 10 s (refused beyond 5 s)"
+    assert "median of the leads (refused outside 0.05 to 20 mV)" in cohort.rejected["reason"][1]
     assert len(cohort.table) == len(cohort.rows) == len(cohort.targets) == len(cohort.measurements) == 10
     check_rows(cohort.signals[cohort.rows], cohort.checksums, cohort.table["file"], cohort.signals)
     assert set(cohort.quality["verdict"]) == {"reject"}

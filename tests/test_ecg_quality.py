@@ -265,16 +265,16 @@ def test_each_limit_from_both_sides(check, verdict, field, within, beyond):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"flat_seconds": 6.2, "flat_lead": 8}, "lead V3 flat for 6.2 s (limit 5 s)"),
+        ({"flat_seconds": 6.2, "flat_lead": 8}, "lead V3 flat for 6.2 s (refused beyond 5 s)"),
         (
             {"clipped": 0.1, "clipped_lead": 1},
-            "10.00% of lead II cut off at its maximum or minimum (limit 5%)",
+            "10.00% of lead II cut off at its maximum or minimum (refused beyond 5%)",
         ),
-        ({"qrs_mv": 0.001}, "QRS of 0.001 mV, median of the leads (limits 0.05 and 20 mV)"),
-        ({"einthoven": 1.5}, "I + III differs from II by 1.5 of the limb leads (limit 1.3)"),
+        ({"qrs_mv": 0.001}, "QRS of 0.001 mV, median of the leads (refused outside 0.05 to 20 mV)"),
+        ({"einthoven": 1.5}, "I + III differs from II by 1.5 of the limb leads (refused beyond 1.3)"),
         (
             {"goldberger": 1.75, "goldberger_lead": 3},
-            "lead aVR differs from what I and II give by 1.8 of the limb leads (limit 1.3)",
+            "lead aVR differs from what I and II give by 1.8 of the limb leads (refused beyond 1.3)",
         ),
         (
             {"reversal": 0.62},

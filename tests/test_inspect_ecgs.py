@@ -91,9 +91,9 @@ def test_what_is_wrong_is_said(cohort, counts, tmp_path):
         "short.xml": "warn",
         "small.xml": "reject",
     }
-    assert table.loc["flat.xml", "findings"] == "lead V3 flat for 10 s (limit 5 s)"
+    assert table.loc["flat.xml", "findings"] == "lead V3 flat for 10 s (refused beyond 5 s)"
     assert table.loc["short.xml", "findings"] == "1 s added to a recording of 9 s"
-    assert "mV, median of the leads (limits 0.05 and 20 mV)" in table.loc["small.xml", "findings"]
+    assert "mV, median of the leads (refused outside 0.05 to 20 mV)" in table.loc["small.xml", "findings"]
     assert table.loc["broken.xml", "findings"].startswith("found malformed or incomplete XML")
     assert "the same ECG: again.xml, good.xml" in outcome.stdout
     assert "7 files: hospital 5, refused 2" in outcome.stdout
@@ -106,7 +106,7 @@ def test_a_limit_is_a_flag(cohort, counts, tmp_path):
     write_hospital(tmp_path / "flat.xml", flat)
     assert run_here("inspect_ecgs.py", tmp_path).returncode == 0
     outcome = run_here("inspect_ecgs.py", tmp_path, "--max-flat-seconds", 3)
-    assert outcome.returncode == 1 and "lead V3 flat for 3.2 s (limit 3 s)" in outcome.stdout
+    assert outcome.returncode == 1 and "lead V3 flat for 3.2 s (refused beyond 3 s)" in outcome.stdout
 
 
 @pytest.mark.parametrize(
