@@ -34,6 +34,7 @@ MORE_LINES = re.compile(
 UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # what stands for a value that nobody knows, in any case
 LARGEST_AGE = 130  # years; what is more is a mistake
 OLD_IN_PTB_XL = 300  # its code of every age above 89
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
 
 
@@ -173,7 +174,7 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
         content = path.read_bytes()
     except OSError as error:
         raise CohortError(f"{path}: the labels table cannot be read ({error.strerror})") from None
-    encoding = "utf-8-sig"
+    encoding = "utf-16" if content.startswith(UTF_16_MARKS) else "utf-8-sig"  # Excel's "Unicode text"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:

@@ -226,8 +226,9 @@ def _patients_labels(cohort: Cohort, n_patients: int, patient_of: np.ndarray) ->
 
 def _parts(cohort: Cohort, part_of_ecg: np.ndarray) -> dict[str, np.ndarray]:
     parts = {part: np.flatnonzero(part_of_ecg == part) for part in PARTS}
+    n_patients = cohort.table["patient_id"].nunique()
     for part, indices in parts.items():
-        _check_classes(part, cohort.targets[indices], cohort.label_names)
+        _check_classes(part, cohort.targets[indices], cohort.label_names, n_patients)
     return parts
 
 
@@ -245,11 +246,11 @@ def _check_split(table: pd.DataFrame, needed: Sequence[str]) -> None:
         )
 
 
-def _check_classes(part: str, targets: np.ndarray, label_names: Sequence[str]) -> None:
+def _check_classes(part: str, targets: np.ndarray, label_names: Sequence[str], n_patients: int) -> None:
     for name, column in zip(label_names, targets.T, strict=True):
         n_positive, n_negative = int((column == 1).sum()), int((column == 0).sum())
         if not (n_positive and n_negative):
             raise CohortError(
                 f"label {name}: found {n_positive} positive and {n_negative} negative ECGs "
-                f"in the {part} part, expected both"
+                f"in the {part} part, expected both; {n_patients:,} patients were to be split"
             )

@@ -85,7 +85,8 @@ def fit_calibration(y_true: ArrayLike, logit: ArrayLike, method: str = "platt") 
     fitted = minimize(loss_and_gradient, start, jac=True, bounds=[SLOPES, offsets], options=options)
     slope, offset = map(float, fitted.x)
     if slope == SLOPES[0]:
-        warn_undefined("calibration slope above 0.01", "the scores do not rank the validation ECGs")
+        flat = "the scores do not tell the validation ECGs apart: all get about the same probability"
+        warn_undefined("calibration", flat)
     return Calibration(slope, offset - slope * centre)
 
 

@@ -106,7 +106,7 @@ def test_platt_of_a_perfect_separation_stays_moderate():
 def test_calibration_without_positives_and_of_reversed_scores_warns():
     with pytest.warns(UndefinedMetricWarning, match="no positive ECG; the scores stay"):
         assert calibration.fit_calibration([0, 0], [1.0, 2.0]) == (1.0, 0.0)
-    with pytest.warns(UndefinedMetricWarning, match="do not rank"):
+    with pytest.warns(UndefinedMetricWarning, match="do not tell the validation ECGs apart"):
         found = calibration.fit_calibration([1, 1, 0, 0], [-2.0, -1.0, 1.0, 2.0])
     assert found.slope == 0.01
     with pytest.raises(ValueError, match="nan or infinite"):

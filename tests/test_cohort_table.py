@@ -62,7 +62,7 @@ def test_blank_lines_spaces_quotes_and_order(table_of, text, lines):
     assert list(table.index) == lines
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "iso-8859-1"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1"])
 def test_encodings(table_of, encoding):
     table, _ = read_labels(table_of("file;PE;Größe\nMüller.xml;1;klein\n".encode(encoding)), None)
     assert list(table) == ["file", "PE", "Größe", "patient_id"]

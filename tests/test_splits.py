@@ -146,14 +146,15 @@ def test_validation_comes_from_training_where_the_column_has_none():
 )
 def test_part_without_a_class(targets, column, message):
     assert failure_of(split, cohort_of(targets, split=column), seed=0) == (
-        f"label PE: {message}, expected both"
+        f"label PE: {message}, expected both; {len(targets)} patients were to be split"
     )
 
 
 def test_second_label_without_a_class():
     targets = np.stack([np.arange(40) % 2, np.zeros(40)], axis=1)
     message = failure_of(split, cohort_of(targets), seed=0)
-    assert message == "label MI: found 0 positive and 28 negative ECGs in the train part, expected both"
+    found = "label MI: found 0 positive and 28 negative ECGs in the train part, expected both"
+    assert message == f"{found}; 40 patients were to be split"
 
 
 # Cross-validation
