@@ -8,13 +8,13 @@ import torch
 
 import processes
 from data_augmentation import Augmentation
+from device_signals import SignalsOnDevice, SignalsOnDisk, to_device
 from ecg_dataset import Cohort
-from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk, to_device
+from recording import MILLIVOLTS
 from signal_store.signal_cache import CohortError
 from splits import Fold
 from xml_loader import N_SAMPLES, centre_start
 
-MILLIVOLTS = 1e-3  # mV per microvolt
 # What a model takes: signal (N, 12, n_samples), normalised; then, with clinical columns, their values
 # (N, n_clinical) in the table's units, nan where not known.
 Inputs: TypeAlias = tuple[torch.Tensor] | tuple[torch.Tensor, torch.Tensor]

@@ -1,8 +1,8 @@
 """Clinical columns beside the ECG: age, sex and whatever else of the table the head is to see, as numbers.
 
-A value is a number in the table's own unit, or a word below; empty, NA, nan and unknown are not known. Take
-only what is known when the ECG is taken, and not because of the diagnosis: that a D-dimer was ordered tells
-the model that PE was suspected.
+A value is a number in the table's own unit, or a word below; empty, NA, nan and unknown are not known. An
+age is in years, and a sex of 0 or 1 is shown as M or F. Take only what is known when the ECG is taken, and
+not because of the diagnosis: that a D-dimer was ordered tells the model that PE was suspected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohort_table import OLDEST, read_files
+from cohort_table import LARGEST_AGE, OLDEST, UNKNOWN, read_files
 from signal_store.signal_cache import CohortError
 
-WORDS = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0, "no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
-UNKNOWN = ("", "na", "nan", "n/a", "unknown")
+SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
+ANSWERS = {"no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
+WORDS = SEXES | ANSWERS
 NEVER = ("file", "patient_id", "split")
 
 
@@ -27,7 +28,7 @@ def check_clinical(
     Raises
     ------
     CohortError : a column is missing, twice, a label, or never a clinical value; a value is neither a number
-        nor a word that stands for one; none is known.
+        nor a word that stands for one, or an age that nobody has; none is known.
     """
     candidates = [name for name in table if name not in (*NEVER, *label_names)]
     for number, name in enumerate(columns):
@@ -42,8 +43,7 @@ def check_clinical(
         for line, text, value in zip(table.index, table[name], values, strict=True):
             if value is None:
                 raise CohortError(
-                    f"{path} line {line}: found {text} in clinical column {name}, expected a number, or "
-                    f"{', '.join(WORDS)}, or nothing where it is not known"
+                    f"{path} line {line}: found {text} in clinical column {name}, expected {_expected(name)}"
                 )
         if np.isnan(np.array(values)).all():
             raise CohortError(f"{where}: found no value that is known, expected some")
@@ -58,11 +58,11 @@ def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def value_of(column: str, text: str) -> float | None:
-    """Return a value as a number, nan where not known, None where it is none; ages above 89 are 90."""
+    """Return a value as a number, nan where not known, None where it is none; ages of 90 to 130 are 90."""
     word = text.strip().lower()
     if word in UNKNOWN:
         return np.nan
-    if word in WORDS:
+    if word in WORDS and column != "age":
         return WORDS[word]
     try:
         value = float(word)
@@ -70,7 +70,9 @@ def value_of(column: str, text: str) -> float | None:
         return None
     if not np.isfinite(value):
         return None
-    return min(value, float(OLDEST)) if column == "age" else value
+    if column != "age":
+        return value
+    return min(value, float(OLDEST)) if 0 <= value <= LARGEST_AGE else None
 
 
 def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
@@ -88,12 +90,17 @@ def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
             raise CohortError(f"--clinical: found {word}, expected {expected}, each once")
         given[name] = value_of(name, text)
         if given[name] is None:
-            raise CohortError(f"--clinical: found {word}, expected a number, {', '.join(WORDS)}, or nothing")
+            raise CohortError(f"--clinical: found {word}, expected {_expected(name)}")
     if missing := [name for name in columns if name not in given]:
         raise CohortError(
             f"--clinical: found no {missing[0]}, expected {missing[0]}=VALUE, or {missing[0]}= if not known"
         )
     return np.array([given[name] for name in columns], np.float32)
+
+
+def _expected(column: str) -> str:
+    value = f"0 to {LARGEST_AGE} years" if column == "age" else f"a number, {', '.join(WORDS)}"
+    return f"{value}, or nothing where it is not known"
 
 
 def values_by_file(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
@@ -109,6 +116,21 @@ def values_by_file(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def in_words(columns: Sequence[str], values: Sequence[float]) -> Mapping[str, str]:
-    """Return each column's value for a reader: {"age": "63", "sex": "1", "wells": "not known"}."""
-    pairs = zip(columns, values, strict=True)
-    return {name: "not known" if np.isnan(value) else f"{value:g}" for name, value in pairs}
+    """Return each column's value for a reader: {"age": "63", "sex": "F", "wells": "not known"}."""
+    return {name: _in_words(name, value) for name, value in zip(columns, values, strict=True)}
+
+
+def _in_words(column: str, value: float) -> str:
+    if np.isnan(value):
+        return "not known"
+    letters = [word.upper() for word, number in SEXES.items() if column == "sex" and number == value]
+    return letters[0] if letters else f"{value:g}"
+
+
+def coding_of(column: str) -> str:
+    """Say which number stands for what, for a program that gives a column's values as numbers."""
+    if column == "age":
+        return f"years; {OLDEST} if above {OLDEST - 1}"
+    words = SEXES if column == "sex" else ANSWERS
+    coded = ", ".join(f"{word} {number:g}" for word, number in words.items())
+    return coded if column == "sex" else f"the number that the labels table has; {coded}"

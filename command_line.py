@@ -1,27 +1,31 @@
-"""What every script does first and last: seed and device; one line in place of a traceback."""
+"""What every script does first and last: seed and device; one line in place of a traceback.
+
+The imports that take seconds stand in the functions: wrong flags, and scripts without a model, need not wait.
+"""
 
 import argparse
 import contextlib
 import gc
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-import torch
+from interruption import Ending, StoppedError, TrainingError
 
-import processes
-from interruption import StoppedError, TrainingError
-from run_folder import RunError
-from signal_store.signal_cache import CohortError
+if TYPE_CHECKING:
+    import torch
 
 _usual_warning = warnings.formatwarning
 
 
-def prepare(seed: int) -> torch.device:
+def prepare(seed: int) -> "torch.device":
     """Seed what draws the initial weights, and return the device: CUDA where there is one, else the CPU."""
+    import torch
+
+    import processes
+
     gc.freeze()  # no collection, and not that at the end, walks through all of torch again: 0.3 s
     device = processes.start()
     torch.manual_seed(seed)
@@ -36,22 +40,34 @@ def one_line_errors() -> Iterator[None]:
 
     What the metrics warn of is one line too, without the place in the code.
     """
+    import processes
+    from hyperparameters import HyperparameterError
+    from run_folder import RunError
+    from signal_store.signal_cache import CohortError
+
+    mendable = (CohortError, RunError, HyperparameterError, StoppedError, TrainingError, OSError)
     warnings.formatwarning = _short_warning
-
-    def interrupt(*_: object) -> NoReturn:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
+    ending = Ending()
+    ending.take_over()
     script = Path(sys.argv[0]).name
     try:
         yield
         processes.stop()
-    except (CohortError, RunError, StoppedError, TrainingError, OSError) as error:
-        sys.exit(f"{script}: {error}")
-    except KeyboardInterrupt:
-        trains = script.startswith(("train", "pretrain"))
-        resume = "; --resume RUN goes on after the last complete epoch" if trains else ""
-        sys.exit(f"{script}: interrupted{resume}")
+    except (KeyboardInterrupt, Exception) as error:
+        caught = isinstance(error.__context__, KeyboardInterrupt)  # by the script, whose error says more
+        if isinstance(error, KeyboardInterrupt) or (ending.came and not caught):
+            trains = script.startswith(("train", "pretrain"))
+            sys.exit(f"{script}: interrupted{f'; {ending.how_to_go_on()}' if trains else ''}")
+        if not isinstance(error, mendable):
+            raise
+        sys.exit(f"{script}: {in_one_line(error)}")
+
+
+def in_one_line(error: Exception) -> str:
+    """Return what an error says; one of the system's as file and reason, without its number."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _short_warning(message: Warning, category: type, *place: object, **line: object) -> str:
@@ -62,7 +78,12 @@ def _short_warning(message: Warning, category: type, *place: object, **line: obj
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line."""
+    """An ArgumentParser whose errors are one line, whose help keeps the lines of the description as they are,
+    and which takes no flag by its beginning alone."""
+
+    def __init__(self, **options: Any):
+        ours = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**{**ours, **options})
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import torch
 
-SAMPLING_RATE = 500  # Hz
+from recording import SAMPLING_RATE
+
 SAMPLE_DROP_FRACTION = 0.1
 LEAD_DROP_PROBABILITY = 0.2
 SCALE = (0.25, 1.0)

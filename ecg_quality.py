@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 
-from recording import LEADS
+from recording import LEADS, SAMPLING_RATE
 
 MEASUREMENTS = np.dtype([
     ("file_rate", "<f4"),  # Hz
@@ -38,7 +38,6 @@ MEASUREMENTS = np.dtype([
     ("waveform", "<u8"),  # BLAKE2b of the signal's bytes
 ])  # fmt: skip
 
-SAMPLING_RATE = 500  # Hz, of every signal here
 BEAT_WINDOW = 750  # samples, 1.5 s: holds a beat at 40/min
 QRS_WINDOW = 50  # samples, 0.1 s: a QRS fits, and baseline wander is slow beside it
 FLAT_RANGE = 5  # µV within a QRS_WINDOW: one count of the coarsest usual resolution

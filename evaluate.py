@@ -20,16 +20,18 @@ With --explain each run shows which leads and parts of the beat speak for a labe
 and negatives, and its most confident errors: explanations.csv, explained_errors.csv, a picture, report.html.
 """
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+
+# isort: split
 import argparse
 from collections import Counter
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cohorts.synthetic import demo_cohort
-from command_line import one_line_errors, prepare
+from command_line import OneLineParser, one_line_errors, prepare
 from ecg_dataset import Cohort, read_cohort
 from hyperparameters import Hyperparameters, read_yaml
 from metrics.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
@@ -45,7 +47,7 @@ from reporting.explanations.section import (
     left_out_words,
 )
 from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
-from run_folder import Run, RunError
+from run_folder import Run, RunError, new_folder
 from scoring import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
@@ -71,7 +73,7 @@ def main() -> None:
     features = sign_features(cohort, lines_of(comparison.splits, cohort)) if arguments.signs else None
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
     rivals = [Scores(name, numbers_of(cohort, name)[lines], None) for name in arguments.rivals]
-    run = Run(new_folder(arguments.output_dir))
+    run = Run(new_folder(arguments.output_dir, "evaluate"))
     print(f"comparison  {run.folder}")
     if arguments.cohort:
         run.write_table("rejected.csv", cohort.rejected)
@@ -91,9 +93,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folders of finished runs")
     parser.add_argument("--names", nargs="+", help="of the runs, for the tables")
     parser.add_argument("--strata", nargs="+", default=[], help="columns of the labels table to report by")
@@ -191,18 +191,26 @@ def text_of(cohort: Cohort, column: str) -> pd.Series:
     return cohort.table[column].astype(str).str.strip()
 
 
-def strata_of(cohort: Cohort, column: str) -> np.ndarray:
-    """Return each ECG's group: bands of age, thirds of a column of many numbers, or the value itself."""
-    text = text_of(cohort, column)
+def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
+    """Return each ECG's group: bands of age, thirds of a column of many numbers, or the value itself.
+
+    The categories are in the order in which people read them: of age, of numbers, of the alphabet, and
+    "missing" last.
+    """
+    text = text_of(cohort, column).replace("missing", "")
     numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
     if column == "age":
-        groups = pd.Series("missing", text.index)
-        for name, (low, high) in AGES.items():
-            groups[(numbers >= low) & (numbers < high)] = name
-        return groups.to_numpy()
-    if numbers.notna().any() and numbers.nunique() > MAX_CATEGORIES:
-        return pd.qcut(numbers, 3, duplicates="drop").astype(str).replace("nan", "missing").to_numpy()
-    return text.replace("", "missing").to_numpy()
+        bands = pd.IntervalIndex.from_tuples(list(AGES.values()), closed="left")
+        groups = pd.cut(numbers, bands).cat.rename_categories(list(AGES))
+    elif numbers.nunique() > MAX_CATEGORIES:
+        thirds = pd.qcut(numbers, 3, duplicates="drop")
+        ends = numbers.groupby(thirds, observed=False).agg(["min", "max"]).to_numpy()
+        groups = thirds.cat.rename_categories([f"{low:.12g} to {high:.12g}" for low, high in ends])
+    else:
+        in_order = pd.DataFrame({"number": numbers, "text": text}).sort_values(["number", "text"])["text"]
+        values = in_order[in_order != ""].unique()
+        groups = text.replace("", np.nan).astype(pd.CategoricalDtype(values))
+    return groups.cat.add_categories("missing").fillna("missing").array
 
 
 def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
@@ -269,7 +277,7 @@ def save(run: Run, comparison: Comparison, results: dict[str, dict]) -> None:
 def groups(
     run: Run,
     comparison: Comparison,
-    strata: dict[str, np.ndarray],
+    strata: dict[str, pd.Categorical],
     features: pd.DataFrame | None,
     *,
     seed: int,
@@ -287,17 +295,25 @@ def groups(
             strata=strata,
             seed=seed,
         )
+        order = [(name, group) for name, values in strata.items() for group in values.categories]
+        rows.sort(
+            key=lambda row: (
+                comparison.label_names.index(row["label"]),
+                order.index((row["stratum"], row["value"])),
+            )
+        )
         run.write_table("strata.csv", pd.DataFrame(rows))
         shown.append(print_groups(pd.DataFrame(rows), f"{first.name} by {', '.join(strata)}"))
     if features is not None:
         lines = pd.Index(comparison.splits["file"]).get_indexer(tested["file"])
         rate = features["heart_rate_bpm"].to_numpy()[lines]
-        tables = [
-            auroc_within_tertiles(y_true[:, number], first.y_score[:, number], rate).assign(label=label)
+        of_labels = {
+            label: auroc_within_tertiles(y_true[:, number], first.y_score[:, number], rate)
             for number, label in enumerate(comparison.label_names)
-        ]
-        run.write_table("heart_rate.csv", pd.concat(tables))
-        shown.append(print_groups(pd.concat(tables), f"{first.name} within thirds of the heart rate, in bpm"))
+        }
+        thirds = pd.concat(of_labels, names=["label"]).reset_index("label")
+        run.write_table("heart_rate.csv", thirds)
+        shown.append(print_groups(thirds, f"{first.name} within thirds of the heart rate"))
     return shown
 
 
@@ -323,16 +339,6 @@ def print_groups(rows: pd.DataFrame, title: str) -> GroupTable:
     print(f"\n{title}")
     print(group_cells(rows).to_string(index=False))
     return group_table(title, rows)
-
-
-def new_folder(output_dir: Path) -> Path:
-    """Make the folder of the comparison, named after the time."""
-    folder = output_dir / f"evaluate-{datetime.now():%Y%m%d-%H%M%S}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be made ({error.strerror}); use --output-dir") from None
-    return folder
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -12,11 +11,14 @@ from torch import nn
 import processes
 from ecg_dataset import Cohort
 from hyperparameters import Hyperparameters
+from interruption import name_run
 from metrics_and_performance import evaluate
 from run_folder import Run, device_name
 from scoring import save_ensemble
 from splits import Fold
 from tracking import start_tracker
+
+FEW = 5  # ECGs of a class in validation; with fewer, what is chosen on them is chosen nearly by chance
 
 
 def open_run(
@@ -45,8 +47,9 @@ def open_run(
             quality=cohort.quality,
             patient_key=cohort.patient_key,
         )
+    name_run(run.folder)
     if processes.is_first():
-        run.tracker = start_tracker(values.tracking, run.folder, asdict(values))
+        run.tracker = start_tracker(values.tracking, run.folder, values.of_script())
     return run
 
 
@@ -86,6 +89,8 @@ def announce(
         print(f"split       by patient, into {len(folds) // n_repeats} folds{repeats}: each is tested once")
     if cohort.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
+    if fewest := _fewest_to_validate(cohort, folds):
+        print(f"            only {fewest} to validate on: best epoch, calibration and threshold rest on them")
 
 
 def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple[Fold, Run]]:
@@ -154,6 +159,18 @@ def _sizes(cohort: Cohort, fold: Fold) -> str:
         f"{part} {len(rows):,}": _count_labels(cohort, rows) for part, rows in fold.parts.items() if len(rows)
     }
     return ", ".join(f"{size} ({labels})" if labels else size for size, labels in counts.items())
+
+
+def _fewest_to_validate(cohort: Cohort, folds: list[Fold]) -> str:
+    """Return such as '1 with PE' where a fold has fewer than `FEW` of a class in validation, else nothing."""
+    numbers = [
+        (int((cohort.targets[fold.parts["validation"], label] == value).sum()), f"{words} {name}")
+        for fold in folds
+        for label, name in enumerate(cohort.label_names)
+        for value, words in ((1, "with"), (0, "without"))
+    ]
+    n_ecgs, words = min(numbers, default=(FEW, ""))
+    return f"{n_ecgs} {words}" if n_ecgs < FEW else ""
 
 
 def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:

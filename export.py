@@ -17,6 +17,9 @@ first, the card has that folder's results by stratum too.
 Needs three more packages: pip install onnx onnxscript onnxruntime
 """
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+
+# isort: split
 import argparse
 import hashlib
 import json
@@ -28,7 +31,7 @@ import numpy as np
 import torch
 
 from cohorts.synthetic import draw_patient, simulate_ecg
-from command_line import one_line_errors
+from command_line import OneLineParser, one_line_errors
 from onnx_graph import BATCH_SIZES, PACKAGES, TOLERANCE, SignalToScore, check_graph, check_packages, to_onnx
 from reporting.model_card import OnnxFile, render_model_card
 from run_folder import RunError
@@ -68,9 +71,7 @@ def main() -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("output", type=Path, help="ONNX file to write; MODEL_CARD.md will be beside it")
     parser.add_argument(

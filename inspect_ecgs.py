@@ -10,6 +10,9 @@ hyperparameters of the same names. The exit status is 1 where a file is rejected
 name, identifier or birth date is shown.
 """
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+
+# isort: split
 import argparse
 import os
 import sys
@@ -23,10 +26,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from command_line import OneLineParser, in_one_line
 from duplicate_ecgs import near_duplicates
 from ecg_quality import judge
 from hyperparameters import Hyperparameters
 from signal_store.signal_cache import measured
+from whole_files import write_whole
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
 COLUMNS = {"form": 13, "device": 24, "Hz": 6, "seconds": 8, "leads": 6, "µV/count": 9, "verdict": 8}  # widths
@@ -38,9 +43,9 @@ def main() -> int:
     arguments, limits = parse_arguments()
     files, left_out, problems = find_files(arguments.paths)
     names = shortened(files)
-    print(
-        f"{'file':<{width(names)}} " + " ".join(f"{name:<{COLUMNS[name]}}" for name in COLUMNS) + " findings"
-    )
+    if files:
+        header = " ".join(f"{name:<{COLUMNS[name]}}" for name in COLUMNS)
+        print(f"{'file':<{width(names)}} {header} findings")
     rows, measurements = [], []
     for number, (row, measurement) in enumerate(inspect(files, limits, arguments.plot, names)):
         tqdm.write(line_of(row, names[number], width(names)))
@@ -48,16 +53,15 @@ def main() -> int:
         measurements.append(measurement)
     for line in [*problems, *summary(rows, files, measurements, left_out)]:
         print(line)
-    if arguments.csv:
-        pd.DataFrame(rows).to_csv(arguments.csv, index=False)
+    if arguments.csv and rows:
+        table = pd.DataFrame(rows)
+        write_whole(arguments.csv, lambda aside: table.to_csv(aside, index=False))
     return int(bool(problems) or any(row["verdict"] in ("reject", "refused") for row in rows))
 
 
 def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     """Return the arguments, and the limits of the quality checks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = OneLineParser(description=__doc__)
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="file_or_folder", help="ECGs, or folders of them"
     )
@@ -73,7 +77,10 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     if arguments.csv and not arguments.csv.parent.is_dir():
         parser.error(f"--csv: found no folder {arguments.csv.parent}, expected one to write to")
     if arguments.plot:
-        arguments.plot.mkdir(parents=True, exist_ok=True)
+        try:
+            arguments.plot.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--plot: {arguments.plot}: cannot be made ({error.strerror}), expected a folder")
     return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
 
 
@@ -127,23 +134,29 @@ def summary(
     rows: list[dict[str, Any]], files: list[Path], measurements: list[np.void | None], left_out: list[Path]
 ) -> list[str]:
     """Return the lines that come last: how many files of each form and verdict, and which are there twice."""
-    forms = Counter(row.get("form", "refused") for row in rows)
-    verdicts = Counter(row["verdict"] for row in rows)
-    lines = [
-        "",
-        f"{len(rows):,} files: {', '.join(f'{name} {n:,}' for name, n in forms.most_common())}",
-        f"verdicts: {', '.join(f'{name} {verdicts[name]:,}' for name in VERDICTS if verdicts[name])}",
-    ]
+    lines = []
+    if rows:
+        forms = Counter(row.get("form", "refused") for row in rows)
+        verdicts = Counter(row["verdict"] for row in rows)
+        lines += [
+            "",
+            f"{n_files(len(rows))}: {', '.join(f'{name} {n:,}' for name, n in forms.most_common())}",
+            f"verdicts: {', '.join(f'{name} {verdicts[name]:,}' for name in VERDICTS if verdicts[name])}",
+        ]
     if left_out:
         suffixes = Counter(file.suffix or file.name for file in left_out)
         kinds = ", ".join(f"{suffix} {n:,}" for suffix, n in suffixes.most_common())
-        lines.append(f"{len(left_out):,} files of the folders left out, which are no ECGs: {kinds}")
+        lines.append(f"{n_files(len(left_out))} of the folders left out, as no ECG: {kinds}")
     readable = [number for number, measurement in enumerate(measurements) if measurement is not None]
     if readable:
         lines += duplicates(
             [files[number] for number in readable], np.array([measurements[n] for n in readable])
         )
     return lines
+
+
+def n_files(n: int) -> str:
+    return f"{n:,} file" if n == 1 else f"{n:,} files"
 
 
 def duplicates(files: list[Path], measurements: np.ndarray) -> list[str]:
@@ -194,4 +207,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(f"{Path(sys.argv[0]).name}: interrupted")
     except OSError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {in_one_line(error)}")

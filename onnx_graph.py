@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from batches import MILLIVOLTS, normalise
+from batches import normalise
+from recording import MILLIVOLTS
 from run_folder import ModelDescription, RunError
 from scoring import SMALLEST_SCORE, Scorer
 from xml_loader import LEADS, N_SAMPLES, centre_start

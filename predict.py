@@ -28,6 +28,9 @@ whose ECG the run would not have been trained on (--any-quality scores it all th
 reason, the rest is scored, and the exit status is 1.
 """
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+
+# isort: split
 import argparse
 import importlib.util
 import sys
@@ -41,7 +44,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from clinical_columns import given_values, values_by_file
-from command_line import one_line_errors, prepare
+from command_line import OneLineParser, one_line_errors, prepare
 from ecg_quality import judge
 from metrics.calibration import shift_prevalence
 from run_folder import RunError
@@ -126,9 +129,7 @@ def _finite(of_members: np.ndarray, files: Sequence[Path]) -> np.ndarray:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="file_or_folder", help="ECG files, or folders of them"
@@ -189,7 +190,8 @@ def clinical_source(
 
     Raises
     ------
-    RunError : the run needs values and gets none, or gets some and takes none; CohortError : they are wrong.
+    RunError : the run needs values and gets none, or gets some and takes none, or a table has none of the
+        files; CohortError : the values are wrong.
     """
     columns, words, table = scorer.clinical_columns, arguments.clinical, arguments.clinical_table
     if not columns:
@@ -210,13 +212,19 @@ def clinical_source(
     unknown = np.full(len(columns), np.nan, np.float32)
     n_of_name = Counter(other.name for other in files)
 
-    def look_up(file: Path) -> np.ndarray:
+    def name_of(file: Path) -> str | None:
         inside = (file.relative_to(path) for path in arguments.paths if file.is_relative_to(path))
         names = [file.as_posix(), *(path.as_posix() for path in inside)]
         names += [file.name] if n_of_name[file.name] == 1 else []  # of two, it could be the other's
-        return next((values_of[name] for name in names if name in values_of), unknown)
+        return next((name for name in names if name in values_of), None)
 
-    return look_up
+    absent = [file for file in files if name_of(file) is None]
+    if absent and len(absent) == len(files):
+        raise RunError(f"{table}: found none of the {len(files):,} files, such as {files[0]}, expected them")
+    if absent:
+        found = f"{len(absent):,} of {len(files):,} files, such as {absent[0]}"
+        print(f"note        {table} has no line for {found}")
+    return lambda file: values_of.get(name_of(file), unknown)
 
 
 def doubts_about(

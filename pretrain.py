@@ -15,18 +15,19 @@ have been pretrained on. An epoch takes about as long as one of train_atten.py o
 
 from pathlib import Path
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
 from command_line import one_line_errors, prepare
 from contrastive_loss import AugmentedHalves, ContrastiveLoss, announce_chance, retrieval
 from data_augmentation import Augmentation
+from device_signals import place_signals
 from ecg_dataset import read_unlabelled
 from experiment import announce, open_run
 from hyperparameters import read_hyperparameters
 from models.contrastive_resnet18 import ContrastiveResNet18
 from optimization import adamw, learning_rate_schedule
 from processes import count, first_before_others
-from signal_store.device_signals import place_signals
 from splits import split_for_pretraining, with_patients_as_targets
 from training import ValidationMetrics, fit
 from transfer import keep_trunk

@@ -15,6 +15,9 @@ import numpy as np
 
 LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 RECORDED_LEADS = frozenset(LEADS) - {"III", "aVR", "aVL", "aVF"}  # these follow from I and II
+SAMPLING_RATE = 500  # Hz, of a signal at rest and of all that models see
+N_SAMPLES = 5000  # 10 s, at rest
+MILLIVOLTS = 1e-3  # mV per microvolt, the unit at rest
 MIN_SECONDS = 8.0  # shorter recordings are refused
 MAX_GAP_SECONDS = 0.05  # of missing samples that are interpolated; a longer gap could hide a QRS complex
 PLAUSIBLE_RATES = (50, 50_000)  # Hz; beyond is a mistake in the file, and resampling could exhaust memory

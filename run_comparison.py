@@ -19,7 +19,7 @@ from cohort_table import PARTS
 from ecg_dataset import Cohort
 from metrics_and_performance import choose_threshold
 from run_folder import Run, RunError, beginnings_of, root_of
-from scoring import ENSEMBLE, Scorer, mean_score
+from scoring import ENSEMBLE, Scorer, mean_score, members_of
 
 KEYS = ["file", "repeat"]
 CHUNK = 64  # ECGs scored at once
@@ -176,10 +176,9 @@ def _check_unseen(folder: Path, cohort: Cohort) -> None:
 
 def roots_of(folder: Path) -> list[Path]:
     """Return the run folders, those with splits.csv, of a run, of one of its folds, or of a comparison."""
-    if (folder / "splits.csv").exists() or not (folder / "ensemble.json").exists():
-        return [root_of(folder)]
-    members = _read_json(folder / "ensemble.json")["members"]
-    return list(dict.fromkeys(root for member in members for root in roots_of(folder / member)))
+    if (folder / "splits.csv").exists():
+        return [folder]
+    return list(dict.fromkeys(root_of(member) for member in members_of(folder)))
 
 
 def _folds(splits: pd.DataFrame, table: pd.DataFrame) -> dict[int, list[dict[str, np.ndarray]]]:
@@ -197,7 +196,7 @@ class _FinishedRun:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        if not (folder / "metrics.json").exists() and (folder / "model.json").exists():
+        if not (folder / "metrics.json").exists():
             Run(folder).load_description()  # which says so where it is only pretrained
         self.label_names = list(_read_json(folder / "metrics.json")["labels"])
         folds = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-")))
@@ -256,7 +255,8 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
             f"{other.folder}: found the labels {', '.join(other.label_names)}, "
             f"expected those of {first.folder}: {', '.join(first.label_names)}"
         )
-    one, two = (run.predictions("test", first.files)[[*KEYS, "fold", *run.columns("y_true")]] for run in (first, other))
+    columns = [*KEYS, "fold", *first.columns("y_true")]
+    one, two = (run.predictions("test", first.files)[columns] for run in (first, other))
     if not one.equals(two):
         raise RunError(
             f"{other.folder}: found other test ECGs, labels or folds than in {first.folder}, "

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import torch
@@ -144,7 +144,7 @@ class Run:
 
         ``patient_key`` is the fingerprint of the key of the patients' pseudonyms.
         """
-        folder = _new_folder(Path(values.output_dir), script) if processes.is_first() else None
+        folder = new_folder(Path(values.output_dir), script) if processes.is_first() else None
         run = cls(processes.from_first(folder))
         run.write_text("hyperparameters.yml", to_yaml(values))
         run.write_text("environment.json", json.dumps(_environment(device, patient_key), indent=2) + "\n")
@@ -161,7 +161,7 @@ class Run:
             before = (run.folder / "splits.csv").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise RunError(
-                f"{folder}: found no usable splits.csv ({error}), expected the folder of a run"
+                f"{folder}: found no usable splits.csv ({_reason(error)}), expected the folder of a run"
             ) from None
         if before != splits.to_csv(index=False):
             raise RunError(
@@ -266,18 +266,15 @@ class Run:
     def load_any_description(self) -> ModelDescription | PretrainedDescription:
         """Return what is needed to start from the weights."""
         path = self.folder / "model.json"
-        if not path.exists() and (self.folder / "fold-1").is_dir():
-            raise RunError(
-                f"{self.folder}: found a cross-validation that is not finished, expected a finished run; "
-                f"--resume it, or name a finished fold, such as {self.folder / 'fold-1'}"
-            )
+        if not path.exists():
+            _refuse_unfinished(self.folder)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             is_pretrained = "pretrained_by" in values
             description = (PretrainedDescription if is_pretrained else ModelDescription)(**values)
         except (OSError, ValueError, TypeError) as error:
             raise RunError(
-                f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
+                f"{path}: found no usable model ({_reason(error)}), expected a finished run"
             ) from None
         if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
             raise RunError(
@@ -313,10 +310,9 @@ class Run:
         try:
             write_whole(self.folder / name, write)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch.save has errors of its own
-            reason = getattr(error, "strerror", None) or _one_line(error)
             raise RunError(
-                f"{self.folder / name}: cannot be written ({reason}); what was there before is kept, and "
-                f"--resume {self.root} goes on from it"
+                f"{self.folder / name}: cannot be written ({_reason(error)}); what was there before is kept, "
+                f"and --resume {self.root} goes on from it"
             ) from None
 
 
@@ -336,10 +332,35 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
+def _refuse_unfinished(folder: Path) -> NoReturn:
+    """Raise a RunError that says what a folder without ``model.json`` is."""
+    fold = folder / "fold-1"
+    if fold.is_dir() and (folder / "ensemble.json").exists():
+        found = f"a cross-validation, expected one model; name a fold, such as {fold}"
+    elif fold.is_dir():
+        found = "a cross-validation that is not finished, expected a finished run; "
+        found += f"--resume it, or name a finished fold, such as {fold}"
+    elif (folder / "splits.csv").exists():
+        found = f"a run that is not finished, expected a finished one: --resume {folder}"
+    elif (folder / "checkpoint.pt").exists():
+        found = f"a fold that is not finished, expected a finished one: --resume {folder.parent}"
+    else:
+        reason = "no such file" if folder.is_dir() else "no such folder"
+        path = folder / "model.json"
+        raise RunError(f"{path}: found no usable model ({reason}), expected a finished run")
+    raise RunError(f"{folder}: found {found}")
+
+
 def root_of(folder: Path) -> Path:
-    """Return the run that a folder is of: itself or, of a fold, the cross-validation around it."""
-    is_fold = (folder / "model.json").exists() and not (folder / "splits.csv").exists()
-    return folder.resolve().parent if is_fold else folder
+    """Return the run that a folder is of: itself or, of a fold, the cross-validation around it.
+
+    A RunError where it is neither.
+    """
+    if (folder / "splits.csv").exists():
+        return folder
+    if not (folder / "model.json").exists():
+        _refuse_unfinished(folder)
+    return folder.resolve().parent
 
 
 def patient_key_of(root: Path) -> str | None:
@@ -358,7 +379,7 @@ def beginnings_of(folder: Path) -> Iterator[Path]:
         yield from beginnings_of(Path(before))
 
 
-def _new_folder(output_dir: Path, script: str) -> Path:
+def new_folder(output_dir: Path, script: str) -> Path:
     """Make a folder named after script and time; a second run of the same second gets a number."""
     stem = f"{script}-{datetime.now():%Y%m%d-%H%M%S}"
     for number in range(1, 1000):
@@ -406,6 +427,11 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's words without its number and the file, which the line has already."""
+    return getattr(error, "strerror", None) or _one_line(error)
 
 
 def _one_line(error: Exception) -> str:

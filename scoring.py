@@ -131,14 +131,20 @@ class Scorer:
             signal = evaluation_input(
                 on_device, n_samples=description.n_samples, normalisation=description.normalisation
             )
-            inputs = (signal, *self._clinical_of(description, clinical))
+            inputs = (signal, *self.clinical_of(description, clinical))
             scores.append(calibrate(predict_logits(model, [inputs]), description.calibrations))
         return np.stack(scores)
 
-    def _clinical_of(
+    def clinical_of(
         self, description: ModelDescription, clinical: np.ndarray | None
     ) -> tuple[torch.Tensor, ...]:
-        """Return a member's clinical values, if it takes any."""
+        """Return a member's clinical values, (N, n_columns) on the device, if it takes any.
+
+        Parameters
+        ----------
+        description : of the member.
+        clinical : as `score_members` takes it.
+        """
         if not description.clinical_columns:
             return ()
         if clinical is None:
@@ -162,19 +168,22 @@ def performance_of(folder: Path) -> dict[str, dict[str, Any]]:
     return {label: models[ENSEMBLE] for label, models in metrics.items() if ENSEMBLE in models}
 
 
+def members_of(folder: Path) -> list[Path]:
+    """Return the folders of an ensemble's models, or the folder itself."""
+    path = folder / "ensemble.json"
+    return [folder / member for member in _read_ensemble(path).members] if path.exists() else [folder]
+
+
 def label_names_of(folder: Path) -> list[str]:
     """Return the labels that a folder can score."""
-    path = folder / "ensemble.json"
-    return (_read_ensemble(path) if path.exists() else Run(folder).load_description()).label_names
+    return Run(members_of(folder)[0]).load_description().label_names
 
 
 def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
     """Return the clinical columns that these folders need to score, each once."""
     columns: dict[str, None] = {}
     for folder in folders:
-        path = folder / "ensemble.json"
-        members = [folder / member for member in _read_ensemble(path).members] if path.exists() else [folder]
-        for member in members:
+        for member in members_of(folder):
             columns |= dict.fromkeys(Run(member).load_description().clinical_columns)
     return list(columns)
 

@@ -17,6 +17,9 @@ best of many values is a little too good: believe that test, not the search.
 Needs one more package: pip install optuna
 """
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+
+# isort: split
 import argparse
 import json
 import shlex
@@ -31,7 +34,7 @@ import pandas as pd
 from cohorts.synthetic import demo_cohort
 from command_line import OneLineParser, one_line_errors, whole_number
 from ecg_dataset import read_cohort
-from hyperparameters import Hyperparameters
+from hyperparameters import ABSENT, Hyperparameters
 from run_folder import RunError
 from script_runs import SCRIPTS, hyperparameters_of, train
 from splits import make_folds
@@ -78,9 +81,7 @@ def main() -> None:
 
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the flags; under `further` those after --, under `values` the hyperparameters that they make."""
-    parser = OneLineParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("script", choices=SCRIPTS, metavar="SCRIPT", help=", ".join(SCRIPTS))
     parser.add_argument("--trials", type=whole_number, default=30, help="in all, with those before [30]")
     parser.add_argument("--folds", type=whole_number, default=3, help="of each trial's cross-validation [3]")
@@ -109,7 +110,7 @@ def searched(options: argparse.Namespace) -> list[str]:
     missing = [name for name in SPACE if not hasattr(options.values, name)]
     if missing:
         raise RunError(f"SPACE: found {', '.join(missing)}, expected names that hyperparameters.py declares")
-    of_script = [name for name in SPACE if getattr(options.values, name) is not None]
+    of_script = [name for name in SPACE if getattr(options.values, name) != ABSENT]
     return [name for name in of_script if name not in options.given]
 
 

@@ -12,10 +12,12 @@ about 0.92 (95 % CI 0.88-0.96). It has more arithmetic an ECG than the other mod
 
 from pathlib import Path
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
 from command_line import one_line_errors, prepare
 from data_augmentation import Augmentation
+from device_signals import place_signals
 from ecg_dataset import read_cohort
 from experiment import announce, open_run, pool_folds, unfinished
 from final_test import test_once
@@ -24,8 +26,7 @@ from hyperparameters import read_hyperparameters
 from models import MODELS
 from optimization import adamw, learning_rate_schedule
 from processes import first_before_others, is_first
-from reporting import report_run
-from signal_store.device_signals import place_signals
+from reporting.run_report import report_run
 from splits import make_folds
 from training import fit
 from transfer import load_pretrained

@@ -12,10 +12,12 @@ about 0.88 (95 % CI 0.83-0.93) with --model rnn and 0.89 (0.82-0.94) with --mode
 
 from pathlib import Path
 
+import interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from batches import make_batches
 from cohorts.synthetic import demo_cohort
 from command_line import one_line_errors, prepare
 from data_augmentation import Augmentation
+from device_signals import place_signals
 from ecg_dataset import read_cohort
 from experiment import announce, open_run, pool_folds, unfinished
 from final_test import test_once
@@ -24,8 +26,7 @@ from hyperparameters import read_hyperparameters, read_yaml
 from models import MODELS
 from optimization import adamw, learning_rate_schedule
 from processes import first_before_others, is_first
-from reporting import report_run
-from signal_store.device_signals import place_signals
+from reporting.run_report import report_run
 from splits import make_folds
 from training import fit
 from transfer import load_pretrained
@@ -34,10 +35,17 @@ from transfer import load_pretrained
 HYPERPARAMETERS_FILE = Path(__file__).with_name("hyperparameters.yml")
 MODEL = {"rnn": "resnet_with_rnn", "encoder": "resnet_with_encoder"}  # --model: the file in models/
 
+# What the file must set, since no default is declared.
+REQUIRED = (
+    *("model", "dropout", "kernel_size", "rnn_cell", "rnn_layers", "rnn_hidden_size", "rnn_bidirectional"),
+    *("encoder_layers", "encoder_heads", "encoder_width"),
+)
+
 
 def main() -> None:
     # 1. Values and seed
-    values = read_hyperparameters(__doc__, *read_yaml(HYPERPARAMETERS_FILE))
+    settings = read_yaml(HYPERPARAMETERS_FILE)
+    values = read_hyperparameters(__doc__, *settings, required=REQUIRED, file=HYPERPARAMETERS_FILE)
     device = prepare(values.seed)
 
     # 2. Cohort and folds

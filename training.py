@@ -328,7 +328,7 @@ def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, monitor: s
     if len(log) < epochs:
         print(f"stopped     no better validation score for {patience} epochs; {best}")
     else:
-        print(f"trained     {len(log)} epochs; {best}")
+        print(f"trained     {len(log)} epoch{'' if len(log) == 1 else 's'}; {best}")
 
 
 def _bar(description: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from formats import read_form
 from formats.ecg_file import MAX_FILE_BYTES
-from recording import LEADS, MIN_SECONDS, EcgFileError, PathLike, Recording
+from recording import LEADS, MIN_SECONDS, N_SAMPLES, SAMPLING_RATE, EcgFileError, PathLike, Recording
 
 # PyTorch and SciPy take seconds to import, and are therefore imported where they are used: the processes that
 # parse a cohort's files then start at once, and need SciPy only for files that are not at 500 Hz.
@@ -43,8 +43,6 @@ __all__ = [
     "read_recording",
 ]
 
-SAMPLING_RATE = 500  # Hz, at rest
-N_SAMPLES = 5000  # 10 s, at rest
 SECONDS = N_SAMPLES / SAMPLING_RATE
 # What lies beside ECGs in a folder and is none, by its suffix.
 TEXTS_AND_TABLES = {".csv", ".tsv", ".txt", ".md", ".json", ".yml", ".yaml", ".log", ".xlsx", ".docx", ".gz"}

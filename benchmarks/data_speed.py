@@ -9,7 +9,7 @@ from benchmarks.decoding import read_with_beautifulsoup
 from benchmarks.our_training import training_batches
 from benchmarks.published_style import N_SAMPLES, PublishedItems, published_loader
 from benchmarks.timing import Conditions, Row, by_turns, drain, number, seconds_of, times_as_fast
-from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk
+from device_signals import SignalsOnDevice, SignalsOnDisk
 from signal_store.signal_cache import decode
 
 AUGMENTATIONS = {  # of the batches, and what to call it

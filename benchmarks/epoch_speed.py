@@ -9,7 +9,7 @@ from torch.autograd import DeviceType
 from benchmarks.our_training import build, training_batches, training_step
 from benchmarks.published_style import PublishedAttention, PublishedItems, PublishedStep, published_loader
 from benchmarks.timing import Conditions, Row, number, seconds_of, times_as_fast
-from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk
+from device_signals import SignalsOnDevice, SignalsOnDisk
 
 MODEL = "resnet18_with_atten"
 

@@ -10,11 +10,11 @@ import train_spectrogram
 from batches import TrainingBatches
 from benchmarks.timing import Conditions
 from data_augmentation import Augmentation
+from device_signals import SignalsOnDevice, SignalsOnDisk
 from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters, read_yaml
 from models import MODELS
 from optimization import WeightAverage, adamw, learning_rate_schedule
-from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk
 from training import TrainingStep  # the loop's own, to time that and no copy of it
 
 MANY_STEPS = 1_000_000  # of the learning rate's schedule, more than any benchmark makes

@@ -145,7 +145,7 @@ def streaming(n_ecgs: int, folder: Path) -> Callable[[], object]:
     """Random ECGs, as in training from ``--signals disk``."""
     import torch
 
-    from signal_store.device_signals import SignalsOnDisk
+    from device_signals import SignalsOnDisk
 
     shape = (n_ecgs, 12, 5000)
     path = folder / SIGNALS

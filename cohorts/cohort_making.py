@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 import pandas as pd
 
+from command_line import OneLineParser
 from whole_files import write_whole
 
 CHUNK_ROWS = 50_000
@@ -63,9 +64,7 @@ class Flow:
 
 def parser_of(doc: str, source: str) -> argparse.ArgumentParser:
     """Return a parser with what all makers take; ``doc`` is the module's docstring."""
-    parser = argparse.ArgumentParser(
-        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = OneLineParser(description=doc)
     parser.add_argument("folder", type=Path, help=source)
     parser.add_argument("--output", type=Path, metavar="TABLE", help="table to write [labels.csv in FOLDER]")
     parser.add_argument("--overwrite", action="store_true", help="replace the table if it is there already")

@@ -50,6 +50,7 @@ COLUMNS = {
     "ct-time": "ct_time",
     "result": "ct_result",
 }
+IF_THERE = ("age", "sex")  # further columns that are kept, unless --keep names others
 
 
 @dataclass(frozen=True)
@@ -157,12 +158,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--per", choices=("examination", "patient"), default="examination", help="[examination]"
     )
-    parser.add_argument(
-        "--keep", nargs="+", default=["age", "sex"], help="further columns, if there [age sex]"
-    )
+    parser.add_argument("--keep", nargs="+", metavar="NAME", help="further columns [age sex, if there]")
     arguments = parser.parse_args()
-    taken = {"file", "patient_id", "hours_from_ct", arguments.label}
-    if arguments.label in (*COLUMNS.values(), "split", "hours_from_ct") or taken & set(arguments.keep):
+    names = ["file", "patient_id", "hours_from_ct", arguments.label, *(arguments.keep or [])]
+    if arguments.label in (*COLUMNS.values(), "split") or len(set(names)) < len(names):
         parser.error("--label, --keep: found a name of the other columns, expected each column once")
     if arguments.per == "patient" and arguments.which == "all":
         parser.error("--per patient: expected --which nearest or first beside it")
@@ -194,6 +193,7 @@ def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]
     """
     own = [] if arguments.ecgs else [arguments.file_column, arguments.ecg_time_column]
     columns = [arguments.patient_column, arguments.ct_time_column, arguments.result_column, *own]
+    columns += arguments.keep or []
     exams, ecgs_of = {}, {}
     for where, line, row in table_rows(arguments.table, columns):
         patient = patient_of(where, row, arguments.patient_column)
@@ -338,7 +338,8 @@ def others_of_patients(candidates: dict, which: str) -> list[tuple]:
 
 
 def table_of(arguments: argparse.Namespace, exams: dict, candidates: dict) -> pd.DataFrame:
-    kept = [name for name in arguments.keep if any(name in exam["row"] for exam in exams.values())]
+    row = next(iter(exams.values()))["row"]
+    kept = arguments.keep or [name for name in IF_THERE if name in row]
     rows = [
         {
             "file": ecg.file,

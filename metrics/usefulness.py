@@ -7,7 +7,6 @@ optimistic, since the threshold is fitted to the same ECGs; decisions need a thr
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from metrics.score_checks import (
     warn_undefined,
 )
 from metrics.uncertainty import RankCounts, design_effect, rank_counts, wilson_interval
+from threshold_policy import parse_policy
 
 # ----------------------------------------------------------------------------------------------------
 # Thresholds, chosen on validation ECGs
@@ -95,28 +95,6 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "youde
         flagged = "every" if lowest_flagged == 0 else "no"
         warn_undefined(f"a useful threshold of {policy}", f"it flags {flagged} validation ECG")
     return _threshold_that_flags(scores, lowest_flagged)
-
-
-def parse_policy(policy: str) -> tuple[str, float]:
-    """Return "youden", "sensitivity" or "specificity" and the wanted value (nan for Youden).
-
-    Raises
-    ------
-    ValueError
-        It names the policy.
-    """
-    if policy == "youden":
-        return policy, math.nan
-    match = re.fullmatch(r"\s*(sensitivity|specificity)\s*>=\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*", policy)
-    try:
-        wanted = float(match[2]) if match else math.nan
-    except ValueError:
-        wanted = math.nan
-    if not 0 <= wanted <= 1:
-        raise ValueError(
-            f"threshold policy {policy!r}: expected youden, sensitivity>=X or specificity>=X, X from 0 to 1"
-        )
-    return match[1], wanted
 
 
 def _roc_counts(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

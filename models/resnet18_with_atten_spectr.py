@@ -6,10 +6,10 @@ from torch import nn
 from models.attention import AttentionPooling
 from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
+from recording import SAMPLING_RATE
 
 WINDOW = 64  # samples, 128 ms at 500 Hz
 HOP = 32  # samples between two windows
-SAMPLING_RATE = 500  # Hz
 N_LEADS = 12
 N_FREQUENCIES = WINDOW // 2 + 1  # 0 to 250 Hz
 

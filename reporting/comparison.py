@@ -16,7 +16,19 @@ SHOWN = {  # metrics of `evaluate` that need no threshold: their names for peopl
     "sensitivity_at_specificity_90": "sens. at 90 % spec.",
     "specificity_at_sensitivity_95": "spec. at 95 % sens.",
 }
-NAME_WIDTH, CELL_WIDTH = 26, 26  # characters
+HEADERS = {  # of a table of groups, for people; another column's name is itself
+    "value": "group",
+    "n": "ECGs",
+    "n_ecgs": "ECGs",
+    "n_patients": "patients",
+    "n_positive": "positive",
+    "auroc": "AUROC",
+    "tertile": "third",
+    "low": "bpm from",
+    "high": "to",
+}
+RATES = ("low", "high")  # bounds of the thirds of the heart rate, in bpm
+CELL_WIDTH = 26  # characters
 
 
 def model_metrics(
@@ -98,11 +110,11 @@ def differences(
 
 def format_comparison(metrics: dict[str, dict[str, Any]], against_first: pd.DataFrame) -> str:
     """Return the table of all models as lines: metrics with intervals, difference from the first, its p."""
-    first = next(iter(metrics))
-    titles = [*SHOWN.values(), f"AUROC minus {_short(first, 10)}'s", "p"]
-    lines = [f"{'':<{NAME_WIDTH}}" + _padded(titles)]
+    width = max(map(len, metrics)) + 1
+    titles = [*SHOWN.values(), "AUROC minus the first's", "p"]
+    lines = [f"{'':<{width}}" + _padded(titles)]
     for name, cells in table_cells(metrics, against_first):
-        lines.append(f"{_short(name, NAME_WIDTH - 1):<{NAME_WIDTH}}" + _padded(cells))
+        lines.append(f"{name:<{width}}" + _padded(cells))
     return "\n".join(lines)
 
 
@@ -124,17 +136,24 @@ def table_cells(
 
 def group_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a table of groups as text: "0.742 (0.641-0.836)" for a column and its `_low` and `_high`."""
+    ends = {f"{name}_{end}" for name in rows for end in ("low", "high")}
+    records = rows.to_dict("records")
+    cells = {
+        HEADERS.get(name, name): [_group_cell(row, name) for row in records]
+        for name in rows
+        if name not in ends
+    }
+    return pd.DataFrame(cells)
 
-    def text(cell: object) -> str:
-        if isinstance(cell, float):
-            return "-" if np.isnan(cell) else f"{cell:.3f}"
-        return "-" if cell is None else str(cell)
 
-    cells = rows.astype(object).map(text)
-    for name in [name for name in rows if f"{name}_low" in rows]:
-        low, high = cells.pop(f"{name}_low"), cells.pop(f"{name}_high")
-        cells[name] = (cells[name] + " (" + low + "-" + high + ")").replace("- (---)", "undefined")
-    return cells.rename(columns=lambda name: name.replace("_", " "))
+def _group_cell(row: dict[str, Any], name: str) -> str:
+    keys = (name, f"{name}_low", f"{name}_high")
+    value, low, high = (None if pd.isna(row.get(key)) else row[key] for key in keys)
+    if name in RATES:
+        return "" if value is None else f"{value:.0f}"
+    if value is None or isinstance(value, float):
+        return _with_interval({"value": value, "low": low, "high": high})
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _padded(cells: list[str]) -> str:
@@ -151,10 +170,6 @@ def _with_interval(metric: dict[str, float | None]) -> str:
 
 def _p(p: float) -> str:
     return "" if np.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _short(name: str, limit: int) -> str:
-    return name if len(name) <= limit else name[: limit - 1] + "…"
 
 
 def _between_0_and_1(score: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reporting.comparison import SHOWN, group_cells, table_cells
 from reporting.explanations.section import ExplanationSection
+from reporting.figures import curve_style
 from reporting.html_report import Picture, new_environment, svg_picture, write_page
 from reporting.performance_figures import MODEL, draw_decision_curves, draw_roc_curves
 from run_comparison import Scores
@@ -100,17 +101,21 @@ def _verdict(labels: Sequence[ComparedLabel]) -> str:
 
 
 def _figures(y_true: np.ndarray, models: Sequence[Scores]) -> list[Picture]:
-    """Draw ROC curves of the models that scored every ECG, and decision curves of the probabilities."""
+    """Draw ROC curves of the models that scored every ECG, and decision curves of the probabilities.
+
+    A model has one colour and line style in all of them, its own even where others are not drawn.
+    """
+    styles = {model.name: curve_style(number) for number, model in enumerate(models)}
     complete = {model.name: model.y_score for model in models if np.isfinite(model.y_score).all()}
     probable = {name: score for name, score in complete.items() if score.min() >= 0 and score.max() <= 1}
     return [
         svg_picture(
-            draw_roc_curves(y_true, complete),
+            draw_roc_curves(y_true, complete, styles),
             alt=f"ROC curves of {len(complete)} models",
             caption="ROC: how many are found, for how many of the others that are flagged in vain.",
         ),
         svg_picture(
-            draw_decision_curves(y_true, probable),
+            draw_decision_curves(y_true, probable, styles),
             alt=f"Decision curves of {len(probable)} models",
             caption="Decision curve: the net benefit of acting on the score, on everybody, on nobody.",
         ),

@@ -22,10 +22,8 @@ import pandas as pd
 from scipy.ndimage import correlate1d, uniform_filter1d
 from scipy.signal import find_peaks
 
-from recording import LEADS
+from recording import LEADS, MILLIVOLTS, SAMPLING_RATE
 
-SAMPLING_RATE = 500  # Hz, of every signal here
-MILLIVOLTS = 1e-3  # mV per microvolt
 MIN_SAMPLES = 1000  # 2 s
 MIN_RANGE = 0.02  # mV, peak to peak; a lead below is flat
 

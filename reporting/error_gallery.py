@@ -99,7 +99,8 @@ def age_and_sex(splits: pd.DataFrame, file: str) -> str:
     row, words = rows.iloc[0], []
     age = pd.to_numeric(row.get("age"), errors="coerce")
     if pd.notna(age):
-        words.append(f"{age:g} years" if age < OLDEST else f"{OLDEST} years or older")
+        years = "1 year" if age == 1 else f"{age:g} years"
+        words.append(years if age < OLDEST else f"{OLDEST} years or older")
     return ", ".join(words + ([str(row["sex"])] if pd.notna(row.get("sex")) else []))
 
 
@@ -121,4 +122,13 @@ def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
 def in_words(case: ErrorCase, name: str) -> str:
     kind = f"with {name}, missed" if case.missed else f"without {name}, flagged"
     patient = f"; {case.patient}" if case.patient else ""
-    return f"{kind}: score {case.score:.3g}, threshold {case.threshold:.3g}{patient}"
+    score, threshold = told_apart(case.score, case.threshold)
+    return f"{kind}: score {score}, threshold {threshold}{patient}"
+
+
+def told_apart(score: float, threshold: float) -> tuple[str, str]:
+    """Return both with three digits, or with as many as it takes to see that a score is the lower one."""
+    n_digits = 3
+    while score < threshold and f"{score:.{n_digits}g}" == f"{threshold:.{n_digits}g}":
+        n_digits += 1
+    return f"{score:.{n_digits}g}", f"{threshold:.{n_digits}g}"

@@ -1,4 +1,4 @@
-"""Figures of a run as PNG files: loss, ROC and precision-recall curves.
+"""Figures of a run as PNG files: ROC and precision-recall curves of all its labels.
 
 Drawn with matplotlib's objects and its Agg canvas, so that no display and no global state is needed.
 """
@@ -8,11 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from metrics_and_performance import auroc, average_precision, confusion_metrics
@@ -26,42 +24,12 @@ MAX_LABELS_BELOW = 4  # with more, the legend stands beside the axes
 LABELS_PER_COLUMN = 18  # of a legend beside them
 
 
-def draw_loss(log: pd.DataFrame, path: str | Path) -> None:
-    """Draw training and validation loss of each epoch above the validation AUROC, the best epoch marked.
-
-    Parameters
-    ----------
-    log : DataFrame
-        The run's `log.csv`: columns `epoch`, `train_loss`, `val_loss`, `val_auroc` and `best`, 1 for each
-        epoch that was better than all before it. nan is left out.
-    path : path of the PNG file
-    """
-    figure = _new_figure(7, 6)
-    loss_axes, auroc_axes = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    marker = "o" if len(log) <= 30 else None  # a short run, down to one epoch, would leave a line unseen
-    for axes, column, name, colour in (
-        (loss_axes, "train_loss", "training", COLOURS[0]),
-        (loss_axes, "val_loss", "validation", COLOURS[1]),
-        (auroc_axes, "val_auroc", "validation", COLOURS[1]),
-    ):
-        axes.plot(log["epoch"], log[column], color=colour, label=name, marker=marker, markersize=3)
-    best = log[log["best"] == 1].tail(1)
-    if len(best):
-        for axes in (loss_axes, auroc_axes):
-            axes.axvline(
-                best["epoch"].item(), color="0.4", linestyle=":", label=f"best: epoch {best['epoch'].item()}"
-            )
-        auroc_axes.plot(best["epoch"], best["val_auroc"], "o", color="black", markersize=6)
-        auroc_axes.set_title(
-            f"validation AUROC {best['val_auroc'].item():.3f} at the best epoch", fontsize=10
-        )
-    loss_axes.set_ylabel("loss")
-    loss_axes.legend(frameon=False)
-    auroc_axes.set_ylabel("validation AUROC")
-    auroc_axes.set_xlabel("epoch")
-    auroc_axes.set_xlim(log["epoch"].min() - 0.5, log["epoch"].max() + 0.5)
-    auroc_axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
-    _save(figure, path)
+def curve_style(number: int) -> dict[str, str]:
+    """Return colour and line style of one of several curves, told apart without colour too."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)],
+    }
 
 
 def draw_roc(
@@ -97,7 +65,7 @@ def draw_roc(
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
     _draw_labels(axes, y_true, y_score, label_names, thresholds, draw_label, operating_point)
     _finish_square(figure, "1 - specificity", "sensitivity", title)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def draw_precision_recall(
@@ -130,7 +98,7 @@ def draw_precision_recall(
     figure, axes = _new_square(len(label_names))
     _draw_labels(axes, y_true, y_score, label_names, thresholds, draw_label, operating_point)
     _finish_square(figure, "recall (sensitivity)", "precision (PPV)", title)
-    _save(figure, path)
+    save_png(figure, path)
 
 
 def _draw_labels(
@@ -146,10 +114,7 @@ def _draw_labels(
     for column, name in enumerate(label_names):
         known = ~np.isnan(y_true[:, column])
         true, score = y_true[known, column], y_score[known, column]
-        style = {
-            "color": COLOURS[column % len(COLOURS)],
-            "linestyle": LINE_STYLES[column // len(COLOURS) % len(LINE_STYLES)],
-        }
+        style = curve_style(column)
         if len(np.unique(true)) < 2:
             found = "no ECG" if len(true) == 0 else "no negative ECG" if true[0] else "no positive ECG"
             axes.plot([], [], label=f"{name}: no curve ({found})", **style)
@@ -190,7 +155,7 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_png(figure: Figure, path: str | Path) -> None:
     """Write a PNG file, whole or not at all."""
     options = {"format": "png", "dpi": DOTS_PER_INCH, "bbox_inches": "tight"}
     write_whole(Path(path), lambda aside: figure.savefig(aside, **options))

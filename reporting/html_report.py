@@ -18,7 +18,7 @@ from hyperparameters import Hyperparameters
 from reporting import performance_figures as draw
 from reporting.cohort_tables import cohort_flow, quality_counts, table_one
 from reporting.error_gallery import ErrorCase, confident_errors, in_words
-from reporting.metric_meanings import MetricRow, interval_in_words, metric_groups, missing_class
+from reporting.metric_meanings import MetricRow, counted, interval_in_words, metric_groups, missing_class
 from reporting.report_words import (
     confusion_sentences,
     fold_sentence,
@@ -27,7 +27,7 @@ from reporting.report_words import (
     threshold_sentence,
     verdict,
 )
-from reporting.run_record import RunRecord, read_run
+from reporting.run_record import RunRecord
 from reporting.tripod import tripod_items
 from whole_files import write_whole
 
@@ -102,16 +102,11 @@ class LabelSection:
     errors: list[ErrorCase] = field(default_factory=list)
 
 
-def write_report(run_folder: str | Path) -> Path:
-    """Write `report.html` into a run folder, whole or not at all, and return its path.
+def write_report(record: RunRecord) -> Path:
+    """Write `report.html` into the folder of a run, whole or not at all, and return its path.
 
-    Parameters
-    ----------
-    run_folder : path
-        A single split or a cross-validation. What is not there (no test set scored yet, say) is left out, and
-        the page says so.
+    What is not there (no test set scored yet, say) is left out, and the page says so.
     """
-    record = read_run(run_folder)
     return write_page(record.folder / "report.html", render(record))
 
 
@@ -252,7 +247,7 @@ def _numbers_for_alt(kind: str, label: dict) -> str:
     if kind == "Calibration plot":
         brier_score = _three_digits(label["brier_score"])
         return f"mean score against observed share in ten groups, Brier score {brier_score}"
-    return f"{label['n_positive']:,} ECGs with the label, prevalence {label['prevalence']:.3f}"
+    return f"{counted(label['n_positive'], 'ECG')} with the label, prevalence {label['prevalence']:.3f}"
 
 
 def _picture(figure: Callable[[], Figure], alt: str, caption: str) -> Picture:
@@ -280,13 +275,13 @@ def _loss_picture(record: RunRecord) -> Picture | None:
     logs = {name: log for name, log in record.logs.items() if len(log)}
     if not logs:
         return None
-    n_epochs = [len(log) for log in logs.values()]
-    epochs = f"{min(n_epochs)}" if len(set(n_epochs)) == 1 else f"{min(n_epochs)} to {max(n_epochs)}"
+    shortest, longest = (choose(map(len, logs.values())) for choose in (min, max))
+    epochs = f"{shortest} to {longest} epochs" if shortest < longest else counted(longest, "epoch")
     folds = f", a line for each of {len(logs)} folds" if len(logs) > 1 else ""
     return _picture(
         lambda: draw.draw_losses(logs),
-        f"Training and validation loss, and validation AUROC, over {epochs} epochs{folds}.",
-        f"Training over {epochs} epochs{folds}. A validation loss that rises while the training loss falls "
+        f"Training and validation loss, and validation AUROC, over {epochs}{folds}.",
+        f"Training over {epochs}{folds}. A validation loss that rises while the training loss falls "
         "is overfitting; the weights of the epoch with the dot are kept.",
     )
 

@@ -46,9 +46,16 @@ def interval_in_words(metric: dict, digits: int = 3) -> str:
 
 
 def missing_class(label: dict, metrics: dict) -> str:
+    """Say which class has no ECG among those of which the label is known; "" where both have some."""
     if label["n_positive"] == 0:
         return "no positive ECG"
-    return "no negative ECG" if label["n_positive"] == metrics["n_ecgs"] else ""
+    n_known = metrics["n_ecgs"] - label.get("n_unknown", 0)
+    return "no negative ECG" if label["n_positive"] == n_known else ""
+
+
+def counted(number: int, noun: str) -> str:
+    """Return such as "1 ECG" or "1,014 ECGs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _row(explained: Explained, name: str, label: dict, metrics: dict) -> MetricRow:
@@ -163,13 +170,22 @@ def _brier(metric: dict, name: str, label: dict) -> str:
 
 
 def _slope(metric: dict, name: str, label: dict) -> str:
-    side = "here they are too extreme" if metric["value"] < 1 else "here they are too moderate"
-    return f"1 where the scores spread as they should; {side}, as far as the interval leaves out 1."
+    side = _side(metric, 1, "they are", below="too extreme", above="too moderate")
+    return f"1 where the scores spread as they should; {side}."
 
 
 def _intercept(metric: dict, name: str, label: dict) -> str:
-    side = "high" if metric["value"] < 0 else "low"
-    return f"0 where the mean score is right; here it is too {side}, as far as the interval leaves out 0."
+    side = _side(metric, 0, "it is", below="too high", above="too low")
+    return f"0 where the mean score is right; {side}."
+
+
+def _side(metric: dict, right: int, they_are: str, *, below: str, above: str) -> str:
+    """Say what a value below or above the right one means, if its interval leaves that one out."""
+    if metric.get("low") is None:
+        return f"without an interval, whether {they_are} {below} or {above} here cannot be said"
+    if metric["low"] <= right <= metric["high"]:
+        return f"the interval includes {right}, so whether {they_are} {below} or {above} here cannot be said"
+    return f"here {they_are} {below if metric['high'] < right else above}"
 
 
 def _calibration_error(metric: dict, name: str, label: dict) -> str:

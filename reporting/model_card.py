@@ -14,11 +14,12 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from clinical_columns import coding_of
 from hyperparameters import Hyperparameters
 from reporting.cohort_tables import cohort_flow, table_one
 from reporting.comparison import group_cells
 from reporting.html_report import TEMPLATES
-from reporting.metric_meanings import metric_groups
+from reporting.metric_meanings import counted, metric_groups
 from reporting.report_words import confusion_sentences, verdict
 from reporting.run_record import RunRecord, read_run
 from run_comparison import roots_of
@@ -105,6 +106,9 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
                 decisions=_decisions(record, scorer),
                 leads=LEADS,
                 sampling_rate=SAMPLING_RATE,
+                stretch=_stretch(scorer),
+                clinical_columns=scorer.clinical_columns,
+                codings=[[name, coding_of(name)] for name in scorer.clinical_columns],
                 members=_members(scorer),
                 versions=_versions(record, file),
             )
@@ -142,7 +146,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals["table"] = markdown_table
+    environment.globals |= {"table": markdown_table, "counted": counted}
     return environment
 
 
@@ -269,8 +273,8 @@ def _tested(record: RunRecord) -> str:
         return "No test set has been scored: how good the model is, is not known."
     n_ecgs = metrics["n_ecgs"] // metrics.get("n_repeats", 1)
     ecgs = (
-        f"{n_ecgs:,} ECGs of {metrics['n_patients']:,} patients, scored after training, calibration and "
-        "thresholds were fixed."
+        f"{counted(n_ecgs, 'ECG')} of {counted(metrics['n_patients'], 'patient')}, scored after training, "
+        "calibration and thresholds were fixed."
     )
     if not record.is_cross_validation:
         return f"{ecgs} None of these patients was in training or validation."
@@ -360,6 +364,13 @@ def _calibration(scorer: Scorer) -> str:
         f"Scores were calibrated on the validation ECGs ({', '.join(methods)}): of ECGs with a score of 0.2, "
         "about one in five should be positive. How far that holds, calibration slope and intercept say above."
     )
+
+
+def _stretch(scorer: Scorer) -> str:
+    """Say which 10 s of a recording the models were trained on."""
+    if not scorer.window_start:
+        return "the first 10 s of the recording"
+    return f"10 s of the recording, from second {scorer.window_start:g} on"
 
 
 def _members(scorer: Scorer) -> Table:

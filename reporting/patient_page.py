@@ -19,9 +19,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from batches import MILLIVOLTS
 from clinical_columns import in_words
 from metrics.calibration import shift_prevalence
+from recording import MILLIVOLTS
 from reporting.ecg_paper import (
     DOTS_PER_INCH,
     GRID,
@@ -30,7 +30,7 @@ from reporting.ecg_paper import (
     MM_PER_SECOND,
     PANELS,
 )
-from reporting.ecg_signs import SAMPLING_RATE, measure_signs
+from reporting.ecg_signs import SAMPLING_RATE, Signs, measure_signs
 from reporting.explanations.ensemble import explain_scorer
 from reporting.explanations.figures import (
     AGAINST,
@@ -41,7 +41,7 @@ from reporting.explanations.figures import (
     draw_beat_strip,
     draw_occlusion_bars,
 )
-from reporting.explanations.one_ecg import Explanation
+from reporting.explanations.one_ecg import NO_BEATS, UNTOLD, Explanation
 from reporting.html_report import new_environment, svg_picture, write_page
 from reporting.sign_table import MINUS, sign_rows
 from scoring import Scorer, mean_score, performance_of
@@ -108,6 +108,9 @@ def write_patient_page(
     explanation = explain_scorer(scorer, signal, label=label, clinical=clinical)
     name, scores = scorer.label_names[label], mean_score(of_members)[0]
     millivolts = signal * MILLIVOLTS
+    signs = measure_signs(millivolts)
+    no_beats = _no_beats(scorer, explanation, signs)
+    notes = [f"{no_beats}: {UNTOLD}" if note == NO_BEATS else note for note in explanation.warnings]
     low, high = of_members[:, 0, label].min(), of_members[:, 0, label].max()
     threshold = scorer.thresholds[label]
     page = new_environment().get_template("patient.html")
@@ -129,17 +132,18 @@ def write_patient_page(
         ticks=[(f"{share:.0%}".replace("%", " %"), _mark(share).x) for share in np.linspace(0, 1, 6)],
         n_members=len(of_members),
         sentences=list(_sentences(scorer, run, of_members, label, prevalence, clinical)),
-        warnings=_warnings([*warnings, *explanation.warnings]),
+        warnings=_warnings([*warnings, *notes]),
         ecg=_ecg_image(millivolts, explanation, name),
         ecg_scale=f"{100 * ECG_SCALE:g} % of {MM_PER_SECOND:g} mm/s and {MM_PER_MILLIVOLT:g} mm/mV",
         beats=_beats(explanation),
+        no_beats=no_beats,
         bars=svg_picture(
             draw_occlusion_bars(explanation),
             alt="Fall of the logit without each lead and segment",
             caption="",
         ),
         has_segments=explanation.segment_occlusion is not None,
-        signs=sign_rows(measure_signs(millivolts)),
+        signs=sign_rows(signs),
         completeness=_completeness(explanation),
         has_attention=explanation.attention is not None,
         colours={"for": FOR, "against": AGAINST, "unseen": UNSEEN, "attention": ATTENTION},
@@ -200,12 +204,14 @@ def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str
     known = [key for key in ("sensitivity", "specificity") if metrics.get(key, {}).get("value") is not None]
     if not known:
         return f"Threshold: {source}. What it is worth is not known: the run scored no test ECGs."
-    words = {"sensitivity": f"with {name} were flagged", "specificity": f"without {name} were not"}
+    words = {"sensitivity": (f"with {name}", "flagged"), "specificity": (f"without {name}", "not")}
     told = []
     for key in known:
         metric = metrics[key]
         value, low, high = (percent(metric[part]) for part in ("value", "low", "high"))
-        told.append(f"{metric['successes']} of {metric['n']} {words[key]} ({key} {value}, {low} to {high})")
+        (which, decided), were = words[key], "was" if metric["successes"] == 1 else "were"
+        right = f"{metric['successes']} of {metric['n']} {which} {were} {decided}"
+        told.append(f"{right} ({key} {value}, {low} to {high})")
     low, high = metrics.get("threshold_low"), metrics.get("threshold_high")
     own = f", each fold at its own threshold, {percent(low)} to {percent(high)}" if low != high else ""
     return f"Threshold: {source}. Of the run's test ECGs{own}, {', and '.join(told)}; 95 % intervals."
@@ -223,7 +229,8 @@ def _other_labels(scorer: Scorer, of_members: np.ndarray, label: int) -> str:
     ]
     if not told:
         return ""
-    more = f"; {len(others) - len(told)} more are not shown" if len(others) > len(told) else ""
+    n_more = len(others) - len(told)
+    more = f"; {n_more} more {'is' if n_more == 1 else 'are'} not shown" if n_more else ""
     return f"Other labels: {', '.join(told)}{more}."
 
 
@@ -241,6 +248,17 @@ def _warnings(sentences: Sequence[str]) -> list[str]:
 def _cut(text: str, n_characters: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= n_characters else text[: n_characters - 1] + "…"
+
+
+def _no_beats(scorer: Scorer, explanation: Explanation, signs: Signs) -> str:
+    """Say why P, QRS, ST and T are not told apart: no beats, or too few in a crop; "" where they are."""
+    if NO_BEATS not in explanation.warnings:
+        return ""
+    if math.isnan(signs.heart_rate_bpm):
+        return "no beats of one shape were found"
+    seconds = min(description.n_samples for description in scorer.descriptions) / SAMPLING_RATE
+    sees = "the model sees" if len(scorer.models) == 1 else "a model sees"
+    return f"{sees} only the central {seconds:.1f} s, in which too few whole beats of one shape were found"
 
 
 def _completeness(explanation: Explanation) -> str:

@@ -16,19 +16,23 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
-from sklearn.metrics import roc_curve
 
 from metrics.calibration import calibration_curve
 from metrics.score_checks import patient_index
-from metrics.uncertainty import resampled_weights
+from metrics.uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.usefulness import decision_curve
-from reporting.figures import COLOURS, LINE_STYLES
+from reporting.figures import COLOURS
 
 WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels
 TEXT_SIZE = 9  # points
-LEGEND_LINE = 0.19  # inches
+LONGEST_NAME = 40  # characters; so many fit on a line of the legend
+TIME_LENGTH = 15  # characters of a run's time, at the end of its name
 POSITIVE, NEGATIVE = COLOURS[1], COLOURS[0]  # vermilion and blue: with and without the disease
 MODEL = COLOURS[0]
+# What a model is compared with has greys of its own, which no model has
+CHANCE = {"color": "0.6", "linestyle": ":", "linewidth": 1, "zorder": 1.5}  # beneath the models' lines
+EVERYBODY = {"color": "0.4", "linestyle": "--", "linewidth": 1, "zorder": 1.5, "label": "everybody"}
+NOBODY = {"color": "0.6", "linestyle": "-", "linewidth": 1, "zorder": 1.5, "label": "nobody"}
 GRID_POINTS = 101  # of a band, from 0 to 1
 N_RESAMPLES = 500  # of a band: the percentiles of a picture, not those of a table
 N_SCORE_BINS = 25
@@ -102,20 +106,18 @@ def bootstrap_band(
     y_true: np.ndarray,
     y_score: np.ndarray,
     patient_ids: Sequence,
-    confidence: float = 0.95,
 ) -> Band | None:
-    """Return the percentile interval of a curve at each point of a grid, over resampled patients.
+    """Return the 95 % percentile interval of a curve at each point of a grid, over resampled patients.
 
     Parameters
     ----------
     on_grid : `roc_on_grid` or `precision_on_grid`
     y_true, y_score : array of shape (n_ecgs,)
     patient_ids : sequence of length n_ecgs
-    confidence : of each point by itself, not of the whole curve.
 
     Returns
     -------
-    Band, or None where fewer than nine resamples in ten hold both classes.
+    Band, of each point by itself and not of the whole curve; None where too few resamples hold both classes.
     """
     patients = patient_index(patient_ids, len(y_true))
     curves = []
@@ -123,9 +125,9 @@ def bootstrap_band(
         for counts in zip(*curve_points(y_true, y_score, weights), strict=True):
             if counts[0][-1] > 0 and counts[1][-1] > 0:
                 curves.append(on_grid(*counts))
-    if len(curves) < 0.9 * N_RESAMPLES:
+    if len(curves) < MIN_SHARE_OF_RESAMPLES * N_RESAMPLES:
         return None
-    low, high = np.quantile(curves, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
     return Band(np.linspace(0, 1, GRID_POINTS), low, high)
 
 
@@ -139,11 +141,9 @@ def draw_roc_with_band(
 ) -> Figure:
     """Draw the ROC curve, its band and, where given, the threshold's (1 - specificity, sensitivity)."""
     figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
-    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
-    axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1, label="chance")
+    axes.plot([0, 1], [0, 1], **CHANCE, label="chance")
     _fill(axes, bootstrap_band(roc_on_grid, y_true, y_score, patient_ids))
-    x, y = (np.append(0, counts / counts[-1]) for counts in (false_positives, true_positives))
-    axes.plot(x, y, color=MODEL, label="model")
+    _plot_roc(axes, y_true, y_score, color=MODEL, label="model")
     _mark(axes, point)
     return _finished_unit_square(figure)
 
@@ -153,7 +153,7 @@ def draw_precision_with_band(
 ) -> Figure:
     """Draw the precision-recall curve, its band and, where given, the threshold's (sensitivity, PPV)."""
     figure, axes = _new_axes("sensitivity (recall)", "PPV (precision)")
-    axes.axhline(y_true.mean(), color="0.6", linestyle=":", linewidth=1, label="chance: the prevalence")
+    axes.axhline(y_true.mean(), **CHANCE, label="chance: the prevalence")
     _fill(axes, bootstrap_band(precision_on_grid, y_true, y_score, patient_ids))
     true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
     found = true_positives > 0
@@ -173,7 +173,7 @@ def draw_calibration(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
     figure, axes = _new_axes("mean score of the group", "share that has the disease")
     curve = calibration_curve(y_true, y_score)
     top = min(1.0, 1.08 * max(curve["high"].max(), curve["mean_score"].max()))
-    axes.plot([0, top], [0, top], color="0.6", linestyle=":", linewidth=1, label="perfect")
+    axes.plot([0, top], [0, top], **CHANCE, label="perfect")
     reach = np.stack([curve["observed"] - curve["low"], curve["high"] - curve["observed"]])
     bars = {"fmt": "o", "markersize": 5, "color": MODEL, "elinewidth": 1.2, "capsize": 2.5}
     axes.errorbar(curve["mean_score"], curve["observed"], np.maximum(reach, 0), label="groups", **bars)
@@ -183,49 +183,8 @@ def draw_calibration(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
 
 def draw_decision_curve(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
     """Draw the net benefit of acting on the score, on everybody and on nobody."""
-    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs")
-    prevalence = y_true.mean()
-    curve = decision_curve(y_true, y_score, np.linspace(0.005, MAX_THRESHOLD, 100))
-    x = curve["threshold"]
-    axes.plot(x, 100 * curve["treat_none"], color="0.35", linewidth=1, label="nobody")
-    axes.plot(x, 100 * curve["treat_all"], color=COLOURS[4], linestyle="--", label="everybody")
-    axes.plot(x, 100 * curve["model"], color=MODEL, label="those whom the model flags")
-    axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return _finished(figure)
-
-
-def draw_roc_curves(y_true: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
-    """Draw the ROC curves of several models over each other."""
-    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)", len(scores))
-    axes.plot([0, 1], [0, 1], ":", color="0.6", linewidth=1)
-    for number, (name, score) in enumerate(scores.items()):
-        false_positives, true_positives, _ = roc_curve(y_true, score, drop_intermediate=False)
-        axes.plot(false_positives, true_positives, label=_short(name), **_style(number))
-    return _finished_unit_square(figure)
-
-
-def draw_decision_curves(y_true: np.ndarray, scores: Mapping[str, np.ndarray]) -> Figure:
-    """Draw the net benefit of acting on several models' probabilities, on everybody and on nobody."""
-    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs", len(scores) + 1)
-    thresholds, prevalence = np.linspace(0.005, MAX_THRESHOLD, 100), y_true.mean()
-    for number, (name, score) in enumerate(scores.items()):
-        curve = decision_curve(y_true, score, thresholds)
-        axes.plot(thresholds, 100 * curve["model"], label=_short(name), **_style(number))
-    if scores:
-        axes.plot(thresholds, 100 * curve["treat_all"], color="0.6", linestyle="--", label="everybody")
-    axes.axhline(0, color="0.35", linewidth=1)
-    axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return _finished(figure)
-
-
-def _style(number: int) -> dict[str, str]:
-    """Return colour and line of one of several curves, told apart without colour too."""
-    return {
-        "color": COLOURS[number % len(COLOURS)],
-        "linestyle": LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)],
-    }
+    name = "those whom the model flags"
+    return draw_decision_curves(y_true, {name: y_score}, {name: {"color": MODEL}})
 
 
 def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[float], name: str) -> Figure:
@@ -237,7 +196,7 @@ def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[fl
         scores = y_score[y_true == value]
         if len(scores):
             shares = np.histogram(np.minimum(scores, top), bins)[0] / len(scores)
-            label = f"{_short(words)} ({len(scores):,})"
+            label = _short(f"{words} ({len(scores):,})")
             axes.stairs(shares, bins, fill=True, color=colour, alpha=0.3)
             axes.stairs(shares, bins, color=colour, linewidth=1.4, label=label)
     for number, threshold in enumerate(thresholds):
@@ -250,7 +209,40 @@ def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[fl
 
 
 # ----------------------------------------------------------------------------------------------------
-# The whole run
+# Several models
+# ----------------------------------------------------------------------------------------------------
+
+
+def draw_roc_curves(
+    y_true: np.ndarray, scores: Mapping[str, np.ndarray], styles: Mapping[str, dict[str, str]]
+) -> Figure:
+    """Draw the ROC curves of several models over each other, each in its style."""
+    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
+    for name, score in scores.items():
+        _plot_roc(axes, y_true, score, label=_short(name), **styles[name])
+    axes.plot([0, 1], [0, 1], **CHANCE, label="chance")
+    return _finished_unit_square(figure)
+
+
+def draw_decision_curves(
+    y_true: np.ndarray, scores: Mapping[str, np.ndarray], styles: Mapping[str, dict[str, str]]
+) -> Figure:
+    """Draw the net benefit of acting on models' probabilities, each in its style, on everybody, on nobody."""
+    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs")
+    thresholds, prevalence = np.linspace(0.005, MAX_THRESHOLD, 100), y_true.mean()
+    for name, score in scores.items():
+        curve = decision_curve(y_true, score, thresholds)
+        axes.plot(thresholds, 100 * curve["model"], label=_short(name), **styles[name])
+    everybody = decision_curve(y_true, np.ones(len(y_true)), thresholds)["treat_all"]
+    axes.plot(thresholds, 100 * everybody, **EVERYBODY)
+    axes.axhline(0, **NOBODY)
+    axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _finished(figure)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Training
 # ----------------------------------------------------------------------------------------------------
 
 
@@ -274,8 +266,11 @@ def draw_losses(logs: Mapping[str, pd.DataFrame]) -> Figure:
         ):
             label = name if number == 0 else None
             axes.plot(log["epoch"], log[column], color=colour, linewidth=width, label=label, **marker)
-        best, label = log[log["best"] == 1].tail(1), "kept" if number == 0 else None
-        auroc_axes.plot(best["epoch"], best["val_auroc"], "o", color="black", markersize=4, label=label)
+        best = log[log["best"] == 1].tail(1)
+        if len(best):
+            kept = f"kept: epoch {best['epoch'].item()}" if len(logs) == 1 else "kept"
+            label = kept if number == 0 else None
+            auroc_axes.plot(best["epoch"], best["val_auroc"], "o", color="black", markersize=4, label=label)
     for axes, name in ((loss_axes, "loss"), (auroc_axes, "AUROC")):
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
@@ -296,18 +291,21 @@ def _new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _new_axes(x: str, y: str, n_named: int = 4) -> tuple[Figure, Axes]:
-    """Return a figure with one axes whose place is fixed: a layout engine would cost most of the time.
-
-    Above it there is room for a legend of ``n_named`` curves in two columns.
-    """
-    height = HEIGHT + LEGEND_LINE * max(0, (n_named + 1) // 2 - 2)
-    figure = _new_figure(WIDTH, height)
-    axes = figure.add_axes((0.145, 0.135 * HEIGHT / height, 0.815, 0.745 * HEIGHT / height))
+def _new_axes(x: str, y: str) -> tuple[Figure, Axes]:
+    """Return a figure with one axes, for `_finished` to give a size and a legend."""
+    figure = _new_figure(WIDTH, HEIGHT)
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_xlabel(x, fontsize=TEXT_SIZE + 0.5)
     axes.set_ylabel(y, fontsize=TEXT_SIZE + 0.5)
     _plain(axes)
     return figure, axes
+
+
+def _plot_roc(axes: Axes, y_true: np.ndarray, y_score: np.ndarray, **style: str) -> None:
+    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
+    with np.errstate(invalid="ignore"):  # of one class there is no curve
+        x, y = (np.append(0, counts / counts[-1]) for counts in (false_positives, true_positives))
+    axes.plot(x, y, **style)
 
 
 def _plain(axes: Axes) -> None:
@@ -338,13 +336,30 @@ def _finished_unit_square(figure: Figure) -> Figure:
 
 
 def _finished(figure: Figure) -> Figure:
-    """Put the legend above the axes, where it hides no part of a curve."""
+    """Put the legend above the axes, where it hides no part of a curve, in one column where names are long.
+
+    The place of the axes is fixed, since a layout engine would cost most of the time; a legend of many lines
+    makes the figure higher.
+    """
+    axes = figure.axes[0]
+    _place(axes, HEIGHT)
     style = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2, "columnspacing": 1.4}
-    figure.axes[0].legend(ncols=2, fontsize=TEXT_SIZE, frameon=False, handlelength=1.6, **style)
+    style |= {"fontsize": TEXT_SIZE, "frameon": False, "handlelength": 1.6}
+    legend = axes.legend(ncols=2, **style)
+    if legend.get_window_extent().x1 > figure.bbox.x1:
+        legend = axes.legend(ncols=1, **style)
+    _place(axes, max(HEIGHT, legend.get_window_extent().y1 / figure.dpi))
     return figure
 
 
-def _short(text: str, limit: int = 28) -> str:
-    """Return a label's name cut to the legend, with "$" such that it begins no formula."""
-    cut = text if len(text) <= limit else text[: limit - 1] + "…"
-    return cut.replace("$", r"\$")
+def _place(axes: Axes, height: float) -> None:
+    """Make the figure so many inches high, the size of the axes and what is below them staying the same."""
+    axes.figure.set_size_inches(WIDTH, height)
+    axes.set_position((0.145, 0.135 * HEIGHT / height, 0.815, 0.745 * HEIGHT / height))
+
+
+def _short(name: str) -> str:
+    """Return a name cut in the middle, so that a run's script and time stay; "$" begins no formula."""
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - TIME_LENGTH - 1]}…{name[-TIME_LENGTH:]}"
+    return name.replace("$", r"\$")

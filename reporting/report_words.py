@@ -5,7 +5,7 @@ Nothing here computes a metric; undefined ones, None in `metrics.json`, are said
 
 import numpy as np
 
-from reporting.metric_meanings import interval_in_words, missing_class
+from reporting.metric_meanings import counted, interval_in_words, missing_class
 from reporting.run_record import RunRecord
 from reporting.summary import WIDE_INTERVAL
 
@@ -25,8 +25,8 @@ def verdict(record: RunRecord) -> str:
     if not metrics:
         return f"No test set has been scored yet: this run has no result; {RESEARCH_ONLY}."
     n_repeats = metrics.get("n_repeats", 1)
-    n_ecgs = metrics["n_ecgs"] // n_repeats
-    ecgs = f"{n_ecgs:,} ECGs of {metrics['n_patients']:,} patients whom the model had not seen"
+    n_ecgs, patients = metrics["n_ecgs"] // n_repeats, counted(metrics["n_patients"], "patient")
+    ecgs = f"{counted(n_ecgs, 'ECG')} of {patients} whom the model had not seen"
     if record.is_cross_validation:
         ecgs += ", out of fold"
     if n_repeats > 1:
@@ -73,7 +73,7 @@ def _macro_in_words(metrics: dict) -> str:
     worst, best = min(aurocs, key=aurocs.get), max(aurocs, key=aurocs.get)
     mean = float(np.mean(list(aurocs.values())))
     return (
-        f"the mean AUROC of {len(aurocs)} labels is {mean:.3f}, "
+        f"the mean AUROC of {counted(len(aurocs), 'label')} is {mean:.3f}, "
         f"from {aurocs[worst]:.3f} ({worst}) to {aurocs[best]:.3f} ({best})"
     )
 
@@ -98,10 +98,9 @@ def confusion_sentences(name: str, metrics: dict) -> list[str]:
     counts = label["confusion_matrix"]
     positive, negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
     flagged = counts["tp"] + counts["fp"]
-    with_name = (
-        f"Of {positive:,} ECGs with {name}, {counts['tp']:,} were flagged and {counts['fn']:,} missed."
-    )
-    without = f"Of {negative:,} ECGs without {name}, {counts['fp']:,} were flagged for nothing."
+    found, alarms = (f"{counts[key]:,} {'was' if counts[key] == 1 else 'were'}" for key in ("tp", "fp"))
+    with_name = f"Of {counted(positive, 'ECG')} with {name}, {found} flagged and {counts['fn']:,} missed."
+    without = f"Of {counted(negative, 'ECG')} without {name}, {alarms} flagged for nothing."
     sentences = [
         with_name if positive else f"No ECG had {name}.",
         without if negative else f"No ECG was without {name}.",

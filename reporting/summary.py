@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from reporting.metric_meanings import counted, missing_class
+
 INDENT = 12  # characters of the left column, "test        "
 WIDE_INTERVAL = 0.1  # of an AUROC: 0.70-0.80 leaves open whether a model is poor or useful
 
@@ -35,7 +37,7 @@ def format_metrics(metrics: dict) -> str:
 
 def _headline(metrics: dict) -> str:
     n_repeats = metrics.get("n_repeats", 1)  # of a cross-validation
-    ecgs = f"{metrics['n_ecgs'] // n_repeats:,} ECGs of {metrics['n_patients']:,} patients"
+    ecgs = f"{counted(metrics['n_ecgs'] // n_repeats, 'ECG')} of {counted(metrics['n_patients'], 'patient')}"
     if metrics.get("split", "test") == "test":
         ecgs += ", scored once" if n_repeats == 1 else f", each scored {n_repeats} times and so counted below"
     if n_folds := metrics.get("n_folds"):
@@ -62,22 +64,22 @@ def _macro_line(macro: dict, n_labels: int) -> str:
 
 
 def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
-    missing_class = _missing_class(label, metrics["n_ecgs"] - label.get("n_unknown", 0))
+    missing = missing_class(label, metrics)
     confidence = f"{100 * metrics['confidence']:g} % CI "
     kept, wanted = label["auroc"]["n_resamples"], metrics["n_resamples"]
     resamples = f"{kept:,} of {wanted:,} resamples have both classes" if 0 < kept < wanted else ""
-    yield _row("AUROC", label["auroc"], resamples, missing_class, confidence)
+    yield _row("AUROC", label["auroc"], resamples, missing, confidence)
     prevalence = f"prevalence {label['prevalence']:.3f}"
-    yield _row("average precision", label["average_precision"], prevalence, missing_class)
+    yield _row("average precision", label["average_precision"], prevalence, missing)
     for title, key, reason in (
-        ("sensitivity", "sensitivity", missing_class),
-        ("specificity", "specificity", missing_class),
+        ("sensitivity", "sensitivity", missing),
+        ("specificity", "specificity", missing),
         ("PPV", "ppv", "no ECG flagged"),
         ("NPV", "npv", "every ECG flagged"),
         ("accuracy", "accuracy", ""),
     ):
         yield _row(title, label[key], f"{label[key]['successes']:,} of {label[key]['n']:,}", reason)
-    if not missing_class and "calibration_slope" in label:  # runs of before have the lines above only
+    if not missing and "calibration_slope" in label:  # runs of before have the lines above only
         yield from _lines_of_use(name, label)
     yield _single_numbers(label)
     yield _in_words(name, label["confusion_matrix"])
@@ -154,7 +156,8 @@ def _caveats(metrics: dict) -> Iterator[str]:
         yield _width_in_words(widths[widest], whose, metrics.get("n_folds", 0))
     for name, label in metrics["labels"].items():
         if n_unknown := label.get("n_unknown", 0):
-            yield f"{name} is not known of {n_unknown:,} ECGs, which count for the other labels alone"
+            which = "which counts" if n_unknown == 1 else "which count"
+            yield f"{name} is not known of {counted(n_unknown, 'ECG')}, {which} for the other labels alone"
     if metrics["n_ecgs"] > metrics["n_patients"]:
         yield "some patients have several scored ECGs: the intervals count patients, not ECGs"
 
@@ -166,9 +169,3 @@ def _width_in_words(width: float, whose: str, n_folds: int) -> str:
         return f"the AUROC's interval{whose} spans {width:.3f}"
     spans = f"the AUROC's{whose} spans {width:.3f}"
     return f"a single split leaves wide intervals: {spans}; --folds 5 tests every ECG"
-
-
-def _missing_class(label: dict, n_ecgs: int) -> str:
-    if label["n_positive"] == 0:
-        return "no positive ECG"
-    return "no negative ECG" if label["n_positive"] == n_ecgs else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reporting.cohort_tables import cohort_flow, parts_of
+from reporting.metric_meanings import counted
 from reporting.report_words import fold_thresholds
 from reporting.run_record import RunRecord
 
@@ -105,6 +106,32 @@ def _models(record: RunRecord) -> str:
     return ", ".join(names) or "not recorded"
 
 
+def _clinical_columns(record: RunRecord) -> str:
+    """Name the columns that the models see beside the ECG; "" where there are none."""
+    of_models = [description.get("clinical_columns") or [] for description in record.descriptions.values()]
+    of_models.append(record.hyperparameters.get("clinical_columns") or [])
+    return ", ".join(dict.fromkeys(name for columns in of_models for name in columns))
+
+
+def _predictors(record: RunRecord) -> str:
+    if columns := _clinical_columns(record):
+        return (
+            "The 12-lead ECG, of which nothing was chosen beforehand, and clinical columns that were: "
+            f"{columns}. The reasons are {BY_AUTHORS}."
+        )
+    return "The 12-lead ECG alone; none was chosen beforehand."
+
+
+def _definition_of_predictors(record: RunRecord) -> str:
+    columns = _clinical_columns(record)
+    beside = f" Beside it, as the labels table has them: {columns}." if columns else ""
+    when = "How and when these and the ECG were recorded" if columns else "When it was recorded"
+    return (
+        f"The signal of the file, 10 s, of which the model sees {_value(record, 'n_samples')} samples at "
+        f"500 Hz.{beside} {when} is {BY_AUTHORS}."
+    )
+
+
 def _split_in_words(record: RunRecord) -> str:
     if record.is_cross_validation:
         return f"Cross-validation by patient in {record.n_folds} folds; in each, some patients validate."
@@ -129,14 +156,15 @@ def _missing(record: RunRecord) -> str:
 def _events(record: RunRecord) -> str:
     labels = record.label_names
     return "; ".join(
-        f"{group.name}: {group.n_ecgs:,} ECGs, {group.positives(labels)}" for group in parts_of(record)
+        f"{group.name}: {counted(group.n_ecgs, 'ECG')}, {group.positives(labels)}"
+        for group in parts_of(record)
     )
 
 
 def _sample_size(record: RunRecord) -> str:
     flow = cohort_flow(record)
     return (
-        f"{flow.used.n_ecgs:,} ECGs of {flow.used.n_patients:,} patients: "
+        f"{counted(flow.used.n_ecgs, 'ECG')} of {counted(flow.used.n_patients, 'patient')}: "
         f"{flow.used.positives(record.label_names)}. "
         f"The justification is {BY_AUTHORS}."
     )
@@ -174,11 +202,8 @@ def _code(record: RunRecord) -> str:
 ANSWERS: dict[str, Callable[[RunRecord], str]] = {
     "4": lambda record: "Development with internal validation; no evaluation at another hospital.",
     "7": _quality,
-    "9a": lambda record: "The 12-lead ECG alone; none was chosen beforehand.",
-    "9b": lambda record: (
-        f"The signal of the file, 10 s, of which the model sees {_value(record, 'n_samples')} samples at "
-        f"500 Hz. When it was recorded is {BY_AUTHORS}."
-    ),
+    "9a": _predictors,
+    "9b": _definition_of_predictors,
     "9c": lambda record: "Does not apply: no person interprets the signal.",
     "10": _sample_size,
     "11": _missing,

@@ -10,10 +10,10 @@ from fake_cohort import cohort_of
 import processes
 from batches import EvaluationBatches, TrainingBatches, evaluation_input, normalise
 from data_augmentation import Augmentation
+from device_signals import SignalsOnDevice, SignalsOnDisk
 from ecg_dataset import read_cohort
 from focal_loss import FocalLoss
 from hyperparameters import Hyperparameters
-from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk
 from xml_loader import load_ecg
 
 CPU = torch.device("cpu")

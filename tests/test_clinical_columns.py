@@ -14,7 +14,7 @@ from test_models import ARGUMENTS
 from tiny_runs import line_of, make_tiny_cohort, run_here, tiny, train_here
 
 import predict
-from clinical_columns import check_clinical, clinical_values, in_words, value_of
+from clinical_columns import check_clinical, clinical_values, coding_of, given_values, in_words, value_of
 from cohorts.synthetic import make_cohort
 from models import MODELS
 from models.head import Head
@@ -43,13 +43,38 @@ def test_values_are_numbers_or_words_and_ages_above_89_are_90():
     assert values.dtype == np.float32
     assert value_of("weight", "95") == 95 and value_of("age", "89") == 89 and value_of("age", "90.5") == 90
     assert [value_of("x", text) for text in ("ten", "inf", "1e999", "1,5")] == [None] * 4
+
+
+def test_values_in_words_and_their_coding_for_programs():
     assert in_words(["age", "d_dimer"], [63.0, np.nan]) == {"age": "63", "d_dimer": "not known"}
+    for word, letter in (("F", "F"), ("female", "F"), ("m", "M"), ("", "not known"), ("2", "2")):
+        assert in_words(["sex", "wells"], given_values(["sex", "wells"], [f"sex={word}", "wells=1"])) == {
+            "sex": letter,
+            "wells": "1",
+        }
+    assert coding_of("sex") == "m 0, male 0, f 1, female 1" and coding_of("age").startswith("years; 90 if")
+    assert coding_of("smoker").endswith("; no 0, yes 1, false 0, true 1")
+
+
+@pytest.mark.parametrize("age", ["-1", "131", "630", "m"])
+def test_an_age_that_nobody_has_is_one_line(age):
+    expected = "expected 0 to 130 years, or nothing where it is not known"
+    for check in (
+        lambda: check_clinical("labels.csv", TABLE.assign(age=["63", age, "0"]), ["age"]),
+        lambda: given_values(["age"], [f"age={age}"]),
+    ):
+        with pytest.raises(CohortError) as error:
+            check()
+        assert "found " in str(error.value) and age in str(error.value)
+        assert str(error.value).endswith(expected) and "\n" not in str(error.value)
+    assert [value_of("age", text) for text in ("0", "130", "90")] == [0, 90, 90]
+    assert value_of("wells", "-1") == -1 and value_of("d_dimer", "630") == 630
 
 
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (["site"], "labels.csv line 2: found Ulm in clinical column site, expected a number, or m, male, f"),
+        (["site"], "labels.csv line 2: found Ulm in clinical column site, expected a number, m, male, f"),
         (["PE"], "labels.csv: clinical column PE: found a label that is to be learnt"),
         (
             ["file"],
@@ -251,11 +276,15 @@ def test_a_bare_name_in_the_table_is_of_one_file_alone(trained, tmp_path):
         shutil.copy(first, tmp_path / "ecgs" / place)
     (tmp_path / "clinical.csv").write_text("file,age,sex\ndemo-0001.xml,30,F\n")
     words = ["--clinical-table", tmp_path / "clinical.csv", "--output", tmp_path / "scores.csv"]
-    found = scores_of(run_here("predict.py", run, tmp_path / "ecgs", *words), tmp_path / "scores.csv")
+    outcome = run_here("predict.py", run, tmp_path / "ecgs", *words)
+    found = scores_of(outcome, tmp_path / "scores.csv")
+    assert "clinical.csv has no line for 1 of 2 files, such as " in outcome.stdout
     unknown = found["warnings"].fillna("").str.contains("not known: age, sex")
     assert dict(zip(found["file"].str.contains("sub/"), unknown, strict=True)) == {False: False, True: True}
     found = scores_of(run_here("predict.py", run, tmp_path / "ecgs" / "sub", *words), tmp_path / "scores.csv")
     assert not found["warnings"].fillna("").str.contains("not known").any()  # there is no other
+    line = line_of(run_here("predict.py", run, cohort / "demo-0002.xml", *words))
+    assert "clinical.csv: found none of the 1 files, such as " in line
 
 
 def test_a_score_that_is_no_number_is_no_decision():

@@ -11,9 +11,9 @@ import pytest
 import torch
 from fake_cohort import cohort_of
 
-from signal_store import device_signals
+import device_signals
+from device_signals import SignalsOnDevice, SignalsOnDisk, place_signals
 from signal_store.cache_folder import ROW_BYTES, SIGNALS
-from signal_store.device_signals import SignalsOnDevice, SignalsOnDisk, place_signals
 from signal_store.signal_cache import CohortError
 
 CPU = torch.device("cpu")

@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -18,10 +19,11 @@ from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run
 
 from cohorts.synthetic import make_cohort
 from ecg_dataset import read_cohort
+from evaluate import AGES, strata_of
 from hyperparameters import Hyperparameters, read_yaml
 from metrics.uncertainty import delong_test
 from recording import LEADS
-from reporting.comparison import differences
+from reporting.comparison import differences, format_comparison, group_cells
 from reporting.comparison_page import ComparedLabel, _verdict
 from reporting.explanations import groups
 from reporting.explanations.groups import explain_ecg, explain_run
@@ -34,7 +36,7 @@ from xml_loader import centre_start
 
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
-    """Two cross-validations on the same folds, and one on others; the table has a clinical score."""
+    """Two cross-validations on the same folds, and one as if on others; the table has a clinical score."""
     places = tmp_path_factory.mktemp("places")
     cohort = make_tiny_cohort(places / "ecgs")
     table = pd.read_csv(cohort / "labels.csv")
@@ -43,8 +45,16 @@ def places(tmp_path_factory):
     table["ward"] = "<b>" + table["sex"]
     table.to_csv(cohort / "labels.csv", index=False)
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 3)
-    for name, changed in {"one": [], "two": ["--learning-rate", 1e-3], "other": ["--seed", 7]}.items():
+    for name, changed in {"one": [], "two": ["--learning-rate", 1e-3]}.items():
         run_folder_of(train_here("train_spectrogram.py", *flags, *changed)).rename(places / name)
+    shutil.copytree(places / "one", places / "other")
+    first, second = (places / "other" / f"fold-{number}" / "predictions.csv" for number in (1, 2))
+    tables = [pd.read_csv(path) for path in (first, second)]
+    tests = [table.index[table["split"] == "test"][0] for table in tables]
+    files = [table.loc[row, "file"] for table, row in zip(tables, tests, strict=True)]
+    for path, table, row, file in zip((first, second), tables, tests, reversed(files), strict=True):
+        table.loc[row, "file"] = file
+        table.to_csv(path, index=False)
     return places
 
 
@@ -54,7 +64,7 @@ def compared(places):
     outcome = run_here(
         "evaluate.py",
         *(places / "one", places / "two", "--names", "first", "second", "--output-dir", places / "compared"),
-        *("--strata", "sex", "age", "ward", "--rivals", "wells", "--prevalence", 0.05),
+        *("--strata", "sex", "age", "ward", "wells", "--rivals", "wells", "--prevalence", 0.05),
         *("--explain", 2),
     )
     assert outcome.returncode == 0, outcome.stderr
@@ -89,6 +99,24 @@ def test_every_model_stands_in_the_table(compared):
 def test_browser_shows_the_whole_comparison(browser, compared, width):
     _, folder = compared
     check_page(browser, folder / "report.html", width, n_pictures=4)
+
+
+def test_browser_prints_tables_with_long_names_within_a4(browser, compared, tmp_path):
+    _, folder = compared
+    text, long_name = (
+        (folder / "report.html").read_text(encoding="utf-8"),
+        "train_baseline-20261123-020512_b" * 3,
+    )
+    named = text.replace('<th scope="row">first<', f'<th scope="row">{long_name}<')
+    named = re.sub('<td class="name">&lt;b&gt;F<', f'<td class="name">{long_name}<', named)
+    named = re.sub(r'<th scope="row" class="number">demo-\d+', rf"\g<0>{long_name}", named)
+    assert named.count(long_name) >= 3
+    (tmp_path / "report.html").write_text(named, encoding="utf-8")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.open(tmp_path / "report.html", 680)  # 180 mm between the margins
+    width = browser.evaluate("document.documentElement.scrollWidth")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert width <= 680
 
 
 def test_the_ensemble_is_the_mean_logit_and_differences_are_delongs(places, compared):
@@ -360,16 +388,103 @@ def test_an_undefined_auroc_is_not_the_highest():
 def test_strata_hold_every_ecg_once(compared):
     _, folder = compared
     rows = pd.read_csv(folder / "strata.csv")
-    assert set(rows["stratum"]) == {"sex", "age", "ward"}
+    assert rows["stratum"].unique().tolist() == ["sex", "age", "ward", "wells"]
     assert (rows.groupby("stratum")["n"].sum() == 24).all()
     assert set(rows.loc[rows["stratum"] == "sex", "value"]) == {"F", "M"}
     thirds = pd.read_csv(folder / "heart_rate.csv")
     assert thirds["n_ecgs"].sum() == 24 and len(thirds) == 3
+    assert thirds["label"].eq("PE").all() and thirds["tertile"].tolist() == ["lowest", "middle", "highest"]
+
+
+def test_strata_stand_in_the_order_of_reading(compared):
+    _, folder = compared
+    rows = pd.read_csv(folder / "strata.csv")
+    groups = {stratum: of_stratum["value"].tolist() for stratum, of_stratum in rows.groupby("stratum")}
+    assert groups["age"] == [name for name in AGES if name in groups["age"]] and len(groups["age"]) > 1
+    assert groups["wells"][-1] == "missing"
+    assert groups["wells"][:-1] == sorted(groups["wells"][:-1], key=float)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    places = [page.index(f'<td class="name">{group}</td>') for group in groups["age"]]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "categories"),
+    [
+        ("age", ["81", "50", "", "49.5", "65", "64", "x", "-1"], [*AGES, "missing"]),
+        ("score", ["10", "2", "-1", "", "2"], ["-1", "2", "10", "missing"]),
+        ("score", ["b", "10", "a", "2", "missing"], ["2", "10", "a", "b", "missing"]),
+        (
+            "score",
+            [str(number) for number in range(120, 0, -1)],
+            ["1 to 40", "41 to 80", "81 to 120", "missing"],
+        ),
+        ("sex", ["M", "F", "", "M"], ["F", "M", "missing"]),
+        ("site", ["", ""], ["missing"]),
+    ],
+)
+def test_groups_of_a_stratum_are_in_order(column, values, categories):
+    cohort = SimpleNamespace(table=pd.DataFrame({column: values}))
+    groups = strata_of(cohort, column)
+    assert list(groups.categories) == categories and not groups.isna().any()
+    if column == "age":
+        expected = ["80 and above", "50 to 64", "missing", "below 50", "65 to 79", "50 to 64"]
+        assert list(groups) == expected + ["missing"] * 2
+    elif len(values) > 10:
+        assert groups.value_counts().tolist() == [40, 40, 40, 0]
+    else:
+        assert list(groups) == [value or "missing" for value in values]
+
+
+def test_cells_of_groups_are_words_and_numbers_that_people_read():
+    row = {"label": "PE", "stratum": "site", "value": "- (---)", "n": 1200, "n_patients": 9, "n_positive": 0}
+    row |= {"auroc": np.nan, "auroc_low": np.nan, "auroc_high": np.nan}
+    row |= {"sensitivity": 1.0, "sensitivity_low": np.nan, "sensitivity_high": np.nan}
+    row |= {"specificity": 0.75, "specificity_low": 0.5, "specificity_high": 0.9}
+    cells = group_cells(pd.DataFrame([row, row | {"auroc": 0.5, "auroc_low": 0.25, "auroc_high": 0.625}]))
+    header = [
+        "label",
+        "stratum",
+        "group",
+        "ECGs",
+        "patients",
+        "positive",
+        "AUROC",
+        "sensitivity",
+        "specificity",
+    ]
+    assert list(cells) == header
+    first, second = cells.to_numpy().tolist()
+    assert first[2:] == ["- (---)", "1,200", "9", "0", "undefined", "1.000", "0.750 (0.500-0.900)"]
+    assert second[6] == "0.500 (0.250-0.625)"
+
+
+def test_bounds_of_the_heart_rate_are_whole_beats_a_minute():
+    rows = [("lowest", 50.336, 64.516, 68, 3, 0.99), ("unknown", np.nan, np.nan, 2, 0, np.nan)]
+    columns = ["tertile", "low", "high", "n_ecgs", "n_positive", "auroc"]
+    cells = group_cells(pd.DataFrame(rows, columns=columns))
+    assert list(cells) == ["third", "bpm from", "to", "ECGs", "positive", "AUROC"]
+    assert cells.to_numpy().tolist() == [
+        ["lowest", "50", "65", "68", "3", "0.990"],
+        ["unknown", "", "", "2", "0", "undefined"],
+    ]
+
+
+def test_names_of_runs_are_whole_in_the_printed_table():
+    names = ["train_baseline-20261123-020512", "train_baseline-20261123-020744"]
+    value = {"value": 0.5, "low": 0.25, "high": 0.75}
+    keys = ("auroc", "average_precision", "sensitivity_at_specificity_90", "specificity_at_sensitivity_95")
+    table = format_comparison(dict.fromkeys(names, dict.fromkeys(keys, value)), pd.DataFrame({"model": []}))
+    header, *lines = table.splitlines()
+    assert [line.split()[0] for line in lines] == names
+    assert {line.index("0.500") for line in lines} == {header.index("AUROC")}
 
 
 def test_one_run_without_signs(places):
     outcome = run_here("evaluate.py", places / "one", "--no-signs", "--output-dir", places / "single")
     assert outcome.returncode == 0 and "ECG signs" not in outcome.stdout and "ensemble" not in outcome.stdout
+    (folder,) = (places / "single").iterdir()
+    assert "<title>Comparison of 1 run</title>" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

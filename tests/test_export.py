@@ -27,7 +27,7 @@ needs_onnx = pytest.mark.skipif(
 SHARED = {"n_labels": 2, "dropout": 0.3}
 TRUNK = {**SHARED, "kernel_size": 3}
 LSTM = {"rnn_cell": "lstm", "rnn_layers": 1, "rnn_hidden_size": 16, "rnn_bidirectional": True}
-ENCODER = {"encoder_layers": 2, "encoder_heads": 4, "encoder_width": 32}
+ENCODER = {"encoder_layers": 1, "encoder_heads": 4, "encoder_width": 32}
 CASES = {  # of each model: arguments, crop, normalisation
     "res_net_model": (SHARED, 1024, "none"),
     "resnet18_with_atten": ({**TRUNK, "attention_heads": 4}, 4096, "recording"),
@@ -214,6 +214,25 @@ def test_an_ensemble_as_a_user_exports_it(tmp_path):
     check_snippet(tmp_path / "MODEL_CARD.md", n_lines=6)
 
 
+@needs_onnx
+def test_a_run_with_clinical_values_has_a_snippet_that_runs(tmp_path):
+    arguments = {**CASES["resnet18_with_atten_spectr"][0], "n_clinical": 2}
+    description = member("resnet18_with_atten_spectr")[1]
+    with_both = MODELS["resnet18_with_atten_spectr"](**arguments).eval()
+    with torch.no_grad():
+        with_both.head.weight[:, -4:] = torch.tensor([0.1, -0.2, 0.3, 0.4])
+    columns = {"clinical_columns": ["age", "sex"], "window_start": 1.5}
+    save(Run(tmp_path / "run"), with_both, dataclasses.replace(description, arguments=arguments, **columns))
+    outcome = run_here("export.py", tmp_path / "run", tmp_path / "pe.onnx")
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    found = check_snippet(tmp_path / "MODEL_CARD.md", n_lines=7)
+    unknown = np.full((1, 2), np.nan, np.float32)
+    scorer = Scorer.load(tmp_path / "run", torch.device("cpu"))
+    expected = scorer.score(np.zeros((1, 12, 5000), np.int16), unknown)
+    np.testing.assert_allclose(found["score"], expected, atol=1e-4)
+    assert "from second 1.5 on" in (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
+
+
 def check_metadata(graph):
     """The file says what it takes and gives, and nothing about the computer that made it."""
     import onnx
@@ -234,7 +253,7 @@ def check_metadata(graph):
 
 
 def check_snippet(card, n_lines):
-    """The lines of the card that call the file run as they stand, beside the file."""
+    """The lines of the card that call the file run as they stand, beside the file; return what they leave."""
     code = re.search(r"```python\n(.*?)```", card.read_text(encoding="utf-8"), re.DOTALL).group(1)
     assert len(code.strip().splitlines()) == n_lines
     found = {}
@@ -242,6 +261,7 @@ def check_snippet(card, n_lines):
         patch.chdir(card.parent)
         exec(code, found)
     assert found["decision"].tolist() == (found["score"] >= THRESHOLDS).tolist()
+    return found
 
 
 @needs_onnx

@@ -205,6 +205,32 @@ def test_columns_semicolons_and_other_names_are_understood(make):
     assert "--label-columns LE" in said
 
 
+def test_columns_that_are_not_there_are_errors(make):
+    lines = [f"A,a.xml,{NOON},{NOON},1"]
+    there = f"exams.csv: column foo: found only {HEADER.replace(',', ', ')}, expected it once"
+    for flags in (["--keep", "foo"], ["--keep", "ct_time", "foo"], ["--patient-column", "foo"]):
+        assert make(lines, *flags).endswith(there)
+    for name in ("file", "ecg-time", "ct-time", "result"):
+        assert make(lines, f"--{name}-column", "foo").endswith(there)
+    ecgs = [f"A,a.xml,{NOON}"]
+    for name in ("file", "ecg-time"):
+        line = make(lines, f"--{name}-column", "foo", ecgs=ecgs)
+        assert "ecgs.csv: column foo: found only patient_id, file, ecg_time, expected it once" in line
+
+
+def test_age_and_sex_are_kept_where_they_are_there(make):
+    header, lines = f"{HEADER},sex,site", [f"A,a.xml,{NOON},{NOON},1,F,Bern"]
+    assert list(make(lines, header=header)[0]) == ["patient_id", "PE", "sex", "hours_from_ct"]
+    kept = make(lines, "--keep", "site", header=header)[0]
+    assert list(kept) == ["patient_id", "PE", "site", "hours_from_ct"]
+
+
+def test_a_column_is_kept_once(tmp_path):
+    for flags in (["--keep", "age", "age"], ["--keep", "PE"], ["--label", "hours_from_ct"]):
+        line = line_of(run_here(SCRIPT, tmp_path, "--table", "x.csv", *flags), status=2)
+        assert "expected each column once" in line
+
+
 def test_the_source_is_never_overwritten(make, tmp_path):
     make([f"A,a.xml,{NOON},{NOON},1"])
     before = (tmp_path / "exams.csv").read_text()

@@ -16,15 +16,21 @@ from headless_chromium import check_page
 
 from cohorts.synthetic import make_cohort
 from metrics_and_performance import evaluate
+from reporting import html_report
 from reporting.cohort_tables import cohort_flow, table_one
-from reporting.error_gallery import confident_errors
-from reporting.html_report import write_report
+from reporting.error_gallery import ErrorCase, confident_errors, in_words
+from reporting.metric_meanings import counted, metric_groups, missing_class
 from reporting.performance_figures import bootstrap_band, curve_points, precision_on_grid, roc_on_grid
 from reporting.report_words import confusion_sentences, verdict
 from reporting.run_record import read_run
 from reporting.tripod import tripod_items
 
 N_ECGS = 60
+
+
+def write_report(folder):
+    """Write the page of a run folder and return its path."""
+    return html_report.write_report(read_run(folder))
 
 
 # Runs, written as the training scripts write them
@@ -53,7 +59,7 @@ def write_run(run_folder, data_dir, label_names=("PE",), n_folds=0, **changes):
     predictions = tested[["file", "patient_id"]].assign(fold=fold_of, repeat=1, split="test")
     for name in label_names:
         predictions[f"y_true_{name}"] = tested[name]
-        signal = 2 * tested[name] if name == label_names[0] else 0
+        signal = 2 * tested[name].fillna(0) if name == label_names[0] else 0
         predictions[f"y_score_{name}"] = 1 / (
             1 + np.exp(-(generator.normal(size=len(tested)) + signal - 1.5))
         )
@@ -329,6 +335,71 @@ def test_flow_and_table_one_add_up(pages):
     assert table["sex F"][0].startswith(f"{(record.splits['sex'] == 'F').sum()} (")
 
 
+@pytest.mark.parametrize(
+    ("missed", "score", "threshold", "said"),
+    [
+        (True, 0.28137, 0.28142, "score 0.28137, threshold 0.28142"),
+        (True, 0.2806, 0.2814, "score 0.2806, threshold 0.2814"),
+        (True, 0.2123, 0.2814, "score 0.212, threshold 0.281"),
+        (False, 0.2814, 0.2814, "score 0.281, threshold 0.281"),
+        (False, 0.28142, 0.28137, "score 0.281, threshold 0.281"),
+    ],
+)
+def test_a_missed_ecg_never_seems_flagged(missed, score, threshold, said):
+    assert said in in_words(ErrorCase("a.xml", missed, score, threshold, ""), "PE")
+
+
+def test_calibration_claims_no_more_than_its_interval():
+    def meaning(key, low, value, high):
+        metrics = {"n_ecgs": 90, "labels": {"PE": {key: {"low": low, "value": value, "high": high}}}}
+        ((_, (row,)),) = metric_groups("PE", metrics)
+        return row.meaning
+
+    slope, intercept = "calibration_slope", "calibration_intercept"
+    undecided = "the interval includes 1, so whether they are too extreme or too moderate here cannot"
+    assert undecided in meaning(slope, -0.47, 0.73, 1.94)
+    assert meaning(slope, 0.3, 0.73, 0.9).endswith("should; here they are too extreme.")
+    assert meaning(slope, 1.1, 1.73, 2.9).endswith("should; here they are too moderate.")
+    assert "the interval includes 0, so whether" in meaning(intercept, -1.2, -0.3, 0.6)
+    assert meaning(intercept, -1.2, -0.9, -0.1).endswith("right; here it is too high.")
+    assert meaning(intercept, 0.1, 0.9, 1.2).endswith("right; here it is too low.")
+    assert "without an interval, whether" in meaning(slope, None, 0.73, None)
+
+
+def test_one_is_not_told_as_several(pages):
+    assert [counted(number, "ECG") for number in (0, 1, 1014)] == ["0 ECGs", "1 ECG", "1,014 ECGs"]
+    counts = {"tp": 1, "fn": 0, "fp": 1, "tn": 0}
+    metrics = {"labels": {"PE": {"confusion_matrix": counts}}}
+    assert confusion_sentences("PE", metrics)[:2] == [
+        "Of 1 ECG with PE, 1 was flagged and 0 missed.",
+        "Of 1 ECG without PE, 1 was flagged for nothing.",
+    ]
+    label = {"auroc": {"value": None}, "n_positive": 1}
+    metrics = {"n_ecgs": 1, "n_patients": 1, "labels": {"PE": label}}
+    record = SimpleNamespace(metrics=metrics, label_names=["PE"], is_cross_validation=False)
+    assert verdict(record).startswith("On 1 ECG of 1 patient whom the model had not seen, the AUROC is undef")
+
+
+def test_one_epoch_is_one_epoch(ecgs, tmp_path):
+    run = write_run(tmp_path / "run", ecgs)
+    pd.read_csv(run / "log.csv").head(1).to_csv(run / "log.csv", index=False)
+    assert "Training over 1 epoch. A validation" in Page(write_report(run)).text
+
+
+def test_the_missing_class_is_that_of_the_known_ecgs():
+    assert missing_class({"n_positive": 15, "n_unknown": 5}, {"n_ecgs": 20}) == "no negative ECG"
+    assert missing_class({"n_positive": 14, "n_unknown": 5}, {"n_ecgs": 20}) == ""
+    assert missing_class({"n_positive": 20}, {"n_ecgs": 20}) == "no negative ECG"
+    assert missing_class({"n_positive": 0, "n_unknown": 5}, {"n_ecgs": 20}) == "no positive ECG"
+
+
+def test_the_page_says_why_where_some_labels_are_unknown_and_the_others_are_positive(ecgs, tmp_path):
+    labels = np.repeat([np.nan, 1.0], [6, N_ECGS - 6])
+    page = Page(write_report(write_run(tmp_path / "run", ecgs, PE=labels)))
+    assert "the AUROC is undefined (no negative ECG)" in page.text
+    assert "decision curves: no negative ECG was tested" in page.text
+
+
 def test_verdict_warns_of_chance_leakage_and_synthetic_ecgs():
     def said(low, value, high, name="PE", data_dir="ecgs"):
         label = {"auroc": {"low": low, "value": value, "high": high}, "n_positive": 20}
@@ -353,6 +424,19 @@ def test_tripod_has_every_item_once_and_answers_some(pages):
     answers = {item.number: item.answer for item in items}
     assert "train 20, validation 10, test 30" in answers["12a"] and "0a1b2c3d" in answers["18f"]
     assert 15 < sum(not item.is_open for item in items) < 40
+    assert answers["9a"] == "The 12-lead ECG alone; none was chosen beforehand."
+
+
+@pytest.mark.parametrize("place", ["descriptions", "hyperparameters"])
+def test_tripod_names_the_clinical_columns(pages, place):
+    record = read_run(pages["single"].parent)
+    if place == "descriptions":
+        record.descriptions[0]["clinical_columns"] = ["age", "sex"]
+    else:
+        record.hyperparameters["clinical_columns"] = ["age", "sex"]
+    answers = {item.number: item.answer for item in tripod_items(record)}
+    assert "clinical columns that were: age, sex." in answers["9a"] and "alone" not in answers["9a"]
+    assert "Beside it, as the labels table has them: age, sex." in answers["9b"]
 
 
 # Curves

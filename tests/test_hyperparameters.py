@@ -2,19 +2,32 @@
 
 import importlib
 import inspect
+import json
+import types
 from dataclasses import fields
+from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
 import final_test
 from batches import EvaluationBatches, TrainingBatches
 from data_augmentation import AUGMENTATIONS, Augmentation
+from device_signals import place_signals
 from ecg_dataset import read_cohort
 from focal_loss import FocalLoss
-from hyperparameters import MODEL_GROUPS, Hyperparameters, read_hyperparameters, read_yaml, to_yaml
+from hyperparameters import (
+    ABSENT,
+    EXPECTED,
+    LISTS,
+    HyperparameterError,
+    Hyperparameters,
+    read_hyperparameters,
+    read_yaml,
+    to_yaml,
+)
 from models import MODELS
 from optimization import adamw, learning_rate_schedule
-from signal_store.device_signals import place_signals
 from splits import make_folds
 from training import fit
 from transfer import load_pretrained
@@ -24,8 +37,8 @@ PUBLISHED = {"epochs": 9, "gamma": 1.5}
 ONE_MODEL_SCRIPTS = ("train_baseline", "train_atten", "train_spectrogram")
 
 
-def read(*arguments, defaults=BLOCK, published=PUBLISHED):
-    return read_hyperparameters("A script.", defaults, published, list(arguments))
+def read(*arguments, defaults=BLOCK, published=PUBLISHED, **options):
+    return read_hyperparameters("A script.", defaults, published, list(arguments), **options)
 
 
 @pytest.fixture
@@ -162,6 +175,45 @@ def test_wrong_value_in_a_block_is_one_line_that_names_the_key(refused, key, val
     assert key in refused(defaults={**BLOCK, key: value})
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--epochs", "0"], "epochs: found 0, expected a whole number above 0"),
+        (["--epochs", "many"], "epochs: found many, expected a whole number above 0"),
+        (["--epochs", "null"], "epochs: found null, expected a whole number above 0"),
+        (["--n-samples", "511"], "n_samples: found 511, expected a whole number from 512 to 5000"),
+        (["--alpha", "1"], "alpha: found 1, expected a number above 0 and below 1, or null"),
+        (["--recipe", "mine"], "recipe: found mine, expected default or published"),
+        (["--quality-checks", "perhaps"], "quality_checks: found perhaps, expected true or false"),
+        (["--milestones", "5", "x"], "milestones: found x, expected a whole number above 0"),
+        (["--threshold-policy", "f1>=0.9"], "threshold_policy: found 'f1>=0.9', expected youden, or such as"),
+    ],
+)
+def test_a_wrong_value_is_said_in_plain_words(refused, flags, message):
+    assert f": {message}" in refused(*flags)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("epochs", True, "found True, expected a whole number above 0"),
+        ("epochs", None, "found no value (null), expected a whole number above 0"),
+        ("data_dir", 5, "found 5, expected text, or null"),
+        ("label_columns", [1], "found 1, expected text"),
+        ("milestones", {"first": 1}, "found dict, expected a whole number above 0"),
+    ],
+)
+def test_a_wrong_value_in_a_block_is_said_in_plain_words(refused, key, value, message):
+    assert f": {key}: {message}" in refused(defaults={**BLOCK, key: value})
+
+
+def test_every_type_can_be_said_in_words():
+    for name, kind in get_type_hints(Hyperparameters).items():
+        kind = LISTS.get(name, kind)
+        kind = get_args(kind)[0] if isinstance(kind, types.UnionType) else kind
+        assert get_args(kind) or kind in EXPECTED, name
+
+
 @pytest.mark.parametrize(("key", "value"), [("epohcs", 3), ("epochs", 0), ("rnn_cell", "gru")])
 def test_wrong_value_in_the_recipe_is_refused_even_when_unused(refused, key, value):
     assert key in refused(published={**PUBLISHED, key: value})
@@ -177,17 +229,47 @@ def test_wrong_value_in_the_recipe_is_refused_even_when_unused(refused, key, val
         (b"published: 3\n", "published: found 3"),
         (b"published: [gamma]\n", "published: found ['gamma']"),
         (b"epochs: \xff\n", "utf-8"),
-        (None, "No such file"),
+        (None, "found no such file, expected hyperparameters"),
+        (b"epochs: 3\nseed: 1\nepochs: 4\n", "line 3: epochs: found a second time, expected each key once"),
+        (b"published:\n  gamma: 3\n  gamma: 4\n", "line 3: gamma: found a second time"),
     ],
 )
 def test_unusable_yaml_is_one_line_that_names_the_file(tmp_path, content, message):
     path = tmp_path / "settings.yml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(SystemExit) as exit_:
+    with pytest.raises(HyperparameterError) as caught:
         read_yaml(path)
-    assert str(exit_.value).startswith(f"{path}: ")
-    assert message in str(exit_.value) and "\n" not in str(exit_.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_key_of_a_file_is_named_with_file_section_and_the_nearest_known_one(refused):
+    file = Path("settings.yml")
+    line = refused(defaults={**BLOCK, "gama": 1}, file=file)
+    assert ": settings.yml: gama: found no such hyperparameter, expected gamma (" in line
+    line = refused(published={"gama": 1}, file=file)
+    assert ": settings.yml: published: gama: found no such hyperparameter, expected gamma (" in line
+    line = refused(published={"epochs": 0}, file=file)
+    assert ": settings.yml: published: epochs: found 0, expected a whole number above 0 (" in line
+    assert ": epochs: found 0" in refused("--epochs", "0", file=file)  # which does not stand in the file
+    assert ": settings.yml: epochs: found no value" in refused(defaults={"epochs": None}, file=file)
+
+
+def test_a_missing_required_key_is_one_line_that_names_it(refused):
+    options = {"required": ("model", "dropout"), "file": Path("settings.yml")}
+    assert ": settings.yml: model: found none, expected rnn or encoder (" in refused(**options)
+    assert read("--model", "rnn", **options).model == "rnn"
+    assert ": settings.yml: dropout: found none, expected a number" in refused(
+        "--model", "rnn", defaults={}, **options
+    )
+
+
+def test_what_the_main_script_requires_is_all_that_its_file_must_set():
+    defaults, _ = script_blocks("train_main_ecg")
+    required = importlib.import_module("train_main_ecg").REQUIRED
+    declared = {field.name for field in fields(Hyperparameters) if field.default == ABSENT}
+    assert set(required) == declared & defaults.keys()
 
 
 def test_yaml_is_split_into_defaults_and_recipe(tmp_path):
@@ -209,7 +291,9 @@ UNUSUAL = [
 
 @pytest.mark.parametrize("arguments", [[], UNUSUAL])
 @pytest.mark.parametrize("script", [*ONE_MODEL_SCRIPTS, "train_main_ecg"])
-def test_what_is_written_is_read_back(tmp_path, script, arguments):
+def test_what_is_written_is_read_back(tmp_path, monkeypatch, script, arguments):
+    monkeypatch.chdir(tmp_path)
+    Path("ÄKG: 2024").mkdir()
     defaults, published = script_blocks(script)
     values = read(*arguments, defaults=defaults, published=published)
     (tmp_path / "hyperparameters.yml").write_text(to_yaml(values), encoding="utf-8")
@@ -237,6 +321,53 @@ def test_resumed_values_win_over_a_changed_block(tmp_path):
 def test_resume_with_another_flag_names_it(refused, tmp_path, flags, named):
     (tmp_path / "hyperparameters.yml").write_text(to_yaml(read()), encoding="utf-8")
     assert f"remove {named}" in refused("--resume", str(tmp_path), *flags)
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """The folder of a run that was started in another folder than the present one."""
+    run = tmp_path / "home" / "runs" / "one"
+    run.mkdir(parents=True)
+    values = read("--data-dir", "../ecgs", "--labels", "labels.csv")
+    (run / "hyperparameters.yml").write_text(to_yaml(values), encoding="utf-8")
+    (tmp_path / "ecgs").mkdir()
+    (tmp_path / "home" / "labels.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    return run
+
+
+def test_resume_from_another_folder_says_so_and_takes_the_places_anew(refused, elsewhere, monkeypatch):
+    line = refused("--resume", str(elsewhere))
+    assert "--resume: data_dir: found no ../ecgs here, expected what the run was started with; go to" in line
+    assert "or give --data-dir" in line
+    assert "or give --labels" in refused("--resume", str(elsewhere), "--data-dir", "ecgs")
+    flags = ("--data-dir", "ecgs", "--labels", "home/labels.csv")
+    values = read("--resume", str(elsewhere), *flags)
+    assert (values.data_dir, values.labels, values.epochs) == ("ecgs", "home/labels.csv", 7)
+    monkeypatch.chdir(elsewhere.parent.parent)
+    assert read("--resume", "runs/one").data_dir == "../ecgs"
+
+
+def test_resume_of_what_is_no_run_says_what_it_is(refused, elsewhere, tmp_path):
+    (elsewhere / "fold-1").mkdir()
+    for place, message in {
+        tmp_path / "none": f"{tmp_path / 'none'}: found no such folder, expected the folder of a run",
+        tmp_path: f"{tmp_path}: found no hyperparameters.yml in it, expected the folder of a run",
+        elsewhere / "fold-1": f"found a fold, expected its run: --resume {elsewhere} ",
+        "": "--resume: found nothing, expected the folder of a run",
+    }.items():
+        assert message in refused("--resume", str(place))
+
+
+def test_resume_names_the_script_whose_run_it_is(refused, tmp_path):
+    defaults, published = script_blocks("train_atten")
+    text = to_yaml(read(defaults=defaults, published=published))
+    (tmp_path / "hyperparameters.yml").write_text(text, encoding="utf-8")
+    environment = json.dumps({"command": ["/somewhere/train_atten.py", "--epochs", "3"]})
+    (tmp_path / "environment.json").write_text(environment, encoding="utf-8")
+    defaults, published = script_blocks("train_baseline")
+    line = refused("--resume", str(tmp_path), defaults=defaults, published=published)
+    assert f"--resume: {tmp_path}: found a run of train_atten.py, expected one of " in line
 
 
 @pytest.mark.parametrize(
@@ -324,6 +455,11 @@ def test_layers_of_the_main_script_are_the_arguments_of_each_model(model):
 def test_a_script_has_no_layers_of_other_models():
     assert read().group("layers") == {"dropout": 0.25}
     assert read().group("rnn") == read().group("encoder") == read().group("model") == {}
+    assert set(read().of_script()) == {field.name for field in fields(Hyperparameters)} - {
+        *("model", "kernel_size", "attention_heads", "rnn_cell", "rnn_layers", "rnn_hidden_size"),
+        *("rnn_bidirectional", "encoder_layers", "encoder_heads", "encoder_width"),
+        *("projection_size", "temperature"),
+    }
 
 
 def test_what_a_script_has_no_use_for_is_no_flag_in_no_group_and_not_kept(tmp_path, capsys):
@@ -331,6 +467,7 @@ def test_what_a_script_has_no_use_for_is_no_flag_in_no_group_and_not_kept(tmp_pa
     groups = {declaration.metadata["group"] for declaration in fields(Hyperparameters)}
     values = read_hyperparameters("", BLOCK, {}, ["--seed", "3"], without=without)
     assert not {name for name in without for group in groups if name in values.group(group)}
+    assert not set(without) & values.of_script().keys()
     assert "validation_fraction" in values.group("split")
     (tmp_path / "hyperparameters.yml").write_text(to_yaml(values), encoding="utf-8")
     assert not set(without) & set(read_yaml(tmp_path / "hyperparameters.yml")[0])
@@ -345,8 +482,5 @@ def test_every_declaration_has_a_line_of_help_and_a_default_in_range():
     values = read()
     for declaration in fields(Hyperparameters):
         assert declaration.metadata["help"] and "\n" not in declaration.metadata["help"]
-        if (
-            declaration.metadata["group"] not in MODEL_GROUPS
-            and getattr(values, declaration.name) is not None
-        ):
+        if getattr(values, declaration.name) not in (None, ABSENT):
             read(defaults={**BLOCK, declaration.name: getattr(values, declaration.name)})

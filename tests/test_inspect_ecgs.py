@@ -2,13 +2,15 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from form_writers import EIGHT_LEADS, FAMILY_NAME, PRIVATE, WRITERS, write_hospital
 from PIL import Image
-from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_here
+from tiny_runs import ROOT, line_of, make_tiny_cohort, run_as_user, run_here
 
 from xml_loader import LEADS, read_recording
 
@@ -55,7 +57,7 @@ def test_every_form_is_read_and_named(folder, tmp_path):
     for form in WRITERS:
         assert re.search(rf"^{form.replace(' ', '_')}\.\w+ +{form} .* 500 +10 ", outcome.stdout, re.MULTILINE)
     assert f"{len(WRITERS)} files: " in outcome.stdout and "verdicts: ok" in outcome.stdout
-    assert "1 files of the folders left out, which are no ECGs: .dat 1" in outcome.stdout
+    assert "1 file of the folders left out, as no ECG: .dat 1" in outcome.stdout
 
 
 def test_nothing_of_the_patient_is_shown(folder, tmp_path):
@@ -114,13 +116,28 @@ def test_a_limit_is_a_flag(cohort, counts, tmp_path):
 )
 def test_wrong_flags_are_named(tmp_path, flag):
     outcome = run_here("inspect_ecgs.py", tmp_path, *flag)
-    assert outcome.returncode == 2 and flag[0] in outcome.stderr and "Traceback" not in outcome.stderr
+    line = line_of(outcome, status=2)
+    assert line.startswith("inspect_ecgs.py: ") and flag[0] in line
 
 
-def test_an_empty_folder_and_a_folder_that_cannot_be_written(tmp_path):
-    outcome = run_here("inspect_ecgs.py", tmp_path)
-    assert outcome.returncode == 1 and "found no ECG file in the folder" in outcome.stdout
-    outcome = run_here("inspect_ecgs.py", tmp_path, "--csv", tmp_path / "none" / "t.csv")
-    assert outcome.returncode == 2 and "found no folder" in outcome.stderr
+def test_an_empty_folder_is_one_line_and_gives_no_table(tmp_path):
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    outcome = run_here("inspect_ecgs.py", folder, "--csv", tmp_path / "table.csv")
+    assert outcome.returncode == 1 and outcome.stdout.count("\n") == 1
+    assert "found no ECG file in the folder" in outcome.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
+    line = line_of(run_here("inspect_ecgs.py", tmp_path, "--csv", tmp_path / "none" / "t.csv"), status=2)
+    assert "found no folder" in line
     (tmp_path / "file").write_text("")
-    assert "File exists" in line_of(run_here("inspect_ecgs.py", tmp_path, "--plot", tmp_path / "file"))
+    for place, reason in ((tmp_path / "file", "File exists"), ("/proc/zz", "No such file or directory")):
+        line = line_of(run_here("inspect_ecgs.py", tmp_path, "--plot", place), status=2)
+        assert f"--plot: {place}: cannot be made ({reason}), expected a folder" in line
+
+
+def test_it_starts_without_what_only_models_need():
+    program = "import sys, inspect_ecgs; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0

@@ -183,6 +183,7 @@ def test_a_model_without_its_run_says_what_is_not_known(card_of, folders, tmp_pa
 
 def test_damaged_metrics_are_one_line(card_of, tmp_path):
     _, scorer = card_of("fold")
+    Run(tmp_path).save_description(scorer.descriptions[0])
     (tmp_path / "metrics.json").write_text('{"labels": {"PE": 1}}', encoding="utf-8")
     with pytest.raises(RunError, match="found files that make no model card") as caught:
         render_model_card(tmp_path, scorer, FILE)
@@ -191,13 +192,33 @@ def test_damaged_metrics_are_one_line(card_of, tmp_path):
 
 def test_names_of_labels_are_text_whatever_they_hold(card_of, tmp_path):
     _, scorer = card_of("fold")
-    (tmp_path / "x").mkdir()
+    run = Run(tmp_path / "x")
+    run.folder.mkdir()
     named = dataclasses.replace(scorer.descriptions[0], label_names=["<b>P|E*\n# x"])
+    run.save_description(named)
     members = [(scorer.models[0], named)]
     other = Scorer(members, thresholds=scorer.thresholds, device=torch.device("cpu"))
-    card = render_model_card(tmp_path / "x", other, FILE)
+    card = render_model_card(run.folder, other, FILE)
     assert r"# Model card: \<b\>P\|E\* # x from the 12-lead ECG" in card and "<b>" not in card
     assert all(len({len(row) for row in table}) == 1 for table in tables_of(card))
+
+
+def test_clinical_columns_are_a_second_input_and_the_stretch_is_the_runs(card_of, folders):
+    card, scorer = card_of("fold")
+    assert "| 500 Hz, the first 10 s of the recording |" in card and "clinical" not in card
+    columns = ["age", "sex", "on|oxygen"]
+    seen = dataclasses.replace(scorer.descriptions[0], clinical_columns=columns, window_start=2.5)
+    members = [(scorer.models[0], seen)]
+    other = Scorer(members, thresholds=scorer.thresholds, device=torch.device("cpu"))
+    card = render_model_card(folders["fold"], other, FILE)
+    assert "| 500 Hz, 10 s of the recording, from second 2.5 on |" in card and "first 10 s" not in card
+    (table,) = (table for table in tables_of(card) if "clinical" in table[0][0])
+    cells = [[cell.strip() for cell in row] for row in table]
+    assert cells[0] == ["input `clinical`", ""] and ["type and shape", "float32, (n_ecgs, 3)"] in cells
+    assert ["columns, in this order", r"age, sex, on\|oxygen"] in cells
+    assert ["sex", "m 0, male 0, f 1, female 1"] in cells and ["a value that is not known", "nan"] in cells
+    assert [row[0] for row in cells[-4:]] == ["age", "sex", r"on\|oxygen", "a value that is not known"]
+    assert '{"signal_mv": signal_mv, "clinical": clinical}' in card
 
 
 def test_a_table_in_markdown():

@@ -215,7 +215,7 @@ def test_the_fullest_page_is_still_one_side(browser, tmp_path, monkeypatch, lowe
         title="x" * 300,
     )
     assert "more, which predict.py prints" in text and "8 more are not shown" in text
-    assert "age 63, sex 1, wells not known" in text and "its attention" in text
+    assert "age 63, sex F, wells not known" in text and "its attention" in text
     check_page(browser, tmp_path / "page.html", 1200, n_pictures=3)
     assert cut_off(browser) == []
     assert print_pages(browser) == [A4]
@@ -289,7 +289,18 @@ def test_an_ecg_without_beats_has_a_page(tmp_path):
     words = words_of(page_of(tmp_path, scorer_of(), noise))
     assert "attention" not in words  # of a model that has none
     assert words.count(NOT_MEASURABLE) == 8
-    assert "there is no mean beat" in words and "no beats of one shape were found" in words
+    assert "There is no mean beat: no beats of one shape were found." in words
+    assert "Doubtful: no beats of one shape were found: P, QRS, ST and T cannot be told apart." in words
+
+
+def test_a_short_crop_is_named_as_the_reason_for_no_mean_beat(tmp_path):
+    words = words_of(page_of(tmp_path, scorer_of((1024,)), ecg(7)))
+    cause = "the model sees only the central 2.0 s, in which too few whole beats of one shape were found"
+    assert NOT_MEASURABLE not in words and "o beats of one shape" not in words
+    assert f"There is no mean beat: {cause}. The signs are measured on all 10 s." in words
+    assert f"Doubtful: {cause}: P, QRS, ST and T cannot be told apart." in words
+    words = words_of(page_of(tmp_path, scorer_of((1024, 4096)), ecg(7)))
+    assert "Doubtful: a model sees only the central 2.0 s, in" in words and "no mean beat" not in words
 
 
 def test_a_threshold_whose_worth_is_not_known_says_so():
@@ -299,6 +310,8 @@ def test_a_threshold_whose_worth_is_not_known_says_so():
     sentence = performance_sentence("PE", {"sensitivity": metric, "specificity": undefined}, "Youden")
     assert "3 of 6 with PE were flagged (sensitivity 50.0 %, 20.0 % to 80.0 %)" in sentence
     assert "specificity" not in sentence
+    one = {"value": 0.5, "low": 0.1, "high": 0.9, "successes": 1, "n": 2}
+    assert "1 of 2 with PE was flagged (" in performance_sentence("PE", {"sensitivity": one}, "Youden")
     of_folds = {"sensitivity": metric, "threshold_low": 0.1, "threshold_high": 0.3}
     assert "each fold at its own threshold, 10.0 % to 30.0 %" in performance_sentence(
         "PE", of_folds, "Youden"

@@ -14,7 +14,7 @@ import torch
 import run_folder
 from hyperparameters import Hyperparameters, read_yaml
 from models import MODELS
-from run_folder import ModelDescription, Run, RunError
+from run_folder import ModelDescription, Run, RunError, new_folder, root_of
 from whole_files import write_whole
 from xml_loader import LEADS
 
@@ -97,6 +97,37 @@ def test_an_unfinished_cross_validation_is_not_one_model(run):
         RunError,
         match=r"found a cross-validation that is not finished, .* or name a finished fold, such as .*1",
     ):
+        run.load_model(CPU)
+
+
+def test_what_a_folder_without_a_model_is(tmp_path):
+    """An unfinished run, an unfinished fold and what is neither are told apart."""
+    run, fold = create(tmp_path).folder, tmp_path / "x" / "fold-2"
+    fold.mkdir(parents=True)
+    (fold / "checkpoint.pt").touch()
+    empty, none = tmp_path / "evaluate-1", tmp_path / "none"
+    empty.mkdir()
+    expected = "expected a finished run"
+    for folder, message in {
+        run: f"{run}: found a run that is not finished, expected a finished one: --resume {run}",
+        fold: f"{fold}: found a fold that is not finished, expected a finished one: --resume {fold.parent}",
+        empty: f"{empty / 'model.json'}: found no usable model (no such file), {expected}",
+        none: f"{none / 'model.json'}: found no usable model (no such folder), {expected}",
+    }.items():
+        with pytest.raises(RunError) as caught:
+            Run(folder).load_any_description()
+        assert str(caught.value) == message
+        if folder != run:
+            with pytest.raises(RunError) as caught:
+                root_of(folder)
+            assert str(caught.value) == message
+    assert root_of(run) == run
+
+
+def test_a_finished_cross_validation_is_not_one_model_either(run):
+    run.fold("fold-1")
+    (run.folder / "ensemble.json").touch()
+    with pytest.raises(RunError, match=r": found a cross-validation, expected one model; name a fold"):
         run.load_model(CPU)
 
 
@@ -353,6 +384,8 @@ def test_two_runs_of_one_second_get_two_folders(tmp_path, monkeypatch):
     names = [create(tmp_path).folder.name for _ in range(3)]
     assert names == ["train_x-20261122-101500", "train_x-20261122-101500-2", "train_x-20261122-101500-3"]
     assert create(tmp_path, script="train_y").folder.name == "train_y-20261122-101500"
+    names = [new_folder(tmp_path, "evaluate").name for _ in range(2)]
+    assert names == ["evaluate-20261122-101500", "evaluate-20261122-101500-2"]
 
 
 @pytest.mark.parametrize("name", ["file", "file/below"])
@@ -373,4 +406,5 @@ def test_resume_takes_the_same_splits_alone(tmp_path):
 
 def test_resume_of_a_folder_that_is_no_run_is_one_line(tmp_path):
     assert "splits.csv" in error_of(lambda: Run.resume(tmp_path, SPLITS), tmp_path)
-    assert "splits.csv" in error_of(lambda: Run.resume(tmp_path / "none", SPLITS), tmp_path / "none")
+    message = error_of(lambda: Run.resume(tmp_path / "none", SPLITS), tmp_path / "none")
+    assert "found no usable splits.csv (No such file or directory), expected" in message

@@ -1,5 +1,6 @@
 """The training scripts as a user runs them: what they print and leave, their errors, killed and resumed."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import fields
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -29,8 +31,9 @@ from tiny_runs import (
 )
 
 import final_test
+import hyperparameters
 from hyperparameters import Hyperparameters, read_yaml
-from run_folder import Run
+from run_folder import Run, RunError
 
 SCRIPTS = ("train_baseline.py", "train_atten.py", "train_spectrogram.py", "train_main_ecg.py")
 RUN_FILES = set(re.findall(r"``([a-z_]+\.[a-z]+)``", Run.__doc__))
@@ -74,6 +77,7 @@ def check_whole_run(folder, outcome, script):
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients; PE \d+ \(\d+\.\d %\)",
         r"quality +nothing found",
         r"split +by patient: train \d+ \(\d+ PE\), validation \d+ \(\d+ PE\), test \d+ \(\d+ PE\)",
+        r" +only \d with(out)? PE to validate on: best epoch, calibration and threshold rest on them",
         r"signals +3 MB as int16, held on the device",
         r" epoch +train loss +val loss +val AUROC +val AP +lr +ECG/s +time",
         r" +1( +[\d.e,-]+){6} +0:\d\d   best",
@@ -269,7 +273,7 @@ def test_unknown_labels_are_trained_tested_and_reported(tmp_path):
     assert "MI not known" in (run / "report.html").read_text(encoding="utf-8")
     compared = run_here("evaluate.py", run, "--output-dir", tmp_path / "compared")
     assert compared.returncode == 0, compared.stderr
-    assert re.search(r"^MI: \d+ of 19", compared.stdout, re.MULTILINE)
+    assert re.search(r"^19 ECGs, \d+ with MI \(\d+\.\d %\); in brackets", compared.stdout, re.MULTILINE)
 
 
 # Before a run
@@ -327,7 +331,60 @@ def test_a_demo_folder_that_holds_something_else_is_one_line(tmp_path, monkeypat
 
 
 def test_resuming_what_is_no_run_is_one_line(tmp_path):
-    assert str(tmp_path) in line_of(run_here("train_spectrogram.py", "--resume", tmp_path))
+    assert str(tmp_path) in line_of(run_here("train_spectrogram.py", "--resume", tmp_path), status=2)
+
+
+def test_a_key_that_is_missing_in_the_file_is_one_line(monkeypatch):
+    values, published = read_yaml(ROOT / "hyperparameters.yml")
+    del values["model"]
+    monkeypatch.setattr(hyperparameters, "read_yaml", lambda _: (values, published))
+    line = line_of(run_here("train_main_ecg.py"), status=2)
+    assert "hyperparameters.yml: model: found none, expected rnn or encoder" in line
+
+
+def test_a_run_is_resumed_from_another_folder_when_its_ecgs_are_named(
+    cohort, tmp_path, monkeypatch, finished
+):
+    (tmp_path / "home").mkdir()
+    monkeypatch.chdir(tmp_path / "home")
+    flags = tiny(os.path.relpath(cohort), "--cache-dir", finished[0] / "cache")
+    run = run_folder_of(train_here("train_spectrogram.py", *flags))
+    for name in ("metrics.json", "predictions.csv", "model.json"):  # as if stopped before the test
+        (run / name).unlink()
+    monkeypatch.chdir(finished[0])
+    line = line_of(run_here("train_spectrogram.py", "--resume", tmp_path / "home" / run), status=2)
+    assert "data_dir: found no ../" in line and "or give --data-dir" in line
+    resumed = train_here("train_spectrogram.py", "--resume", tmp_path / "home" / run, "--data-dir", cohort)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / "home" / run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["predict.py", "run", "ecg.xml", "--prev", "0.1"],  # an abbreviation
+        ["evaluate.py", "run", "--stratum", "sex"],
+        ["export.py", "run"],
+        ["inspect_ecgs.py"],
+        ["search.py", "train_baseline.py", "--trial", "3"],
+        ["cohorts/from_table.py", "ecgs"],
+    ],
+)
+def test_wrong_usage_is_one_line(words):
+    line = line_of(run_here(*words), status=2)
+    assert line.startswith(f"{words[0].removeprefix('cohorts/')}: ")
+    assert line.endswith(" (--help lists the flags)")
+
+
+def test_a_tracker_is_told_what_the_run_keeps(cohort, tmp_path, finished):
+    flags = ["--data-dir", cohort, "--output-dir", tmp_path, "--cache-dir", finished[0] / "cache"]
+    with (
+        mock.patch("experiment.start_tracker") as started,
+        mock.patch("experiment.announce", side_effect=RunError("enough")),
+    ):
+        assert line_of(run_here("pretrain.py", *flags, "--workers", 1)) == "pretrain.py: enough"
+    (run,) = tmp_path.iterdir()
+    assert started.call_args.args[2] == read_yaml(run / "hyperparameters.yml")[0]
 
 
 # Killed and resumed
@@ -357,32 +414,6 @@ def wait_for(name, cwd, process):
     raise AssertionError(f"no {name}: {process.communicate()}")
 
 
-def check_run_is_the_uninterrupted_one(folder, outcome, finished):
-    """Check that a resumed run, which printed ``outcome``, ended as the one without a break."""
-    expected = finished[0] / run_folder_of(finished[1])
-    for name in RESULTS:
-        assert (folder / name).read_bytes() == (expected / name).read_bytes(), name
-    timings = ["seconds", "ecgs_per_second"]
-    logs = [pd.read_csv(run / "log.csv").drop(columns=timings) for run in (folder, expected)]
-    pd.testing.assert_frame_equal(*logs)
-    assert {file.name for file in folder.iterdir()} >= RUN_FILES | FIGURES
-    blocks = [
-        text[text.index("\ntest ") : text.index("\nrun ")] for text in (outcome.stdout, finished[1].stdout)
-    ]
-    assert blocks[0] == blocks[1]
-
-
-def test_run_killed_after_an_epoch_ends_as_an_uninterrupted_one(cohort, tmp_path, finished):
-    process = start(cohort, tmp_path)
-    folder = wait_for("log.csv", tmp_path, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL and not (folder / "metrics.json").exists()
-    resumed = run_as_user("train_spectrogram.py", "--resume", folder.relative_to(tmp_path), cwd=tmp_path)
-    assert run_folder_of(resumed) == folder.relative_to(tmp_path)
-    check_run_is_the_uninterrupted_one(folder, resumed, finished)
-
-
 def test_ctrl_c_ends_with_one_line_that_tells_how_to_go_on(cohort, tmp_path):
     process = start(cohort, tmp_path)
     folder = wait_for("checkpoint.pt", tmp_path, process)
@@ -394,6 +425,75 @@ def test_ctrl_c_ends_with_one_line_that_tells_how_to_go_on(cohort, tmp_path):
         rf"SIGINT .* saved; python train_spectrogram.py --resume \S*{folder.name} goes on", stderr
     )
     assert (folder / "checkpoint.pt").exists() and not (folder / "metrics.json").exists()
+
+
+@pytest.mark.parametrize("script", ["train_atten.py", "predict.py", "evaluate.py", "export.py", "search.py"])
+def test_ctrl_c_while_modules_are_imported_is_one_line(tmp_path, script):
+    for package in ("numpy", "torch"):
+        (tmp_path / f"{package}.py").write_text("raise KeyboardInterrupt")
+    environment = {**ENVIRONMENT, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command(script), env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGINT and done.stderr == f"{script}: interrupted\n"
+
+
+NOTHING_TRAINED = "train_spectrogram.py: interrupted; nothing was trained yet by this command; start it again"
+
+
+@pytest.fixture
+def signal_in(flags, tmp_path):
+    """Return a function that trains, lets a signal come where a function is called, and gives the line."""
+
+    def run_until(place, number, *more, times=1, at_call=1):
+        calls = iter(range(at_call, 0, -1))
+        function = mock.DEFAULT if at_call == 1 else importlib.import_module(place[0]).__dict__[place[1]]
+
+        def interrupt(*arguments, **keywords):
+            if next(calls) > 1:
+                return function(*arguments, **keywords)
+            for _ in range(times):
+                signal.raise_signal(number)
+
+        with mock.patch(".".join(place), side_effect=interrupt):
+            line = line_of(run_here("train_spectrogram.py", *flags, *more))
+        return line, next((tmp_path / "runs").glob("*"), None)
+
+    return run_until
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_before_the_first_epoch_says_to_start_again(signal_in, number):
+    assert signal_in(("ecg_dataset", "read_cohort"), number) == (NOTHING_TRAINED, None)
+    line, run = signal_in(("batches", "make_batches"), number)
+    assert line == NOTHING_TRAINED and run is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_last_epoch_names_the_command_that_goes_on(signal_in, number):
+    line, run = signal_in(("final_test", "test_once"), number)
+    command = f"python train_spectrogram.py --resume {run} goes on from what is saved"
+    assert line == f"train_spectrogram.py: interrupted; {command}"
+
+
+def test_a_second_signal_ends_at_once_with_the_same_line(signal_in):
+    place = ("training", "_validate")
+    assert signal_in(place, signal.SIGINT, times=2)[0] == NOTHING_TRAINED
+
+
+def test_a_second_signal_in_a_later_epoch_names_the_command(signal_in):
+    line, run = signal_in(("training", "_validate"), signal.SIGINT, *EPOCHS, times=2, at_call=2)
+    assert line.endswith(
+        f"interrupted; python train_spectrogram.py --resume {run} goes on from what is saved"
+    )
+
+
+def test_an_interrupt_that_a_library_made_another_error_of_is_still_one(flags):
+    def convert(*_, **__):
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        raise RunError("model.safetensors: the weights cannot be used (could not determine the shape)")
+
+    with mock.patch("batches.make_batches", convert):
+        assert line_of(run_here("train_spectrogram.py", *flags)) == NOTHING_TRAINED
 
 
 def test_resuming_a_finished_run_scores_nothing_again(finished, monkeypatch):

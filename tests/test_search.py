@@ -8,6 +8,7 @@ import pytest
 from tiny_runs import line_of, make_tiny_cohort, run_here, tiny
 
 import script_runs
+import search
 from run_folder import RunError
 from script_runs import Training
 
@@ -136,6 +137,12 @@ def test_what_is_given_is_not_searched(cohort, tmp_path, pretend):
     )
     (space,) = [line for line in outcome.stdout.splitlines() if line.startswith("space")]
     assert space == "space       weight_average 0/0.98/0.99; baseline_wander 0 to 0.5"
+
+
+def test_what_the_script_does_not_have_is_not_searched(monkeypatch):
+    monkeypatch.setattr(search, "SPACE", {"kernel_size": [3, 5], "attention_heads": [1, 2], "dropout": [0.1]})
+    options = search.options_of(["train_spectrogram.py"])
+    assert search.searched(options) == ["attention_heads", "dropout"]
 
 
 @pytest.mark.parametrize(

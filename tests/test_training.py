@@ -15,6 +15,7 @@ from torch import nn
 import training as training_module
 from batches import EvaluationBatches, TrainingBatches
 from data_augmentation import Augmentation
+from device_signals import SignalsOnDevice
 from ecg_dataset import Cohort
 from ecg_quality import MEASUREMENTS
 from experiment import open_run
@@ -26,7 +27,6 @@ from metrics_and_performance import youden_threshold
 from optimization import learning_rate_schedule
 from run_folder import Run, RunError
 from scoring import predict_logits
-from signal_store.device_signals import SignalsOnDevice
 from splits import Fold
 from training import TrainingError, fit
 

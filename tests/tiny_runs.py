@@ -86,7 +86,7 @@ def run_here(script, *flags):
 
 def train_here(script, *flags):
     """Run a training in this process, without its figures and page: half of a tiny one's time."""
-    with mock.patch("reporting.report_run"):
+    with mock.patch("reporting.run_report.report_run"):
         return run_here(script, *flags)
 
 

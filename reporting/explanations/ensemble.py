@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from batches import MILLIVOLTS
 from metrics.calibration import Calibration
+from recording import MILLIVOLTS
 from reporting.explanations.one_ecg import Explanation, explain
 from scoring import Scorer
 from xml_loader import centre_start
@@ -56,9 +56,7 @@ def explain_scorer(
     for model, description in bar:
         start = centre_start(description.n_samples)
         seen = signal[:, start : start + description.n_samples].astype(np.float32) * MILLIVOLTS
-        if description.clinical_columns:
-            chosen = [scorer.clinical_columns.index(name) for name in description.clinical_columns]
-            values = torch.from_numpy(clinical[:, chosen]).to(scorer.device, torch.float32)
+        for values in scorer.clinical_of(description, clinical):  # one tensor, or none
             model = WithClinicalValues(model, values)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are in the explanation too

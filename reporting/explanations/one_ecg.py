@@ -31,7 +31,8 @@ FIRST_STEPS, MAX_STEPS = 32, 1024  # of the integral; doubled until it is comple
 TOLERANCE = 0.05  # of the difference in logit, that the attributions may miss
 NEGLIGIBLE = 0.01  # logits; a smaller gap is none, however small the difference
 BATCH_SIZE = 16  # ECGs at once
-NO_BEATS = "no beats of one shape were found: P, QRS, ST and T cannot be told apart"
+UNTOLD = "P, QRS, ST and T cannot be told apart"
+NO_BEATS = f"no beats of one shape were found: {UNTOLD}"
 
 
 @dataclass(frozen=True, eq=False)

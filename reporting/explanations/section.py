@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from batches import MILLIVOLTS
 from ecg_dataset import Cohort
-from recording import LEADS
+from recording import LEADS, MILLIVOLTS
 from reporting.ecg_signs import Signs, measure_signs
 from reporting.error_gallery import age_and_sex
 from reporting.explanations.group_figure import draw_groups_of

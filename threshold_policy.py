@@ -1,0 +1,26 @@
+"""How a policy for the decision threshold is written: ``youden``, or such as ``sensitivity>=0.95``."""
+
+import math
+import re
+
+
+def parse_policy(policy: str) -> tuple[str, float]:
+    """Return "youden", "sensitivity" or "specificity" and the wanted value (nan for Youden).
+
+    Raises
+    ------
+    ValueError
+        It names the policy.
+    """
+    if policy == "youden":
+        return policy, math.nan
+    match = re.fullmatch(r"\s*(sensitivity|specificity)\s*>=\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*", policy)
+    try:
+        wanted = float(match[2]) if match else math.nan
+    except ValueError:
+        wanted = math.nan
+    if not 0 <= wanted <= 1:
+        raise ValueError(
+            f"threshold policy {policy!r}: expected youden, sensitivity>=X or specificity>=X, X from 0 to 1"
+        )
+    return match[1], wanted
