@@ -41,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
     What the metrics warn of is one line too, without the place in the code.
     """
     import processes
-    from hyperparameters import HyperparameterError
+    from hyperparameter_values import HyperparameterError
     from run_folder import RunError
     from signal_store.signal_cache import CohortError
 

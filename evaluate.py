@@ -33,7 +33,8 @@ import pandas as pd
 from cohorts.synthetic import demo_cohort
 from command_line import OneLineParser, one_line_errors, prepare
 from ecg_dataset import Cohort, read_cohort
-from hyperparameters import Hyperparameters, read_yaml
+from hyperparameter_values import read_yaml
+from hyperparameters import Hyperparameters
 from metrics.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
 from metrics_and_performance import evaluate_strata
 from reporting.comparison import differences, format_comparison, group_cells, model_metrics

@@ -24,7 +24,7 @@ from data_augmentation import Augmentation
 from device_signals import place_signals
 from ecg_dataset import read_unlabelled
 from experiment import announce, open_run
-from hyperparameters import read_hyperparameters
+from hyperparameter_values import read_hyperparameters
 from models.contrastive_resnet18 import ContrastiveResNet18
 from optimization import adamw, learning_rate_schedule
 from processes import count, first_before_others

@@ -26,7 +26,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 import processes
-from hyperparameters import Hyperparameters, read_yaml, to_yaml
+from hyperparameter_values import read_yaml, to_yaml
+from hyperparameters import Hyperparameters
 from metrics.calibration import Calibration
 from models import MODELS
 from tracking import NoTracker

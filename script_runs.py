@@ -13,7 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from hyperparameters import Hyperparameters, read_hyperparameters, read_yaml
+from hyperparameter_values import read_hyperparameters, read_yaml
+from hyperparameters import Hyperparameters
 from run_folder import RunError
 from whole_files import write_whole
 

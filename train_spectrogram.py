@@ -22,7 +22,7 @@ from ecg_dataset import read_cohort
 from experiment import announce, open_run, pool_folds, unfinished
 from final_test import test_once
 from focal_loss import FocalLoss
-from hyperparameters import read_hyperparameters
+from hyperparameter_values import read_hyperparameters
 from models import MODELS
 from optimization import adamw, learning_rate_schedule
 from processes import first_before_others, is_first

@@ -12,7 +12,8 @@ from benchmarks.timing import Conditions
 from data_augmentation import Augmentation
 from device_signals import SignalsOnDevice, SignalsOnDisk
 from focal_loss import FocalLoss
-from hyperparameters import Hyperparameters, read_yaml
+from hyperparameter_values import read_yaml
+from hyperparameters import Hyperparameters
 from models import MODELS
 from optimization import WeightAverage, adamw, learning_rate_schedule
 from training import TrainingStep  # the loop's own, to time that and no copy of it

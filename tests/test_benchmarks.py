@@ -33,7 +33,7 @@ from benchmarks.published_style import (
     published_loss,
 )
 from benchmarks.timing import Conditions, Row, by_turns, number
-from hyperparameters import read_hyperparameters
+from hyperparameter_values import read_hyperparameters
 from models import MODELS
 from xml_loader import LEADS, read_recording
 

@@ -20,7 +20,8 @@ from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run
 from cohorts.synthetic import make_cohort
 from ecg_dataset import read_cohort
 from evaluate import AGES, strata_of
-from hyperparameters import Hyperparameters, read_yaml
+from hyperparameter_values import read_yaml
+from hyperparameters import Hyperparameters
 from metrics.uncertainty import delong_test
 from recording import LEADS
 from reporting.comparison import differences, format_comparison, group_cells

@@ -16,16 +16,8 @@ from data_augmentation import AUGMENTATIONS, Augmentation
 from device_signals import place_signals
 from ecg_dataset import read_cohort
 from focal_loss import FocalLoss
-from hyperparameters import (
-    ABSENT,
-    EXPECTED,
-    LISTS,
-    HyperparameterError,
-    Hyperparameters,
-    read_hyperparameters,
-    read_yaml,
-    to_yaml,
-)
+from hyperparameter_values import HyperparameterError, read_hyperparameters, read_yaml, to_yaml
+from hyperparameters import ABSENT, EXPECTED, LISTS, Hyperparameters
 from models import MODELS
 from optimization import adamw, learning_rate_schedule
 from splits import make_folds

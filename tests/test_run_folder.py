@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import run_folder
-from hyperparameters import Hyperparameters, read_yaml
+from hyperparameter_values import read_yaml
+from hyperparameters import Hyperparameters
 from models import MODELS
 from run_folder import ModelDescription, Run, RunError, new_folder, root_of
 from whole_files import write_whole

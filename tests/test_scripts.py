@@ -31,8 +31,9 @@ from tiny_runs import (
 )
 
 import final_test
-import hyperparameters
-from hyperparameters import Hyperparameters, read_yaml
+import hyperparameter_values
+from hyperparameter_values import read_yaml
+from hyperparameters import Hyperparameters
 from run_folder import Run, RunError
 
 SCRIPTS = ("train_baseline.py", "train_atten.py", "train_spectrogram.py", "train_main_ecg.py")
@@ -337,7 +338,7 @@ def test_resuming_what_is_no_run_is_one_line(tmp_path):
 def test_a_key_that_is_missing_in_the_file_is_one_line(monkeypatch):
     values, published = read_yaml(ROOT / "hyperparameters.yml")
     del values["model"]
-    monkeypatch.setattr(hyperparameters, "read_yaml", lambda _: (values, published))
+    monkeypatch.setattr(hyperparameter_values, "read_yaml", lambda _: (values, published))
     line = line_of(run_here("train_main_ecg.py"), status=2)
     assert "hyperparameters.yml: model: found none, expected rnn or encoder" in line
 
