@@ -88,6 +88,9 @@ def check_output(output: Path) -> None:
     for path in (output, card_path(output)):
         if path.is_dir():
             raise RunError(f"{path}: found a folder, expected a file or nothing")
+    card = card_path(output)
+    if card.exists() and f"| file | {output.name}," not in card.read_text(encoding="utf-8", errors="replace"):
+        raise RunError(f"{output}: found the card of another file, {card}, expected a folder without one")
 
 
 def card_path(output: Path) -> Path:

@@ -313,10 +313,13 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(name, single_
         ("out.pt", "expected one that ends in .onnx"),
         ("none/out.onnx", "found no folder"),
         ("folder.onnx", "found a folder"),
+        ("other/new.onnx", "found the card of another file"),
     ],
 )
 def test_an_output_that_cannot_be_is_one_line(output, expected, tmp_path):
     (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "MODEL_CARD.md").write_text("| file | old.onnx, 3.1 MB, ONNX |", encoding="utf-8")
     line = line_of(run_here("export.py", tmp_path / "run", tmp_path / output))
     assert line.startswith(f"export.py: {tmp_path / output}: ") and expected in line
 
