@@ -492,7 +492,7 @@ def test_one_run_without_signs(places):
     ("words", "message"),
     [
         (["other"], "found other test ECGs, labels or folds than in"),
-        (["none"], "found no finished run"),
+        (["none"], "found no usable model (no such folder), expected a finished run"),
         (["--strata", "site"], "column site: not in the labels table, expected one of"),
         (["--rivals", "ward"], "column ward: found '<b>"),
         (["one"], "one: found as the name of two models, expected two names (--names)"),
