@@ -107,8 +107,10 @@ def main() -> int:
     table = decide(readable, np.concatenate([nothing, *of_members], axis=1), scorer, arguments.prevalence)
     table["warnings"] = ["; ".join(sentences) for sentences in doubts]
     if len(table):
-        shown = table if any(doubts) else table.drop(columns="warnings")
-        print(shown.to_string(index=False, float_format="%.4f"))
+        print(table.drop(columns="warnings").to_string(index=False, float_format="%.4f"))
+    for file, sentences in zip(readable, doubts, strict=True):
+        if sentences:
+            print(f"doubtful    {file}: {'; '.join(sentences)}")
     for failure in failures:
         print(f"not scored  {failure}", file=sys.stderr)
     others = f"; {len(left_out):,} files of the folders left out, which are no ECGs" if left_out else ""

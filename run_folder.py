@@ -417,7 +417,8 @@ def device_name(device: torch.device) -> str:
     """Return the name that a person knows the device by."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"the CPU ({torch.get_num_threads()} threads)"
+    n_threads = torch.get_num_threads()
+    return f"the CPU ({n_threads} thread{'' if n_threads == 1 else 's'})"
 
 
 def _git_commit() -> str | None:

@@ -7,7 +7,7 @@ Convolutions find what a beat looks like; self-attention relates the beats of th
     python train_atten.py --help                                        # every hyperparameter is a flag
 
 On 1,014 real ECGs (PTB-XL, label MI), 10 epochs of about 31 s on two CPU cores should give a test AUROC of
-about 0.91 (95 % CI 0.86-0.95); on the demo cohort, 12 epochs of about 10 s each, about 0.93 (0.84-1.00).
+about 0.91 (95 % CI 0.86-0.95); on the demo cohort, 12 epochs of about 10 s each, 0.93 (0.82-1.00).
 """
 
 from pathlib import Path
