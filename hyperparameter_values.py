@@ -299,9 +299,6 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error("labels: a labels table needs --data-dir, the folder of its files")
     if hyperparameters.init_from is None and hyperparameters.freeze_epochs:
         parser.error("freeze_epochs: found some, expected --init-from: there is nothing to freeze")
-    before = hyperparameters.init_from
-    if before not in (None, ABSENT) and not Path(before).is_dir():
-        parser.error(f"init_from: found no folder {before}, expected that of a run")
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
     if hyperparameters.threshold_policy != ABSENT:

@@ -126,7 +126,7 @@ def test_a_trunk_of_another_kind_is_refused(places):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--init-from", "nowhere"], "init_from: found no folder nowhere, expected that of a run"),
+        (["--init-from", "nowhere"], "nowhere/model.json: found no usable model"),
         (["--freeze-epochs", 2], "freeze_epochs: found some, expected --init-from"),
         (["--pretrained-rate", 0], "pretrained_rate"),
     ],
