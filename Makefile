@@ -15,7 +15,7 @@ test: .venv/installed  # a file at a time on each of two processes, of one threa
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile
 
 fuzz: .venv/installed
-	.venv/bin/python tests/fuzz.py --cases 10000
+	PYTHONPATH=. .venv/bin/python tests/support/fuzz.py --cases 10000
 
 lint: .venv/installed
 	.venv/bin/ruff check .

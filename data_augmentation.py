@@ -2,7 +2,7 @@
 
 Every function takes ``signal``, float32 (N, 12, T) in mV at 500 Hz, and a generator on the signal's device,
 and returns the changed signals; the class decides which ECGs get them. A new augmentation is one function,
-one row of ``AUGMENTATIONS`` and one probability in ``hyperparameters.py``.
+one row of ``AUGMENTATIONS`` and one probability in ``hyperparameters/declaration.py``.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from recording import SAMPLING_RATE
+from ecg.recording import SAMPLING_RATE
 
 SAMPLE_DROP_FRACTION = 0.1
 LEAD_DROP_PROBABILITY = 0.2

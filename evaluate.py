@@ -20,7 +20,7 @@ With --explain each run shows which leads and parts of the beat speak for a labe
 and negatives, and its most confident errors: explanations.csv, explained_errors.csv, a picture, report.html.
 """
 
-import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 
 # isort: split
 import argparse
@@ -31,25 +31,25 @@ import numpy as np
 import pandas as pd
 
 from cohorts.synthetic import demo_cohort
-from command_line import OneLineParser, one_line_errors, prepare
-from ecg_dataset import Cohort, read_cohort
-from hyperparameter_values import read_yaml
-from hyperparameters import Hyperparameters
-from metrics.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
+from dataset.cohort import Cohort, read_cohort
+from ecg.signs import measure_signals
+from explanations.groups import check_captum, explain_run
+from hyperparameters.declaration import Hyperparameters
+from hyperparameters.reading import read_yaml
+from inference.comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
+from inference.scoring import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
+from inference.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
 from metrics_and_performance import evaluate_strata
-from reporting.comparison import differences, format_comparison, group_cells, model_metrics
-from reporting.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
-from reporting.ecg_signs import measure_signals
-from reporting.explanations.groups import check_captum, explain_run
-from reporting.explanations.section import (
+from reporting.pages.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
+from reporting.pages.explanation_section import (
     ExplanationSection,
     explained_errors,
     explanation_section,
     left_out_words,
 )
-from run_comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
-from run_folder import Run, RunError, new_folder
-from scoring import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
+from reporting.words.comparison_table import differences, format_comparison, group_cells, model_metrics
+from run_folder.run import Run, RunError, new_folder
+from runtime.command_line import OneLineParser, one_line_errors, prepare
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
 AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}

@@ -17,7 +17,7 @@ first, the card has that folder's results by stratum too.
 Needs three more packages: pip install onnx onnxscript onnxruntime
 """
 
-import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 
 # isort: split
 import argparse
@@ -31,12 +31,20 @@ import numpy as np
 import torch
 
 from cohorts.synthetic import draw_patient, simulate_ecg
-from command_line import OneLineParser, one_line_errors
-from onnx_graph import BATCH_SIZES, PACKAGES, TOLERANCE, SignalToScore, check_graph, check_packages, to_onnx
-from reporting.model_card import OnnxFile, render_model_card
-from run_folder import RunError
-from scoring import Scorer
-from whole_files import write_whole
+from inference.onnx_graph import (
+    BATCH_SIZES,
+    PACKAGES,
+    TOLERANCE,
+    SignalToScore,
+    check_graph,
+    check_packages,
+    to_onnx,
+)
+from inference.scoring import Scorer
+from reporting.pages.model_card import OnnxFile, render_model_card
+from run_folder.run import RunError
+from runtime.atomic_files import write_whole
+from runtime.command_line import OneLineParser, one_line_errors
 from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE
 
 INTENDED_USE = "research only; not a medical device; must not decide about a patient's care"

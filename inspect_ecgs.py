@@ -10,7 +10,7 @@ hyperparameters of the same names. The exit status is 1 where a file is rejected
 name, identifier or birth date is shown.
 """
 
-import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 
 # isort: split
 import argparse
@@ -26,12 +26,12 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from command_line import OneLineParser, in_one_line
-from duplicate_ecgs import near_duplicates
-from ecg_quality import judge
-from hyperparameters import Hyperparameters
-from signal_store.signal_cache import measured
-from whole_files import write_whole
+from dataset.signal_store.signal_cache import measured
+from ecg.duplicates import near_duplicates
+from ecg.quality import judge
+from hyperparameters.declaration import Hyperparameters
+from runtime.atomic_files import write_whole
+from runtime.command_line import OneLineParser, in_one_line
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
 COLUMNS = {"form": 13, "device": 24, "Hz": 6, "seconds": 8, "leads": 6, "µV/count": 9, "verdict": 8}  # widths
@@ -178,7 +178,7 @@ class _SignalsOf:
 
 def draw(recording: Recording, path: Path, name: str, findings: pd.DataFrame) -> None:
     """Write a picture on ECG paper."""
-    from reporting.ecg_paper import save_ecg
+    from reporting.figures.ecg_paper import save_ecg
 
     notes = findings.loc[findings["verdict"] != "note", "finding"]
     save_ecg(recording.signal, recording.sampling_rate, path, title=name, notes=tuple(notes))

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from metrics.calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
-from metrics.score_checks import checked, missing_class, patient_index, warn_undefined
+from metrics.checks import checked, missing_class, patient_index, warn_undefined
 from metrics.uncertainty import (
     MetricOfCounts,
     auroc_of_counts,

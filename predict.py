@@ -28,7 +28,7 @@ whose ECG the run would not have been trained on (--any-quality scores it all th
 reason, the rest is scored, and the exit status is 1.
 """
 
-import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 
 # isort: split
 import argparse
@@ -43,15 +43,15 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from clinical_columns import given_values, values_by_file
-from command_line import OneLineParser, one_line_errors, prepare
-from ecg_quality import judge
+from dataset.clinical import given_values, values_by_file
+from dataset.signal_store.signal_cache import decode
+from ecg.quality import judge
+from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
+from inference.scoring import Scorer, mean_score, performance_of
 from metrics.calibration import shift_prevalence
-from run_folder import RunError
-from scoring import Scorer, mean_score, performance_of
-from signal_store.signal_cache import decode
-from training_distribution import ChannelStatistics, TrainingDistribution, unlike_training
-from whole_files import write_whole
+from run_folder.run import RunError
+from runtime.atomic_files import write_whole
+from runtime.command_line import OneLineParser, one_line_errors, prepare
 from xml_loader import EcgFileError, find_files
 
 BATCH_SIZE = 32  # ECGs scored at once
@@ -352,7 +352,7 @@ def write_page(
 ) -> None:
     """Write the page about one ECG, int16 (12, 5000); its scores are (n_members, 1, n_labels), its clinical
     values (1, n_columns)."""
-    from reporting.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
+    from reporting.pages.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
 
     label = scorer.label_names.index(arguments.label) if arguments.label else 0
     write_patient_page(

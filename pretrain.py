@@ -15,24 +15,24 @@ have been pretrained on. An epoch takes about as long as one of train_atten.py o
 
 from pathlib import Path
 
-import interruption  # noqa: F401  first: from here on Ctrl-C is one line
-from batches import make_batches
+import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from cohorts.synthetic import demo_cohort
-from command_line import one_line_errors, prepare
-from contrastive_loss import AugmentedHalves, ContrastiveLoss, announce_chance, retrieval
 from data_augmentation import Augmentation
-from device_signals import place_signals
-from ecg_dataset import read_unlabelled
-from experiment import announce, open_run
-from hyperparameter_values import read_hyperparameters
+from dataset.batches import make_batches
+from dataset.cohort import read_unlabelled
+from dataset.signals import place_signals
+from dataset.splits import split_for_pretraining, with_patients_as_targets
+from hyperparameters.reading import read_hyperparameters
 from models.contrastive_resnet18 import ContrastiveResNet18
-from optimization import adamw, learning_rate_schedule
-from processes import count, first_before_others
-from splits import split_for_pretraining, with_patients_as_targets
-from training import ValidationMetrics, fit
-from transfer import keep_trunk
+from runtime.command_line import one_line_errors, prepare
+from runtime.processes import count, first_before_others
+from training.contrastive import AugmentedHalves, ContrastiveLoss, announce_chance, retrieval
+from training.experiment import announce, open_run
+from training.loop import ValidationMetrics, fit
+from training.optimization import adamw, learning_rate_schedule
+from training.transfer import keep_trunk
 
-# What this experiment sets. hyperparameters.py declares these and all others, with range and default.
+# What this experiment sets; hyperparameters/declaration.py declares all, with range and default.
 HYPERPARAMETERS = {
     # training
     "epochs": 50,

@@ -17,7 +17,7 @@ best of many values is a little too good: believe that test, not the search.
 Needs one more package: pip install optuna
 """
 
-import interruption  # noqa: F401  first: from here on Ctrl-C is one line
+import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 
 # isort: split
 import argparse
@@ -32,13 +32,13 @@ import numpy as np
 import pandas as pd
 
 from cohorts.synthetic import demo_cohort
-from command_line import OneLineParser, one_line_errors, whole_number
-from ecg_dataset import read_cohort
-from hyperparameters import ABSENT, Hyperparameters
-from run_folder import RunError
-from script_runs import SCRIPTS, hyperparameters_of, train
-from splits import make_folds
-from whole_files import write_whole
+from dataset.cohort import read_cohort
+from dataset.splits import make_folds
+from hyperparameters.declaration import ABSENT, Hyperparameters
+from run_folder.run import RunError
+from runtime.atomic_files import write_whole
+from runtime.command_line import OneLineParser, one_line_errors, whole_number
+from training.script_runs import SCRIPTS, hyperparameters_of, train
 
 if TYPE_CHECKING:
     import optuna
@@ -109,7 +109,7 @@ def searched(options: argparse.Namespace) -> list[str]:
     """Return the hyperparameters of the space that the script has, and that are not given."""
     missing = [name for name in SPACE if not hasattr(options.values, name)]
     if missing:
-        raise RunError(f"SPACE: found {', '.join(missing)}, expected names that hyperparameters.py declares")
+        raise RunError(f"SPACE: found {', '.join(missing)}, expected declared names")
     of_script = [name for name in SPACE if getattr(options.values, name) != ABSENT]
     return [name for name in of_script if name not in options.given]
 

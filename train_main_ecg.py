@@ -12,26 +12,26 @@ about 0.88 (95 % CI 0.83-0.93) with --model rnn and 0.89 (0.82-0.94) with --mode
 
 from pathlib import Path
 
-import interruption  # noqa: F401  first: from here on Ctrl-C is one line
-from batches import make_batches
+import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from cohorts.synthetic import demo_cohort
-from command_line import one_line_errors, prepare
 from data_augmentation import Augmentation
-from device_signals import place_signals
-from ecg_dataset import read_cohort
-from experiment import announce, open_run, pool_folds, unfinished
-from final_test import test_once
+from dataset.batches import make_batches
+from dataset.cohort import read_cohort
+from dataset.signals import place_signals
+from dataset.splits import make_folds
 from focal_loss import FocalLoss
-from hyperparameter_values import read_hyperparameters, read_yaml
+from hyperparameters.reading import read_hyperparameters, read_yaml
 from models import MODELS
-from optimization import adamw, learning_rate_schedule
-from processes import first_before_others, is_first
 from reporting.run_report import report_run
-from splits import make_folds
-from training import fit
-from transfer import load_pretrained
+from runtime.command_line import one_line_errors, prepare
+from runtime.processes import first_before_others, is_first
+from training.experiment import announce, open_run, pool_folds, unfinished
+from training.loop import fit
+from training.optimization import adamw, learning_rate_schedule
+from training.test_set import test_once
+from training.transfer import load_pretrained
 
-# What this experiment sets. hyperparameters.py declares these and all others, with range and default.
+# What this experiment sets; hyperparameters/declaration.py declares all, with range and default.
 HYPERPARAMETERS_FILE = Path(__file__).with_name("hyperparameters.yml")
 MODEL = {"rnn": "resnet_with_rnn", "encoder": "resnet_with_encoder"}  # --model: the file in models/
 

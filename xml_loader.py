@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from formats import read_form
-from formats.ecg_file import MAX_FILE_BYTES
-from recording import LEADS, MIN_SECONDS, N_SAMPLES, SAMPLING_RATE, EcgFileError, PathLike, Recording
+from ecg.formats import read_form
+from ecg.formats.ecg_file import MAX_FILE_BYTES
+from ecg.recording import LEADS, MIN_SECONDS, N_SAMPLES, SAMPLING_RATE, EcgFileError, PathLike, Recording
 
 # PyTorch and SciPy take seconds to import, and are therefore imported where they are used: the processes that
 # parse a cohort's files then start at once, and need SciPy only for files that are not at 500 Hz.

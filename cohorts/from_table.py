@@ -1,8 +1,8 @@
 """Make a cohort table of a hospital's own export: examinations (CT angiography) and the ECGs around them.
 
-    python cohorts/from_table.py FOLDER --table exams.csv                     # each row names its ECG
-    python cohorts/from_table.py FOLDER --table exams.csv --ecgs ecgs.csv     # ECGs of the same patient
-    python cohorts/from_table.py FOLDER --table exams.csv --positive yes 1 --negative no 0 --which first
+    python -m cohorts.from_table FOLDER --table exams.csv                     # each row names its ECG
+    python -m cohorts.from_table FOLDER --table exams.csv --ecgs ecgs.csv     # ECGs of the same patient
+    python -m cohorts.from_table FOLDER --table exams.csv --positive yes 1 --negative no 0 --which first
 
 FOLDER holds the ECG files. An examination is a patient and a time; it may have several rows, an ECG each.
 ECGs from --window-before hours before it to --window-after hours after it count (6 and 6, limits included).
@@ -18,7 +18,6 @@ holds no times but the hours from the examination to the ECG.
 
 import argparse
 import csv
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,9 +26,7 @@ from pathlib import Path
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from cohorts.cohort_making import (
+from cohorts.table_maker import (
     Flow,
     SourceError,
     absent_files,

@@ -1,21 +1,18 @@
 """Make a cohort table of LUDB, the Lobachevsky University database (doi:10.13026/eegm-h675; 200 ECGs).
 
-    python cohorts/ludb.py FOLDER                          # all labels below
-    python cohorts/ludb.py FOLDER --labels RBBB AF
+    python -m cohorts.ludb FOLDER                          # all labels below
+    python -m cohorts.ludb FOLDER --labels RBBB AF
 
 FOLDER is the publisher's, with ludb.csv and data/1.hea … A label is positive where its column of ludb.csv
 holds one of its statements; RBBB and LBBB are the complete and the incomplete blocks. Each record is a
 patient of its own.
 """
 
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from cohorts.cohort_making import (
+from cohorts.table_maker import (
     Flow,
     SourceError,
     deliver,

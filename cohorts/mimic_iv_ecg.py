@@ -1,7 +1,7 @@
 """Make a cohort table of MIMIC-IV-ECG (doi:10.13026/4nqg-sb35) with discharge diagnoses: PE is I26 or 415.1.
 
-    python cohorts/mimic_iv_ecg.py FOLDER --ext-icd records_w_diag_icd10.csv      # MIMIC-IV-ECG-Ext-ICD
-    python cohorts/mimic_iv_ecg.py FOLDER --mimic-iv MIMIC_IV                     # MIMIC-IV and MIMIC-IV-ED
+    python -m cohorts.mimic_iv_ecg FOLDER --ext-icd records_w_diag_icd10.csv      # MIMIC-IV-ECG-Ext-ICD
+    python -m cohorts.mimic_iv_ecg FOLDER --mimic-iv MIMIC_IV                     # MIMIC-IV and MIMIC-IV-ED
 
 FOLDER is that of MIMIC-IV-ECG, with record_list.csv and files/. With --ext-icd the published labels and folds
 are used (Strodthoff et al., Eur Heart J Digit Health 2024, ztae039; doi:10.13026/hdyc-1h77). With --mimic-iv
@@ -19,15 +19,12 @@ may have come after the ECG. A label is NAME=PREFIX,PREFIX; a prefix of digits i
 
 import argparse
 import re
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from cohorts.cohort_making import SourceError, deliver, output_of, parser_of, run
 from cohorts.mimic_tables import from_ext_icd, from_mimic_iv
+from cohorts.table_maker import SourceError, deliver, output_of, parser_of, run
 
 DIAGNOSES = ("all_diag_all", "all_diag_hosp", "ed_diag_ed", "ed_diag_hosp", "hosp_diag_hosp")
 TAKEN = ("file", "patient_id", "split", "age", "sex", "study_id", "in_ed")

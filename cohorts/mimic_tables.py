@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohorts.cohort_making import Flow, SourceError, chunks_of, find_table, picked
+from cohorts.table_maker import Flow, SourceError, chunks_of, find_table, picked
 
 Labels = Mapping[str, tuple[str, ...]]  # name -> prefixes of ICD codes
 

@@ -1,7 +1,7 @@
 """Make a cohort table of the PhysioNet/CinC Challenges 2020 and 2021 (doi:10.13026/34va-7q14), WFDB with #Dx.
 
-    python cohorts/physionet_challenge.py FOLDER                        # the diagnoses scored in 2021
-    python cohorts/physionet_challenge.py FOLDER --labels AF RBBB 429622005
+    python -m cohorts.physionet_challenge FOLDER                        # the diagnoses scored in 2021
+    python -m cohorts.physionet_challenge FOLDER --labels AF RBBB 429622005
 
 FOLDER holds .hea files at any depth. An abbreviation stands for a scored diagnosis with the code that the
 challenge scores as the same one (RBBB: 59118001 and 713427006); a SNOMED CT code stands for itself. The
@@ -12,15 +12,12 @@ name no patients: each record counts as one, though some sources have several of
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from cohorts.cohort_making import Flow, SourceError, deliver, number, output_of, parser_of, run, sex
+from cohorts.table_maker import Flow, SourceError, deliver, number, output_of, parser_of, run, sex
 
 # Scored in 2021: dx_mapping_scored.csv of github.com/physionetchallenges/evaluation-2021.
 SCORED = {

@@ -1,8 +1,8 @@
 """Make a cohort table of PTB-XL (Wagner et al., Sci Data 2020;7:154; doi:10.13026/kfzx-aw45).
 
-    python cohorts/ptbxl.py FOLDER                                     # the five diagnostic superclasses
-    python cohorts/ptbxl.py FOLDER --labels MI CRBBB AFIB              # superclasses and SCP statements
-    python cohorts/ptbxl.py FOLDER --labels MI --likelihood 80         # surer diagnoses only
+    python -m cohorts.ptbxl FOLDER                                     # the five diagnostic superclasses
+    python -m cohorts.ptbxl FOLDER --labels MI CRBBB AFIB              # superclasses and SCP statements
+    python -m cohorts.ptbxl FOLDER --labels MI --likelihood 80         # surer diagnoses only
 
 FOLDER is the publisher's, with ptbxl_database.csv, scp_statements.csv and records500. A superclass is
 positive where one of its diagnostic statements is. A diagnostic statement below --likelihood (0 in the
@@ -12,16 +12,13 @@ are unknown. The publisher's folds are kept: 1 to 8 train, 9 validation, 10 test
 """
 
 import ast
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from cohorts.cohort_making import (
+from cohorts.table_maker import (
     Flow,
     SourceError,
     deliver,

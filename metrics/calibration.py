@@ -10,9 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metrics.log_odds import expit
-from metrics.log_odds import logit as logit_of
-from metrics.score_checks import (
+from metrics.checks import (
     checked,
     checked_probabilities,
     missing_class,
@@ -20,6 +18,8 @@ from metrics.score_checks import (
     patient_index,
     warn_undefined,
 )
+from metrics.log_odds import expit
+from metrics.log_odds import logit as logit_of
 from metrics.uncertainty import wilson_interval
 
 METHODS = ("none", "temperature", "platt")

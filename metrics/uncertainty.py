@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metrics.log_odds import expit, logit
-from metrics.score_checks import (
+from metrics.checks import (
     check_confidence,
     checked,
     missing_class,
@@ -20,6 +19,7 @@ from metrics.score_checks import (
     patient_index,
     warn_undefined,
 )
+from metrics.log_odds import expit, logit
 
 # Of each bootstrap, at least this share of the resamples must hold both classes. It asks for three positive
 # patients or more: with k of them, a share of about exp(-k) of the resamples draws none.

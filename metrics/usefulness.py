@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metrics.score_checks import (
+from metrics.checks import (
     checked,
     checked_probabilities,
     missing_class,
@@ -21,8 +21,8 @@ from metrics.score_checks import (
     patient_index,
     warn_undefined,
 )
+from metrics.threshold_policy import parse_policy
 from metrics.uncertainty import RankCounts, design_effect, rank_counts, wilson_interval
-from threshold_policy import parse_policy
 
 # ----------------------------------------------------------------------------------------------------
 # Thresholds, chosen on validation ECGs

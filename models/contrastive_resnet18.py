@@ -6,8 +6,8 @@ It is no row of ``MODELS``: it gives embeddings, not scores. Every model with th
 import torch
 from torch import nn
 
-from contrastive_loss import two_halves
 from models.resnet18 import FEATURES, ResNet18
+from training.contrastive import two_halves
 
 
 class ContrastiveResNet18(nn.Module):

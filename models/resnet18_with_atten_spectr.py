@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
+from ecg.recording import SAMPLING_RATE
 from models.attention import AttentionPooling
 from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
-from recording import SAMPLING_RATE
 
 WINDOW = 64  # samples, 128 ms at 500 Hz
 HOP = 32  # samples between two windows

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from reporting.figures import draw_precision_recall, draw_roc, save_png
-from reporting.html_report import write_report
-from reporting.performance_figures import draw_losses
-from reporting.run_record import RunRecord, read_run
-from reporting.summary import format_metrics
+from reporting.figures.curves import draw_losses
+from reporting.figures.run_figures import draw_precision_recall, draw_roc, save_png
+from reporting.pages.run_page import write_report
+from reporting.words.summary import format_metrics
+from run_folder.run_record import RunRecord, read_run
 
 
 def report_run(run_folder: str | Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data_augmentation import AUGMENTATIONS, PUBLISHED, Augmentation
-from hyperparameters import Hyperparameters
+from hyperparameters.declaration import Hyperparameters
 
 every_augmentation = pytest.mark.parametrize("name", AUGMENTATIONS)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from formats.numbers import parse_counts
-from formats.xml_tree import MAX_DEPTH, MAX_ELEMENTS
+from ecg.formats.numbers import parse_counts
+from ecg.formats.xml_tree import MAX_DEPTH, MAX_ELEMENTS
 from xml_loader import (
     LEADS,
     N_SAMPLES,

@@ -1,0 +1,103 @@
+"""From files and from the cache to batches: ours, and as published."""
+
+import itertools
+from collections.abc import Callable
+
+import numpy as np
+
+from benchmarks.speed.decoding import read_with_beautifulsoup
+from benchmarks.speed.our_training import training_batches
+from benchmarks.speed.published_style import N_SAMPLES, PublishedItems, published_loader
+from benchmarks.speed.timing import Conditions, Row, by_turns, drain, number, seconds_of, times_as_fast
+from dataset.signal_store.signal_cache import decode
+from dataset.signals import SignalsOnDevice, SignalsOnDisk
+
+AUGMENTATIONS = {  # of the batches, and what to call it
+    "none": "no augmentation",
+    "published": "published augmentation",
+    "independent": "our augmentation",
+}
+
+
+def reading(given: Conditions) -> list[Row]:
+    """Time one file, by turns the same ones, and an ECG that comes from the cache to the device, cropped."""
+
+    def of_next_file(read: Callable) -> Callable[[], object]:
+        paths = itertools.cycle(given.paths)
+        return lambda: read(next(paths))
+
+    calls = {"published": of_next_file(read_with_beautifulsoup), "ours": of_next_file(decode)}
+    times = by_turns(calls, given.seconds, given.device)
+    published = times["published"]
+    rows = [
+        Row("a file by BeautifulSoup over lxml", 1e3 * published, "ms", "the published way"),
+        Row(
+            "a file by our loader, at rest and judged",
+            1e3 * times["ours"],
+            "ms",
+            times_as_fast(published, times["ours"]),
+        ),
+    ]
+    for name, seconds in gathering(given).items():
+        relation = times_as_fast(published, seconds)
+        rows.append(Row(f"an ECG from the cache, {name}", 1e3 * seconds, "ms", relation))
+    return rows
+
+
+def gathering(given: Conditions) -> dict[str, float]:
+    """Return the seconds to bring one ECG as int16 (12, 4096) to the device, in batches of all ECGs."""
+    order = np.random.default_rng(0).permutation(given.indices)
+    chunks = np.array_split(order, -(-len(order) // given.batch_size))
+    plan = [(chunk, np.full(len(chunk), 451)) for chunk in chunks]
+
+    def gather(signals: SignalsOnDevice | SignalsOnDisk) -> Callable[[], object]:
+        return lambda: drain(signals.crops(plan, N_SAMPLES))
+
+    calls = {name: gather(signals) for name, signals in _placed(given).items()}
+    times = by_turns(calls, given.seconds, given.device)
+    return {name: seconds / len(order) for name, seconds in times.items()}
+
+
+def batches(given: Conditions) -> list[Row]:
+    """Time all ECGs once as batches that a model can take, with and without augmentation."""
+    published = {"none": published_seconds(given, False), "published": published_seconds(given, True)}
+    published["independent"] = published["published"]
+    rows = [
+        _row(given, f"published DataLoader, {AUGMENTATIONS[name]}", published[name])
+        for name in ("none", "published")
+    ]
+    calls = {}
+    for place, signals in _placed(given).items():
+        for augmentation in AUGMENTATIONS:
+            made = training_batches(given, signals, augmentation)
+            calls[place, augmentation] = lambda made=made: drain(made.epoch(1))
+    for (place, augmentation), seconds in by_turns(calls, given.seconds, given.device).items():
+        name = f"{place}, {AUGMENTATIONS[augmentation]}"
+        rows.append(_row(given, name, seconds, published[augmentation]))
+    return rows
+
+
+def published_seconds(given: Conditions, augmented: bool) -> float:
+    """Return the seconds of one pass over all files, workers' start included, as in each published epoch."""
+    items = PublishedItems(given.paths, [0] * len(given.paths), augmented=augmented)
+    loader = published_loader(
+        items,
+        batch_size=given.batch_size,
+        workers=given.loader_workers,
+        pinned=given.device.type == "cuda",
+    )
+    return seconds_of(lambda: drain(signal.to(given.device) for signal, _ in loader), given.device)
+
+
+def _placed(given: Conditions) -> dict[str, SignalsOnDevice | SignalsOnDisk]:
+    return {
+        "held on the device": SignalsOnDevice(given.cohort, given.device),
+        "streamed from disk": SignalsOnDisk(given.cohort, given.device),
+    }
+
+
+def _row(given: Conditions, name: str, seconds: float, published: float | None = None) -> Row:
+    n_ecgs = len(given.paths)
+    relation = "the published way" if published is None else times_as_fast(published, seconds)
+    n_batches = -(-n_ecgs // given.batch_size)
+    return Row(name, n_batches / seconds, "batch/s", f"{number(n_ecgs / seconds)} ECG/s; {relation}")

@@ -1,0 +1,102 @@
+"""How fast our models and the published ones train and score, and how much of the machine they use.
+
+FLOPs are those of convolutions and matrix products (``torch.utils.flop_counter``), two for a multiplication
+and its addition; norms, activations and the Fourier transform of the spectrogram do not count. They are
+counted without computing, on PyTorch's device "meta", where recurrent networks and attention are plain
+matrix products: fused ones are not counted.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.speed.our_training import build, training_step
+from benchmarks.speed.published_style import N_SAMPLES, PublishedAttention, PublishedBaseline, PublishedStep
+from benchmarks.speed.timing import Conditions, Row, by_turns, number, times_as_fast
+from inference.scoring import forward
+
+COUNTED = 2  # ECGs whose FLOPs are counted: a batch norm needs more than one
+PUBLISHED_MODELS = {"resnet18_with_atten": PublishedAttention, "res_net_model": PublishedBaseline}
+META = torch.device("meta")
+
+
+def flops_an_ecg(model: nn.Module, *, training: bool) -> float:
+    """Return the FLOPs of one ECG of 4,096 samples: a forward pass, in training also the backward pass."""
+    model = model.to(META).train(training)
+    with FlopCounterMode(display=False) as counter:
+        output = model(torch.empty(COUNTED, 12, N_SAMPLES, device=META))
+        if training:
+            output.sum().backward()
+    return counter.get_total_flops() / COUNTED
+
+
+def matrix_product(given: Conditions) -> Row:
+    """Time the product of two large matrices in the type that training computes in."""
+    on_gpu = given.device.type == "cuda"
+    size, dtype = (8192, torch.bfloat16) if on_gpu else (2048, torch.float32)
+    a, b = (torch.randn(size, size, device=given.device, dtype=dtype) for _ in range(2))
+    product = torch.empty_like(a)
+    calls = {"product": lambda: torch.mm(a, b, out=product)}
+    rate = 2 * size**3 / by_turns(calls, given.seconds, given.device)["product"]
+    words = f"{size} x {size}, {str(dtype).removeprefix('torch.')}"
+    return Row(f"matrix product, {words}", rate / 1e9, "GFLOP/s", "what the shares below are of")
+
+
+def our_model(given: Conditions, name: str, machine: Row) -> list[Row]:
+    """Time training and inference of one of the five models on a random batch."""
+    signal, targets = _batch(given)
+    step, score = _ours(given, name)
+    calls = {"training": lambda: step((signal,), targets, 1), "inference": lambda: score(signal)}
+    rows = []
+    for kind, seconds in by_turns(calls, given.seconds, given.device).items():
+        flops = flops_an_ecg(build(name, META), training=kind == "training") / 1e9
+        rate = given.batch_size / seconds
+        share = f"{100 * flops * rate / machine.value:.0f} %"
+        relation = f"{flops:.2f} GFLOP each, {number(flops * rate)} GFLOP/s, {share}"
+        rows.append(Row(f"{kind}, {name}", rate, "ECG/s", relation))
+    return rows
+
+
+def published_model(given: Conditions, name: str) -> list[Row]:
+    """Time a published model and ours by turns, on the same batch."""
+    signal, targets = _batch(given)
+    classes = targets[:, 0].long()
+    trained, scored = (PUBLISHED_MODELS[name]().to(given.device) for _ in range(2))
+    theirs, their_score = PublishedStep(trained), torch.inference_mode()(scored.eval().forward)
+    step, score = _ours(given, name)
+    calls = {
+        "training, published": lambda: theirs(signal, classes),
+        "training, ours": lambda: step((signal,), targets, 1),
+        "inference, published": lambda: their_score(signal),
+        "inference, ours": lambda: score(signal),
+    }
+    times = by_turns(calls, given.seconds, given.device)
+    rows = []
+    for kind, seconds in times.items():
+        as_published = times[kind.replace("ours", "published")]
+        ours = kind.endswith("ours")
+        relation = times_as_fast(as_published, seconds) if ours else "the published way"
+        model = build(name, META) if ours else PUBLISHED_MODELS[name]()
+        flops = flops_an_ecg(model, training=kind.startswith("training")) / 1e9
+        rate = given.batch_size / seconds
+        rows.append(Row(f"{kind}, {name}", rate, "ECG/s", f"{flops:.2f} GFLOP each; {relation}"))
+    return rows
+
+
+def _ours(given: Conditions, name: str) -> tuple[Callable, Callable]:
+    """Return the step of one of our models, and what another of its kind scores with."""
+    trained, scored = build(name, given.device), build(name, given.device).eval()
+    step = training_step(name, trained)
+    if given.compile != "none":
+        trained.compile(mode=given.compile)
+        scored.compile(mode=given.compile)
+    return step, torch.inference_mode()(lambda signal: forward(scored, (signal,)))
+
+
+def _batch(given: Conditions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return random signals (N, 12, 4096) and targets (N, 1)."""
+    signal = torch.randn(given.batch_size, 12, N_SAMPLES, device=given.device)
+    targets = (torch.arange(given.batch_size, device=given.device) % 2).float()[:, None]
+    return signal, targets

@@ -1,0 +1,61 @@
+"""Our models and their training as the scripts set them up, for the benchmarks."""
+
+import torch
+from torch import nn
+
+import train_atten
+import train_baseline
+import train_main_ecg
+import train_spectrogram
+from benchmarks.speed.timing import Conditions
+from data_augmentation import Augmentation
+from dataset.batches import TrainingBatches
+from dataset.signals import SignalsOnDevice, SignalsOnDisk
+from focal_loss import FocalLoss
+from hyperparameters.declaration import Hyperparameters
+from hyperparameters.reading import read_yaml
+from models import MODELS
+from training.loop import TrainingStep  # the loop's own, to time that and no copy of it
+from training.optimization import WeightAverage, adamw, learning_rate_schedule
+
+MANY_STEPS = 1_000_000  # of the learning rate's schedule, more than any benchmark makes
+
+
+def values_of(name: str) -> Hyperparameters:
+    """Return the hyperparameters of a model of ``MODELS`` in the script that trains it."""
+    for script in (train_atten, train_baseline, train_spectrogram):
+        if name == script.MODEL:
+            return Hyperparameters(**script.HYPERPARAMETERS)
+    kinds = {model: kind for kind, model in train_main_ecg.MODEL.items()}
+    values, _ = read_yaml(train_main_ecg.HYPERPARAMETERS_FILE)
+    return Hyperparameters(**{**values, "model": kinds[name]})
+
+
+def build(name: str, device: torch.device) -> nn.Module:
+    """Return a new model for one label."""
+    values = values_of(name)
+    layers = {**values.group("layers"), **(values.group(values.model) if values.model else {})}
+    return MODELS[name](n_labels=1, **layers).to(device)
+
+
+def training_step(name: str, model: nn.Module) -> TrainingStep:
+    """Return the step of ``training.fit`` with the loss, optimizer and schedule of the model's script."""
+    values = values_of(name)
+    optimizer = adamw(model, pretrained=(), **values.group("optimizer"))
+    schedule = learning_rate_schedule(
+        optimizer, epochs=1, steps_per_epoch=MANY_STEPS, **values.group("schedule")
+    )
+    average = WeightAverage(model, decay=values.weight_average)
+    loss = FocalLoss(**values.group("loss"))
+    return TrainingStep(model.train(), loss, optimizer, schedule, average, values.gradient_clip)
+
+
+def training_batches(
+    given: Conditions, signals: SignalsOnDevice | SignalsOnDisk, augmentation: str
+) -> TrainingBatches:
+    """Return batches of all ECGs: 4,096 samples, normalised; "independent" is the scripts' augmentation."""
+    group = Hyperparameters(augmentation=augmentation).group("augmentation")
+    batches = Hyperparameters(batch_size=given.batch_size).group("batches")
+    return TrainingBatches(
+        given.cohort, given.indices, augmentation=Augmentation(**group), seed=0, signals=signals, **batches
+    )

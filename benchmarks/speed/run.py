@@ -1,0 +1,200 @@
+"""Measure, in one run and one table, what this project costs, beside the published way where there is one.
+
+    python -m benchmarks.speed.run ECGS --label-columns MI     # a folder of ECG files with labels.csv
+    python -m benchmarks.speed.run --ecgs 256                  # as many synthetic ECGs, in a temporary folder
+    python -m benchmarks.speed.run ECGS --parts data epochs    # some of the parts
+
+docs/performance.md explains each line and has a measured table. The published way reads files in the study
+hospital's form alone, so the folder's must be of that form. Nothing is written into the folder.
+"""
+
+import argparse
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from benchmarks.speed.data_speed import batches, reading
+from benchmarks.speed.decoding import require_beautifulsoup
+from benchmarks.speed.epoch_speed import busy_share, epochs
+from benchmarks.speed.model_speed import PUBLISHED_MODELS, matrix_product, our_model, published_model
+from benchmarks.speed.script_speed import start_up, trainings
+from benchmarks.speed.timing import Conditions, Row
+from cohorts.synthetic import make_cohort
+from dataset.cohort import Cohort, read_cohort
+from dataset.labels_table import read_labels
+from dataset.signal_store.signal_cache import CohortError
+from models import MODELS
+from run_folder.run import device_name
+from runtime.command_line import prepare
+
+SYNTHETIC_ECGS = 256
+FEWEST_ECGS = 24
+NO_CHECKS = {"quality_checks": False}  # every readable ECG counts
+
+
+def model_rows(given: Conditions, names: list[str]) -> Iterator[Row]:
+    machine = matrix_product(given)
+    yield machine
+    for name in names:
+        yield from our_model(given, name, machine)
+
+
+def published_rows(given: Conditions, names: list[str]) -> Iterator[Row]:
+    for name in names:
+        if name in PUBLISHED_MODELS:
+            yield from published_model(given, name)
+
+
+# The scripts come first: a child's peak memory is no lower than this process's, which grows with the rest.
+PARTS: dict[str, tuple[str, list[Callable]]] = {
+    "scripts": ("train_atten.py as a user runs it", [start_up, trainings]),
+    "data": ("Reading and batches", [reading, batches]),
+    "models": ("Our models; the share is of the matrix product's rate", [model_rows]),
+    "published": ("The published models and ours, by turns on the same batch", [published_rows]),
+    "epochs": ("An epoch over all ECGs, 1D ResNet-18 + attention", [epochs, busy_share]),
+}
+
+
+def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", nargs="?", type=Path, help="of ECG files; synthetic ones are made if absent"
+    )
+    parser.add_argument("--labels", type=Path, help="labels table; none: labels.csv in the folder")
+    parser.add_argument("--label-columns", nargs="+", help="0/1 columns; the first is learnt; none: PE")
+    parser.add_argument("--ecgs", type=int, help=f"how many; none: all, or {SYNTHETIC_ECGS} synthetic ones")
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--seconds", type=float, default=5, help="for each timing (default: %(default)s)")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch on the CPU")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--compile", default="none", help="mode of torch.compile for our models")
+    parser.add_argument("--loader-workers", type=int, default=4, help="of the published DataLoader")
+    parser.add_argument(
+        "--processes", nargs="+", type=int, help="of the trainings; none: 1 and 2, or 1 and all GPUs"
+    )
+    options = parser.parse_args(arguments)
+    counts = [options.batch_size, options.threads, *(options.processes or [])]
+    if min(counts) < 1 or options.loader_workers < 0 or options.seconds < 0:
+        parser.error("--batch-size, --threads and --processes must be at least 1, the others at least 0")
+    if options.ecgs is not None and options.ecgs < FEWEST_ECGS:
+        parser.error(f"--ecgs must be at least {FEWEST_ECGS}, or a part of the split has no positive ECG")
+    return options
+
+
+def read_ecgs(options: argparse.Namespace, scratch: Path) -> tuple[Cohort, Path, Path]:
+    """Return the ECGs, their folder and a table of them, which the training scripts read."""
+    folder, labels = options.folder, options.labels
+    if folder is None:
+        folder = scratch / "synthetic"
+        n_ecgs = options.ecgs or SYNTHETIC_ECGS
+        make_cohort(folder, n_ecgs=n_ecgs, n_patients=n_ecgs, prevalence=0.3)
+    table, label_names = read_labels(labels or folder / "labels.csv", options.label_columns)
+    chosen = np.linspace(0, len(table) - 1, min(options.ecgs or len(table), len(table))).round().astype(int)
+    path = scratch / "labels.csv"
+    # An unknown label becomes 0, as the speed does not depend on it.
+    table.iloc[chosen][["file", "patient_id", label_names[0]]].fillna(0).to_csv(path, index=False)
+    cohort = read_cohort(
+        data_dir=str(folder),
+        labels=str(path),
+        label_columns=label_names[:1],
+        cache_dir=str(scratch / "own_cache"),
+        workers=0,
+        window_start=0.0,
+        patient_key=None,
+        quality=NO_CHECKS,
+    )
+    other = cohort.table[cohort.table["form"] != "hospital"]
+    if len(other):
+        file, form = other.iloc[0][["file", "form"]]
+        raise CohortError(f"{folder / file}: found the form {form}, expected hospital, as published")
+    return cohort, folder, path
+
+
+def conditions(options: argparse.Namespace, scratch: Path) -> Conditions:
+    """Set PyTorch up as the training scripts do, and bring the ECGs here."""
+    device = torch.device("cpu") if options.device == "cpu" else prepare(0)
+    if options.device == "cuda" and device.type != "cuda":
+        raise OSError("--device cuda: found no GPU that PyTorch can use")
+    torch.set_num_threads(options.threads)
+    cohort, folder, labels = read_ecgs(options, scratch)
+    n_devices = torch.cuda.device_count() if device.type == "cuda" else 2
+    return Conditions(
+        cohort=cohort,
+        paths=[folder / file for file in cohort.table["file"]],
+        data=["--data-dir", str(folder), "--labels", str(labels), "--label-columns", *cohort.label_names],
+        device=device,
+        batch_size=options.batch_size,
+        seconds=options.seconds,
+        threads=options.threads,
+        loader_workers=options.loader_workers,
+        processes=options.processes or sorted({1, n_devices}),
+        compile=options.compile,
+        scratch=scratch,
+    )
+
+
+def header(given: Conditions) -> str:
+    """Return what the numbers depend on."""
+    kilobytes = sum(path.stat().st_size for path in given.paths) / len(given.paths) / 1e3
+    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    lines = {
+        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
+        "processor": f"{_processor()}, {os.cpu_count()} cores, of which PyTorch uses {given.threads}{load}",
+        "device": device_name(given.device),
+        "software": f"PyTorch {torch.__version__}, NumPy {np.__version__}, pandas {pd.__version__}, "
+        f"Python {platform.python_version()}, {platform.platform()}",
+        "ECGs": f"{len(given.paths):,} files of {kilobytes:.0f} kB; batches of {given.batch_size}; "
+        f"workers of the DataLoader: {given.loader_workers}; torch.compile: {given.compile}",
+    }
+    rejected = given.cohort.rejected
+    if len(rejected):
+        first = " ".join(rejected.iloc[0][["file", "reason"]])
+        lines["left out"] = f"{len(rejected):,} files that cannot be read, the first: {first}"
+    return "\n".join(f"{name:<11}{text}" for name, text in lines.items())
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    options = options_of()
+    require_beautifulsoup()
+    os.environ["OMP_NUM_THREADS"] = str(options.threads)
+    warnings.filterwarnings("ignore", message=".*using an HTML parser to parse an XML document")
+    warnings.filterwarnings("ignore", message="Using padding='same' with even kernel lengths")
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many workers as published
+    with tempfile.TemporaryDirectory() as temporary:
+        given = conditions(options, Path(temporary))
+        print(header(given), flush=True)
+        for part in (part for part in PARTS if part in options.parts):
+            title, measurements = PARTS[part]
+            print(f"\n{title}", flush=True)
+            for measure in measurements:
+                names = [options.models] if measure in (model_rows, published_rows) else []
+                for row in measure(given, *names):
+                    print(row, flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (CohortError, OSError) as error:
+        sys.exit(f"run.py: {error}")

@@ -1,0 +1,109 @@
+"""What the benchmarks share: under which conditions they measure, how they time, and a line of the table."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataset.cohort import Cohort
+
+ROUNDS = 3  # at least, of every timing
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What every measurement needs to know.
+
+    Attributes
+    ----------
+    cohort, paths : the ECGs, and their files in the same order.
+    data : the flags by which the training scripts find the same ECGs.
+    device, batch_size : of models and batches.
+    seconds : how long each call is timed, about; at least three times.
+    threads : of PyTorch on the CPU.
+    loader_workers : processes of the published way's DataLoader.
+    processes : of the trainings by torchrun.
+    compile : "none", or a mode of ``torch.compile`` for our models.
+    scratch : a folder for what the training scripts leave.
+    """
+
+    cohort: Cohort
+    paths: list[Path]
+    data: list[str]
+    device: torch.device
+    batch_size: int
+    seconds: float
+    threads: int
+    loader_workers: int
+    processes: list[int]
+    compile: str
+    scratch: Path
+    indices: np.ndarray = field(init=False)  # of all ECGs
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "indices", np.arange(len(self.paths)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a measurement, and how it relates to the published way."""
+
+    name: str
+    value: float
+    unit: str
+    relation: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name:<46}{number(self.value):>8} {self.unit:<9}{self.relation}".rstrip()
+
+
+def number(value: float) -> str:
+    """Return a number with about three digits."""
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else None
+    return f"{value:.2g}" if digits is None else f"{value:,.{digits}f}"
+
+
+def times_as_fast(published: float, ours: float) -> str:
+    """Say how two durations of the same work compare."""
+    return f"{number(published / ours)} times as fast as published"
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def seconds_of(call: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds by the clock that a call takes, with what it leaves to the device."""
+    wait_for(device)
+    started = time.perf_counter()
+    call()
+    wait_for(device)
+    return time.perf_counter() - started
+
+
+def by_turns(
+    calls: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
+) -> dict[str, float]:
+    """Return the median seconds of each call, after one that is not counted.
+
+    They take turns, so that other programs on the machine disturb all alike, for about ``seconds`` each.
+    """
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    while min(map(len, times.values())) < ROUNDS or sum(map(sum, times.values())) < seconds * len(calls):
+        for name, call in calls.items():
+            times[name].append(seconds_of(call, device))
+    return {name: statistics.median(of_call) for name, of_call in times.items()}
+
+
+def drain(batches: Iterable) -> None:
+    """Go through all batches."""
+    for _ in batches:
+        pass

@@ -1,0 +1,265 @@
+"""Several deals of patients, tested -> mean AUROC with an interval, a figure, and the test patients needed.
+
+Patients are resampled once for all seeds: whom several seeds have tested counts alike in each, so that test
+sets which overlap are not taken as independent. The seeds are taken as they are.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from metrics.checks import normal_quantile, patient_index
+from metrics.uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
+from metrics_and_performance import auroc
+from reporting.figures.run_figures import COLOURS, DOTS_PER_INCH
+from run_folder.run import RunError
+from runtime.atomic_files import write_whole
+
+STARTS = {"pretrained": "pretrained", "scratch": "from scratch"}  # the arms, and their names for people
+DIFFERENCE = "pretrained - scratch"
+N_RESAMPLES, RESAMPLING_SEED = 2000, 42
+INTERVALS = (
+    f"95 %, of the mean over the seeds: percentiles of {N_RESAMPLES:,} resamples of the patients tested, each"
+    " with all ECGs and in all seeds that tested the patient, the same for both starts. The seeds are taken "
+    "as they are and their test sets overlap, so that the variation between draws of patients, and between "
+    "initial weights, is not counted in full; the spread of the seeds hints at it"
+)
+
+
+class Scored(NamedTuple):
+    """The test ECGs of one training, each an array of shape (n_ecgs,)."""
+
+    files: np.ndarray
+    patient_ids: np.ndarray
+    y_true: np.ndarray
+    y_score: np.ndarray
+
+
+def read_scored(run: Path, label: str) -> Scored:
+    """Return the test ECGs of a finished run; a RunError where its predictions cannot be used."""
+    columns = ["file", "patient_id", f"y_true_{label}", f"y_score_{label}"]
+    path = run / "predictions.csv"
+    try:
+        table = pd.read_csv(path, usecols=[*columns, "split"], dtype={"file": str, "patient_id": str})
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: found no usable predictions ({error}), expected those of {label}") from None
+    table = table[(table["split"] == "test") & table[columns[2]].notna()]
+    return Scored(*(table[column].to_numpy() for column in columns))
+
+
+def curve_table(tested: Mapping[tuple[int, str], Sequence[Scored]], seeds: Sequence[int]) -> pd.DataFrame:
+    """Return the AUROC of each number of patients and each start, and how much pretraining adds.
+
+    Parameters
+    ----------
+    tested : for a number of fine-tuning patients and one of `STARTS`, the test ECGs of each seed. All
+        trainings of a seed have tested the same ECGs.
+
+    Returns
+    -------
+    DataFrame
+        patients, start, auroc_seed_<seed> …, mean, low, high; three lines a number of patients, of which the
+        last is the difference, paired: from the same resamples.
+    """
+    rows = []
+    for size in sorted({size for size, _ in tested}):
+        arms = {start: tested[size, start] for start in ("scratch", "pretrained")}
+        for one, other in zip(*arms.values(), strict=True):
+            assert np.array_equal(one.files, other.files), "the trainings of a seed tested other ECGs"
+        values = {
+            start: np.array([auroc(of.y_true, of.y_score) for of in arm]) for start, arm in arms.items()
+        }
+        resampled = {start: resampled_means(arm) for start, arm in arms.items()}
+        for mapping in (values, resampled):
+            mapping[DIFFERENCE] = mapping["pretrained"] - mapping["scratch"]
+        for start, of_seeds in values.items():
+            of_seed = {f"auroc_seed_{seed}": value for seed, value in zip(seeds, of_seeds, strict=True)}
+            low, high = percentile_interval(resampled[start])
+            rows.append(
+                {
+                    "patients": size,
+                    "start": start,
+                    **of_seed,
+                    "mean": of_seeds.mean(),
+                    "low": low,
+                    "high": high,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def resampled_means(
+    of_seeds: Sequence[Scored], n_resamples: int = N_RESAMPLES, seed: int = RESAMPLING_SEED
+) -> np.ndarray:
+    """Return the mean AUROC over the seeds in each resample of the patients of all their test sets.
+
+    Patients are drawn with replacement, each with all ECGs, whichever seeds have tested them.
+
+    Returns
+    -------
+    array of shape (n_resamples,); nan where a test set is left without one of the classes. The same patients
+    and `seed` give the same resamples, whatever the scores.
+    """
+    ids = np.concatenate([tested.patient_ids for tested in of_seeds])
+    ends = np.cumsum([len(tested.files) for tested in of_seeds])
+    means = []
+    for weights in resampled_weights(patient_index(ids, len(ids)), n_resamples, seed):
+        parts = np.split(weights, ends[:-1], axis=1)
+        pairs = zip(of_seeds, parts, strict=True)
+        aurocs = [weighted_aurocs(tested.y_true, tested.y_score, part) for tested, part in pairs]
+        means.append(np.mean(aurocs, axis=0))
+    return np.concatenate(means)
+
+
+def weighted_aurocs(y_true: np.ndarray, y_score: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Return the AUROC for each row of weights.
+
+    Parameters
+    ----------
+    y_true, y_score : array of shape (n_ecgs,)
+    weights : array of shape (n_rows, n_ecgs), how often each ECG counts
+
+    Returns
+    -------
+    array of shape (n_rows,), nan where the positive or the negative ECGs weigh nothing.
+    """
+    order = np.argsort(y_score, kind="stable")
+    _, first = np.unique(y_score[order], return_index=True)  # of the ECGs of each score
+    positive, negative = (
+        np.add.reduceat(weights[:, order] * is_class, first, axis=1)
+        for is_class in (y_true[order] == 1, y_true[order] == 0)
+    )
+    below = negative.cumsum(axis=1) - negative / 2  # ties count half
+    n_pairs = (positive.sum(axis=1) * negative.sum(axis=1)).astype(float)
+    n_pairs[n_pairs == 0] = math.nan
+    return (positive * below).sum(axis=1) / n_pairs
+
+
+def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval; nan where fewer than nine in ten resamples are defined."""
+    defined = values[~np.isnan(values)]
+    if len(defined) < MIN_SHARE_OF_RESAMPLES * len(values):
+        return math.nan, math.nan
+    low, high = np.quantile(defined, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+# ----------------------------------------------------------------------------------------------------
+# How many patients a test set must have
+# ----------------------------------------------------------------------------------------------------
+
+
+def standard_error(true_auroc: float, n_positive: float, n_negative: float) -> float:
+    """Return the standard error of an AUROC (Hanley & McNeil, Radiology 1982;143:29)."""
+    q1, q2 = _variances_of_pairs(true_auroc)
+    total = true_auroc * (1 - true_auroc) + (n_positive - 1) * q1 + (n_negative - 1) * q2
+    return math.sqrt(total / (n_positive * n_negative))
+
+
+def patients_needed(true_auroc: float, prevalence: float, width: float, confidence: float = 0.95) -> int:
+    """Return how many patients, with one ECG each, make the AUROC's interval no wider than `width`.
+
+    The interval is twice the normal quantile times the `standard_error`, where the prevalence is exactly that
+    of the patients. It is solved for their number, a quadratic equation.
+
+    Parameters
+    ----------
+    true_auroc, prevalence, width, confidence : between 0 and 1
+    """
+    for name, value in (("true_auroc", true_auroc), ("prevalence", prevalence), ("width", width)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name}: expected a number between 0 and 1, found {value}")
+    q1, q2 = _variances_of_pairs(true_auroc)
+    square = (width / (2 * normal_quantile(confidence))) ** 2 * prevalence * (1 - prevalence)
+    linear = prevalence * q1 + (1 - prevalence) * q2
+    constant = true_auroc * (1 - true_auroc) - q1 - q2
+    return math.ceil((linear + math.sqrt(linear**2 + 4 * square * constant)) / (2 * square))
+
+
+def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float) -> str:
+    """Return in a sentence what `patients_needed` says of the better start on the most patients."""
+    rows = table[(table["patients"] == table["patients"].max()) & table["start"].isin(STARTS)]
+    best = rows.loc[rows["mean"].idxmax()]
+    found = f"the AUROC of {best['mean']:.3f} ({STARTS[best['start']]}, {best['patients']:,} patients)"
+    if not 0 < best["mean"] < 1:
+        return f"{found} has no standard error, and the number of test patients does not follow"
+    n = patients_needed(best["mean"], prevalence, width)
+    return (
+        f"for a 95 % interval {width:g} wide at {found} and a prevalence of {100 * prevalence:.1f} %, a test "
+        f"set must have {n:,} patients, {n * prevalence:,.0f} of them with {label} (Hanley & McNeil 1982)"
+    )
+
+
+def _variances_of_pairs(true_auroc: float) -> tuple[float, float]:
+    """Return Q1 - A² and Q2 - A²: how pairs of a common negative, and of a common positive, go together."""
+    square = true_auroc**2
+    return true_auroc / (2 - true_auroc) - square, 2 * square / (1 + true_auroc) - square
+
+
+# ----------------------------------------------------------------------------------------------------
+# What a person looks at
+# ----------------------------------------------------------------------------------------------------
+
+
+def format_table(table: pd.DataFrame) -> str:
+    """Return the table of `curve_table` as lines."""
+    seeds = [column for column in table if column.startswith("auroc_seed_")]
+    titles = [column.removeprefix("auroc_").replace("_", " ") for column in seeds]
+    lines = [f"{'patients':>8}   {'start':<22}" + "".join(f"{title:>9}" for title in [*titles, "mean"])]
+    lines[0] += "   95 % interval"
+    for row in table.to_dict("records"):
+        is_difference = row["start"] == DIFFERENCE
+        sign = "+" if is_difference else ""
+        cells = "".join(f"{row[column]:>{sign}9.3f}" for column in [*seeds, "mean"])
+        low, high = (f"{row[end]:{sign}.3f}" for end in ("low", "high"))
+        interval = "undefined" if math.isnan(row["low"]) else f"{low}{' to ' if is_difference else '-'}{high}"
+        lines.append(
+            f"{row['patients']:>8,}   {STARTS.get(row['start'], DIFFERENCE):<22}{cells}   {interval}"
+        )
+    return "\n".join(lines)
+
+
+def draw_curve(table: pd.DataFrame, path: Path, *, title: str) -> None:
+    """Draw AUROC against the number of fine-tuning patients, pretrained and from scratch.
+
+    Parameters
+    ----------
+    table : of `curve_table`
+    path : of the PNG file; the same with .svg is written beside it.
+    """
+    figure = Figure(figsize=(7, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    sizes = np.unique(table["patients"])
+    shift = (sizes[-1] / sizes[0]) ** 0.008 if len(sizes) > 1 else 1.01  # so that the bars stand side by side
+    seeds = [column for column in table if column.startswith("auroc_seed_")]
+    for (start, name), colour, factor in zip(STARTS.items(), COLOURS, (1 / shift, shift), strict=False):
+        rows = table[table["start"] == start]
+        x, mean = rows["patients"] * factor, rows["mean"]
+        bars = [mean - rows["low"], rows["high"] - mean]
+        style = {"color": colour, "marker": "s", "markersize": 6, "linewidth": 1.8, "zorder": 3}
+        axes.errorbar(x, mean, yerr=bars, capsize=4, elinewidth=1.2, label=name, **style)
+        for column in seeds:
+            axes.plot(x * factor**1.5, rows[column], "o", color=colour, markersize=4, alpha=0.55, mew=0)
+    axes.set_xscale("log")
+    margin = shift**6 if len(sizes) > 1 else 1.2
+    axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
+    axes.xaxis.set_major_locator(FixedLocator(sizes))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda size, _: f"{size:,.0f}"))
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set(xlabel="fine-tuning patients, those who validate included", ylabel="test AUROC")
+    axes.set_title(title, fontsize=10)
+    axes.legend(loc="best", frameon=False)
+    write_whole(path, lambda aside: figure.savefig(aside, format="png", dpi=DOTS_PER_INCH))
+    svg = path.with_suffix(".svg")
+    write_whole(svg, lambda aside: figure.savefig(aside, format="svg", metadata={"Date": None}))

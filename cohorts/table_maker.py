@@ -1,0 +1,286 @@
+"""What the makers of cohort tables share: tables read, exclusions counted, the new table written whole.
+
+A maker reads a publisher's tables unchanged and writes one table for the ECG files where they lie: ``file``
+(relative to the folder that ``--data-dir`` names), 0/1 labels, empty where unknown, and ``patient_id``,
+``split``, ``age`` and ``sex`` where the publisher has them. It prints how many records are left out, and why.
+"""
+
+import argparse
+import csv
+import gzip
+import os
+import shlex
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import Any, TextIO
+
+import pandas as pd
+
+from runtime.atomic_files import write_whole
+from runtime.command_line import OneLineParser
+
+CHUNK_ROWS = 50_000
+BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError)  # of reading a table, .gz or not
+csv.field_size_limit(10_000_000)
+
+
+class SourceError(ValueError):
+    """A source that cannot be used; one line that names the file, what was found and what was expected."""
+
+
+class Flow:
+    """What was there, what was left out and why, what is kept: no record goes uncounted.
+
+    Parameters
+    ----------
+    unit : what is counted, e.g. "records"
+    n, origin : how many there are at first, and where
+    """
+
+    def __init__(self, unit: str, n: int, origin: str):
+        self.unit = unit
+        self.n_kept = n
+        self.steps = [("found", n, origin)]
+
+    def leave_out(self, n: int, reason: str) -> None:
+        """Count n records that are left out."""
+        assert 0 <= n <= self.n_kept
+        self.n_kept -= int(n)
+        self.steps.append(("left out", int(n), reason))
+
+    def keep(self, table: pd.DataFrame, right: pd.Series, reason: str) -> pd.DataFrame:
+        """Return the rows of a table that are right; the others are counted with the reason."""
+        self.leave_out(int((~right).sum()), reason)
+        return table[right]
+
+    def print(self) -> None:
+        for step, n, what in [*self.steps, ("kept", self.n_kept, self.unit)]:
+            print(f"{step:<9}{n:>11,}  {what}")
+
+
+def parser_of(doc: str, source: str) -> argparse.ArgumentParser:
+    """Return a parser with what all makers take; ``doc`` is the module's docstring."""
+    parser = OneLineParser(description=doc)
+    parser.add_argument("folder", type=Path, help=source)
+    parser.add_argument("--output", type=Path, metavar="TABLE", help="table to write [labels.csv in FOLDER]")
+    parser.add_argument("--overwrite", action="store_true", help="replace the table if it is there already")
+    parser.add_argument(
+        "--files-elsewhere", action="store_true", help="do not look whether the ECG files are in FOLDER"
+    )
+    return parser
+
+
+def output_of(arguments: argparse.Namespace) -> Path:
+    """Return the table to write, after checking the folder and that nothing would be lost.
+
+    Raises
+    ------
+    SourceError : no such folder, or a file is there already.
+    """
+    if not arguments.folder.is_dir():
+        raise SourceError(f"{arguments.folder}: found no such folder, expected the folder of the ECG files")
+    output = arguments.output or arguments.folder / "labels.csv"
+    check_free(output, arguments.overwrite)
+    return output
+
+
+def check_free(path: Path, overwrite: bool) -> None:
+    """Raise a SourceError where a file is there that is not to be replaced, or no folder to write to."""
+    if path.exists() and not overwrite:
+        raise SourceError(f"{path}: found a file already; --overwrite replaces it, --output names another")
+    if not path.parent.is_dir():
+        raise SourceError(f"{path}: found no folder {path.parent}, expected one to write to")
+
+
+def find_table(name: str, *folders: Path) -> Path:
+    """Return the path of a publisher's table, .csv or .csv.gz, in the first folder that has it.
+
+    Raises
+    ------
+    SourceError : none has it.
+    """
+    for path in (folder / f"{name}.csv{end}" for folder in folders for end in ("", ".gz")):
+        if path.is_file():
+            return path
+    more = f" (or in {', '.join(str(folder) for folder in folders[1:])})" if len(folders) > 1 else ""
+    raise SourceError(
+        f"{folders[0]}: found no {name}.csv or {name}.csv.gz{more}, expected the publisher's table"
+    )
+
+
+def rows_of(
+    path: Path, columns: Sequence[str], *, separators: str = ",", encoding: str = "utf-8-sig"
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the line and the fields, stripped, of each row of a table, one after the other.
+
+    Parameters
+    ----------
+    path : .csv or .csv.gz
+    columns : names that must be there; others may be
+    separators : that which the first line has most often is taken
+
+    Raises
+    ------
+    SourceError : the file cannot be read, a column is missing or named twice, a row has another length.
+    """
+    header: list[str] = []
+    for line, row in _fields_of(path, columns, header, separators, encoding):
+        yield line, dict(zip(header, (field.strip() for field in row), strict=True))
+
+
+def chunks_of(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """Yield a large table in pieces of 50,000 rows: the columns asked for, as text; the index is the line.
+
+    Raises
+    ------
+    SourceError : as ``rows_of``.
+    """
+    rows = picked(path, columns)
+    while piece := list(islice(rows, CHUNK_ROWS)):
+        lines, fields = zip(*piece, strict=True)
+        yield pd.DataFrame(list(fields), index=list(lines), columns=list(columns), dtype=str)
+
+
+def picked(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Yield the line and the fields of some columns, two or more, of each row of a large table.
+
+    Raises
+    ------
+    SourceError : as ``rows_of``.
+    """
+    header: list[str] = []
+    choose = None
+    for line, row in _fields_of(path, columns, header, ",", "utf-8-sig"):
+        choose = choose or itemgetter(*map(header.index, columns))
+        yield line, choose(row)
+
+
+def _fields_of(
+    path: Path, columns: Sequence[str], header: list[str], separators: str, encoding: str
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the fields of each row, after putting the names of the columns into ``header``."""
+    try:
+        with _opened(path, encoding) as handle:
+            first = handle.readline()
+            separator = max(separators, key=first.count)
+            header[:] = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+            _check_columns(path, header, columns)
+            # Without strict, a quotation mark that is never closed would swallow all rows after it.
+            reader = csv.reader(handle, delimiter=separator, strict=True)
+            for row in reader:
+                if not any(row):
+                    continue
+                if len(row) != len(header):
+                    where = f"{path} line {reader.line_num + 1}"
+                    raise SourceError(f"{where}: found {len(row)} fields, expected {len(header)}")
+                yield reader.line_num + 1, row
+    except csv.Error as error:
+        raise SourceError(f"{path}: {error}, expected each quotation mark to be closed") from None
+    except BROKEN as error:
+        raise SourceError(f"{path}: the table cannot be read ({_reason(error)})") from None
+
+
+def _opened(path: Path, encoding: str) -> TextIO:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding=encoding, newline="")
+    return open(path, encoding=encoding, newline="")
+
+
+def _reason(error: BaseException) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split())
+
+
+def _check_columns(path: Path, header: list[str], columns: Sequence[str]) -> None:
+    for name in columns:
+        if header.count(name) != 1:
+            found = "twice" if name in header else f"only {', '.join(header)[:200] or 'nothing'}"
+            raise SourceError(f"{path}: column {name}: found {found}, expected it once")
+
+
+def number(text: str) -> str:
+    """Return a number as the table is to show it ("56.0" as "56"), or "" where there is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return ""
+    return f"{value:g}" if 0 <= value < float("inf") else ""
+
+
+def sex(text: str) -> str:
+    """Return "F", "M" or "", whatever words a publisher has for it."""
+    return {"f": "F", "female": "F", "m": "M", "male": "M"}.get(text.strip().lower(), "")
+
+
+def absent_files(folder: Path, files: Iterable[str]) -> set[str]:
+    """Return those of the files that are not in the folder."""
+    return {file for file in files if not os.path.exists(folder / file)}
+
+
+def deliver(
+    table: pd.DataFrame, label_names: Sequence[str], flow: Flow, arguments: argparse.Namespace, output: Path
+) -> None:
+    """Leave out what has no file or no known label, write the table, print flow, labels and training command.
+
+    Parameters
+    ----------
+    table : one row an ECG; labels are 0, 1 or missing
+    flow : counts of what led to the table
+
+    Raises
+    ------
+    SourceError : nothing is left, or the table cannot be written.
+    """
+    if not arguments.files_elsewhere:
+        absent = absent_files(arguments.folder, table["file"])
+        table = flow.keep(table, ~table["file"].isin(absent), f"no such file in {arguments.folder}")
+    table = flow.keep(table, table[list(label_names)].notna().any(axis=1), "none of the labels is known")
+    flow.print()
+    if len(table) == 0:
+        raise SourceError(f"{arguments.folder}: found no ECG to keep; the reasons are counted above")
+    if "patient_id" in table:
+        print(f"patients {table['patient_id'].nunique():>11,}")
+    else:
+        print("patients            –  the publisher names none: each file will count as a patient of its own")
+    for name in label_names:
+        known, positive = int(table[name].notna().sum()), int((table[name] == 1).sum())
+        share = f"{positive / known:.1%} of {known:,} known" if known else "unknown in all"
+        print(f"label    {positive:>11,}  {name} ({share})")
+    if "split" in table:
+        for part in ("train", "validation", "test"):
+            print(f"split    {int((table['split'] == part).sum()):>11,}  {part}")
+    write_lines(output, lambda handle: table.to_csv(handle, index=False, lineterminator="\n"))
+    print(f"table    {output}")
+    words = ["python", "train_atten.py", "--data-dir", arguments.folder, "--labels", output]
+    print("train   ", shlex.join(map(str, [*words, "--label-columns", *label_names])))
+
+
+def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:
+    """Let ``write`` fill a text file, which appears whole or not at all.
+
+    Raises
+    ------
+    SourceError : it cannot be written.
+    """
+
+    def fill(aside: Path) -> None:
+        with open(aside, "w", encoding="utf-8", newline="") as handle:
+            write(handle)
+
+    try:
+        write_whole(path, fill)
+    except OSError as error:
+        raise SourceError(f"{path}: the table cannot be written ({_reason(error)})") from None
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a maker; what is wrong with its source ends it with one line."""
+    try:
+        main()
+    except SourceError as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"{Path(sys.argv[0]).name}: interrupted")

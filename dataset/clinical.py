@@ -1,0 +1,136 @@
+"""Clinical columns beside the ECG: age, sex and whatever else of the table the head is to see, as numbers.
+
+A value is a number in the table's own unit, or a word below; empty, NA, nan and unknown are not known. An
+age is in years, and a sex of 0 or 1 is shown as M or F. Take only what is known when the ECG is taken, and
+not because of the diagnosis: that a D-dimer was ordered tells the model that PE was suspected.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from dataset.labels_table import LARGEST_AGE, OLDEST, UNKNOWN, read_files
+from dataset.signal_store.signal_cache import CohortError
+
+SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
+ANSWERS = {"no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
+WORDS = SEXES | ANSWERS
+NEVER = ("file", "patient_id", "split")
+
+
+def check_clinical(
+    path: str | Path, table: pd.DataFrame, columns: Sequence[str], *, label_names: Sequence[str] = ()
+) -> None:
+    """Check the columns of a table whose index is each row's line in the file.
+
+    Raises
+    ------
+    CohortError : a column is missing, twice, a label, or never a clinical value; a value is neither a number
+        nor a word that stands for one, or an age that nobody has; none is known.
+    """
+    candidates = [name for name in table if name not in (*NEVER, *label_names)]
+    for number, name in enumerate(columns):
+        where = f"{path}: clinical column {name}"
+        if name in label_names:
+            raise CohortError(f"{where}: found a label that is to be learnt, expected another column")
+        if name in columns[:number]:
+            raise CohortError(f"{where}: found twice, expected once")
+        if name not in candidates:
+            raise CohortError(f"{where}: found none, expected one of {', '.join(candidates) or 'none'}")
+        values = [value_of(name, text) for text in table[name]]
+        for line, text, value in zip(table.index, table[name], values, strict=True):
+            if value is None:
+                raise CohortError(
+                    f"{path} line {line}: found {text} in clinical column {name}, expected {_expected(name)}"
+                )
+        if np.isnan(np.array(values)).all():
+            raise CohortError(f"{where}: found no value that is known, expected some")
+
+
+def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
+    """Return the columns of a checked table as float32 (n_rows, n_columns), nan where not known."""
+    values = np.empty((len(table), len(columns)), np.float32)
+    for number, name in enumerate(columns):
+        values[:, number] = [value_of(name, text) for text in table[name]]
+    return values
+
+
+def value_of(column: str, text: str) -> float | None:
+    """Return a value as a number, nan where not known, None where it is none; ages of 90 to 130 are 90."""
+    word = text.strip().lower()
+    if word in UNKNOWN:
+        return np.nan
+    if word in WORDS and column != "age":
+        return WORDS[word]
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    if not np.isfinite(value):
+        return None
+    if column != "age":
+        return value
+    return min(value, float(OLDEST)) if 0 <= value <= LARGEST_AGE else None
+
+
+def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
+    """Return values that were given as "age=63", float32 (n_columns,); nothing after the = means not known.
+
+    Raises
+    ------
+    CohortError : a column that is none of these, is missing or comes twice, or a value that is none.
+    """
+    given = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if name not in columns or not equals or name in given:
+            expected = " ".join(f"{column}=VALUE" for column in columns)
+            raise CohortError(f"--clinical: found {word}, expected {expected}, each once")
+        given[name] = value_of(name, text)
+        if given[name] is None:
+            raise CohortError(f"--clinical: found {word}, expected {_expected(name)}")
+    if missing := [name for name in columns if name not in given]:
+        raise CohortError(
+            f"--clinical: found no {missing[0]}, expected {missing[0]}=VALUE, or {missing[0]}= if not known"
+        )
+    return np.array([given[name] for name in columns], np.float32)
+
+
+def _expected(column: str) -> str:
+    value = f"0 to {LARGEST_AGE} years" if column == "age" else f"a number, {', '.join(WORDS)}"
+    return f"{value}, or nothing where it is not known"
+
+
+def values_by_file(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return the values of each file of a table, float32 (n_columns,), by the name that stands there.
+
+    Raises
+    ------
+    CohortError : whatever is wrong with the table; see ``labels_table.read_files`` and ``check_clinical``.
+    """
+    table = read_files(path)
+    check_clinical(path, table, columns)
+    return dict(zip(table["file"], clinical_values(table, columns), strict=True))
+
+
+def in_words(columns: Sequence[str], values: Sequence[float]) -> Mapping[str, str]:
+    """Return each column's value for a reader: {"age": "63", "sex": "F", "wells": "not known"}."""
+    return {name: _in_words(name, value) for name, value in zip(columns, values, strict=True)}
+
+
+def _in_words(column: str, value: float) -> str:
+    if np.isnan(value):
+        return "not known"
+    letters = [word.upper() for word, number in SEXES.items() if column == "sex" and number == value]
+    return letters[0] if letters else f"{value:g}"
+
+
+def coding_of(column: str) -> str:
+    """Say which number stands for what, for a program that gives a column's values as numbers."""
+    if column == "age":
+        return f"years; {OLDEST} if above {OLDEST - 1}"
+    words = SEXES if column == "sex" else ANSWERS
+    coded = ", ".join(f"{word} {number:g}" for word, number in words.items())
+    return coded if column == "sex" else f"the number that the labels table has; {coded}"

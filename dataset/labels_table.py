@@ -1,0 +1,292 @@
+"""A cohort's labels table: read, checked, and its patients made anonymous.
+
+It has the columns ``file``, one or more 0/1 labels, and optionally ``patient_id``, ``split`` (train,
+validation, test), ``age``, ``sex`` and whatever else. The published form, ``file;label`` without a header, is
+read too. What is wrong in a table is an error that names the line.
+"""
+
+import array
+import contextlib
+import csv
+import hmac
+import io
+import itertools
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from dataset.signal_store.signal_cache import CohortError
+from xml_loader import find_files
+
+PARTS = ("train", "validation", "test")
+DEFAULT_LABEL = "PE"
+RESERVED = ("file", "patient_id", "split", "age", "sex")  # columns that are never labels
+KEY_FILE = "patient_key.txt"
+MORE_LINES = re.compile(
+    '["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]'
+)  # only with one can a field have several lines
+UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # what stands for a value that nobody knows, in any case
+LARGEST_AGE = 130  # years; what is more is a mistake
+OLD_IN_PTB_XL = 300  # its code of every age above 89
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
+
+
+def read_labels(
+    path: str | Path, label_columns: Sequence[str] | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read and check a labels table.
+
+    Returns
+    -------
+    table : DataFrame whose index is each row's line in the file; labels are int, or float where some are
+        empty, which makes them nan: unknown; everything else is text. ``patient_id`` is added where the table
+        has none: each file is then a patient of its own.
+    label_names : the columns to learn.
+
+    Raises
+    ------
+    CohortError : table not readable or empty, a column unknown or missing, a row of another length, a label
+        neither 0 nor 1 nor empty, a file twice, a file or patient without a name, an unknown split, a patient
+        in two parts.
+
+    An ``age`` above 89 is given as 90.
+    """
+    table = _read_table(Path(path), label_columns)
+    label_names = _choose_labels(path, table, label_columns)
+    for name in label_names:
+        _check_each(path, table, name, table[name].isin(["", "0", "1", "0.0", "1.0"]), "0 or 1")
+        table[name] = _numbers(table[name])
+    return _checked(path, table), label_names
+
+
+def read_files(path: str | Path) -> pd.DataFrame:
+    """Read and check a table of which no label is needed; as ``read_labels``, but every column stays text."""
+    return _checked(path, _read_table(Path(path), None))
+
+
+def files_of_folder(folder: Path) -> pd.DataFrame:
+    """Return a table of all ECG files in a folder, however deep, each a patient of its own.
+
+    Raises
+    ------
+    CohortError : there is none.
+    """
+    files, _, problems = find_files([folder])
+    if problems:
+        raise CohortError(problems[0])
+    names = [file.relative_to(folder).as_posix() for file in files]
+    return pd.DataFrame({"file": names, "patient_id": names}, dtype=str)
+
+
+def _checked(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose files, patients and parts are as they should be."""
+    _check_each(path, table, "file", table["file"] != "", "a file's name")
+    _check_once(path, table)
+    if "patient_id" not in table:
+        table["patient_id"] = table["file"]
+    _check_each(path, table, "patient_id", table["patient_id"] != "", "a patient's id")
+    if "split" in table:
+        _check_each(path, table, "split", table["split"].isin(PARTS), "train, validation or test")
+        _check_patients_in_one_part(path, table)
+    if "age" in table:
+        age = pd.to_numeric(table["age"], errors="coerce")
+        right = age.between(0, LARGEST_AGE) | (age == OLD_IN_PTB_XL) | table["age"].str.lower().isin(UNKNOWN)
+        expected = f"years from 0 to {LARGEST_AGE}, or nothing where it is not known"
+        _check_each(path, table, "age", right, expected)
+        table["age"] = table["age"].mask(age > OLDEST - 1, str(OLDEST))
+    return table
+
+
+def _numbers(column: pd.Series) -> pd.Series:
+    """Return a label as int, or as float with nan where some are empty."""
+    positive = column.isin(["1", "1.0"]).astype(int)
+    return positive.mask(column == "") if (column == "").any() else positive
+
+
+def pseudonyms(patient_ids: pd.Series, key_file: Path) -> pd.Series:
+    """Return a keyed hash of each patient's id, by which nobody without the key can find or guess the id.
+
+    It is HMAC-SHA-256, the first 16 hexadecimal digits. The same id and key give the same hash in every run.
+
+    Parameters
+    ----------
+    patient_ids : text
+    key_file : beside the labels table; made, with a new random key, where there is none. Keep it, and keep it
+        to yourself: who has it can test whether a patient is in a run.
+
+    Raises
+    ------
+    CohortError : the key can neither be read nor be made.
+    """
+    key = _key(key_file)
+    codes, unique_ids = pd.factorize(patient_ids)
+    hashes = [hmac.digest(key, id.encode(), "sha256").hex()[:16] for id in unique_ids]
+    return pd.Series(hashes, dtype=str).take(codes).set_axis(patient_ids.index)
+
+
+def key_fingerprint(key_file: Path) -> str:
+    """Return what tells two keys apart and gives neither away: pseudonyms of one key alone are comparable."""
+    return hmac.digest(_key(key_file), b"patient_key", "sha256").hex()[:16]
+
+
+def _key(key_file: Path) -> bytes:
+    """Return the key; where there is none, make one."""
+    try:
+        if not key_file.exists():
+            _make_key(key_file)
+        key = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
+    except OSError as error:
+        raise CohortError(
+            f"{key_file}: the key of the patients' pseudonyms cannot be read or made ({error.strerror}); "
+            "name another file with --patient-key"
+        ) from None
+    except ValueError:
+        raise CohortError(
+            f"{key_file}: found no hexadecimal number, expected the key of pseudonyms"
+        ) from None
+    if len(key) < 16:
+        raise CohortError(f"{key_file}: found a key of {len(key)} bytes, expected 16 or more in hexadecimal")
+    return key
+
+
+def _make_key(key_file: Path) -> None:
+    """Write a random key that only the owner may read; where another run is faster, its key stands."""
+    aside = key_file.with_name(f".{key_file.name}.{os.getpid()}")
+    with open(os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="ascii") as handle:
+        handle.write(secrets.token_hex(32) + "\n")
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, key_file)  # unlike renaming, it never replaces a key
+    finally:
+        aside.unlink()
+
+
+def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame:
+    """Return a table as text, stripped; its index is the line of each row in the file."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CohortError(f"{path}: the labels table cannot be read ({error.strerror})") from None
+    encoding = "utf-16" if content.startswith(UTF_16_MARKS) else "utf-8-sig"  # Excel's "Unicode text"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        encoding = "iso-8859-1"  # as Excel in western Europe saves it
+        text = content.decode(encoding)
+    separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    # A StringIO would take four bytes a character. Without strict, a quotation mark that is never closed
+    # would swallow all lines after it.
+    lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    reader = csv.reader(lines, delimiter=separator, strict=True)
+    rows = _stripped(reader, _in_one_line if MORE_LINES.search(text) else str.strip)
+    try:
+        first_line, first = next(rows, (1, []))
+        header = _header(f"{path} line {first_line}", first, label_columns)
+        rows = rows if first == header else itertools.chain([(first_line, first)], rows)
+        table = _columns(path, rows, header)
+    except csv.Error as error:
+        raise CohortError(
+            f"{path} line {reader.line_num}: {error}, expected each quotation mark to be closed"
+        ) from None
+    if len(table) == 0:
+        raise CohortError(f"{path}: found no rows, expected one for each ECG")
+    return table
+
+
+def _stripped(reader: Any, strip: Callable[[str], str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the fields of each row that is not blank."""
+    for row in reader:
+        fields = [strip(field) for field in row]
+        if any(fields):
+            yield reader.line_num, fields
+
+
+def _in_one_line(field: str) -> str:
+    return " ".join(field.splitlines()).strip()
+
+
+def _columns(path: Path, rows: Iterable[tuple[int, list[str]]], header: list[str]) -> pd.DataFrame:
+    """Return rows as a table of text, indexed by their lines; no row is kept as an object."""
+    lines, columns = array.array("q"), [[] for _ in header]
+    for line, fields in rows:
+        if len(fields) != len(header):
+            found = f"found {len(fields)} fields, expected {len(header)}"
+            raise CohortError(f"{path} line {line}: {found}: {', '.join(header)}")
+        lines.append(line)
+        for column, field in zip(columns, fields, strict=True):
+            column.append(field)
+    return pd.DataFrame(dict(zip(header, columns, strict=True)), index=np.asarray(lines), dtype=str)
+
+
+def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -> list[str]:
+    """Return the names of the columns: the first row, or those of the published form, which has no header."""
+    if "file" in first:
+        if len(set(first)) < len(first):
+            raise CohortError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
+        return first
+    if len(first) == 2 and first[1] in ("0", "1"):
+        return ["file", label_columns[0] if label_columns and len(label_columns) == 1 else DEFAULT_LABEL]
+    raise CohortError(
+        f"{where}: found {', '.join(first)[:80]!r}, expected a header with a column file, or file;label"
+    )
+
+
+def _choose_labels(
+    path: str | Path, table: pd.DataFrame, label_columns: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the columns to learn."""
+    candidates = [name for name in table if name not in RESERVED]
+    for name in label_columns or [DEFAULT_LABEL]:
+        if name not in candidates:
+            raise CohortError(
+                f"{path}: found no label column {name}, expected one of {', '.join(candidates) or 'none'} "
+                "(--label-columns chooses)"
+            )
+    return tuple(dict.fromkeys(label_columns or [DEFAULT_LABEL]))
+
+
+def _check_each(path: str | Path, table: pd.DataFrame, column: str, right: pd.Series, expected: str) -> None:
+    wrong = table.index[~right.to_numpy()]
+    if len(wrong):
+        found = table.loc[wrong[0], column] or "nothing"
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        raise CohortError(
+            f"{path} line {wrong[0]}: found {found} in column {column}, expected {expected}{more}"
+        )
+
+
+def _check_once(path: str | Path, table: pd.DataFrame) -> None:
+    again = table.index[table["file"].duplicated()]
+    if len(again):
+        file = table.loc[again[0], "file"]
+        first = table.index[table["file"] == file][0]
+        raise CohortError(
+            f"{path} line {again[0]}: found {file} again (line {first}), expected each file once"
+        )
+
+
+def check_present(path: str | Path, table: pd.DataFrame, folder: Path) -> None:
+    absent = [line for line, file in table["file"].items() if not os.path.exists(os.path.join(folder, file))]
+    if absent:
+        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
+        raise CohortError(
+            f"{path} line {absent[0]}: file {table.loc[absent[0], 'file']} is not in {folder}{more}"
+        )
+
+
+def _check_patients_in_one_part(path: str | Path, table: pd.DataFrame) -> None:
+    n_parts = table.groupby("patient_id")["split"].nunique()
+    if (n_parts > 1).any():
+        patient = n_parts.index[n_parts > 1][0]
+        lines = table.index[table["patient_id"] == patient]
+        raise CohortError(
+            f"{path} lines {', '.join(map(str, lines))}: found the same patient in "
+            f"{' and '.join(table.loc[lines, 'split'].unique())}, expected each patient in one part"
+        )

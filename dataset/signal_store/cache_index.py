@@ -1,0 +1,140 @@
+"""What a cache knows of each file: an index in parts, each written once and never changed.
+
+A part, such as ``index/000017.csv``, has a header, a line a file, and at its end the CRC-32 of all that is
+before. It appears whole or not at all. What a later part says of a file wins over an earlier one. So what is
+written grows with the number of files, however they come.
+"""
+
+import csv
+import io
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from runtime.atomic_files import write_whole
+
+NO_ROW = -1
+COLUMNS = {
+    "file": str,
+    "size": np.int64,
+    "modified_ns": np.int64,
+    "changed_ns": np.int64,
+    "digest": str,
+    "form": str,
+    "row": np.int64,
+    "checksum": np.uint32,
+    "measured": np.uint32,
+    "rejected": str,
+}
+STATE = ["size", "modified_ns", "changed_ns"]
+PARSED_AT_ONCE = 200  # parts; parsing all at once would need several times the memory of the result
+
+
+class Entry(NamedTuple):
+    """What the cache knows of one file.
+
+    ``digest`` is that of its content, "" where it could not be read; ``row`` is its signal's, ``NO_ROW``
+    where it has none, and ``rejected`` then says why; ``checksum`` and ``measured`` are the CRC-32 of the
+    signal and of the measurements.
+    """
+
+    digest: str
+    form: str = ""
+    row: int = NO_ROW
+    checksum: int = 0
+    measured: int = 0
+    rejected: str = ""
+
+
+@dataclass
+class Index:
+    """All parts together.
+
+    Attributes
+    ----------
+    lines : DataFrame of ``COLUMNS``, a line a file; files that were forgotten are not among them.
+    n_rows : one more than the last row that any part names, forgotten or not.
+    damaged : the parts that could not be read or are not as they were written, with the lines that they have.
+    next_number : the number of the part to be written next.
+    whole : whether no part is damaged or missing.
+    """
+
+    lines: pd.DataFrame
+    n_rows: int
+    damaged: dict[Path, int]
+    next_number: int
+    whole: bool
+
+
+def load_index(folder: Path) -> Index:
+    """Read all parts of an index; a folder that does not exist has none."""
+    paths = [path for path in folder.glob("*.csv") if path.stem.isdecimal()]
+    paths.sort(key=lambda path: int(path.stem))
+    damaged, tables = {}, [_parse([])]
+    for start in range(0, len(paths), PARSED_AT_ONCE):
+        contents = {path: _content(path) for path in paths[start : start + PARSED_AT_ONCE]}
+        texts = {path: _verified_lines(content) for path, content in contents.items()}
+        damaged |= {path: contents[path].count(b"\n") for path, text in texts.items() if text is None}
+        tables.append(_parse(text for text in texts.values() if text is not None))
+    lines = pd.concat(tables, ignore_index=True)
+    n_rows = int(lines["row"].max()) + 1 if len(lines) else 0
+    superseded = lines["file"].duplicated(keep="last")
+    lines = lines[~superseded & (lines["digest"] != "")].reset_index(drop=True)
+    next_number = int(paths[-1].stem) + 1 if paths else 0
+    whole = 0 < len(paths) == next_number and not damaged
+    return Index(lines, n_rows, damaged, next_number, whole)
+
+
+def _content(part: Path) -> bytes:
+    """Return what is in a part; nothing where it cannot be read."""
+    try:
+        return part.read_bytes()
+    except OSError:
+        return b""
+
+
+def _verified_lines(content: bytes) -> bytes | None:
+    """Return the lines of a part, or None where they are not what was written."""
+    header, end = _header(), len(content) - len(_last_line(b""))
+    if end < len(header) or not content.startswith(header) or content[end:] != _last_line(content[:end]):
+        return None
+    return content[len(header) : end]
+
+
+def _header() -> bytes:
+    return ",".join(COLUMNS).encode() + b"\n"
+
+
+def _last_line(before: bytes) -> bytes:
+    return b"# CRC-32 %08x\n" % zlib.crc32(before)
+
+
+def _parse(texts: Iterable[bytes]) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(_header() + b"".join(texts)), keep_default_na=False, dtype=COLUMNS)
+
+
+def write_part(
+    folder: Path, number: int, files: Iterable[str], states: Iterable, entries: Iterable[Entry]
+) -> None:
+    """Write one part of an index.
+
+    Parameters
+    ----------
+    states : of each file: size, modification time and change time (ns).
+
+    Raises
+    ------
+    OSError : the disk is full or may not be written.
+    """
+    lines = [(file, *state, *entry) for file, state, entry in zip(files, states, entries, strict=True)]
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    content = _header() + text.getvalue().encode()
+    folder.mkdir(exist_ok=True)
+    part = folder / f"{number:06d}.csv"
+    write_whole(part, lambda aside: aside.write_bytes(content + _last_line(content)))

@@ -1,0 +1,61 @@
+"""The study hospital's own form: `rhythm` with one `channel` of counts a lead."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import Element
+
+import numpy as np
+
+from ecg.formats.ecg_file import EcgFile
+from ecg.formats.numbers import parse_counts, positive_number
+from ecg.formats.xml_tree import complete_or_only
+from ecg.recording import LEADS, EcgFileError, PathLike, Recording, assemble, by_value, quote, standard_lead
+
+DEFAULT_AMPLITUDE_UNIT = "0.0025"  # mV per count where the file does not say
+
+
+@np.errstate(over="ignore")  # an absurd count or unit becomes infinity, and is refused with a clear error
+def read_hospital(file: EcgFile) -> Recording | None:
+    """Read a file of any root that has a `rhythm` element; counts are separated by white space."""
+    rhythms = [] if file.root is None else list(file.root.iter("rhythm"))
+    if not rhythms:
+        return None
+    channels, rates, units = [], {}, {}
+    for channel in _rhythm(rhythms, file.path).findall("channel"):
+        name = channel.get("name", "")
+        lead = standard_lead(name)
+        if lead is None:  # what is not one of the twelve, such as V4R, is left out, whatever it holds
+            channels.append((name, np.empty(0)))
+            continue
+        rates[lead] = positive_number(channel.get("freq"), f"freq in lead {lead}", file.path)
+        unit = channel.get("amplitude_unit", DEFAULT_AMPLITUDE_UNIT)
+        units[lead] = positive_number(unit, f"amplitude_unit in lead {lead}", file.path)
+        if len(channel):
+            found = f"element {quote(channel[0].tag)} among the counts of lead {lead}"
+            raise EcgFileError(file.path, found, "counts alone")
+        channels.append((name, parse_counts(channel.text or "", lead, file.path) * units[lead]))
+    if len(set(rates.values())) > 1:
+        found = f"different sampling rates, {by_value(rates, 'Hz')}"
+        raise EcgFileError(file.path, found, "one freq for all leads")
+    if not rates:
+        raise EcgFileError(file.path, "none of the twelve leads in the rhythm", ", ".join(LEADS))
+    return assemble(
+        "hospital",
+        channels,
+        next(iter(rates.values())),
+        file.path,
+        microvolts_per_count=1000 * units[next(iter(units))] if len(set(units.values())) == 1 else None,
+    )
+
+
+def _rhythm(rhythms: list[Element], path: PathLike) -> Element:
+    """Return the one rhythm with all leads, or the only one with channels."""
+    candidates = [rhythm for rhythm in rhythms if rhythm.find("channel") is not None]
+    if not candidates:
+        found = f"{len(rhythms)} rhythm element(s) without a channel"
+        raise EcgFileError(path, found, "a rhythm with one channel a lead")
+    return complete_or_only(candidates, _leads, "rhythm elements", path)
+
+
+def _leads(rhythm: Element) -> set[str | None]:
+    return {standard_lead(channel.get("name", "")) for channel in rhythm.findall("channel")}

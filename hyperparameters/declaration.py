@@ -1,0 +1,233 @@
+"""Every hyperparameter, declared once: name, type and range, default, one line of help with its unit.
+
+The block at the top of a script, ``hyperparameters.yml``, the recipes and the flags all go through this
+declaration; ``hyperparameters/reading.py`` reads them.
+"""
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenUnitInterval,
+    PositiveFloat,
+    PositiveInt,
+    restricted_number_type,
+)
+
+CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
+BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
+Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
+Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
+EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
+EXPECTED = {  # in words, what values of these types are
+    PositiveInt: "a whole number above 0",
+    NonNegativeInt: "a whole number from 0 on",
+    CropLength: "a whole number from 512 to 5000",
+    EncoderWidth: "a whole number from 16 to 4096",
+    PositiveFloat: "a number above 0",
+    NonNegativeFloat: "a number from 0 on",
+    ClosedUnitInterval: "a number from 0 to 1",
+    OpenUnitInterval: "a number above 0 and below 1",
+    BelowOne: "a number from 0 on, below 1",
+    Share: "a number above 0, at most 1",
+    Fraction: "a number above 0 and below 0.5",
+    bool: "true or false",
+    str: "text",
+}
+ABSENT = "not of this script"  # the value of what a script has no use for; such have no flag
+LISTS = {
+    "label_columns": str,
+    "clinical_columns": str,
+    "milestones": PositiveInt,
+}  # flags that take several values, and the type of each
+
+
+def declared(group: str, default: Any, help: str) -> Any:
+    """Return a field that belongs to a group and carries its line of help."""
+    metadata = {"group": group, "help": help}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hyperparameters:
+    """One resolved set, in groups: each group holds the keyword arguments of one function or class."""
+
+    # data
+    data_dir: str | None = declared("data", None, "folder of the ECG files; none: a synthetic demo cohort")
+    labels: str | None = declared("cohort", None, "labels table; none: labels.csv in the data folder")
+    label_columns: list[str] | None = declared("cohort", None, "0/1 columns to learn; none: PE")
+    clinical_columns: list[str] | None = declared(
+        "cohort", None, "columns that the head sees beside the ECG, such as age sex; none: the ECG alone"
+    )
+    cache_dir: str = declared("cohort", "cache", "folder that keeps the decoded signals")
+    workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one a core")
+    window_start: NonNegativeFloat = declared(
+        "cohort", 0.0, "second of each recording at which its 10 s begin"
+    )
+    patient_key: str | None = declared(
+        "cohort",
+        None,
+        "file with the key of the patients' pseudonyms; none: patient_key.txt beside the table",
+    )
+
+    # quality: what each ECG must have to be used; quality.csv lists what was found
+    quality_checks: bool = declared("quality", True, "reject unusable ECGs, and warn of doubtful ones")
+    max_flat_seconds: NonNegativeFloat = declared("quality", 5.0, "s, longest flat stretch of a lead")
+    max_clipped: ClosedUnitInterval = declared(
+        "quality", 0.05, "share of a lead's samples cut off at its peak"
+    )
+    min_qrs_mv: NonNegativeFloat = declared("quality", 0.05, "mV, least median QRS amplitude")
+    max_qrs_mv: NonNegativeFloat = declared("quality", 20.0, "mV, greatest median QRS amplitude")
+    max_einthoven: NonNegativeFloat = declared("quality", 1.3, "rms of I + III - II by that of these leads")
+    max_goldberger: NonNegativeFloat = declared("quality", 1.3, "the same of aVR, aVL, aVF against I and II")
+    max_reversal: ClosedUnitInterval = declared(
+        "quality", 0.1, "likeness of lead I to V6 upside down above which exchanged arms are suspected"
+    )
+
+    # placement
+    signals: Literal["auto", "device", "disk"] = declared(
+        "placement",
+        "auto",
+        "where they lie in training; auto: on the device if they fit",
+    )
+
+    # split, by patient, where the table has no split column
+    validation_fraction: Fraction = declared(
+        "split", 0.1, "share of the patients that picks checkpoint and threshold"
+    )
+    test_fraction: Fraction = declared("split", 0.2, "share of the patients that is scored once, at the end")
+    folds: NonNegativeInt = declared("split", 0, "of a cross-validation, 2 or more; 0: a single split")
+    repeats: PositiveInt = declared("split", 1, "how often the patients are dealt to folds anew")
+
+    # decision, fitted on the validation ECGs alone
+    calibration: Literal["temperature", "platt", "none"] = declared(
+        "decision", "platt", "what turns logits into probabilities; temperature alone lets folds drift apart"
+    )
+    threshold_policy: str = declared(
+        "decision", "youden", "youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'"
+    )
+
+    # batches
+    batch_size: PositiveInt = declared("batches", 32, "ECGs a step, at most")
+    n_samples: CropLength = declared("batches", 4096, "samples of each ECG that the model sees, at 500 Hz")
+    normalisation: Literal["recording", "lead", "none"] = declared(
+        "batches",
+        "recording",
+        "zero mean and unit deviation over the whole ECG, over each lead, or millivolts as they are",
+    )
+
+    # augmentation, of training ECGs alone
+    augmentation: Literal["independent", "published", "none"] = declared(
+        "augmentation", "independent", "each with its probability; one of the published seven; or none"
+    )
+    polarity_flip: ClosedUnitInterval = declared("augmentation", 0.0, "probability; destroys signs of PE")
+    sample_drop: ClosedUnitInterval = declared(
+        "augmentation", 0.0, "probability of losing 10 % of the samples"
+    )
+    lead_drop: ClosedUnitInterval = declared("augmentation", 0.0, "probability; destroys signs of PE")
+    amplitude_scaling: ClosedUnitInterval = declared(
+        "augmentation", 0.0, "probability of a factor of 0.25 to 1"
+    )
+    sine: ClosedUnitInterval = declared("augmentation", 0.0, "probability of a sine wave")
+    square_wave: ClosedUnitInterval = declared("augmentation", 0.0, "probability of a square wave")
+    baseline_wander: ClosedUnitInterval = declared("augmentation", 0.2, "probability of baseline wander")
+    mains_hum: ClosedUnitInterval = declared("augmentation", 0.2, "probability of mains hum, 50 or 60 Hz")
+    gaussian_noise: ClosedUnitInterval = declared("augmentation", 0.2, "probability of Gaussian noise")
+
+    # model; the script gives these values, and has those alone that it gives
+    model: Literal["rnn", "encoder"] = declared("model", ABSENT, "what follows the 1D trunk")
+    dropout: BelowOne = declared("layers", ABSENT, "probability, before the last linear layer")
+    kernel_size: Literal[3, 5, 7, 9] = declared("layers", ABSENT, "samples, in the trunk's blocks")
+    attention_heads: Literal[1, 2, 4, 8, 16] = declared("layers", ABSENT, "of the self-attention")
+    rnn_cell: Literal["rnn", "lstm", "gru"] = declared("rnn", ABSENT, "recurrent cell")
+    rnn_layers: PositiveInt = declared("rnn", ABSENT, "stacked recurrent layers")
+    rnn_hidden_size: PositiveInt = declared("rnn", ABSENT, "units a layer and direction")
+    rnn_bidirectional: bool = declared("rnn", ABSENT, "read the ECG in both directions")
+    encoder_layers: PositiveInt = declared("encoder", ABSENT, "layers of the transformer encoder")
+    encoder_heads: Literal[1, 2, 4, 8, 16] = declared("encoder", ABSENT, "attention heads a layer")
+    encoder_width: EncoderWidth = declared("encoder", ABSENT, "features a position in the encoder")
+
+    # what is trained in place of the head where there are no labels; the script gives these too
+    projection_size: PositiveInt = declared("projection", ABSENT, "numbers of an embedding")
+    temperature: PositiveFloat = declared(
+        "contrast", ABSENT, "of the contrastive loss; lower: the nearest other patients count more"
+    )
+
+    # weights to start from
+    init_from: str | None = declared(
+        "transfer",
+        None,
+        "run, or fold of one, whose weights to start from, all but the head's",
+    )
+
+    # focal loss
+    gamma: NonNegativeFloat = declared(
+        "loss", 0.0, "how fast the weight of easy ECGs falls; 0: cross-entropy"
+    )
+    alpha: OpenUnitInterval | None = declared(
+        "loss", None, "weight of positives, negatives weigh the rest; null: no weights"
+    )
+
+    # optimizer: AdamW
+    learning_rate: PositiveFloat = declared("optimizer", 1e-3, "the highest of the schedule")
+    weight_decay: NonNegativeFloat = declared("optimizer", 0.05, "decoupled")
+    pretrained_rate: Share = declared(
+        "optimizer", 1.0, "learning rate of what --init-from has loaded, as a share of the others'"
+    )
+
+    # schedule of the learning rate
+    schedule: Literal["constant", "step", "milestones", "cosine", "one_cycle"] = declared(
+        "schedule", "one_cycle", "how the learning rate goes"
+    )
+    warmup_epochs: NonNegativeFloat = declared("schedule", 1.0, "linear rise before the cosine")
+    step_epochs: PositiveInt = declared("schedule", 10, "epochs between two steps")
+    milestones: list[PositiveInt] = declared("schedule", [5, 10, 30, 50], "epochs after which the rate falls")
+    decay: OpenUnitInterval = declared("schedule", 0.5, "factor of each step or milestone")
+
+    # training
+    epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
+    gradient_clip: NonNegativeFloat = declared("training", 0.0, "largest norm of the gradient; 0: no limit")
+    freeze_epochs: NonNegativeInt = declared(
+        "training", 0, "first epochs in which what --init-from has loaded stays as it is"
+    )
+    weight_average: BelowOne = declared(
+        "training", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
+    )
+    compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = declared(
+        "training", "none", "mode of torch.compile, which needs a C++ compiler; reduce-overhead: CUDA graphs"
+    )
+    sync_batch_norm: bool = declared(
+        "training", True, "under torchrun, batch norms see the whole batch, as in one process"
+    )
+    patience: NonNegativeInt = declared(
+        "training", 0, "epochs without a better validation score; 0: never stop early"
+    )
+    monitor: Literal["auroc", "average_precision", "loss"] = declared(
+        "training", "auroc", "validation score that picks the checkpoint"
+    )
+
+    # run
+    recipe: Literal["default", "published"] = declared(
+        "run", "default", "default, or the settings of the published code"
+    )
+    seed: NonNegativeInt = declared("run", 42, "of split, weights, order, crops and augmentation")
+    output_dir: str = declared("run", "runs", "folder of the run folders")
+    tracking: Literal["none", "tensorboard", "wandb"] = declared(
+        "run", "none", "also tell TensorBoard or Weights & Biases of epochs and metrics, of no patient"
+    )
+    resume: str | None = declared("run", None, "continue this run folder, with its own hyperparameters")
+
+    def of_script(self) -> dict[str, Any]:
+        """Return all that the script has, by name."""
+        values = {declaration.name: getattr(self, declaration.name) for declaration in fields(self)}
+        return {name: value for name, value in values.items() if value != ABSENT}
+
+    def group(self, name: str) -> dict[str, Any]:
+        """Return one group as keyword arguments, those that the script has."""
+        members = {declared.name for declared in fields(self) if declared.metadata["group"] == name}
+        return {key: value for key, value in self.of_script().items() if key in members}

@@ -1,0 +1,312 @@
+"""Where a run's hyperparameters come from: the script's block, YAML, flags, or the run that is resumed.
+
+jsonargparse does the parsing: it checks YAML and flags against the types of ``declaration.py`` and
+names the key that is wrong.
+"""
+
+import difflib
+import json
+import math
+import re
+import sys
+from argparse import RawDescriptionHelpFormatter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, NoReturn, get_args, get_type_hints
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from hyperparameters.declaration import ABSENT, EXPECTED, LISTS, Hyperparameters
+from metrics.threshold_policy import parse_policy
+
+PLACES = ("data_dir", "labels", "patient_key", "cache_dir")  # may be said anew where a run is resumed
+
+
+class HyperparameterError(ValueError):
+    """A file of hyperparameters that cannot be used; one line: the file, what was found and expected."""
+
+
+def read_hyperparameters(
+    description: str,
+    defaults: Mapping[str, Any],
+    published: Mapping[str, Any],
+    arguments: Sequence[str] | None = None,
+    *,
+    without: Collection[str] = (),
+    required: Collection[str] = (),
+    file: Path | None = None,
+) -> Hyperparameters:
+    """Return the hyperparameters of a script: declared defaults < the script's < the recipe's < flags.
+
+    Parameters
+    ----------
+    description : the script's docstring, for ``--help``.
+    defaults, published : the script's own values, and those of ``--recipe published``.
+    arguments : the command line; None reads ``sys.argv``.
+    without : hyperparameters that the script has no use for: they are no flags and in no group.
+    required : those that it cannot do without and that have no declared default.
+    file : where ``defaults`` and ``published`` stand, if not in the script; errors name it.
+
+    Exits with one line that names the key where a key is unknown, a type is wrong or a value is out of range.
+    With ``--resume`` every value comes from that run; other flags, but where its files lie, are an error.
+    """
+    parser = _parser(description, defaults, without, required)
+    where = f"{file}: " if file else ""
+    defaults = _checked(parser, defaults, where)
+    published = _checked(parser, published, f"{where}published: ")
+    given = _plain(parser.parse_args(arguments, defaults=False))
+    if given.get("resume") is not None:
+        values = _of_run(parser, given, {*defaults, *required})
+    else:
+        recipe = {**defaults, **given}.get("recipe")
+        values = {**defaults, **(published if recipe == "published" else {}), **given}
+    _check_values(parser, given)
+    for name in required:
+        if name not in values:
+            parser.error(f"{where}{name}: found none, expected {_expected(name)}")
+    hyperparameters = Hyperparameters(**values, **dict.fromkeys(without, ABSENT))
+    _check_together(parser, hyperparameters)
+    return hyperparameters
+
+
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the defaults of a YAML file, and its ``published`` section.
+
+    Raises
+    ------
+    HyperparameterError : the file cannot be read, or has a key twice.
+    """
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
+    except FileNotFoundError:
+        raise HyperparameterError(f"{path}: found no such file, expected hyperparameters") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise HyperparameterError(f"{path}: {reason}") from None
+    if not isinstance(content, dict):
+        raise HyperparameterError(f"{path}: found {type(content).__name__}, expected keys and values")
+    published = content.pop("published", None) or {}
+    if not isinstance(published, dict):
+        raise HyperparameterError(f"{path}: published: found {published!r}, expected keys and values")
+    return content, published
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Reads YAML, and refuses a key that is there twice, of which PyYAML would take the second."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                line = node.value[number][0].start_mark.line + 1
+                raise yaml.YAMLError(f"line {line}: {key}: found a second time, expected each key once")
+        return super().construct_mapping(node, deep)
+
+
+def to_yaml(hyperparameters: Hyperparameters) -> str:
+    """Return every value under its group's heading, in a form that ``read_yaml`` reads."""
+    lines = []
+    for group in dict.fromkeys(declaration.metadata["group"] for declaration in fields(Hyperparameters)):
+        values = hyperparameters.group(group)
+        lines += [f"# {group}"] if values else []
+        for name, value in values.items():
+            text = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=math.inf)
+            lines.append(f"{name}: {text.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join(lines) + "\n"
+
+
+def _expected(name: str) -> str:
+    """Return in words which values a hyperparameter, or each of its several, may have."""
+    kind = LISTS.get(name, get_type_hints(Hyperparameters)[name])
+    or_null = isinstance(kind, UnionType)
+    kind = get_args(kind)[0] if or_null else kind
+    choices = [str(choice) for choice in get_args(kind)]
+    words = f"{', '.join(choices[:-1])} or {choices[-1]}" if choices else EXPECTED[kind]
+    return f"{words}, or null" if or_null else words
+
+
+class _Parser(ArgumentParser):
+    """An ArgumentParser whose errors are one line.
+
+    Attributes
+    ----------
+    names : of the hyperparameters that the script has.
+    where : what stands before an error: the file and section that are being checked.
+    """
+
+    names: tuple[str, ...] = ()
+    where = ""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        line = self.where + _in_our_words(" ".join(str(message).split()))
+        print(f"{self.prog}: {line} (--help lists the hyperparameters)", file=sys.stderr)
+        sys.exit(2)
+
+
+def _in_our_words(message: str) -> str:
+    """Return what jsonargparse says of a wrong value as we say it: key, found, expected."""
+    key = re.match(r'Parser key "(\w+)"', message)
+    if not key:
+        return message
+    places = (  # where the value stands in it
+        r"Given value: (.*)",
+        r"Got value: (.*)",
+        r": (\S+) (?:does not conform|not a number)",
+        r"(?:base 10|to float): '(.*)'",
+        r", not '(.*)'",
+    )
+    found = next(filter(None, (re.search(place, message) for place in places)), None)
+    value = found[1].replace("NoneType", "null") or "nothing" if found else "something else"
+    return f"{key[1]}: found {value}, expected {_expected(key[1])}"
+
+
+def _parser(
+    description: str, defaults: Mapping[str, Any], without: Collection[str], required: Collection[str]
+) -> _Parser:
+    """Return the parser of one script; of what has no declared default, it has what its block names."""
+    parser = _Parser(
+        prog=Path(sys.argv[0]).name,
+        description=description,
+        formatter_class=RawDescriptionHelpFormatter,
+        usage="%(prog)s [--HYPERPARAMETER VALUE ...]",
+        allow_abbrev=False,
+    )
+    types = get_type_hints(Hyperparameters)
+    headings = {}
+    for declaration in fields(Hyperparameters):
+        name, group = declaration.name, declaration.metadata["group"]
+        if name in without or (declaration.default == ABSENT and name not in {*defaults, *required}):
+            continue
+        if group not in headings:
+            headings[group] = parser.add_argument_group(group)
+        headings[group].add_argument(
+            "--" + name.replace("_", "-"),
+            type=LISTS.get(name, types[name]),
+            nargs="+" if name in LISTS else None,
+            help=_help(declaration, defaults).replace("%", "%%"),
+        )
+        parser.names += (name,)
+    return parser
+
+
+def _help(declaration: Field, defaults: Mapping[str, Any]) -> str:
+    """Return the line of help, with the value that counts where neither recipe nor flag gives one."""
+    default = defaults.get(declaration.name, _default(declaration))
+    if default is None or default == ABSENT:
+        return declaration.metadata["help"]
+    shown = " ".join(map(str, default)) if isinstance(default, list) else default
+    return f"{declaration.metadata['help']} [{shown}]"
+
+
+def _default(declaration: Field) -> Any:
+    return declaration.default if declaration.default is not MISSING else declaration.default_factory()
+
+
+def _checked(parser: _Parser, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Return a script's or a YAML file's values with names and types checked."""
+    parser.where = where
+    for key in map(str, values):
+        if key not in parser.names:
+            near = difflib.get_close_matches(key, parser.names, n=1)
+            parser.error(f"{key}: found no such hyperparameter, expected {near[0] if near else 'one'}")
+    values = {
+        key: [value] if key in LISTS and value is not None and not isinstance(value, list) else value
+        for key, value in values.items()
+    }
+    values = _plain(parser.parse_object(values, defaults=False))
+    _check_values(parser, values)
+    parser.where = ""
+    return values
+
+
+def _plain(namespace: Namespace) -> dict[str, Any]:
+    """Return parsed values as Python's own int and float instead of jsonargparse's restricted ones."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, list):
+            return [plain(element) for element in value]
+        bases = (kind for kind in (bool, int, float) if isinstance(value, kind))
+        return next(bases, lambda unchanged: unchanged)(value)
+
+    return {key: plain(value) for key, value in vars(namespace).items()}
+
+
+def _of_run(parser: _Parser, given: dict[str, Any], needed: Collection[str]) -> dict[str, Any]:
+    """Return the values of the run that is resumed; where its files lie may be given anew."""
+    if others := [key for key in given if key not in ("resume", *PLACES)]:
+        flags = ", ".join("--" + key.replace("_", "-") for key in others)
+        parser.error(f"--resume continues a run with its own hyperparameters: remove {flags}")
+    if not given["resume"]:
+        parser.error("--resume: found nothing, expected the folder of a run")
+    folder = Path(given["resume"])
+    _check_is_run(parser, folder)
+    values, _ = read_yaml(folder / "hyperparameters.yml")
+    _check_script(parser, folder, values, needed)
+    values = _checked(parser, values, f"{folder / 'hyperparameters.yml'}: ")
+    for name in ("data_dir", "labels", "patient_key"):
+        if name not in given and (place := values.get(name)) and not Path(place).exists():
+            parser.error(
+                f"--resume: {name}: found no {place} here, expected what the run was started with; go to "
+                f"the folder where it was started, or give --{name.replace('_', '-')}"
+            )
+    return {**values, **given}
+
+
+def _check_is_run(parser: _Parser, folder: Path) -> None:
+    """Check that a folder is one that can be resumed."""
+    if (folder / "hyperparameters.yml").exists():
+        return
+    if (folder.parent / "hyperparameters.yml").exists() and folder.is_dir():
+        parser.error(f"--resume: {folder}: found a fold, expected its run: --resume {folder.parent}")
+    found = "no hyperparameters.yml in it" if folder.is_dir() else "no such folder"
+    parser.error(f"--resume: {folder}: found {found}, expected the folder of a run")
+
+
+def _check_script(parser: _Parser, folder: Path, values: Mapping[str, Any], needed: Collection[str]) -> None:
+    """Check that a run has the hyperparameters of this script: no two of our scripts have the same."""
+    others = sorted(needed - values.keys()) or [str(key) for key in values if key not in parser.names]
+    if not others:
+        return
+    try:
+        text = (folder / "environment.json").read_text(encoding="utf-8")
+        script = Path(json.loads(text)["command"][0]).name
+    except (OSError, ValueError, LookupError, TypeError):
+        script = parser.prog
+    if script != parser.prog:
+        parser.error(f"--resume: {folder}: found a run of {script}, expected one of {parser.prog}")
+    has = "has no" if needed - values.keys() else "has"
+    parser.error(f"--resume: {folder}: {has} {', '.join(others)}; is it a run of another script or version?")
+
+
+def _check_values(parser: _Parser, values: Mapping[str, Any]) -> None:
+    """Check what the parser lets pass: a key without a value in a script or YAML file, and infinity."""
+    for declaration in fields(Hyperparameters):
+        name = declaration.name
+        if name in values and values[name] is None and _default(declaration) is not None:
+            parser.error(f"{name}: found no value (null), expected {_expected(name)}")
+        if values.get(name) == math.inf:
+            parser.error(f"{name}: found infinity, expected a finite number")
+
+
+def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
+    """Check what no single type can say."""
+    if hyperparameters.data_dir == "":
+        parser.error("data_dir: found nothing, expected a folder")
+    if hyperparameters.labels and not hyperparameters.data_dir:
+        parser.error("labels: a labels table needs --data-dir, the folder of its files")
+    if hyperparameters.init_from is None and hyperparameters.freeze_epochs:
+        parser.error("freeze_epochs: found some, expected --init-from: there is nothing to freeze")
+    if hyperparameters.folds == 1:
+        parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
+    if hyperparameters.threshold_policy != ABSENT:
+        try:
+            parse_policy(hyperparameters.threshold_policy)
+        except ValueError:
+            found = f"threshold_policy: found {hyperparameters.threshold_policy!r}"
+            parser.error(f"{found}, expected youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'")
+    milestones = hyperparameters.milestones
+    if milestones != sorted(set(milestones)):
+        parser.error(f"milestones: found {milestones}, expected rising epochs")

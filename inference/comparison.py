@@ -1,0 +1,290 @@
+"""Several runs on the same ECGs, side by side: their scores, aligned, and those of their ensemble.
+
+A run's scores are those of its test ECGs; of a cross-validation, the out-of-fold scores of all. On another
+hospital's cohort every ECG is scored by all models of a run together.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from dataset.cohort import Cohort
+from dataset.labels_table import PARTS
+from inference.scoring import ENSEMBLE, Scorer, mean_score, members_of
+from metrics_and_performance import choose_threshold
+from run_folder.run import Run, RunError, beginnings_of, root_of
+
+KEYS = ["file", "repeat"]
+CHUNK = 64  # ECGs scored at once
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One model's scores of the ECGs that all models of a comparison have scored.
+
+    Attributes
+    ----------
+    name : of the model, for people.
+    y_score : float array of shape (n_ecgs, n_labels).
+    thresholds : float array of that shape, those of the fold that scored the ECG; None: it decides nothing.
+    """
+
+    name: str
+    y_score: np.ndarray
+    thresholds: np.ndarray | None
+
+    def of(self, ecgs: np.ndarray) -> "Scores":
+        """Return the scores of some ECGs."""
+        return Scores(
+            self.name, self.y_score[ecgs], None if self.thresholds is None else self.thresholds[ecgs]
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What several runs say of the same ECGs.
+
+    Attributes
+    ----------
+    table : DataFrame with a line an ECG and repeat: file, repeat, fold, patient_id, y_true_<label>.
+    splits : DataFrame with a line an ECG: the runs' splits.csv; of another hospital's cohort, ``table``.
+    folds : of each repeat, the parts of its folds: for train, validation and test, lines of ``splits``; none
+        where nothing was trained on these ECGs.
+    label_names : the labels that all runs have.
+    models : the scores of each run, in the order in which they were named, then of their ensemble.
+    members : the folders of all single models.
+    ensemble_thresholds : float array of shape (n_folds, n_labels), those of the ensemble; None for one run.
+    """
+
+    table: pd.DataFrame
+    splits: pd.DataFrame
+    folds: dict[int, list[dict[str, np.ndarray]]]
+    label_names: list[str]
+    models: list[Scores]
+    members: list[Path]
+    ensemble_thresholds: np.ndarray | None
+
+
+def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison:
+    """Read finished runs on the same ECGs, labels and splits.
+
+    Raises
+    ------
+    RunError : a run is not finished, or it tested other ECGs, other labels or in other folds than the first.
+    """
+    runs = [_FinishedRun(folder) for folder in folders]
+    first = runs[0]
+    for run in runs[1:]:
+        _check_same(first, run)
+    tested = [run.predictions("test", first.files) for run in runs]
+    models = [
+        Scores(name, table[run.columns("y_score")].to_numpy(), run.thresholds_of(table))
+        for name, run, table in zip(names, runs, tested, strict=True)
+    ]
+    of_fold = _ensemble_thresholds(runs) if len(runs) > 1 else None
+    if of_fold is not None:
+        thresholds = np.array([of_fold[fold] for fold in tested[0]["fold"]])
+        models.append(Scores(ENSEMBLE, mean_score(np.stack([m.y_score for m in models])), thresholds))
+    splits = first.splits
+    table = tested[0].drop(columns=first.columns("y_score"))
+    return Comparison(
+        table=table,
+        splits=splits,
+        folds=_folds(splits, table),
+        label_names=first.label_names,
+        models=models,
+        members=[member for run in runs for member in run.folders.values()],
+        ensemble_thresholds=None if of_fold is None else np.array(list(of_fold.values())),
+    )
+
+
+def score_cohort(
+    folders: Sequence[Path], names: Sequence[str], cohort: Cohort, device: torch.device
+) -> Comparison:
+    """Let runs score the ECGs of a cohort that none of them has seen.
+
+    Raises
+    ------
+    RunError : a run cannot score, has other labels than the cohort, or has an ECG of the cohort.
+    """
+    models = []
+    for folder, name in zip(folders, names, strict=True):
+        scorer = Scorer.load(folder, device)
+        if scorer.label_names != list(cohort.label_names):
+            raise RunError(
+                f"{folder}: found the labels {', '.join(scorer.label_names)}, expected those of the first "
+                f"run: {', '.join(cohort.label_names)}"
+            )
+        if scorer.window_start != cohort.window_start:
+            raise RunError(
+                f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
+                f"{cohort.window_start:g}"
+            )
+        _check_unseen(folder, cohort)
+        clinical = cohort.clinical_of(scorer.clinical_columns)
+        scores = [
+            scorer.score(cohort.read_signals(ecgs), clinical[ecgs])
+            for ecgs in _chunks(len(cohort.rows), name)
+        ]
+        thresholds = np.tile(scorer.thresholds, (len(cohort.rows), 1))
+        models.append(Scores(name, np.concatenate(scores), thresholds))
+    if len(models) > 1:
+        y_score, thresholds = (
+            mean_score(np.stack([getattr(model, part) for model in models]))
+            for part in ("y_score", "thresholds")
+        )
+        models.append(Scores(ENSEMBLE, y_score, thresholds))
+    table = cohort.table[["file", "patient_id"]].assign(repeat=1, fold=0)
+    for number, label in enumerate(cohort.label_names):
+        table[f"y_true_{label}"] = pd.array(cohort.targets[:, number], "Int64")  # empty: unknown
+    return Comparison(table, table, {}, list(cohort.label_names), models, [], None)
+
+
+def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
+    with tqdm(total=n_ecgs, desc=name, unit="ECG", disable=None, leave=False) as bar:
+        for first in range(0, n_ecgs, CHUNK):
+            ecgs = np.arange(first, min(first + CHUNK, n_ecgs))
+            yield ecgs
+            bar.update(len(ecgs))
+
+
+def _check_unseen(folder: Path, cohort: Cohort) -> None:
+    """Refuse a cohort with ECGs of the run's own, or of a run whose weights it began from.
+
+    Patients of two hospitals cannot be compared, only contents.
+    """
+    for root in roots_of(folder):
+        for run in beginnings_of(root):
+            if not run.is_dir():
+                print(f"note        {folder} began from {run}, which is not there: its ECGs are not compared")
+                break
+            seen = cohort.table["digest"].isin(_read_table(root_of(run) / "splits.csv")["digest"])
+            if seen.any():
+                by = f" by way of {run}" if run != root else ""
+                raise RunError(
+                    f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
+                    f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
+                )
+
+
+def roots_of(folder: Path) -> list[Path]:
+    """Return the run folders, those with splits.csv, of a run, of one of its folds, or of a comparison."""
+    if (folder / "splits.csv").exists():
+        return [folder]
+    return list(dict.fromkeys(root_of(member) for member in members_of(folder)))
+
+
+def _folds(splits: pd.DataFrame, table: pd.DataFrame) -> dict[int, list[dict[str, np.ndarray]]]:
+    folds: dict[int, list[dict[str, np.ndarray]]] = {}
+    for repeat, fold in (
+        table[["repeat", "fold"]].drop_duplicates().sort_values("fold").itertuples(index=False)
+    ):
+        part_of = splits[f"fold-{fold}" if fold else "split"].to_numpy()
+        folds.setdefault(repeat, []).append({part: np.flatnonzero(part_of == part) for part in PARTS})
+    return folds
+
+
+class _FinishedRun:
+    """The files of one run that a comparison needs."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        if not (folder / "metrics.json").exists():
+            Run(folder).load_description()  # which says so where it is only pretrained
+        self.label_names = list(_read_json(folder / "metrics.json")["labels"])
+        folds = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-")))
+        self.folders = {int(path.name.removeprefix("fold-")): path for path in folds} or {0: folder}
+        self.splits = _read_table(folder / "splits.csv")
+        self.files = pd.Index(self.splits["file"])
+
+    def columns(self, kind: str) -> list[str]:
+        return [f"{kind}_{name}" for name in self.label_names]
+
+    def predictions(self, part: str, files: pd.Index) -> pd.DataFrame:
+        """Return the predictions of one part, by fold and then in the order of these files.
+
+        With the run's own files that is the order in which it was evaluated, so that the same patients are
+        resampled for its intervals.
+        """
+        tables = [
+            pd.read_csv(folder / "predictions.csv", dtype={"file": str, "patient_id": str})
+            for folder in self.folders.values()
+        ]
+        table = pd.concat(tables, ignore_index=True)
+        table = table[table["split"] == part]
+        order = np.lexsort([files.get_indexer(table["file"]), table["fold"]])
+        return table.iloc[order].reset_index(drop=True)
+
+    def fold_thresholds(self) -> np.ndarray:
+        """Return the thresholds of each fold, (n_folds, n_labels)."""
+        return np.array([_read_json(folder / "model.json")["thresholds"] for folder in self.folders.values()])
+
+    def thresholds_of(self, table: pd.DataFrame) -> np.ndarray:
+        """Return the thresholds of each line's fold, (n_lines, n_labels)."""
+        return self.fold_thresholds()[pd.Index(self.folders).get_indexer(table["fold"])]
+
+    @property
+    def threshold_policy(self) -> str:
+        return _read_json(next(iter(self.folders.values())) / "model.json")["threshold_policy"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: found no finished run ({error}), expected one") from None
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype={"file": str, "patient_id": str})
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: found no finished run ({error}), expected one") from None
+
+
+def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
+    if other.label_names != first.label_names:
+        raise RunError(
+            f"{other.folder}: found the labels {', '.join(other.label_names)}, "
+            f"expected those of {first.folder}: {', '.join(first.label_names)}"
+        )
+    columns = [*KEYS, "fold", *first.columns("y_true")]
+    one, two = (run.predictions("test", first.files)[columns] for run in (first, other))
+    if not one.equals(two):
+        raise RunError(
+            f"{other.folder}: found other test ECGs, labels or folds than in {first.folder}, "
+            "expected the same: train both with one --seed, --folds and cohort"
+        )
+
+
+def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
+    """Return the ensemble's thresholds in each fold, chosen as the runs' are, on validation.
+
+    Runs that were validated on other ECGs have no validation ECG in common that trained none of them: there
+    the ensemble decides at the mean of their thresholds, on the scale of logits.
+    """
+    validated = [run.predictions("validation", runs[0].files) for run in runs]
+    keys = [table[[*KEYS, "fold"]] for table in validated]
+    if not all(keys[0].equals(other) for other in keys[1:]):
+        print(
+            "note        the runs were validated on different ECGs: the ensemble takes their mean threshold"
+        )
+        of_runs = np.stack([run.fold_thresholds() for run in runs])  # (n_runs, n_folds, n_labels)
+        return dict(zip(runs[0].folders, mean_score(of_runs).tolist(), strict=True))
+    means = mean_score(np.stack([table[runs[0].columns("y_score")].to_numpy() for table in validated]))
+    of_fold = {}
+    for fold in runs[0].folders:
+        rows = (validated[0]["fold"] == fold).to_numpy()
+        y_true = validated[0].loc[rows, runs[0].columns("y_true")].to_numpy(float)
+        of_fold[fold] = [
+            choose_threshold(true[~np.isnan(true)], score[~np.isnan(true)], runs[0].threshold_policy)
+            for true, score in zip(y_true.T, means[rows].T, strict=True)
+        ]
+    return of_fold

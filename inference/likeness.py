@@ -1,0 +1,366 @@
+"""What the training ECGs of a run were like, and whether another ECG is unlike them.
+
+A score is worth something for ECGs like those that the model was trained on. Two things are compared:
+
+- what is known of a file and was measured of its signal: sampling rate, form, QRS amplitude, and age;
+- what the model's first layers see: mean and standard deviation over time of every channel after the first
+  quarter of its batch norms (Quintanilha et al. 2018, openreview.net/forum?id=rkgpCoRctm). Their distance
+  from the training ECGs is Mahalanobis's, with the shrunk covariance of Ledoit and Wolf (2004), as in Lee et
+  al. 2018 (arXiv:1807.03888), but with one mean for all classes: these layers hardly know the label.
+
+The last layers have learnt to overlook what does not matter for the label, such as which arm an electrode was
+on, and hardly tell such ECGs apart; ``docs/likeness.md`` has the numbers, and what this does not find.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from dataset.labels_table import OLDEST
+from run_folder.run import Run, RunError
+from runtime import processes
+
+RANGES, MATRICES = "training_distribution.json", "training_distribution.safetensors"
+SHARE_OF_NORMS = 4  # one in so many of the batch norms is looked at, the first
+CENTRAL = 0.99  # of the training ECGs lie within the range of amplitude, and of age
+FLAGGED = 0.02  # of ECGs like those of validation are called unlike, about
+TAIL = 0.2  # of the validation distances; beyond, they are taken to fall off exponentially
+STEPS = 9  # stored quantiles of the others
+SMALLEST_VARIANCE = 1e-8  # of the mean one; a channel that never varied must not divide by 0
+
+
+class ChannelStatistics:
+    """Notes what the first layers of models see, while these score ECGs as they always do.
+
+    with ChannelStatistics(model) as statistics:
+        logits = predict_logits(model, batches)
+    (features,) = statistics.take()
+    """
+
+    def __init__(self, *models: nn.Module):
+        self._norms = [_first_norms(model) for model in models]
+        self._rows: list[list[list[torch.Tensor]]] = [[[] for _ in norms] for norms in self._norms]
+        self._hooks: list[Any] = []
+
+    def __enter__(self) -> "ChannelStatistics":
+        for norms, of_model in zip(self._norms, self._rows, strict=True):
+            for norm, rows in zip(norms, of_model, strict=True):
+                hook = norm.register_forward_hook(lambda _, __, output, rows=rows: rows.append(_of(output)))
+                self._hooks.append(hook)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def take(self) -> list[np.ndarray]:
+        """Return each model's features of the ECGs since the last call, float32 (n_ecgs, n_features).
+
+        A model without batch norms has no features. Where several processes each scored a share of the ECGs,
+        all must call, and all get the features of all.
+        """
+        taken = []
+        for of_model in self._rows:
+            columns = [torch.cat(rows) for rows in of_model if rows]
+            share = torch.cat(columns, dim=1) if columns else torch.empty(0, 0)
+            taken.append(processes.gather(share).numpy())
+            for rows in of_model:
+                rows.clear()
+        return taken
+
+
+def _first_norms(model: nn.Module) -> list[nn.Module]:
+    """Return the first quarter of the batch norms, in the order in which the model defines them."""
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    return norms[: max(1, len(norms) // SHARE_OF_NORMS)]
+
+
+def _of(output: torch.Tensor) -> torch.Tensor:
+    """Return mean and standard deviation of each channel: (N, C, ...) -> (N, 2 C)."""
+    output = output.detach().float().unsqueeze(-1)  # without positions, one
+    axes = tuple(range(2, output.dim()))
+    mean = output.mean(axes, keepdim=True)
+    # Two passes are twice as fast as torch.std where channels come last.
+    deviation = torch.linalg.vector_norm(output - mean, dim=axes) / output[0, 0].numel() ** 0.5
+    return torch.cat([mean.flatten(1), deviation], dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """Where the features of the training ECGs lie.
+
+    Attributes
+    ----------
+    mean : float32 (n_features,).
+    whitening : float32 (n_features, n_features); features about the mean, times this, have unit covariance.
+    """
+
+    mean: np.ndarray
+    whitening: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray) -> "Gaussian":
+        from sklearn.covariance import LedoitWolf  # takes a second to import; predict.py does without
+
+        estimate = LedoitWolf(store_precision=False).fit(features.astype(np.float64))
+        variances, axes = np.linalg.eigh(estimate.covariance_)
+        smallest = max(SMALLEST_VARIANCE * variances.mean(), np.finfo(np.float32).tiny)
+        whitening = axes / np.sqrt(np.maximum(variances, smallest))
+        return cls(estimate.location_.astype(np.float32), whitening.astype(np.float32, order="C"))
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Return the Mahalanobis distance of each ECG, (n_ecgs,), from features (n_ecgs, n_features)."""
+        return np.linalg.norm((features - self.mean) @ self.whitening, axis=1)
+
+
+@dataclass(frozen=True)
+class ValidationDistances:
+    """How far the validation ECGs are from the training ECGs; these the model has seen, so they lie nearer.
+
+    The farthest fifth of the distances are taken to fall off exponentially: of 100 distances that gives a
+    quantile of 98 or 99 % with less chance in it than their maximum (peaks over a threshold; Coles 2001, An
+    Introduction to Statistical Modeling of Extreme Values, chapter 4, with shape 0).
+
+    Attributes
+    ----------
+    n_ecgs : validation ECGs.
+    quantiles : of the distances, at equal steps from 0 to 80 %.
+    tail : by how much the farthest fifth lie beyond the 80 % quantile, on average.
+    """
+
+    n_ecgs: int
+    quantiles: list[float]
+    tail: float
+
+    @classmethod
+    def fit(cls, distances: np.ndarray) -> "ValidationDistances":
+        quantiles = np.quantile(distances, np.linspace(0, 1 - TAIL, STEPS))
+        beyond = distances[distances > quantiles[-1]] - quantiles[-1]
+        return cls(len(distances), quantiles.tolist(), float(beyond.mean()) if len(beyond) else 0.0)
+
+    @property
+    def limit(self) -> float:
+        """The distance that 98 % of ECGs like the validation ECGs stay below."""
+        return self.quantiles[-1] + self.tail * math.log(TAIL / FLAGGED)
+
+    def percentile(self, distances: np.ndarray) -> np.ndarray:
+        """Return the share of ECGs like the validation ECGs that are nearer, in per cent, (n_ecgs,)."""
+        below = np.interp(distances, self.quantiles, np.linspace(0, 1 - TAIL, STEPS))
+        beyond = np.maximum(distances - self.quantiles[-1], 0)
+        tail = TAIL * np.exp(-beyond / self.tail) if self.tail else np.where(beyond > 0, 0, TAIL)
+        return 100 * np.where(beyond > 0, 1 - tail, below)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingDistribution:
+    """What the training ECGs of one run were like; of no ECG alone anything is kept.
+
+    Attributes
+    ----------
+    n_ecgs : training ECGs.
+    file_rates : how many files had each sampling rate, in Hz, as text.
+    forms : how many files had each form, a row of ``formats.FORMATS``.
+    qrs_mv : what the central 99 % of the QRS amplitudes lie between, in mV.
+    ages : the same of the known ages, in years; None where none is known. 90 is 90 or more.
+    gaussian, distances : of the features; None for a model without batch norms.
+    """
+
+    n_ecgs: int
+    file_rates: dict[str, int]
+    forms: dict[str, int]
+    qrs_mv: list[float]
+    ages: list[float] | None
+    gaussian: Gaussian | None
+    distances: ValidationDistances | None
+
+    @classmethod
+    def fit(
+        cls,
+        *,
+        training: np.ndarray,
+        validation: np.ndarray,
+        measurements: np.ndarray,
+        forms: Sequence[str],
+        ages: np.ndarray | None = None,
+    ) -> "TrainingDistribution":
+        """Describe the training ECGs.
+
+        Parameters
+        ----------
+        training, validation : features of ECGs of these parts, (n_ecgs, n_features), or of some of them.
+        measurements : of all training ECGs, of ``ecg.quality.MEASUREMENTS``, (n_ecgs,).
+        forms : of all training ECGs; empty where they are not known.
+        ages : of all training ECGs, in years, nan where not known.
+        """
+        known = np.array([]) if ages is None else ages[~np.isnan(ages)]
+        gaussian = Gaussian.fit(training) if training.size else None
+        return cls(
+            n_ecgs=len(measurements),
+            file_rates=_counts([_hertz(rate) for rate in measurements["file_rate"]]),
+            forms=_counts(forms),
+            qrs_mv=_central(measurements["qrs_mv"]),
+            ages=_central(known) if len(known) else None,
+            gaussian=gaussian,
+            distances=ValidationDistances.fit(gaussian.distance(validation)) if gaussian else None,
+        )
+
+    def save(self, run: Run) -> None:
+        """Leave ``training_distribution.json`` and ``.safetensors`` in the folder of a run."""
+        matrices = asdict(self.gaussian) if self.gaussian else {}
+        ranges = {
+            **{name: getattr(self, name) for name in ("n_ecgs", "file_rates", "forms", "qrs_mv", "ages")},
+            "distances": asdict(self.distances) if self.distances else None,
+            "sha256": _digest(matrices),
+        }
+        run.write_file(MATRICES, lambda aside: save_file(matrices, aside))
+        run.write_text(RANGES, json.dumps(ranges, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainingDistribution | None":
+        """Return what a run left, or None where it left nothing: runs of earlier versions did not.
+
+        Raises
+        ------
+        RunError : its files are damaged.
+        """
+        path = folder / RANGES
+        if not path.exists():
+            return None
+        try:
+            ranges = json.loads(path.read_text(encoding="utf-8"))
+            digest, distances = ranges.pop("sha256"), ranges.pop("distances")
+            path = folder / MATRICES
+            matrices = load_file(path)
+            if digest != _digest(matrices):
+                raise ValueError("found another checksum than when it was written")
+            return cls(
+                **ranges,
+                distances=ValidationDistances(**distances) if distances else None,
+                gaussian=Gaussian(**matrices) if matrices else None,
+            )
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+            reason = " ".join(str(error).split())[:300] or type(error).__name__
+            raise RunError(
+                f"{path}: what the training ECGs were like cannot be read ({reason}), expected it as written"
+            ) from None
+
+    def percentiles(self, features: np.ndarray) -> np.ndarray:
+        """Return for each ECG what share of ECGs like the validation ECGs are nearer, in per cent."""
+        if self.gaussian is None:
+            return np.full(len(features), np.nan)
+        return self.distances.percentile(self.gaussian.distance(features))
+
+    def findings(
+        self,
+        features: np.ndarray,
+        measurements: np.ndarray,
+        forms: Sequence[str],
+        ages: np.ndarray | None = None,
+    ) -> list[dict[str, str]]:
+        """Return for each ECG a sentence for each thing in which it is unlike the training ECGs, by its name.
+
+        Parameters are as those of ``fit``, of the ECGs in question.
+        """
+        unknown = np.full(len(measurements), np.nan)
+        distances = self.gaussian.distance(features) if self.gaussian else unknown
+        rows = zip(measurements, forms, unknown if ages is None else ages, distances, strict=True)
+        return [
+            {name: sentence for name, sentence in self._compare(*row) if sentence is not None} for row in rows
+        ]
+
+    def _compare(self, measurement: np.void, form: str, age: float, distance: float):
+        """Yield what was compared of one ECG, and a sentence where it is unlike the training ECGs."""
+        central = f"{100 * CENTRAL:g} % of the training ECGs"
+        rate = _hertz(measurement["file_rate"])
+        if self.file_rates and rate not in self.file_rates:
+            yield "rate", f"sampled at {rate} Hz, the training ECGs at {_shares(self.file_rates, ' Hz')}"
+        if self.forms and form not in self.forms:
+            yield "form", f"a file of the form {form}, the training ECGs of {_shares(self.forms)}"
+        (lowest, highest), qrs = self.qrs_mv, measurement["qrs_mv"]
+        if not lowest <= qrs <= highest:
+            yield "amplitude", f"QRS of {qrs:.3g} mV, {central} have {lowest:.3g} to {highest:.3g} mV"
+        age = min(age, OLDEST)  # as in the table of the training ECGs
+        if self.ages and (age < self.ages[0] or age > self.ages[1]):
+            yield "age", f"age {age:.0f}, {central} are of {self.ages[0]:.0f} to {self.ages[1]:.0f} years"
+        if self.distances and distance > self.distances.limit:
+            yield (
+                "distance",
+                "unlike the training ECGs in what the model sees: "
+                f"distance {distance:.3g}, {100 * (1 - FLAGGED):g} % of validation ECGs are below "
+                f"{self.distances.limit:.3g}",
+            )
+
+
+def unlike_training(
+    members: Sequence[TrainingDistribution | None],
+    features: Sequence[np.ndarray],
+    measurements: np.ndarray,
+    forms: Sequence[str],
+    ages: np.ndarray | None = None,
+) -> list[list[str]]:
+    """Return for each ECG in what it is unlike the training ECGs, as at least half of an ensemble find.
+
+    Parameters
+    ----------
+    members : of each model; None, of a run of an earlier version, has no say.
+    features : of each model, as ``ChannelStatistics.take`` gives them.
+    measurements, forms, ages : of the ECGs, as ``TrainingDistribution.findings`` takes them.
+    """
+    pairs = [(member, rows) for member, rows in zip(members, features, strict=True) if member is not None]
+    found = [member.findings(rows, measurements, forms, ages) for member, rows in pairs]
+    return [_agreed(of_members) for of_members in zip(*found, strict=True)] or [[] for _ in measurements]
+
+
+def _agreed(of_members: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the sentences about one ECG that at least half of the members have, in the first's words."""
+    sentences = []
+    for name in dict.fromkeys(name for findings in of_members for name in findings):
+        having = [findings[name] for findings in of_members if name in findings]
+        if 2 * len(having) >= len(of_members):
+            of_how_many = f" ({len(having)} of {len(of_members)} models)" if len(of_members) > 1 else ""
+            sentences.append(having[0] + of_how_many)
+    return sentences
+
+
+def _hertz(rate: float) -> str:
+    return f"{round(float(rate)):,}"
+
+
+def _counts(values: Sequence[str]) -> dict[str, int]:
+    """Return how often each value is there, the most frequent first."""
+    names, counts = np.unique(np.asarray(values, dtype=str), return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    return {str(names[place]): int(counts[place]) for place in order}
+
+
+def _central(values: np.ndarray) -> list[float]:
+    """Return what the central share of the values lies between."""
+    outside = (1 - CENTRAL) / 2
+    return np.quantile(np.asarray(values, np.float64), [outside, 1 - outside]).tolist()
+
+
+def _shares(counts: Mapping[str, int], unit: str = "") -> str:
+    """Return such as "500 Hz", or "500 Hz (97 %), 1,000 Hz (3 %)"."""
+    if len(counts) == 1:
+        return f"{next(iter(counts))}{unit}"
+    total = sum(counts.values())
+    return ", ".join(f"{value}{unit} ({100 * count / total:.2g} %)" for value, count in counts.items())
+
+
+def _digest(matrices: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of matrices: names, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(matrices):
+        digest.update(f"{name} {matrices[name].shape}".encode())
+        digest.update(np.ascontiguousarray(matrices[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,247 @@
+"""From signals to scores with what a run has left: its model, or several as an ensemble.
+
+A folder can score if it holds ``model.json`` (one model) or ``ensemble.json`` (a cross-validation, whose
+folds are the members, or the ensemble of a comparison). An ensemble's score is the sigmoid of the mean of its
+members' calibrated logits.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from dataset.batches import Inputs, evaluation_input
+from metrics.calibration import Calibration, calibrated_score
+from metrics.log_odds import expit, logit
+from run_folder.run import ModelDescription, Run, RunError
+from runtime import processes
+
+ENSEMBLE = "ensemble"  # its name among the models of a comparison
+SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleDescription:
+    """``ensemble.json``: which models score together, and how they decide.
+
+    Attributes
+    ----------
+    members : folders of single models, relative to the folder of the ensemble.
+    label_names, prevalences, thresholds, threshold_policy : as in ``run_folder.run.ModelDescription``.
+    """
+
+    members: list[str]
+    label_names: list[str]
+    prevalences: list[float]
+    thresholds: list[float]
+    threshold_policy: str
+
+
+class Scorer:
+    """One or several trained models that score ECGs together.
+
+    Attributes
+    ----------
+    models, descriptions : of the members.
+    folders : of the members, as far as they were loaded from folders.
+    label_names : one a column of the scores.
+    window_start, quality : how ECGs are read and judged, as in ``run_folder.run.ModelDescription``.
+    clinical_columns : what the models see beside the ECG, each column that one of them sees once.
+    prevalences : of each label, for which the scores hold, the mean of the members.
+    thresholds : one a label; a score at or above it is a positive decision.
+    threshold_source : how they were chosen, for a reader.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[tuple[nn.Module, ModelDescription]],
+        *,
+        thresholds: Sequence[float],
+        device: torch.device,
+        folders: Sequence[Path] = (),
+    ):
+        self.folders = list(folders)
+        self.models = [model for model, _ in members]
+        self.descriptions = [description for _, description in members]
+        self.label_names = self.descriptions[0].label_names
+        self.window_start, self.quality = self.descriptions[0].window_start, self.descriptions[0].quality
+        of_members = (column for one in self.descriptions for column in one.clinical_columns)
+        self.clinical_columns = list(dict.fromkeys(of_members))
+        self.prevalences = np.mean([one.prevalences for one in self.descriptions], axis=0).tolist()
+        self.thresholds = list(thresholds)
+        self.threshold_source = self.descriptions[0].threshold_source
+        self.device = device
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device) -> "Scorer":
+        """Load all models of a finished run, a cross-validation or an ensemble.
+
+        Raises
+        ------
+        RunError : there is none, or a member is missing, damaged or of other labels.
+        """
+        path = folder / "ensemble.json"
+        if not path.exists():
+            model, description = Run(folder).load_model(device)
+            thresholds = description.thresholds
+            return cls([(model, description)], thresholds=thresholds, device=device, folders=[folder])
+        ensemble = _read_ensemble(path)
+        folders = [folder / member for member in ensemble.members]
+        members = [Run(member).load_model(device) for member in folders]
+        for member, (_, description) in zip(ensemble.members, members, strict=True):
+            if description.label_names != ensemble.label_names:
+                raise RunError(
+                    f"{folder / member}: found the labels {', '.join(description.label_names)}, expected "
+                    f"those of the ensemble: {', '.join(ensemble.label_names)}"
+                )
+            if description.window_start != members[0][1].window_start:
+                raise RunError(
+                    f"{folder / member}: found --window-start {description.window_start:g}, expected that of "
+                    f"the other members: {members[0][1].window_start:g}"
+                )
+        return cls(members, thresholds=ensemble.thresholds, device=device, folders=folders)
+
+    @property
+    def title(self) -> str:
+        """The models by name, each with how many there are."""
+        titles = [model.title for model in self.models]
+        if len(titles) == 1:
+            return titles[0]
+        counts = ", ".join(f"{titles.count(title)} x {title}" for title in dict.fromkeys(titles))
+        return f"ensemble of {len(titles)} models ({counts})"
+
+    def score_members(self, signals: np.ndarray, clinical: np.ndarray | None = None) -> np.ndarray:
+        """Return the calibrated score of each member, (n_members, N, n_labels).
+
+        Parameters
+        ----------
+        signals : int16, (N, 12, 5000), in microvolts at 500 Hz.
+        clinical : float32, (N, n_columns), the values of ``clinical_columns``, nan where not known; None only
+            where there are no such columns.
+        """
+        on_device = torch.from_numpy(signals).to(self.device)
+        scores = []
+        for model, description in zip(self.models, self.descriptions, strict=True):
+            signal = evaluation_input(
+                on_device, n_samples=description.n_samples, normalisation=description.normalisation
+            )
+            inputs = (signal, *self.clinical_of(description, clinical))
+            scores.append(calibrate(predict_logits(model, [inputs]), description.calibrations))
+        return np.stack(scores)
+
+    def clinical_of(
+        self, description: ModelDescription, clinical: np.ndarray | None
+    ) -> tuple[torch.Tensor, ...]:
+        """Return a member's clinical values, (N, n_columns) on the device, if it takes any.
+
+        Parameters
+        ----------
+        description : of the member.
+        clinical : as `score_members` takes it.
+        """
+        if not description.clinical_columns:
+            return ()
+        if clinical is None:
+            raise ValueError(f"clinical: found none, expected {', '.join(self.clinical_columns)} of each ECG")
+        chosen = [self.clinical_columns.index(name) for name in description.clinical_columns]
+        return (torch.from_numpy(clinical[:, chosen]).to(self.device, torch.float32),)
+
+    def score(self, signals: np.ndarray, clinical: np.ndarray | None = None) -> np.ndarray:
+        """Return the scores, (N, n_labels), of what ``score_members`` takes."""
+        return mean_score(self.score_members(signals, clinical))
+
+
+def performance_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return for each label the metrics of a run's test ECGs, or of a comparison's ensemble; {} without."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return {}
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    if "labels" in metrics:
+        return metrics["labels"]
+    return {label: models[ENSEMBLE] for label, models in metrics.items() if ENSEMBLE in models}
+
+
+def members_of(folder: Path) -> list[Path]:
+    """Return the folders of an ensemble's models, or the folder itself."""
+    path = folder / "ensemble.json"
+    return [folder / member for member in _read_ensemble(path).members] if path.exists() else [folder]
+
+
+def label_names_of(folder: Path) -> list[str]:
+    """Return the labels that a folder can score."""
+    return Run(members_of(folder)[0]).load_description().label_names
+
+
+def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
+    """Return the clinical columns that these folders need to score, each once."""
+    columns: dict[str, None] = {}
+    for folder in folders:
+        for member in members_of(folder):
+            columns |= dict.fromkeys(Run(member).load_description().clinical_columns)
+    return list(columns)
+
+
+def save_ensemble(run: Run, members: Sequence[Path], thresholds: Sequence[Sequence[float]]) -> None:
+    """Make the folder of a run an ensemble of finished single models.
+
+    Parameters
+    ----------
+    members : the folders of the models.
+    thresholds : (n_folds, n_labels), those of each fold; the ensemble decides at the sigmoid of the mean of
+        their logits.
+    """
+    described = [Run(member).load_description() for member in members]
+    ensemble = EnsembleDescription(
+        members=[os.path.relpath(member, run.folder) for member in members],
+        label_names=described[0].label_names,
+        prevalences=np.mean([one.prevalences for one in described], axis=0).tolist(),
+        thresholds=mean_score(np.asarray(thresholds)).tolist(),
+        threshold_policy=described[0].threshold_policy,
+    )
+    run.write_text("ensemble.json", json.dumps(asdict(ensemble), indent=2) + "\n")
+
+
+def mean_score(scores: np.ndarray) -> np.ndarray:
+    """Return the sigmoid of the mean logit of probabilities, along the first axis."""
+    if len(scores) == 1:
+        return scores[0]
+    return expit(logit(np.clip(scores, SMALLEST_SCORE, 1 - SMALLEST_SCORE)).mean(axis=0))
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, batches: Iterable[Inputs]) -> np.ndarray:
+    """Return the logits of all ECGs, float64 (n_ecgs, n_labels), of batches as the model takes them.
+
+    Where several processes each have a share of the batches, all of them get all logits.
+    """
+    model.eval()
+    logits = [forward(model, inputs).double() for inputs in batches]
+    share = torch.cat(logits) if logits else torch.empty(0, 0, dtype=torch.float64)
+    return processes.gather(share).numpy()
+
+
+def forward(model: nn.Module, inputs: Inputs) -> torch.Tensor:
+    """Return the logits, in bfloat16 autocast on CUDA, in float32 on the CPU."""
+    device = inputs[0].device.type
+    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+        return model(*inputs).float()
+
+
+def calibrate(logits: np.ndarray, calibrations: Sequence[Calibration]) -> np.ndarray:
+    """Return the scores, (n_ecgs, n_labels), of logits of that shape; one calibration a label."""
+    columns = zip(logits.T, calibrations, strict=True)
+    return np.stack([calibrated_score(one, calibration) for one, calibration in columns], axis=1)
+
+
+def _read_ensemble(path: Path) -> EnsembleDescription:
+    try:
+        return EnsembleDescription(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise RunError(f"{path}: found no usable ensemble ({error}), expected that of a comparison") from None

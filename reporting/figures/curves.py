@@ -1,0 +1,365 @@
+"""The figures of `report.html`: ROC, precision-recall, calibration, net benefit, scores, loss.
+
+Each function returns a `Figure`; `as_svg` turns it into text that stays sharp at any size. Text stays text,
+in the reader's own fonts. ROC and precision-recall curves have a band of resampled patients around them.
+"""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from metrics.calibration import calibration_curve
+from metrics.checks import patient_index
+from metrics.uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
+from metrics.usefulness import decision_curve
+from reporting.figures.run_figures import COLOURS
+
+WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels
+TEXT_SIZE = 9  # points
+LONGEST_NAME = 40  # characters; so many fit on a line of the legend
+TIME_LENGTH = 15  # characters of a run's time, at the end of its name
+POSITIVE, NEGATIVE = COLOURS[1], COLOURS[0]  # vermilion and blue: with and without the disease
+MODEL = COLOURS[0]
+# What a model is compared with has greys of its own, which no model has
+CHANCE = {"color": "0.6", "linestyle": ":", "linewidth": 1, "zorder": 1.5}  # beneath the models' lines
+EVERYBODY = {"color": "0.4", "linestyle": "--", "linewidth": 1, "zorder": 1.5, "label": "everybody"}
+NOBODY = {"color": "0.6", "linestyle": "-", "linewidth": 1, "zorder": 1.5, "label": "nobody"}
+GRID_POINTS = 101  # of a band, from 0 to 1
+N_RESAMPLES = 500  # of a band: the percentiles of a picture, not those of a table
+N_SCORE_BINS = 25
+MAX_THRESHOLD = 0.5  # of the decision curve; few would ask for more than one in two before a CT
+FONTS = "font-family: system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
+SVG_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "report", "path.simplify": True}
+
+
+class Band(NamedTuple):
+    """The interval of a curve at each point of a grid from 0 to 1: arrays of shape (GRID_POINTS,)."""
+
+    x: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def as_svg(figure: Figure) -> str:
+    """Return a figure as SVG, the same text for the same figure."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(SVG_SETTINGS):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = re.sub(r" <metadata>.*?</metadata>\n", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    return re.sub(r"font-family: [^;\"]*", FONTS, svg)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Curves and their bands
+# ----------------------------------------------------------------------------------------------------
+
+
+def curve_points(
+    y_true: np.ndarray, y_score: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count true and false positives at each distinct score as the threshold, from high scores to low.
+
+    Parameters
+    ----------
+    y_true, y_score : array of shape (n_ecgs,)
+    weights : array of shape (n_resamples, n_ecgs), optional
+        How often each resample draws each ECG; by default each once.
+
+    Returns
+    -------
+    true_positives, false_positives : array of shape (n_resamples, n_scores)
+    """
+    weights = np.ones((1, len(y_true))) if weights is None else weights
+    order = np.argsort(-y_score, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(y_score[order]) != 0, True))  # of the ECGs of each score
+    drawn = weights[:, order]
+    positives = np.cumsum(drawn * y_true[order], axis=1)[:, last]
+    return positives, np.cumsum(drawn, axis=1)[:, last] - positives
+
+
+def roc_on_grid(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndarray:
+    """Return the sensitivity of one resample at `GRID_POINTS` false positive rates, linear between points."""
+    rates = np.append(0, false_positives / false_positives[-1])
+    return np.interp(np.linspace(0, 1, GRID_POINTS), rates, np.append(0, true_positives / true_positives[-1]))
+
+
+def precision_on_grid(true_positives: np.ndarray, false_positives: np.ndarray) -> np.ndarray:
+    """Return the precision of one resample at `GRID_POINTS` recalls, each at the highest threshold."""
+    recall = true_positives / true_positives[-1]
+    found = np.searchsorted(recall, np.linspace(0, 1, GRID_POINTS) - 1e-9)
+    found = np.maximum(found, np.argmax(recall > 0))  # before the first positive, precision says nothing
+    return (true_positives / np.maximum(true_positives + false_positives, 1))[found]
+
+
+def bootstrap_band(
+    on_grid: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    patient_ids: Sequence,
+) -> Band | None:
+    """Return the 95 % percentile interval of a curve at each point of a grid, over resampled patients.
+
+    Parameters
+    ----------
+    on_grid : `roc_on_grid` or `precision_on_grid`
+    y_true, y_score : array of shape (n_ecgs,)
+    patient_ids : sequence of length n_ecgs
+
+    Returns
+    -------
+    Band, of each point by itself and not of the whole curve; None where too few resamples hold both classes.
+    """
+    patients = patient_index(patient_ids, len(y_true))
+    curves = []
+    for weights in resampled_weights(patients, N_RESAMPLES, seed=42):
+        for counts in zip(*curve_points(y_true, y_score, weights), strict=True):
+            if counts[0][-1] > 0 and counts[1][-1] > 0:
+                curves.append(on_grid(*counts))
+    if len(curves) < MIN_SHARE_OF_RESAMPLES * N_RESAMPLES:
+        return None
+    low, high = np.quantile(curves, [0.025, 0.975], axis=0)
+    return Band(np.linspace(0, 1, GRID_POINTS), low, high)
+
+
+# ----------------------------------------------------------------------------------------------------
+# One label
+# ----------------------------------------------------------------------------------------------------
+
+
+def draw_roc_with_band(
+    y_true: np.ndarray, y_score: np.ndarray, patient_ids: Sequence, point: tuple[float, float] | None
+) -> Figure:
+    """Draw the ROC curve, its band and, where given, the threshold's (1 - specificity, sensitivity)."""
+    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
+    axes.plot([0, 1], [0, 1], **CHANCE, label="chance")
+    _fill(axes, bootstrap_band(roc_on_grid, y_true, y_score, patient_ids))
+    _plot_roc(axes, y_true, y_score, color=MODEL, label="model")
+    _mark(axes, point)
+    return _finished_unit_square(figure)
+
+
+def draw_precision_with_band(
+    y_true: np.ndarray, y_score: np.ndarray, patient_ids: Sequence, point: tuple[float, float] | None
+) -> Figure:
+    """Draw the precision-recall curve, its band and, where given, the threshold's (sensitivity, PPV)."""
+    figure, axes = _new_axes("sensitivity (recall)", "PPV (precision)")
+    axes.axhline(y_true.mean(), **CHANCE, label="chance: the prevalence")
+    _fill(axes, bootstrap_band(precision_on_grid, y_true, y_score, patient_ids))
+    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
+    found = true_positives > 0
+    found &= (
+        np.append(0, true_positives[:-1]) < true_positives[-1]
+    )  # once all are found, no further threshold
+    precision = (true_positives / (true_positives + false_positives))[found]
+    recall = true_positives[found] / true_positives[-1]
+    steps = {"drawstyle": "steps-pre", "color": MODEL, "label": "model"}
+    axes.plot(np.append(0, recall), np.append(precision[0], precision), **steps)
+    _mark(axes, point)
+    return _finished_unit_square(figure)
+
+
+def draw_calibration(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
+    """Draw mean score against share of positives in ten groups of equal size, with Wilson's intervals."""
+    figure, axes = _new_axes("mean score of the group", "share that has the disease")
+    curve = calibration_curve(y_true, y_score)
+    top = min(1.0, 1.08 * max(curve["high"].max(), curve["mean_score"].max()))
+    axes.plot([0, top], [0, top], **CHANCE, label="perfect")
+    reach = np.stack([curve["observed"] - curve["low"], curve["high"] - curve["observed"]])
+    bars = {"fmt": "o", "markersize": 5, "color": MODEL, "elinewidth": 1.2, "capsize": 2.5}
+    axes.errorbar(curve["mean_score"], curve["observed"], np.maximum(reach, 0), label="groups", **bars)
+    axes.set(xlim=(-0.02 * top, 1.03 * top), ylim=(-0.02 * top, 1.03 * top))
+    return _finished(figure)
+
+
+def draw_decision_curve(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
+    """Draw the net benefit of acting on the score, on everybody and on nobody."""
+    name = "those whom the model flags"
+    return draw_decision_curves(y_true, {name: y_score}, {name: {"color": MODEL}})
+
+
+def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[float], name: str) -> Figure:
+    """Draw the scores of each class, in percent of the class, and the threshold of each fold."""
+    figure, axes = _new_axes("score", "share of the group")
+    top = 1.0 if y_score.max() > 0.5 else 1.1 * max(y_score.max(), *thresholds, 1e-6)
+    bins = np.linspace(0, top, N_SCORE_BINS + 1)
+    for value, colour, words in ((0, NEGATIVE, f"without {name}"), (1, POSITIVE, f"with {name}")):
+        scores = y_score[y_true == value]
+        if len(scores):
+            shares = np.histogram(np.minimum(scores, top), bins)[0] / len(scores)
+            label = _short(f"{words} ({len(scores):,})")
+            axes.stairs(shares, bins, fill=True, color=colour, alpha=0.3)
+            axes.stairs(shares, bins, color=colour, linewidth=1.4, label=label)
+    for number, threshold in enumerate(thresholds):
+        label = ("threshold" if len(thresholds) == 1 else "threshold of each fold") if number == 0 else None
+        axes.axvline(threshold, color="0.2", linestyle="--", linewidth=1, label=label)
+    axes.set(xlim=(0, top))
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _finished(figure)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Several models
+# ----------------------------------------------------------------------------------------------------
+
+
+def draw_roc_curves(
+    y_true: np.ndarray, scores: Mapping[str, np.ndarray], styles: Mapping[str, dict[str, str]]
+) -> Figure:
+    """Draw the ROC curves of several models over each other, each in its style."""
+    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
+    for name, score in scores.items():
+        _plot_roc(axes, y_true, score, label=_short(name), **styles[name])
+    axes.plot([0, 1], [0, 1], **CHANCE, label="chance")
+    return _finished_unit_square(figure)
+
+
+def draw_decision_curves(
+    y_true: np.ndarray, scores: Mapping[str, np.ndarray], styles: Mapping[str, dict[str, str]]
+) -> Figure:
+    """Draw the net benefit of acting on models' probabilities, each in its style, on everybody, on nobody."""
+    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs")
+    thresholds, prevalence = np.linspace(0.005, MAX_THRESHOLD, 100), y_true.mean()
+    for name, score in scores.items():
+        curve = decision_curve(y_true, score, thresholds)
+        axes.plot(thresholds, 100 * curve["model"], label=_short(name), **styles[name])
+    everybody = decision_curve(y_true, np.ones(len(y_true)), thresholds)["treat_all"]
+    axes.plot(thresholds, 100 * everybody, **EVERYBODY)
+    axes.axhline(0, **NOBODY)
+    axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _finished(figure)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Training
+# ----------------------------------------------------------------------------------------------------
+
+
+def draw_losses(logs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw loss and validation AUROC of each epoch, a thin line a fold; a dot marks the epoch that is kept.
+
+    Parameters
+    ----------
+    logs : `log.csv` of each fold
+        Columns `epoch`, `train_loss`, `val_loss`, `val_auroc`, `best`.
+    """
+    figure = _new_figure(2 * WIDTH, HEIGHT)
+    loss_axes, auroc_axes = figure.subplots(1, 2)
+    width = 1.6 if len(logs) == 1 else 0.8
+    for number, log in enumerate(logs.values()):
+        marker = {"marker": "o", "markersize": 2.5} if len(log) <= 3 else {}
+        for axes, column, name, colour in (
+            (loss_axes, "train_loss", "training", COLOURS[0]),
+            (loss_axes, "val_loss", "validation", COLOURS[1]),
+            (auroc_axes, "val_auroc", "validation", COLOURS[1]),
+        ):
+            label = name if number == 0 else None
+            axes.plot(log["epoch"], log[column], color=colour, linewidth=width, label=label, **marker)
+        best = log[log["best"] == 1].tail(1)
+        if len(best):
+            kept = f"kept: epoch {best['epoch'].item()}" if len(logs) == 1 else "kept"
+            label = kept if number == 0 else None
+            auroc_axes.plot(best["epoch"], best["val_auroc"], "o", color="black", markersize=4, label=label)
+    for axes, name in ((loss_axes, "loss"), (auroc_axes, "AUROC")):
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+        _plain(axes)
+        axes.legend(frameon=False, fontsize=TEXT_SIZE)
+    figure.subplots_adjust(left=0.075, right=0.985, top=0.96, bottom=0.14, wspace=0.2)
+    return figure
+
+
+# ----------------------------------------------------------------------------------------------------
+# What they share
+# ----------------------------------------------------------------------------------------------------
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _new_axes(x: str, y: str) -> tuple[Figure, Axes]:
+    """Return a figure with one axes, for `_finished` to give a size and a legend."""
+    figure = _new_figure(WIDTH, HEIGHT)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlabel(x, fontsize=TEXT_SIZE + 0.5)
+    axes.set_ylabel(y, fontsize=TEXT_SIZE + 0.5)
+    _plain(axes)
+    return figure, axes
+
+
+def _plot_roc(axes: Axes, y_true: np.ndarray, y_score: np.ndarray, **style: str) -> None:
+    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
+    with np.errstate(invalid="ignore"):  # of one class there is no curve
+        x, y = (np.append(0, counts / counts[-1]) for counts in (false_positives, true_positives))
+    axes.plot(x, y, **style)
+
+
+def _plain(axes: Axes) -> None:
+    """Leave two thin spines and small ticks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("0.45")
+    axes.tick_params(labelsize=TEXT_SIZE, color="0.45", length=3)
+    axes.grid(color="0.92", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _fill(axes: Axes, band: Band | None) -> None:
+    if band is not None:
+        label = "95 % of resamples"
+        axes.fill_between(*band, color=MODEL, alpha=0.18, linewidth=0, label=label)
+
+
+def _mark(axes: Axes, point: tuple[float, float] | None) -> None:
+    """Mark the operating point; several folds have several thresholds, but one pooled point."""
+    if point is not None:
+        style = {"markersize": 8, "color": POSITIVE, "markeredgecolor": "white", "zorder": 4}
+        axes.plot(*point, "o", label="at the threshold", clip_on=False, **style)
+
+
+def _finished_unit_square(figure: Figure) -> Figure:
+    figure.axes[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
+    return _finished(figure)
+
+
+def _finished(figure: Figure) -> Figure:
+    """Put the legend above the axes, where it hides no part of a curve, in one column where names are long.
+
+    The place of the axes is fixed, since a layout engine would cost most of the time; a legend of many lines
+    makes the figure higher.
+    """
+    axes = figure.axes[0]
+    _place(axes, HEIGHT)
+    style = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2, "columnspacing": 1.4}
+    style |= {"fontsize": TEXT_SIZE, "frameon": False, "handlelength": 1.6}
+    legend = axes.legend(ncols=2, **style)
+    if legend.get_window_extent().x1 > figure.bbox.x1:
+        legend = axes.legend(ncols=1, **style)
+    _place(axes, max(HEIGHT, legend.get_window_extent().y1 / figure.dpi))
+    return figure
+
+
+def _place(axes: Axes, height: float) -> None:
+    """Make the figure so many inches high, the size of the axes and what is below them staying the same."""
+    axes.figure.set_size_inches(WIDTH, height)
+    axes.set_position((0.145, 0.135 * HEIGHT / height, 0.815, 0.745 * HEIGHT / height))
+
+
+def _short(name: str) -> str:
+    """Return a name cut in the middle, so that a run's script and time stay; "$" begins no formula."""
+    if len(name) > LONGEST_NAME:
+        name = f"{name[: LONGEST_NAME - TIME_LENGTH - 1]}…{name[-TIME_LENGTH:]}"
+    return name.replace("$", r"\$")

@@ -1,0 +1,122 @@
+"""`report.html` of a comparison: the table of all models, their ROC and decision curves, strata."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference.comparison import Scores
+from reporting.figures.curves import MODEL, draw_decision_curves, draw_roc_curves
+from reporting.figures.run_figures import curve_style
+from reporting.pages.explanation_section import ExplanationSection
+from reporting.pages.run_page import Picture, new_environment, svg_picture, write_page
+from reporting.words.comparison_table import SHOWN, group_cells, table_cells
+
+
+@dataclass(frozen=True)
+class ComparedLabel:
+    """One label's section of the page."""
+
+    name: str
+    counts: str
+    first: str
+    titles: list[str]
+    rows: list[tuple[str, list[str]]]
+    figures: list[Picture]
+
+
+@dataclass(frozen=True)
+class GroupTable:
+    """A table of groups of ECGs; every cell is text."""
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def compared_label(
+    name: str,
+    y_true: np.ndarray,
+    models: Sequence[Scores],
+    metrics: dict[str, dict[str, Any]],
+    against_first: pd.DataFrame,
+    *,
+    n_repeats: int = 1,
+) -> ComparedLabel:
+    """Return the section of one label; arguments as those of `reporting.comparison`.
+
+    They count each ECG ``n_repeats`` times, once for each repeat of a cross-validation.
+    """
+    n_ecgs, n_positive = len(y_true) // n_repeats, int(y_true.sum()) // n_repeats
+    counts = f"{n_ecgs:,} ECGs, {n_positive:,} with {name} ({100 * n_positive / n_ecgs:.1f} %)"
+    return ComparedLabel(
+        name=name,
+        counts=counts + (f", each scored {n_repeats} times" if n_repeats > 1 else ""),
+        first=models[0].name,
+        titles=[*SHOWN.values(), "difference in AUROC", "p"],
+        rows=table_cells(metrics, against_first),
+        figures=_figures(y_true, models),
+    )
+
+
+def group_table(title: str, rows: pd.DataFrame) -> GroupTable:
+    """Return a table of groups with numbers as people read them."""
+    cells = group_cells(rows)
+    return GroupTable(title, list(cells), cells.to_numpy().tolist())
+
+
+def write_comparison_page(
+    folder: Path,
+    n_runs: int,
+    labels: Sequence[ComparedLabel],
+    tables: Sequence[GroupTable],
+    explanations: Sequence[ExplanationSection] = (),
+) -> Path:
+    """Write `report.html`, whole or not at all, and return its path."""
+    page = new_environment().get_template("comparison.html")
+    text = page.render(
+        title=f"{', '.join(label.name for label in labels)}: models on the same ECGs",
+        n_runs=n_runs,
+        folder=folder.name,
+        verdict=_verdict(labels),
+        labels=labels,
+        tables=tables,
+        explanations=explanations,
+        accent=MODEL,
+    )
+    return write_page(folder / "report.html", text)
+
+
+def _verdict(labels: Sequence[ComparedLabel]) -> str:
+    sentences = []
+    for label in labels:
+        scored = [(name, cells[0]) for name, cells in label.rows if cells[0][0].isdigit()]  # not undefined
+        if scored:
+            best, auroc = max(scored, key=lambda row: row[1])
+            sentences.append(f"{label.name}: the highest AUROC is that of {best}, {auroc}.")
+    return " ".join(sentences)
+
+
+def _figures(y_true: np.ndarray, models: Sequence[Scores]) -> list[Picture]:
+    """Draw ROC curves of the models that scored every ECG, and decision curves of the probabilities.
+
+    A model has one colour and line style in all of them, its own even where others are not drawn.
+    """
+    styles = {model.name: curve_style(number) for number, model in enumerate(models)}
+    complete = {model.name: model.y_score for model in models if np.isfinite(model.y_score).all()}
+    probable = {name: score for name, score in complete.items() if score.min() >= 0 and score.max() <= 1}
+    return [
+        svg_picture(
+            draw_roc_curves(y_true, complete, styles),
+            alt=f"ROC curves of {len(complete)} models",
+            caption="ROC: how many are found, for how many of the others that are flagged in vain.",
+        ),
+        svg_picture(
+            draw_decision_curves(y_true, probable, styles),
+            alt=f"Decision curves of {len(probable)} models",
+            caption="Decision curve: the net benefit of acting on the score, on everybody, on nobody.",
+        ),
+    ]

@@ -1,0 +1,134 @@
+"""The most confident errors of a run, drawn on ECG paper."""
+
+import base64
+import io
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from reporting.figures.ecg_paper import draw_ecg
+from run_folder.run_record import RunRecord
+from xml_loader import read_recording
+
+N_ERRORS = 5  # of a label
+OLDEST = 90  # years: dataset/labels_table.py gives older ages as this
+N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
+DOTS_PER_INCH = 127  # 5 pixels a mm: every line of the paper falls on whole pixels
+
+
+@dataclass(frozen=True)
+class ErrorCase:
+    """An ECG on the wrong side of its threshold.
+
+    Attributes
+    ----------
+    file : as the labels table has it.
+    missed : whether it has the disease and was not flagged; else it was flagged for nothing.
+    score, threshold : floats
+    patient : age and sex, where `splits.csv` has them; else "".
+    picture : a PNG as a data URI, or "" where the ECG could not be drawn.
+    problem : why not, or "".
+    """
+
+    file: str
+    missed: bool
+    score: float
+    threshold: float
+    patient: str
+    picture: str = ""
+    problem: str = ""
+
+
+def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> list[ErrorCase]:
+    """Return the missed ECGs of the lowest scores, then the false alarms of the highest, five in all.
+
+    Parameters
+    ----------
+    name : of the label
+    drawn : whether to read and draw the ECGs, which takes a third of a second each.
+    """
+    chosen = confident_errors_of(record.of_label(name))
+    return [_case(record, row, name, drawn) for row in chosen.itertuples(index=False)]
+
+
+def confident_errors_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the lines of the missed ECGs of the lowest scores, then of the false alarms of the highest.
+
+    Parameters
+    ----------
+    table : DataFrame with the columns file, y_true (0 or 1), y_score and threshold
+
+    Returns
+    -------
+    DataFrame
+        At most five lines of it, each of another file among those of its kind.
+    """
+    wrong = table[(table["y_score"] >= table["threshold"]) != (table["y_true"] == 1)].dropna()
+    missed = wrong[wrong["y_true"] == 1].sort_values("y_score", kind="stable").drop_duplicates("file")
+    alarms = wrong[wrong["y_true"] == 0].sort_values("y_score", ascending=False, kind="stable")
+    alarms = alarms.drop_duplicates("file")
+    n_missed = min(len(missed), max(N_MISSED, N_ERRORS - len(alarms)))
+    return pd.concat([missed.head(n_missed), alarms.head(N_ERRORS - n_missed)])
+
+
+def _case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:
+    case = ErrorCase(
+        file=str(row.file),
+        missed=bool(row.y_true == 1),
+        score=float(row.y_score),
+        threshold=float(row.threshold),
+        patient=age_and_sex(record.splits, row.file),
+    )
+    if not drawn:
+        return case
+    try:
+        picture = _draw(record, case, name)
+    except (OSError, ValueError):  # an EcgFileError is one; it may quote the file, so it is not shown
+        gone = not (record.data_dir / case.file).exists()
+        why = f"the file is no longer in {record.data_dir}" if gone else "the file can no longer be read"
+        return replace(case, problem=why)
+    return replace(case, picture=picture)
+
+
+def age_and_sex(splits: pd.DataFrame, file: str) -> str:
+    """Return such as "71 years, F" of the patient of a file; "" where the table has neither."""
+    rows = splits[splits["file"] == file] if "file" in splits else splits
+    if not len(rows):
+        return ""
+    row, words = rows.iloc[0], []
+    age = pd.to_numeric(row.get("age"), errors="coerce")
+    if pd.notna(age):
+        years = "1 year" if age == 1 else f"{age:g} years"
+        words.append(years if age < OLDEST else f"{OLDEST} years or older")
+    return ", ".join(words + ([str(row["sex"])] if pd.notna(row.get("sex")) else []))
+
+
+def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
+    """Return the ECG that the model saw, on paper, as a data URI."""
+    recording = read_recording(record.data_dir / case.file)
+    start = round(float(record.hyperparameters.get("window_start") or 0) * recording.sampling_rate)
+    figure = draw_ecg(
+        np.asarray(recording.signal)[:, start:],
+        recording.sampling_rate,
+        title=case.file,
+        notes=[in_words(case, name)],
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def in_words(case: ErrorCase, name: str) -> str:
+    kind = f"with {name}, missed" if case.missed else f"without {name}, flagged"
+    patient = f"; {case.patient}" if case.patient else ""
+    score, threshold = told_apart(case.score, case.threshold)
+    return f"{kind}: score {score}, threshold {threshold}{patient}"
+
+
+def told_apart(score: float, threshold: float) -> tuple[str, str]:
+    """Return both with three digits, or with as many as it takes to see that a score is the lower one."""
+    n_digits = 3
+    while score < threshold and f"{score:.{n_digits}g}" == f"{threshold:.{n_digits}g}":
+        n_digits += 1
+    return f"{score:.{n_digits}g}", f"{threshold:.{n_digits}g}"

@@ -1,0 +1,392 @@
+"""The model card of an exported run: what a person must know before using the file.
+
+After Mitchell et al., Model cards for model reporting, FAT* 2019 (doi:10.1145/3287560.3287596). It is made
+from the run's files and holds counts and metrics, but nothing of a patient: no file name, no identifier.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from dataset.clinical import coding_of
+from hyperparameters.declaration import Hyperparameters
+from inference.comparison import roots_of
+from inference.scoring import ENSEMBLE, Scorer
+from reporting.pages.run_page import TEMPLATES
+from reporting.words.cohort_flow import cohort_flow, table_one
+from reporting.words.comparison_table import group_cells
+from reporting.words.metric_meanings import counted, metric_groups
+from reporting.words.run_sentences import confusion_sentences, verdict
+from run_folder.run import RunError
+from run_folder.run_record import RunRecord, read_run
+from xml_loader import LEADS, SAMPLING_RATE
+
+CONFIDENCE = 0.95  # of the intervals in a comparison
+SHOWN_GROUPS = (
+    "split",
+    "decision",
+    "batches",
+    "augmentation",
+    "layers",
+    "rnn",
+    "encoder",
+    "loss",
+    "optimizer",
+)
+SHOWN_GROUPS += ("schedule", "training", "run")
+LEFT_OUT = ("output_dir", "resume", "compile", "sync_batch_norm")  # paths, and what changes speed alone
+SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*<>[]|"})  # in Markdown
+
+Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnnxFile:
+    """An exported file.
+
+    Attributes
+    ----------
+    name : without a folder.
+    sha256, n_bytes : of its content.
+    largest_difference : between its scores and PyTorch's.
+    versions : of the programs that made and checked it.
+    """
+
+    name: str
+    sha256: str
+    n_bytes: int
+    largest_difference: float
+    versions: dict[str, str]
+
+
+def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluation: Path | None = None) -> str:
+    """Return the card, Markdown, of an exported run, fold, cross-validation or ensemble of a comparison.
+
+    Parameters
+    ----------
+    folder : what was exported. What it lacks (no test, no table of the split) is left out, and said.
+    evaluation : a folder of ``evaluate.py`` of which this run is the first model; its strata are shown.
+
+    Raises
+    ------
+    RunError : a file is damaged, or ``evaluation`` is of another model.
+    """
+    try:
+        record, runs = _records(folder)
+        strata, strata_of = _strata(record, evaluation)
+        return (
+            _environment()
+            .get_template("model_card.md")
+            .render(
+                scorer=scorer,
+                file=file,
+                labels=", ".join(scorer.label_names),
+                label_names=scorer.label_names,
+                answers=_answers(scorer),
+                verdict=verdict(record),
+                run=folder.resolve().name,
+                trained=str(record.environment.get("started", ""))[:10],
+                limits=_limits(record),
+                flow=cohort_flow(record) if len(record.splits) else None,
+                table_one=table_one(record),
+                started_from=_started_from(runs),
+                epochs=_epochs(runs),
+                hyperparameters=_hyperparameters(runs),
+                tested=_tested(record),
+                interval=f"{100 * record.metrics.get('confidence', CONFIDENCE):g} % interval",
+                metrics=_metrics(record),
+                strata=strata,
+                strata_of=strata_of,
+                decisions=_decisions(record, scorer),
+                leads=LEADS,
+                sampling_rate=SAMPLING_RATE,
+                stretch=_stretch(scorer),
+                clinical_columns=scorer.clinical_columns,
+                codings=[[name, coding_of(name)] for name in scorer.clinical_columns],
+                members=_members(scorer),
+                versions=_versions(record, file),
+            )
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        if isinstance(error, RunError):
+            raise
+        raise RunError(
+            f"{folder}: found files that make no model card ({' '.join(str(error).split())}), expected those "
+            "of a finished run"
+        ) from None
+
+
+def markdown(value: object) -> object:
+    """Return text so that Markdown shows it as it is, on one line; other values, and safe text, unchanged."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return " ".join(value.split()).translate(SPECIAL)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+    """Return a table of text."""
+    lines = [header, ["---"] * len(header), *rows]
+    cells = ([str(markdown(cell)) for cell in line] for line in lines)
+    return Markup("".join(f"| {' | '.join(line)} |\n" for line in cells))
+
+
+def _environment() -> Environment:
+    """Return what fills the template; everything that is put into it is escaped for Markdown."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        finalize=markdown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals |= {"table": markdown_table, "counted": counted}
+    return environment
+
+
+# ----------------------------------------------------------------------------------------------------
+# The files
+# ----------------------------------------------------------------------------------------------------
+
+
+def _records(folder: Path) -> tuple[RunRecord, list[RunRecord]]:
+    """Return the record with the metrics of what was exported, and those of the runs that trained it."""
+    runs = [read_run(root) for root in roots_of(folder) if (root / "splits.csv").exists()]
+    if not runs:
+        runs = [read_run(folder)]
+    if runs[0].folder.resolve() == folder.resolve():
+        return runs[0], runs
+    if (folder / "ensemble.json").exists():
+        return replace(runs[0], folder=folder, metrics=_ensemble_metrics(folder)), runs
+    fold = _fold_record(runs[0], folder)
+    return fold, [fold]
+
+
+def _fold_record(run: RunRecord, folder: Path) -> RunRecord:
+    """Return the record of one fold of a cross-validation, as if it were a single split."""
+    fold, name = read_run(folder), folder.resolve().name
+    splits = run.splits.drop(columns=run.fold_columns).assign(split=run.splits[name])
+    return replace(
+        run,
+        folder=folder,
+        metrics=fold.metrics,
+        predictions=fold.predictions,
+        splits=splits,
+        logs=fold.logs,
+        descriptions=fold.descriptions,
+    )
+
+
+def _ensemble_metrics(folder: Path) -> dict:
+    """Return the metrics of the ensemble of a comparison, in the form of those of a run."""
+    labels = {name: models[ENSEMBLE] for name, models in _read_metrics(folder).items()}
+    counts = {
+        key: max((label[key] for label in labels.values()), default=0) for key in ("n_ecgs", "n_patients")
+    }
+    return {**counts, "confidence": CONFIDENCE, "labels": labels}
+
+
+def _read_metrics(folder: Path) -> dict:
+    path = folder / "metrics.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+# ----------------------------------------------------------------------------------------------------
+# The sections
+# ----------------------------------------------------------------------------------------------------
+
+
+def _answers(scorer: Scorer) -> str:
+    pairs = zip(scorer.label_names, scorer.prevalences, strict=True)
+    names = ", ".join(f"{name} ({100 * prevalence:.1f} % in development)" for name, prevalence in pairs)
+    return f"the probability, from 0 to 1, of {names}"
+
+
+def _limits(record: RunRecord) -> list[str]:
+    sentences = [
+        "For research on ECGs of which the truth is known. It decides nothing about a patient, neither for a "
+        "further test nor against it.",
+        "It holds for patients like those that it was trained on, selected in the same way (see Data). Who "
+        "gets an ECG and the reference test differs between hospitals, and so will its errors.",
+        "It has not been tested at another hospital. Test it on ECGs of your own before you believe it.",
+        "PPV and NPV hold for a prevalence like that of the tested ECGs, and for no other.",
+        "The intervals say how much depends on which patients were tested, not how much on the training.",
+        "Nothing is known of its errors in groups that are not listed under Evaluation.",
+    ]
+    if record.is_demo:
+        sentences.insert(
+            0, "It was trained on synthetic ECGs, computed from formulas, and says nothing about patients."
+        )
+    return sentences
+
+
+def _started_from(runs: Sequence[RunRecord]) -> str:
+    """Name the runs whose weights these began with; empty where they were drawn at random."""
+    folders = (run.hyperparameters.get("init_from") for run in runs)
+    names = ", ".join(sorted({Path(folder).name for folder in folders if folder}))
+    return f"The weights to start from were those of {names}; see there on which ECGs." if names else ""
+
+
+def _epochs(runs: Sequence[RunRecord]) -> str:
+    """Say which epoch's weights were kept, of each model; empty where there is no log."""
+    kept = []
+    for run in runs:
+        whose = f"{run.folder.resolve().name} " if len(runs) > 1 else ""
+        for name, log in run.logs.items():
+            best = log.loc[log["best"] == 1, "epoch"].max()
+            kept.append(f"{whose}{name} epoch {best} of {len(log)}".replace("  ", " ").strip())
+    monitor = runs[0].hyperparameters.get("monitor", "score")
+    return f"The weights with the best validation {monitor} were kept: {'; '.join(kept)}." if kept else ""
+
+
+def _hyperparameters(runs: Sequence[RunRecord]) -> Table | None:
+    """Return name, value in each run, and meaning of what shaped the training."""
+    rows = []
+    for declared in fields(Hyperparameters):
+        values = [run.hyperparameters.get(declared.name) for run in runs]
+        group = declared.metadata["group"]
+        if group not in SHOWN_GROUPS or declared.name in LEFT_OUT or all(value is None for value in values):
+            continue
+        if group == "augmentation" and not any(values):
+            continue  # of all that could be added, what was
+        rows.append([declared.name, *map(_as_text, values), declared.metadata["help"]])
+    names = [run.folder.resolve().name for run in runs] if len(runs) > 1 else ["value"]
+    return (["hyperparameter", *names, "meaning"], rows) if rows else None
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "–"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _tested(record: RunRecord) -> str:
+    """Say which ECGs the metrics are of, and whether the exported file itself gave the scores."""
+    metrics = record.metrics
+    if not metrics:
+        return "No test set has been scored: how good the model is, is not known."
+    n_ecgs = metrics["n_ecgs"] // metrics.get("n_repeats", 1)
+    ecgs = (
+        f"{counted(n_ecgs, 'ECG')} of {counted(metrics['n_patients'], 'patient')}, scored after training, "
+        "calibration and thresholds were fixed."
+    )
+    if not record.is_cross_validation:
+        return f"{ecgs} None of these patients was in training or validation."
+    together = "an ensemble" if len(record.metrics.get("auroc_of_folds", [])) == 0 else "the one model"
+    return (
+        f"{ecgs} Each ECG was scored by {together} that had not seen its patient (cross-validation in "
+        f"{record.n_folds} folds). The file holds the models of all folds, which score together: "
+        "that was not tested itself, for want of ECGs that none of them has seen."
+    )
+
+
+def _metrics(record: RunRecord) -> list[tuple[str, list[tuple[str, list[list[str]]]]]]:
+    """Return each label with its groups of metrics: heading and rows."""
+    if not record.metrics:
+        return []
+    return [
+        (
+            name,
+            [
+                (heading, [[row.title, row.value, row.interval, row.meaning] for row in rows])
+                for heading, rows in metric_groups(name, record.metrics)
+            ],
+        )
+        for name in record.label_names
+    ]
+
+
+def _strata(record: RunRecord, evaluation: Path | None) -> tuple[Table | None, str]:
+    """Return the metrics by stratum, and whose they are; of a comparison's own folder, its first model's."""
+    folder = evaluation or record.folder
+    path = folder / "strata.csv"
+    if evaluation:
+        if not path.exists():
+            raise RunError(f"{path}: found none, expected that of evaluate.py --strata")
+        _check_same_model(record, evaluation)
+    elif not path.exists():
+        return None, ""
+    as_text = dict.fromkeys(("label", "stratum", "value"), str)  # a site may be called "NA"
+    cells = group_cells(pd.read_csv(path, converters=as_text))
+    whose = "Metrics of the tested ECGs in each group; small groups have wide intervals."
+    if not evaluation:
+        first = next(iter(next(iter(_read_metrics(folder).values()))))
+        whose = f"Of {first}, the first of the compared models, and not of their ensemble. {whose}"
+    return (list(cells), cells.to_numpy().tolist()), whose
+
+
+def _check_same_model(record: RunRecord, evaluation: Path) -> None:
+    """Refuse an evaluation whose first model is another one: it would have another AUROC."""
+    for name in record.label_names:
+        models = _read_metrics(evaluation).get(name) or {"": {}}
+        found, expected = next(iter(models.values())), record.metrics.get("labels", {}).get(name, {})
+        pair = [label.get("auroc", {}).get("value") for label in (found, expected)]
+        if None in pair or not math.isclose(*pair, rel_tol=1e-9):
+            raise RunError(
+                f"{evaluation}: found an AUROC of {name} of {pair[0]}, expected that of {record.folder}, "
+                f"{pair[1]}: the run must be the first of the evaluation, on its own test ECGs"
+            )
+
+
+def _decisions(record: RunRecord, scorer: Scorer) -> list[str]:
+    sentences = [_calibration(scorer)]
+    averaged = " The folds have thresholds of their own; this is their mean on the scale of logits."
+    pairs = zip(scorer.label_names, scorer.thresholds, scorer.prevalences, strict=True)
+    for name, threshold, prevalence in pairs:
+        flagged = f"{name}: an ECG is flagged where its score is {threshold:.3g} or more"
+        mean = averaged if len(scorer.models) > 1 and record.is_cross_validation else ""
+        sentences.append(f"{flagged} ({scorer.threshold_source}).{mean}")
+        if record.metrics:
+            sentences.append(f"In the test: {' '.join(confusion_sentences(name, record.metrics))}")
+        sentences.append(
+            f"The score holds where {100 * prevalence:.1f} % have {name}, as in development. Where another "
+            f"share q has it, move the score's logit by log(q / (1 - q)) − ({_logit(prevalence)}), as "
+            "predict.py --prevalence does. Decisions stay as they are."
+        )
+    return sentences
+
+
+def _logit(share: float) -> str:
+    return f"{math.log(share / (1 - share)):.3f}".replace("-", "−") if 0 < share < 1 else "undefined"
+
+
+def _calibration(scorer: Scorer) -> str:
+    methods = sorted({description.calibration for description in scorer.descriptions})
+    if methods == ["none"]:
+        return "Scores were not calibrated: their order counts, not their value."
+    return (
+        f"Scores were calibrated on the validation ECGs ({', '.join(methods)}): of ECGs with a score of 0.2, "
+        "about one in five should be positive. How far that holds, calibration slope and intercept say above."
+    )
+
+
+def _stretch(scorer: Scorer) -> str:
+    """Say which 10 s of a recording the models were trained on."""
+    if not scorer.window_start:
+        return "the first 10 s of the recording"
+    return f"10 s of the recording, from second {scorer.window_start:g} on"
+
+
+def _members(scorer: Scorer) -> Table:
+    """Return crop, normalisation and calibration of each model in the graph."""
+    rows = []
+    for number, (model, description) in enumerate(zip(scorer.models, scorer.descriptions, strict=True), 1):
+        crop = f"{description.n_samples:,} samples ({description.n_samples / SAMPLING_RATE:g} s)"
+        fitted = [f"{one.slope:.3f} × logit {one.intercept:+.3f}" for one in description.calibrations]
+        rows.append([str(number), model.title, crop, description.normalisation, *fitted])
+    calibrated = [f"calibrated logit of {name}" for name in scorer.label_names]
+    return ["", "model", "centre crop", "normalisation", *calibrated], rows
+
+
+def _versions(record: RunRecord, file: OnnxFile) -> list[list[str]]:
+    environment = record.environment
+    trained = {name: environment.get(name) for name in ("python", "device", "git_commit")}
+    trained |= environment.get("packages", {})
+    rows = [[f"training: {name.replace('_', ' ')}", str(value)] for name, value in trained.items() if value]
+    return rows + [[f"export: {name}", value] for name, value in file.versions.items()]

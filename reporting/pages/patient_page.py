@@ -1,0 +1,311 @@
+"""The page for one patient: what a model says of one ECG, where it looked, and what a reader can measure.
+
+One side of A4, in the order in which a cardiologist reads: the answer, what is doubtful, the ECG with the
+attribution along its traces, the mean beats, the usual signs, and what an explanation is worth. It holds all
+that it shows, without script or network, and nothing from the ECG's file but the signal: no name, no number,
+no date of the patient, and not the file's name, which may hold one.
+"""
+
+import base64
+import io
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from dataset.clinical import in_words
+from ecg.recording import MILLIVOLTS
+from ecg.signs import SAMPLING_RATE, Signs, measure_signs
+from explanations.attribution import NO_BEATS, UNTOLD, Explanation
+from explanations.ensemble import explain_scorer
+from inference.scoring import Scorer, mean_score, performance_of
+from metrics.calibration import shift_prevalence
+from reporting.figures.attribution import (
+    AGAINST,
+    ATTENTION,
+    FOR,
+    UNSEEN,
+    draw_attribution,
+    draw_beat_strip,
+    draw_occlusion_bars,
+)
+from reporting.figures.ecg_paper import (
+    DOTS_PER_INCH,
+    GRID,
+    MM_PER_INCH,
+    MM_PER_MILLIVOLT,
+    MM_PER_SECOND,
+    PANELS,
+)
+from reporting.pages.run_page import new_environment, svg_picture, write_page
+from reporting.words.sign_table import MINUS, sign_rows
+from xml_loader import centre_start
+
+ECG_SCALE = 0.7  # the 270 mm of ECG paper on the 189 mm that an upright A4 has between its margins
+RIM = 0.5  # mm around the grid
+HIGHEST = 195.0  # mm on the page of ECG paper; what rises higher is cut, or one side would not do
+MAX_OTHER_LABELS = 3
+MAX_WARNING_CHARACTERS = 450  # what one side holds
+MAX_TITLE_CHARACTERS = 60
+SCALE_LEFT, SCALE_WIDTH = 40, 1160  # of the probability's scale, in tenths of a mm
+NEAR_END = 0.12  # of the scale; a word there begins or ends at its mark
+
+
+@dataclass(frozen=True)
+class Image:
+    """A picture of the page: a data URI, what it shows, and its size in mm."""
+
+    source: str
+    alt: str
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place on the probability's scale: where it lies, and how a word there is anchored."""
+
+    x: float
+    anchor: str
+
+
+def write_patient_page(
+    path: Path,
+    *,
+    scorer: Scorer,
+    run: Path,
+    signal: np.ndarray,
+    of_members: np.ndarray,
+    label: int = 0,
+    warnings: Sequence[str] = (),
+    prevalence: float | None = None,
+    clinical: np.ndarray | None = None,
+    title: str = "",
+) -> Path:
+    """Explain the score of one ECG, write its page, whole or not at all, and return its path.
+
+    Parameters
+    ----------
+    scorer, run : the models, and the folder that they are from; of it, the page shows the name.
+    signal : int16 ndarray of shape (12, 5000), in microvolts at 500 Hz.
+    of_members : ndarray of shape (n_members, 1, n_labels), the score of each.
+    label : the number of the label that the page is about.
+    warnings : sentences that a reader must know, all shown.
+    prevalence : of the label among such patients, for which the score is restated.
+    clinical : float32 ndarray of shape (1, n_columns), as `Scorer.score_members` takes it.
+    title : heading; never a patient's name.
+
+    Raises
+    ------
+    ImportError : captum is not installed.
+    """
+    explanation = explain_scorer(scorer, signal, label=label, clinical=clinical)
+    name, scores = scorer.label_names[label], mean_score(of_members)[0]
+    millivolts = signal * MILLIVOLTS
+    signs = measure_signs(millivolts)
+    no_beats = _no_beats(scorer, explanation, signs)
+    notes = [f"{no_beats}: {UNTOLD}" if note == NO_BEATS else note for note in explanation.warnings]
+    low, high = of_members[:, 0, label].min(), of_members[:, 0, label].max()
+    threshold = scorer.thresholds[label]
+    page = new_environment().get_template("patient.html")
+    text = page.render(
+        title=_cut(title, MAX_TITLE_CHARACTERS),
+        name=name,
+        score=percent(scores[label]),
+        threshold=percent(threshold),
+        flagged=bool(scores[label] >= threshold),
+        marks={
+            key: _mark(value)
+            for key, value in {
+                "score": scores[label],
+                "threshold": threshold,
+                "low": low,
+                "high": high,
+            }.items()
+        },
+        ticks=[(f"{share:.0%}".replace("%", " %"), _mark(share).x) for share in np.linspace(0, 1, 6)],
+        n_members=len(of_members),
+        sentences=list(_sentences(scorer, run, of_members, label, prevalence, clinical)),
+        warnings=_warnings([*warnings, *notes]),
+        ecg=_ecg_image(millivolts, explanation, name),
+        ecg_scale=f"{100 * ECG_SCALE:g} % of {MM_PER_SECOND:g} mm/s and {MM_PER_MILLIVOLT:g} mm/mV",
+        beats=_beats(explanation),
+        no_beats=no_beats,
+        bars=svg_picture(
+            draw_occlusion_bars(explanation),
+            alt="Fall of the logit without each lead and segment",
+            caption="",
+        ),
+        has_segments=explanation.segment_occlusion is not None,
+        signs=sign_rows(signs),
+        completeness=_completeness(explanation),
+        has_attention=explanation.attention is not None,
+        colours={"for": FOR, "against": AGAINST, "unseen": UNSEEN, "attention": ATTENTION},
+        model=scorer.title,
+        run=run.resolve().name,
+        today=date.today().isoformat(),
+    )
+    return write_page(path, text)
+
+
+# ----------------------------------------------------------------------------------------------------
+# The answer in words
+# ----------------------------------------------------------------------------------------------------
+
+
+def percent(share: float) -> str:
+    """Return a probability for a reader, such as "33.9 %"; none but 0 and 1 is told as 0 or 100."""
+    if 0 < share < 0.0005:
+        return "< 0.1 %"
+    if 0.9995 <= share < 1:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %"
+
+
+def _mark(share: float) -> Mark:
+    anchor = "start" if share < NEAR_END else "end" if share > 1 - NEAR_END else "middle"
+    return Mark(round(SCALE_LEFT + SCALE_WIDTH * float(share), 1), anchor)
+
+
+def _sentences(
+    scorer: Scorer,
+    run: Path,
+    of_members: np.ndarray,
+    label: int,
+    prevalence: float | None,
+    clinical: np.ndarray | None,
+) -> Iterator[str]:
+    name, trained_at = scorer.label_names[label], scorer.prevalences[label]
+    yield performance_sentence(name, performance_of(run).get(name, {}), scorer.threshold_source)
+    score = mean_score(of_members)[0, label]
+    sentence = f"The probability holds where {percent(trained_at)} have {name}, as in development"
+    if prevalence is not None:
+        restated = percent(shift_prevalence(score, trained_at, prevalence))
+        sentence += f"; where {percent(prevalence)} have it, it is {restated}, and the decision stays"
+    yield sentence + "."
+    if len(of_members) > 1:
+        alone = of_members[:, 0, label]
+        yield f"The {len(alone)} models one by one say {percent(alone.min())} to {percent(alone.max())}."
+    if clinical is not None:
+        known = in_words(scorer.clinical_columns, clinical[0])
+        yield f"Beside the ECG the model took {', '.join(f'{key} {value}' for key, value in known.items())}."
+    if others := _other_labels(scorer, of_members, label):
+        yield others
+
+
+def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str:
+    """Say what a threshold is worth: of how many test ECGs it was right."""
+    known = [key for key in ("sensitivity", "specificity") if metrics.get(key, {}).get("value") is not None]
+    if not known:
+        return f"Threshold: {source}. What it is worth is not known: the run scored no test ECGs."
+    words = {"sensitivity": (f"with {name}", "flagged"), "specificity": (f"without {name}", "not")}
+    told = []
+    for key in known:
+        metric = metrics[key]
+        value, low, high = (percent(metric[part]) for part in ("value", "low", "high"))
+        (which, decided), were = words[key], "was" if metric["successes"] == 1 else "were"
+        right = f"{metric['successes']} of {metric['n']} {which} {were} {decided}"
+        told.append(f"{right} ({key} {value}, {low} to {high})")
+    low, high = metrics.get("threshold_low"), metrics.get("threshold_high")
+    own = f", each fold at its own threshold, {percent(low)} to {percent(high)}" if low != high else ""
+    return f"Threshold: {source}. Of the run's test ECGs{own}, {', and '.join(told)}; 95 % intervals."
+
+
+def _other_labels(scorer: Scorer, of_members: np.ndarray, label: int) -> str:
+    """Return the scores of the other labels; of many, those that reach farthest beyond their thresholds."""
+    scores = mean_score(of_members)[0]
+    others = [number for number in range(len(scores)) if number != label]
+    others.sort(key=lambda number: scores[number] - scorer.thresholds[number], reverse=True)
+    told = [
+        f"{scorer.label_names[number]} {percent(scores[number])} "
+        f"({'flagged' if scores[number] >= scorer.thresholds[number] else 'not flagged'})"
+        for number in others[:MAX_OTHER_LABELS]
+    ]
+    if not told:
+        return ""
+    n_more = len(others) - len(told)
+    more = f"; {n_more} more {'is' if n_more == 1 else 'are'} not shown" if n_more else ""
+    return f"Other labels: {', '.join(told)}{more}."
+
+
+def _warnings(sentences: Sequence[str]) -> list[str]:
+    """Return the warnings that fit on the page, and how many do not."""
+    shown, n_characters = [], 0
+    for sentence in sentences:
+        n_characters += len(sentence)
+        if n_characters > MAX_WARNING_CHARACTERS:
+            return [*shown, f"{len(sentences) - len(shown)} more, which predict.py prints"]
+        shown.append(sentence)
+    return shown
+
+
+def _cut(text: str, n_characters: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= n_characters else text[: n_characters - 1] + "…"
+
+
+def _no_beats(scorer: Scorer, explanation: Explanation, signs: Signs) -> str:
+    """Say why P, QRS, ST and T are not told apart: no beats, or too few in a crop; "" where they are."""
+    if NO_BEATS not in explanation.warnings:
+        return ""
+    if math.isnan(signs.heart_rate_bpm):
+        return "no beats of one shape were found"
+    seconds = min(description.n_samples for description in scorer.descriptions) / SAMPLING_RATE
+    sees = "the model sees" if len(scorer.models) == 1 else "a model sees"
+    return f"{sees} only the central {seconds:.1f} s, in which too few whole beats of one shape were found"
+
+
+def _completeness(explanation: Explanation) -> str:
+    change = explanation.logit - explanation.baseline_logit
+    return (
+        f"integrated gradients in {explanation.n_steps} steps; they add up to "
+        f"{change + explanation.completeness_gap:+.2f} of the {change:+.2f} by which this ECG's logit differs"
+    ).replace("-", MINUS)
+
+
+# ----------------------------------------------------------------------------------------------------
+# Pictures
+# ----------------------------------------------------------------------------------------------------
+
+
+def _ecg_image(signal: np.ndarray, explanation: Explanation, name: str) -> Image:
+    """Return the ECG paper without its margins, with more of the upper one where a trace goes there."""
+    figure = draw_attribution(signal, explanation, start=centre_start(explanation.attribution.shape[1]))
+    traces = [panel.trace(signal, SAMPLING_RATE)[:, 1].max() for panel in PANELS]
+    top = min(max(GRID[3], math.ceil(max(traces))), HIGHEST) + RIM
+    box = (GRID[0] - RIM, GRID[1] - RIM, GRID[2] + RIM, top)
+    alt = f"12-lead ECG, 10 s; bands along the traces show what speaks for and against {name}"
+    return _png(figure, box, alt, ECG_SCALE)
+
+
+def _beats(explanation: Explanation) -> dict[str, Any] | None:
+    """Return the picture of the mean beats, its gain and how many beats they are of; None without beats."""
+    if explanation.waves is None:
+        return None
+    figure, gain = draw_beat_strip(explanation)
+    width, height = (MM_PER_INCH * inches for inches in figure.get_size_inches())
+    median = explanation.waves.median
+    return {
+        "image": _png(
+            figure, (0, 0, width, height), "The mean beat of each lead, with the mean attribution", 1.0
+        ),
+        "gain": f"{gain:g}",
+        "n_averaged": len(median.aligned),
+        "n_beats": len(median.beats),
+    }
+
+
+def _png(figure: Figure, box: tuple[float, float, float, float], alt: str, scale: float) -> Image:
+    """Return the part of a figure within left, bottom, right, top, in mm, to be shown at a scale."""
+    left, bottom, right, top = box
+    inches = Bbox([[left / MM_PER_INCH, bottom / MM_PER_INCH], [right / MM_PER_INCH, top / MM_PER_INCH]])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches=inches)
+    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Image(source, alt, round(scale * (right - left), 2), round(scale * (top - bottom), 2))

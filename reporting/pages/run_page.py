@@ -1,0 +1,321 @@
+"""`report.html`: one page about one run, for a cardiologist, a reviewer and the file.
+
+It holds everything it shows (no network, no script, system fonts), prints on A4, and is made from the run
+folder alone; only the ECGs of the most confident errors are read from the folder of the cohort.
+"""
+
+import base64
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from hyperparameters.declaration import Hyperparameters
+from reporting.figures import curves as draw
+from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
+from reporting.words.cohort_flow import cohort_flow, quality_counts, table_one
+from reporting.words.metric_meanings import (
+    MetricRow,
+    counted,
+    interval_in_words,
+    metric_groups,
+    missing_class,
+)
+from reporting.words.run_sentences import (
+    confusion_sentences,
+    fold_sentence,
+    fold_thresholds,
+    limits,
+    threshold_sentence,
+    verdict,
+)
+from reporting.words.tripod import tripod_items
+from run_folder.run_record import RunRecord
+from runtime.atomic_files import write_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
+MAX_LABELS_WITH_CURVES = 6  # the others have their metrics alone, or the page would be large and slow
+MAX_LABELS_DRAWN = 2  # of several labels, so many have their errors drawn; the others' are listed
+MAX_LABELS_IN_TITLE = 3
+CAPTIONS = {
+    "folds": " The dot pools the folds' own thresholds, and may lie beside the curve.",
+    "ROC curve": (
+        "ROC: how many are found for how many false alarms, at every threshold. The band holds 95 % of "
+        "resampled patients at each point."
+    ),
+    "Precision-recall curve": (
+        "Precision and recall: of those flagged, how many have the disease, for how many of the diseased "
+        "found. Dotted: the prevalence."
+    ),
+    "Calibration plot": (
+        "Calibration: ten groups of equal size by score. On the dotted line, a score of 0.2 means one in "
+        "five. Bars: Wilson's 95 % intervals."
+    ),
+    "Decision curve": (
+        "Decision curve: what acting on the score is worth, by the probability of disease at which the next "
+        "test is just worth it. The model helps where its line is the highest."
+    ),
+    "Histogram of the scores": (
+        "Scores of both groups, each in percent of its own size. Where they overlap, no threshold tells "
+        "them apart."
+    ),
+}
+KEY_METRICS = ("AUROC", "sensitivity", "specificity", "NPV")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page.
+
+    Attributes
+    ----------
+    source : a data URI.
+    alt : what it shows, for who cannot see it.
+    caption : how to read it.
+    """
+
+    source: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class LabelSection:
+    """What the page says of one label.
+
+    Attributes
+    ----------
+    anchor : its id on the page.
+    keys : title, value and interval of the few metrics to see first.
+    no_curves : why there are no curves, or "".
+    """
+
+    name: str
+    anchor: str
+    keys: list[tuple[str, str, str]]
+    groups: list[tuple[str, list[MetricRow]]]
+    confusion: dict[str, int]
+    sentences: list[str]
+    threshold: str
+    folds: list[tuple[int, str]]
+    fold_sentence: str
+    no_curves: str
+    figures: list[Picture] = field(default_factory=list)
+    errors: list[ErrorCase] = field(default_factory=list)
+
+
+def write_report(record: RunRecord) -> Path:
+    """Write `report.html` into the folder of a run, whole or not at all, and return its path.
+
+    What is not there (no test set scored yet, say) is left out, and the page says so.
+    """
+    return write_page(record.folder / "report.html", render(record))
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Write a page, whole or not at all, and return its path."""
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    return path
+
+
+def new_environment() -> Environment:
+    """Return what fills the templates; everything that is put into them is escaped."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(record: RunRecord) -> str:
+    """Return the page. Whatever comes from the run is escaped by the template."""
+    environment = new_environment()
+    environment.globals["in_words"] = in_words
+    header, rows = table_one(record)
+    return environment.get_template("report.html").render(
+        record=record,
+        title=_title(record),
+        verdict=verdict(record),
+        flow=cohort_flow(record),
+        table_header=header,
+        table_rows=rows,
+        quality=quality_counts(record.quality),
+        labels=_label_sections(record),
+        losses=_loss_picture(record),
+        tripod=tripod_items(record),
+        hyperparameters=_hyperparameter_groups(record),
+        environment=_environment_rows(record),
+        limits=limits(record),
+        accent=draw.MODEL,
+    )
+
+
+def _title(record: RunRecord) -> str:
+    names = record.label_names
+    shown = ", ".join(names[:MAX_LABELS_IN_TITLE])
+    return (
+        f"{shown} and {len(names) - MAX_LABELS_IN_TITLE} more" if len(names) > MAX_LABELS_IN_TITLE else shown
+    )
+
+
+# ----------------------------------------------------------------------------------------------------
+# One label
+# ----------------------------------------------------------------------------------------------------
+
+
+def _label_sections(record: RunRecord) -> list[LabelSection]:
+    if not record.metrics or not len(record.predictions):
+        return []
+    return [_label_section(record, number, name) for number, name in enumerate(record.label_names)]
+
+
+def _label_section(record: RunRecord, number: int, name: str) -> LabelSection:
+    metrics = record.metrics
+    label = metrics["labels"][name]
+    no_curves = missing_class(label, metrics)
+    no_curves = f"{no_curves} was tested" if no_curves else ""
+    if number >= MAX_LABELS_WITH_CURVES:
+        no_curves = f"they are drawn for the first {MAX_LABELS_WITH_CURVES} labels; roc.png has all"
+    folds = enumerate(metrics.get("auroc_of_folds", []), start=1)
+    return LabelSection(
+        name=name,
+        anchor=f"label-{number + 1}",
+        keys=[_key_metric(title, label) for title in KEY_METRICS],
+        groups=metric_groups(name, metrics),
+        confusion=label["confusion_matrix"],
+        sentences=confusion_sentences(name, metrics),
+        threshold=threshold_sentence(record, name),
+        folds=[(fold, _three_digits(aurocs.get(name))) for fold, aurocs in folds],
+        fold_sentence=fold_sentence(record, name),
+        no_curves=no_curves,
+        figures=_curves(record, name, bool(no_curves)) if number < MAX_LABELS_WITH_CURVES else [],
+        errors=confident_errors(record, name, drawn=number < MAX_LABELS_DRAWN),
+    )
+
+
+def _key_metric(title: str, label: dict) -> tuple[str, str, str]:
+    metric = label[title.lower()]
+    interval = interval_in_words(metric) if metric["low"] is not None else "no interval"
+    return title, _three_digits(metric["value"]), interval
+
+
+def _three_digits(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
+    """Return ROC, precision-recall, calibration, net benefit and scores; of one class, the scores alone."""
+    scored = record.of_label(name)
+    y_true, y_score, patients = (scored[column].to_numpy() for column in ("y_true", "y_score", "patient_id"))
+    label, thresholds = record.metrics["labels"][name], fold_thresholds(record, name)
+    on_roc, on_precision = _operating_points(label)
+    curves = {
+        "ROC curve": lambda: draw.draw_roc_with_band(y_true, y_score, patients, on_roc),
+        "Precision-recall curve": lambda: draw.draw_precision_with_band(
+            y_true, y_score, patients, on_precision
+        ),
+        "Calibration plot": lambda: draw.draw_calibration(y_true, y_score),
+        "Decision curve": lambda: draw.draw_decision_curve(y_true, y_score),
+        "Histogram of the scores": lambda: draw.draw_scores(y_true, y_score, thresholds, name),
+    }
+    return [
+        _picture(
+            curve,
+            f"{kind} of {name}, {_numbers_for_alt(kind, label)}.",
+            CAPTIONS[kind] + (CAPTIONS["folds"] if kind == "ROC curve" and len(thresholds) > 1 else ""),
+        )
+        for kind, curve in curves.items()
+        if not one_class or kind == "Histogram of the scores"
+    ]
+
+
+def _operating_points(label: dict) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Return where the threshold lies on the ROC and on the precision-recall curve; None where undefined."""
+    sensitivity, specificity, ppv = (label[key]["value"] for key in ("sensitivity", "specificity", "ppv"))
+    if sensitivity is None or specificity is None:
+        return None, None
+    return (1 - specificity, sensitivity), None if ppv is None else (sensitivity, ppv)
+
+
+def _numbers_for_alt(kind: str, label: dict) -> str:
+    """Return the number that a figure's alternative text gives."""
+    if kind == "ROC curve":
+        return f"AUROC {_three_digits(label['auroc']['value'])}, with its bootstrap band"
+    if kind == "Precision-recall curve":
+        value = _three_digits(label["average_precision"]["value"])
+        return f"average precision {value}, with its bootstrap band"
+    if kind == "Calibration plot":
+        brier_score = _three_digits(label["brier_score"])
+        return f"mean score against observed share in ten groups, Brier score {brier_score}"
+    return f"{counted(label['n_positive'], 'ECG')} with the label, prevalence {label['prevalence']:.3f}"
+
+
+def _picture(figure: Callable[[], Figure], alt: str, caption: str) -> Picture:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of one-sided data, such as all scores equal: the figure shows it
+        svg = draw.as_svg(figure())
+    return Picture(_svg_uri(svg), alt, caption)
+
+
+def svg_picture(figure: Figure, *, alt: str, caption: str) -> Picture:
+    """Return a figure as a picture of the page."""
+    return Picture(_svg_uri(draw.as_svg(figure)), alt, caption)
+
+
+def _svg_uri(svg: str) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
+
+
+# ----------------------------------------------------------------------------------------------------
+# The whole run
+# ----------------------------------------------------------------------------------------------------
+
+
+def _loss_picture(record: RunRecord) -> Picture | None:
+    logs = {name: log for name, log in record.logs.items() if len(log)}
+    if not logs:
+        return None
+    shortest, longest = (choose(map(len, logs.values())) for choose in (min, max))
+    epochs = f"{shortest} to {longest} epochs" if shortest < longest else counted(longest, "epoch")
+    folds = f", a line for each of {len(logs)} folds" if len(logs) > 1 else ""
+    return _picture(
+        lambda: draw.draw_losses(logs),
+        f"Training and validation loss, and validation AUROC, over {epochs}{folds}.",
+        f"Training over {epochs}{folds}. A validation loss that rises while the training loss falls "
+        "is overfitting; the weights of the epoch with the dot are kept.",
+    )
+
+
+def _hyperparameter_groups(record: RunRecord) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """Return name, value and help of every hyperparameter, by group."""
+    declared = {declaration.name: declaration.metadata for declaration in fields(Hyperparameters)}
+    groups: dict[str, list[tuple[str, str, str]]] = {}
+    for name, value in record.hyperparameters.items():
+        metadata = declared.get(name, {"group": "other", "help": ""})
+        text = ", ".join(map(str, value)) if isinstance(value, list) else _as_written(value)
+        groups.setdefault(metadata["group"], []).append((name, text, metadata["help"]))
+    return list(groups.items())
+
+
+def _as_written(value: object) -> str:
+    words = {None: "none", True: "yes", False: "no"}
+    if value is None or isinstance(value, bool):
+        return words[value]
+    return f"{value:g}" if isinstance(value, float) and np.isfinite(value) else str(value)
+
+
+def _environment_rows(record: RunRecord) -> list[tuple[str, str]]:
+    rows = []
+    for name, value in record.environment.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {item}" for key, item in value.items())
+        elif isinstance(value, list):
+            value = " ".join(map(str, value))
+        rows.append((name.replace("_", " "), _as_written(value)))
+    return rows

@@ -1,0 +1,185 @@
+"""The sentences of a report: what each number means, for a reader who treats patients.
+
+Nothing here computes a metric; undefined ones, None in `metrics.json`, are said with their reason.
+"""
+
+import numpy as np
+
+from reporting.words.metric_meanings import counted, interval_in_words, missing_class
+from reporting.words.summary import WIDE_INTERVAL
+from run_folder.run_record import RunRecord
+
+PUBLISHED_PE = (0.59, 0.75)  # AUROC for PE on the ECG alone: Somani 2021 … Strodthoff 2024
+SUSPICIOUS_PE = 0.85
+RESEARCH_ONLY = "research only, not for deciding about a patient"
+
+
+# ----------------------------------------------------------------------------------------------------
+# The verdict
+# ----------------------------------------------------------------------------------------------------
+
+
+def verdict(record: RunRecord) -> str:
+    """Return the one sentence to be remembered of a run."""
+    metrics = record.metrics
+    if not metrics:
+        return f"No test set has been scored yet: this run has no result; {RESEARCH_ONLY}."
+    n_repeats = metrics.get("n_repeats", 1)
+    n_ecgs, patients = metrics["n_ecgs"] // n_repeats, counted(metrics["n_patients"], "patient")
+    ecgs = f"{counted(n_ecgs, 'ECG')} of {patients} whom the model had not seen"
+    if record.is_cross_validation:
+        ecgs += ", out of fold"
+    if n_repeats > 1:
+        ecgs += f", each scored {n_repeats} times"
+    if len(record.label_names) > 1:
+        return f"On {ecgs}, {_macro_in_words(metrics)}; {RESEARCH_ONLY}."
+    name, label = next(iter(metrics["labels"].items()))
+    auroc = label["auroc"]["value"]
+    if auroc is None:
+        return f"On {ecgs}, the AUROC is undefined ({missing_class(label, metrics)}); {RESEARCH_ONLY}."
+    times = f"of two ECGs, one with {name}, that one scores higher {100 * auroc:.0f} times in 100"
+    remark = f", {text}" if (text := auroc_remark(record, name)) else ""
+    return (
+        f"On {ecgs}, the AUROC is {with_interval(label['auroc'], metrics)}: {times}{remark}; {RESEARCH_ONLY}."
+    )
+
+
+def auroc_remark(record: RunRecord, name: str) -> str:
+    """Say how far to believe an AUROC; empty where nothing speaks against it."""
+    auroc = record.metrics["labels"][name]["auroc"]
+    if record.is_demo:
+        return "on synthetic ECGs, which says nothing about the diagnosis in patients"
+    if auroc["low"] is None:
+        return "and too few patients for an interval"
+    if auroc["low"] <= 0.5 <= auroc["high"]:
+        return "which chance alone can explain"
+    if name.upper() == "PE" and auroc["value"] > SUSPICIOUS_PE:
+        low, high = PUBLISHED_PE
+        published = f"which is more than is published for PE on the ECG alone ({low}–{high})"
+        return f"{published}, so look for leakage first"
+    if auroc["high"] - auroc["low"] >= WIDE_INTERVAL:
+        return "with a wide interval, which leaves open how good the model is"
+    return ""
+
+
+def _macro_in_words(metrics: dict) -> str:
+    aurocs = {
+        name: label["auroc"]["value"]
+        for name, label in metrics["labels"].items()
+        if label["auroc"]["value"] is not None
+    }
+    if not aurocs:
+        return f"no AUROC is defined: none of the {len(metrics['labels'])} labels has both classes"
+    worst, best = min(aurocs, key=aurocs.get), max(aurocs, key=aurocs.get)
+    mean = float(np.mean(list(aurocs.values())))
+    return (
+        f"the mean AUROC of {counted(len(aurocs), 'label')} is {mean:.3f}, "
+        f"from {aurocs[worst]:.3f} ({worst}) to {aurocs[best]:.3f} ({best})"
+    )
+
+
+def with_interval(metric: dict, metrics: dict) -> str:
+    """Return such as "0.742 (95 % CI 0.641–0.836)"."""
+    if metric["value"] is None:
+        return "undefined"
+    if metric.get("low") is None:
+        return f"{metric['value']:.3f} (no interval: too few patients)"
+    return f"{metric['value']:.3f} ({100 * metrics['confidence']:g} % CI {interval_in_words(metric)})"
+
+
+# ----------------------------------------------------------------------------------------------------
+# Decisions
+# ----------------------------------------------------------------------------------------------------
+
+
+def confusion_sentences(name: str, metrics: dict) -> list[str]:
+    """Say the confusion matrix as a clinician would count it."""
+    label = metrics["labels"][name]
+    counts = label["confusion_matrix"]
+    positive, negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
+    flagged = counts["tp"] + counts["fp"]
+    found, alarms = (f"{counts[key]:,} {'was' if counts[key] == 1 else 'were'}" for key in ("tp", "fp"))
+    with_name = f"Of {counted(positive, 'ECG')} with {name}, {found} flagged and {counts['fn']:,} missed."
+    without = f"Of {counted(negative, 'ECG')} without {name}, {alarms} flagged for nothing."
+    sentences = [
+        with_name if positive else f"No ECG had {name}.",
+        without if negative else f"No ECG was without {name}.",
+    ]
+    if counts["tp"] and flagged:
+        sentences.append(f"For each {name} found, {counts['fp'] / counts['tp']:.1f} others were flagged too.")
+    elif not flagged:
+        sentences.append("No ECG was flagged at all.")
+    if (n_repeats := metrics.get("n_repeats", 1)) > 1:
+        sentences.append(f"Each ECG counts {n_repeats} times here, once a repeat of the cross-validation.")
+    return sentences
+
+
+def threshold_sentence(record: RunRecord, name: str) -> str:
+    """Say where the threshold comes from; a cross-validation has one a fold."""
+    source = record.metrics.get("threshold_source", "chosen before the test")
+    thresholds = fold_thresholds(record, name)
+    if not thresholds:
+        return f"The threshold: {source}."
+    if len(thresholds) == 1:
+        return f"An ECG is flagged where its score is {thresholds[0]:.3g} or more ({source})."
+    span = f"{min(thresholds):.3g} to {max(thresholds):.3g}"
+    return f"An ECG is flagged by the threshold of its fold, {span} ({source})."
+
+
+def fold_thresholds(record: RunRecord, name: str) -> list[float]:
+    """Return the different thresholds that decided on the scored ECGs."""
+    thresholds = record.thresholds(name)
+    return sorted(set(thresholds[~np.isnan(thresholds)].tolist()))
+
+
+def fold_sentence(record: RunRecord, name: str) -> str:
+    """Say how the AUROC differs between the folds; empty for a single split."""
+    aurocs = [fold.get(name) for fold in record.metrics.get("auroc_of_folds", [])]
+    defined = [value for value in aurocs if value is not None]
+    if not defined:
+        return ""
+    undefined = f"; undefined in {len(aurocs) - len(defined)}" if len(defined) < len(aurocs) else ""
+    return (
+        f"The AUROC within the folds is {np.mean(defined):.3f} in the mean, "
+        f"from {min(defined):.3f} to {max(defined):.3f}{undefined}. The pooled one above also compares "
+        "scores of different folds' models."
+    )
+
+
+# ----------------------------------------------------------------------------------------------------
+# Limits
+# ----------------------------------------------------------------------------------------------------
+
+
+def limits(record: RunRecord) -> list[str]:
+    """Return what must be said beside the numbers of this run."""
+    metrics, sentences = record.metrics, []
+    if record.is_demo:
+        sentences.append(
+            "The ECGs are synthetic, computed from formulas. They show that the program works, nothing else."
+        )
+    sentences += [
+        "Research only. The model is not a medical device, has no clearance, and must not decide about care.",
+        "Nothing here was tested at another hospital. Who is sent to CT angiography differs between "
+        "hospitals, and so will the model's errors.",
+        "PPV and NPV hold for a prevalence like that of the ECGs here, and for no other.",
+        "The intervals say how much the result depends on which patients were tested. They leave out "
+        "how much it depends on the training: other seeds, other splits.",
+        "The bands around the curves hold for each point by itself, not for a curve as a whole.",
+        "The most confident errors are the extremes of this run. They are not typical of its errors.",
+    ]
+    if metrics and metrics["n_ecgs"] > metrics["n_patients"]:
+        sentences.append(
+            "Some patients have several ECGs. The intervals of the metrics count patients; those of the "
+            "calibration plot take the ECGs as independent, and are somewhat too narrow."
+        )
+    if record.is_cross_validation:
+        sentences.append(
+            "The scores are those of several models, one a fold, on the ECGs that each had not seen. None of "
+            "them is the model that one would use; hyperparameters chosen on these folds are optimistic."
+        )
+    elif metrics:
+        sentences.append(
+            "This is a single split. Another split of the same ECGs gives others; --folds tests every ECG."
+        )
+    return sentences

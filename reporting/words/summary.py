@@ -1,0 +1,171 @@
+"""The metrics of one evaluation as the block of text that ends a training."""
+
+from collections.abc import Iterator
+
+from reporting.words.metric_meanings import counted, missing_class
+
+INDENT = 12  # characters of the left column, "test        "
+WIDE_INTERVAL = 0.1  # of an AUROC: 0.70-0.80 leaves open whether a model is poor or useful
+
+
+def format_metrics(metrics: dict) -> str:
+    """Format the metrics of one set of ECGs as a block of lines.
+
+    Parameters
+    ----------
+    metrics : dict
+        The result of `metrics_and_performance.evaluate`. Further keys are shown where they are given:
+        `split`, the word of the left column ("test" without it), `n_repeats` of a cross-validation, and
+        `threshold_source`, how the thresholds were chosen ("Youden, from validation").
+
+    Returns
+    -------
+    str
+        Lines without a final newline: one group of lines for each label; undefined metrics with the reason.
+    """
+    lines = [_headline(metrics)]
+    if macro := metrics.get("macro"):
+        lines.append(_macro_line(macro, len(metrics["labels"])))
+    for name, label in metrics["labels"].items():
+        if len(metrics["labels"]) > 1:
+            lines.append(f"{name}: {_threshold(label)}")
+        lines += _label_lines(name, label, metrics)
+    lines += _caveats(metrics)
+    left = [metrics.get("split", "test")] + [""] * (len(lines) - 1)
+    return "\n".join(f"{word:<{INDENT - 1}} {line}" for word, line in zip(left, lines, strict=True))
+
+
+def _headline(metrics: dict) -> str:
+    n_repeats = metrics.get("n_repeats", 1)  # of a cross-validation
+    ecgs = f"{counted(metrics['n_ecgs'] // n_repeats, 'ECG')} of {counted(metrics['n_patients'], 'patient')}"
+    if metrics.get("split", "test") == "test":
+        ecgs += ", scored once" if n_repeats == 1 else f", each scored {n_repeats} times and so counted below"
+    if n_folds := metrics.get("n_folds"):
+        ecgs += f", by the one of {n_folds} folds that did not train on them"
+    source = metrics.get("threshold_source")
+    labels = list(metrics["labels"].values())
+    if len(labels) == 1:
+        return f"{ecgs}; {_threshold(labels[0])}" + (f" ({source})" if source else "")
+    return ecgs + (f"; thresholds: {source}" if source else "")
+
+
+def _threshold(label: dict) -> str:
+    """Return such as "threshold 0.31", or the span of those of several folds."""
+    low, high = (label.get(f"threshold_{end}", label["threshold"]) for end in ("low", "high"))
+    return f"threshold {low:.3g}" if low == high else f"thresholds {low:.3g} to {high:.3g}"
+
+
+def _macro_line(macro: dict, n_labels: int) -> str:
+    if not macro["n_labels"]:
+        return f"mean over the labels: undefined (none of the {n_labels} has positive and negative ECGs)"
+    of = f"{n_labels}" if macro["n_labels"] == n_labels else f"{macro['n_labels']} of {n_labels}"
+    means = f"AUROC {macro['auroc']:.3f}, average precision {macro['average_precision']:.3f}"
+    return f"mean of {of} labels: {means}"
+
+
+def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
+    missing = missing_class(label, metrics)
+    confidence = f"{100 * metrics['confidence']:g} % CI "
+    kept, wanted = label["auroc"]["n_resamples"], metrics["n_resamples"]
+    resamples = f"{kept:,} of {wanted:,} resamples have both classes" if 0 < kept < wanted else ""
+    yield _row("AUROC", label["auroc"], resamples, missing, confidence)
+    prevalence = f"prevalence {label['prevalence']:.3f}"
+    yield _row("average precision", label["average_precision"], prevalence, missing)
+    for title, key, reason in (
+        ("sensitivity", "sensitivity", missing),
+        ("specificity", "specificity", missing),
+        ("PPV", "ppv", "no ECG flagged"),
+        ("NPV", "npv", "every ECG flagged"),
+        ("accuracy", "accuracy", ""),
+    ):
+        yield _row(title, label[key], f"{label[key]['successes']:,} of {label[key]['n']:,}", reason)
+    if not missing and "calibration_slope" in label:  # runs of before have the lines above only
+        yield from _lines_of_use(name, label)
+    yield _single_numbers(label)
+    yield _in_words(name, label["confusion_matrix"])
+
+
+def _row(title: str, metric: dict, note: str, reason: str, confidence: str = "") -> str:
+    if metric["value"] is None:
+        return f"{title:<18} undefined ({reason})"
+    interval = "(no interval: too few patients)"
+    if metric["low"] is not None:
+        interval = f"({confidence}{metric['low']:.3f}-{metric['high']:.3f})"
+    return f"{title:<18} {metric['value']:.3f}   {interval:<24} {note}".rstrip()
+
+
+def _lines_of_use(name: str, label: dict) -> Iterator[str]:
+    """What an answer changes, what other thresholds would give, and whether the scores are probabilities."""
+    ratios = (_number(label[f"{key}_likelihood_ratio"], 2) for key in ("positive", "negative"))
+    yield "{:<18} LR+ {}, LR- {}".format("likelihood ratios", *ratios)
+    sensitivity = _number(label["sensitivity_at_specificity_90"], 3)
+    yield f"{'at 90 % spec.':<18} sensitivity {sensitivity}, read off the ROC curve of these ECGs"
+    specificity, npv = (_number(label[f"{key}_at_sensitivity_95"], 3) for key in ("specificity", "npv"))
+    yield f"{'at 95 % sens.':<18} specificity {specificity}, NPV {npv}, read off likewise"
+    ruled_out = label["ct_avoided_per_100"]
+    what = "CT angiographies avoided" if name.upper() == "PE" else "ruled out"
+    per_100 = f"{_number(ruled_out, 1)} {what}, {ruled_out['missed_per_100']:.1f} {name} missed"
+    yield f"{'':<18} of 100 patients: {per_100}"
+    slope, intercept = (_number(label[f"calibration_{key}"], 2) for key in ("slope", "intercept"))
+    error = f"expected error {label['expected_calibration_error']:.3f}"
+    yield f"{'calibration':<18} slope {slope}, intercept {intercept}, {error}"
+
+
+def _number(metric: dict, digits: int) -> str:
+    """Return such as "0.62 (0.41 to 0.93)"."""
+    if metric["value"] is None:
+        return "undefined"
+    interval = ""
+    if metric["low"] is not None:
+        to = " to " if metric["low"] < 0 else "-"
+        interval = f" ({metric['low']:.{digits}f}{to}{metric['high']:.{digits}f})"
+    return f"{metric['value']:.{digits}f}{interval}"
+
+
+def _single_numbers(label: dict) -> str:
+    """F1, balanced accuracy and the Brier score beside that of a constant answer, the one to beat."""
+    f1, balanced_accuracy = (
+        "undefined" if label[key] is None else f"{label[key]:.3f}" for key in ("f1", "balanced_accuracy")
+    )
+    constant = label["prevalence"] * (1 - label["prevalence"])
+    brier = f"Brier {label['brier_score']:.3f} (always answering the prevalence: {constant:.3f})"
+    return f"F1 {f1}, balanced accuracy {balanced_accuracy}, {brier}"
+
+
+def _in_words(name: str, counts: dict) -> str:
+    """Say the confusion matrix in words: "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged"."""
+    n_positive, n_negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
+    found, flagged = f"no ECG with {name}", f"no ECG without {name}"
+    if n_positive:
+        found = f"{counts['tp']:,} of {n_positive:,} {name} found, {counts['fn']:,} missed"
+    if n_negative:
+        flagged = f"{counts['fp']:,} of {n_negative:,} without {name} flagged"
+    return f"{found}; {flagged}"
+
+
+def _caveats(metrics: dict) -> Iterator[str]:
+    """Say how far to believe the numbers: the widest AUROC interval, and several ECGs of one patient."""
+    widths = {
+        name: label["auroc"]["high"] - label["auroc"]["low"]
+        for name, label in metrics["labels"].items()
+        if label["auroc"]["low"] is not None
+    }
+    if widths:
+        widest = max(widths, key=widths.get)
+        whose = f" of {widest}" if len(metrics["labels"]) > 1 else ""
+        yield _width_in_words(widths[widest], whose, metrics.get("n_folds", 0))
+    for name, label in metrics["labels"].items():
+        if n_unknown := label.get("n_unknown", 0):
+            which = "which counts" if n_unknown == 1 else "which count"
+            yield f"{name} is not known of {counted(n_unknown, 'ECG')}, {which} for the other labels alone"
+    if metrics["n_ecgs"] > metrics["n_patients"]:
+        yield "some patients have several scored ECGs: the intervals count patients, not ECGs"
+
+
+def _width_in_words(width: float, whose: str, n_folds: int) -> str:
+    if width == 0:
+        return f"the classes{whose} are separated perfectly: resampling cannot show how uncertain that is"
+    if width < WIDE_INTERVAL or n_folds:
+        return f"the AUROC's interval{whose} spans {width:.3f}"
+    spans = f"the AUROC's{whose} spans {width:.3f}"
+    return f"a single split leaves wide intervals: {spans}; --folds 5 tests every ECG"

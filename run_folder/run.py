@@ -1,0 +1,440 @@
+"""The folder that one training leaves behind: what is in it, and how it gets there and back.
+
+Every file appears whole or not at all: it is written aside, brought to the disk, then renamed. Nothing is
+unpickled on loading: weights come from safetensors, the checkpoint through ``torch.load(weights_only=True)``,
+and everything else is text.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from hyperparameters.declaration import Hyperparameters
+from hyperparameters.reading import read_yaml, to_yaml
+from metrics.calibration import Calibration
+from models import MODELS
+from run_folder.tracking import NoTracker
+from runtime import processes
+from runtime.atomic_files import write_whole
+from xml_loader import LEADS, SAMPLING_RATE
+
+BEFORE = "checkpoint-before.pt"
+KEY_FINGERPRINT = "patient_key_fingerprint"  # in environment.json
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used; one line that names the file, what was found and expected."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """``model.json``: all that is needed to build the model and to feed it.
+
+    Attributes
+    ----------
+    model, arguments : its name in ``models.MODELS`` and the arguments of its constructor.
+    label_names : one a logit.
+    n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
+    calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
+        intercept, which the method of that name fitted.
+    prevalences : of each label among the ECGs that the level of the scores follows, those of validation with
+        Platt's calibration, else of training; the score holds for such a prevalence.
+    thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
+    threshold_policy : how they were chosen, from the validation ECGs.
+    window_start : second of each recording at which its 10 s begin.
+    quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
+    clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    label_names: list[str]
+    n_samples: int
+    normalisation: str
+    leads: list[str]
+    sampling_rate: int
+    calibration: str
+    calibration_slopes: list[float]
+    calibration_intercepts: list[float]
+    prevalences: list[float]
+    thresholds: list[float]
+    threshold_policy: str
+    window_start: float = 0.0
+    quality: dict[str, Any] = field(default_factory=dict)
+    clinical_columns: list[str] = field(default_factory=list)
+
+    @property
+    def calibrations(self) -> list[Calibration]:
+        """One a label."""
+        pairs = zip(self.calibration_slopes, self.calibration_intercepts, strict=True)
+        return [Calibration(*pair) for pair in pairs]
+
+    @property
+    def threshold_source(self) -> str:
+        """How the thresholds were chosen, for a reader."""
+        return f"{self.threshold_policy.capitalize()}, from validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedDescription:
+    """``model.json`` of a pretraining: weights to start from, and how their signals were prepared.
+
+    Attributes
+    ----------
+    pretrained_by : the method, for a reader; no other description has it.
+    model, arguments : the class of ``models/`` by its file, and the arguments of its constructor.
+    n_samples, normalisation, leads, sampling_rate, window_start, quality : as in ``ModelDescription``.
+    """
+
+    pretrained_by: str
+    model: str
+    arguments: dict[str, Any]
+    n_samples: int
+    normalisation: str
+    leads: list[str]
+    sampling_rate: int
+    window_start: float
+    quality: dict[str, Any]
+
+
+class Run:
+    """One run folder. Its files, in the order in which they appear:
+
+    ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` and ``quality.csv`` before
+    training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
+    epoch; ``training_distribution.json``, ``training_distribution.safetensors``, ``model.json``,
+    ``predictions.csv`` and ``metrics.json`` after the test; then ``report.html`` and the figures. A
+    cross-validation has these in a folder a fold, and the last, of all folds, beside them.
+    """
+
+    def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):
+        self.folder = Path(folder)
+        self.root = root or self.folder  # of a fold, the run that it belongs to
+        self.tracker = tracker or NoTracker()  # is told of epochs and metrics
+
+    @classmethod
+    def create(
+        cls,
+        *,
+        script: str,
+        values: Hyperparameters,
+        device: torch.device,
+        splits: pd.DataFrame,
+        rejected: pd.DataFrame,
+        quality: pd.DataFrame,
+        patient_key: str,
+    ) -> "Run":
+        """Make the folder ``<output_dir>/<script>-<time>`` with all that is known before training.
+
+        ``patient_key`` is the fingerprint of the key of the patients' pseudonyms.
+        """
+        folder = new_folder(Path(values.output_dir), script) if processes.is_first() else None
+        run = cls(processes.from_first(folder))
+        run.write_text("hyperparameters.yml", to_yaml(values))
+        run.write_text("environment.json", json.dumps(_environment(device, patient_key), indent=2) + "\n")
+        run.write_table("splits.csv", splits)
+        run.write_table("rejected.csv", rejected)
+        run.write_table("quality.csv", quality)
+        return run
+
+    @classmethod
+    def resume(cls, folder: str | Path, splits: pd.DataFrame) -> "Run":
+        """Open a folder to go on with, provided that the cohort and its parts are those of the run."""
+        run = cls(folder)
+        try:
+            before = (run.folder / "splits.csv").read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{folder}: found no usable splits.csv ({_reason(error)}), expected the folder of a run"
+            ) from None
+        if before != splits.to_csv(index=False):
+            raise RunError(
+                f"{folder}: labels, files or patients are not those that this run began with (splits.csv); "
+                "start a new run"
+            )
+        return run
+
+    def fold(self, name: str) -> "Run":
+        """Return the run of one fold, in a folder of that name within this one; without a name, this one."""
+        folder = self.folder / name
+        if processes.is_first():
+            folder.mkdir(exist_ok=True)
+        return Run(folder, self.root, self.tracker)
+
+    @property
+    def fold_name(self) -> str:
+        """The name of the fold, or nothing where this is a whole run."""
+        return "" if self.folder == self.root else self.folder.name
+
+    def write_log(self, log: Sequence[Mapping[str, Any]]) -> None:
+        """Write ``log.csv``, a row an epoch, and tell the tracker of the last."""
+        self.write_table("log.csv", pd.DataFrame(log))
+        self.tracker.epoch(log[-1], self.fold_name)
+
+    def write_text(self, name: str, text: str) -> None:
+        self.write_file(name, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        self.write_text(name, table.to_csv(index=False))
+
+    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Save what ``load_checkpoint`` is to return; the one before is kept, in case this one is damaged."""
+        if not processes.is_first():
+            return
+        path = self.folder / "checkpoint.pt"
+        if path.exists():
+            os.replace(path, self.folder / BEFORE)
+        self.write_file(path.name, lambda aside: torch.save(dict(state), aside))
+
+    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """Return what ``save_checkpoint`` was given last, or None where it never was.
+
+        Where the last cannot be read, the one before is taken, and a line says so.
+        """
+        paths = [path for path in (self.folder / "checkpoint.pt", self.folder / BEFORE) if path.exists()]
+        for path in paths:
+            try:
+                _check_archive(path)
+                return torch.load(path, map_location=device, weights_only=True)
+            except Exception as error:  # torch raises what its parsers raise: RuntimeError, KeyError, …
+                problem = f"{path}: the checkpoint cannot be read ({_one_line(error)})"
+                if path == paths[-1]:
+                    raise RunError(f"{problem}; start a new run") from None
+                print(f"checkpoint  {problem}: going on from the one before")
+        return None
+
+    def forget_checkpoint_before(self) -> None:
+        """Remove the last but one checkpoint, when training is done."""
+        if processes.is_first():
+            (self.folder / BEFORE).unlink(missing_ok=True)
+
+    def save_weights(self, model: nn.Module) -> None:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        digest = {"sha256": _digest(state)}
+        self.write_file("model.safetensors", lambda aside: save_file(state, aside, metadata=digest))
+
+    def read_weights(self) -> dict[str, torch.Tensor]:
+        """Return the weights of the best epoch by name, on the CPU."""
+        path = self.folder / "model.safetensors"
+        try:
+            with safe_open(path, "pt") as weights:
+                state = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
+                digest = (weights.metadata() or {}).get("sha256")
+            if digest and digest != _digest(state):  # runs of the first version have none
+                raise ValueError("found another checksum than when they were written")
+        except (OSError, SafetensorError, ValueError) as error:
+            raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
+        return state
+
+    def load_weights(self, model: nn.Module) -> None:
+        weights = self.read_weights()
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            path = self.folder / "model.safetensors"
+            raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
+
+    def save_description(self, description: ModelDescription | PretrainedDescription) -> None:
+        self.write_text("model.json", json.dumps(asdict(description), indent=2) + "\n")
+
+    def load_description(self) -> ModelDescription:
+        """Return what is needed to score. A RunError where the run is not finished, or only pretrained."""
+        description = self.load_any_description()
+        if isinstance(description, PretrainedDescription):
+            raise RunError(
+                f"{self.folder}: found a pretrained trunk, expected a finished run that scores; train one "
+                f"that starts from it: --init-from {self.folder}"
+            )
+        return description
+
+    def load_any_description(self) -> ModelDescription | PretrainedDescription:
+        """Return what is needed to start from the weights."""
+        path = self.folder / "model.json"
+        if not path.exists():
+            _refuse_unfinished(self.folder)
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            is_pretrained = "pretrained_by" in values
+            description = (PretrainedDescription if is_pretrained else ModelDescription)(**values)
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(
+                f"{path}: found no usable model ({_reason(error)}), expected a finished run"
+            ) from None
+        if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
+            raise RunError(
+                f"{path}: found leads {', '.join(description.leads)} at {description.sampling_rate} Hz, "
+                f"expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
+            )
+        return description
+
+    def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
+        """Return the model of the best epoch, in evaluation mode, and its description."""
+        description, path = self.load_description(), self.folder / "model.json"
+        try:
+            model = MODELS[description.model](**description.arguments)
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(
+                f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
+            ) from None
+        self.load_weights(model)
+        return model.to(device).eval(), description
+
+    def write_metrics(self, metrics: Mapping[str, Any]) -> None:
+        self.write_text("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        self.tracker.metrics(metrics, self.fold_name)
+
+    @property
+    def is_tested(self) -> bool:
+        return (self.folder / "metrics.json").exists()
+
+    def write_file(self, name: str, write: Callable[[Path], Any]) -> None:
+        """Write a file whole; of several processes, the first does. A RunError where the disk refuses."""
+        if not processes.is_first():
+            return
+        try:
+            write_whole(self.folder / name, write)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch.save has errors of its own
+            raise RunError(
+                f"{self.folder / name}: cannot be written ({_reason(error)}); what was there before is kept, "
+                f"and --resume {self.root} goes on from it"
+            ) from None
+
+
+def _check_archive(path: Path) -> None:
+    """Raise a ValueError where a checkpoint, a zip archive, is not as it was written; torch does not look."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise ValueError(f"{damaged}: found another checksum than when it was written")
+
+
+def _digest(state: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of weights: names, shapes and values."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(f"{name} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _refuse_unfinished(folder: Path) -> NoReturn:
+    """Raise a RunError that says what a folder without ``model.json`` is."""
+    fold = folder / "fold-1"
+    if fold.is_dir() and (folder / "ensemble.json").exists():
+        found = f"a cross-validation, expected one model; name a fold, such as {fold}"
+    elif fold.is_dir():
+        found = "a cross-validation that is not finished, expected a finished run; "
+        found += f"--resume it, or name a finished fold, such as {fold}"
+    elif (folder / "splits.csv").exists():
+        found = f"a run that is not finished, expected a finished one: --resume {folder}"
+    elif (folder / "checkpoint.pt").exists():
+        found = f"a fold that is not finished, expected a finished one: --resume {folder.parent}"
+    else:
+        reason = "no such file" if folder.is_dir() else "no such folder"
+        path = folder / "model.json"
+        raise RunError(f"{path}: found no usable model ({reason}), expected a finished run")
+    raise RunError(f"{folder}: found {found}")
+
+
+def root_of(folder: Path) -> Path:
+    """Return the run that a folder is of: itself or, of a fold, the cross-validation around it.
+
+    A RunError where it is neither.
+    """
+    if (folder / "splits.csv").exists():
+        return folder
+    if not (folder / "model.json").exists():
+        _refuse_unfinished(folder)
+    return folder.resolve().parent
+
+
+def patient_key_of(root: Path) -> str | None:
+    """Return the fingerprint of the key that a run's pseudonyms were made by, None where it is not known."""
+    try:
+        return json.loads((root / "environment.json").read_text(encoding="utf-8"))[KEY_FINGERPRINT]
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def beginnings_of(folder: Path) -> Iterator[Path]:
+    """Yield a run or fold, then the one whose weights it began from (--init-from), and so on."""
+    yield folder
+    before = read_yaml(root_of(folder) / "hyperparameters.yml")[0].get("init_from")
+    if before:
+        yield from beginnings_of(Path(before))
+
+
+def new_folder(output_dir: Path, script: str) -> Path:
+    """Make a folder named after script and time; a second run of the same second gets a number."""
+    stem = f"{script}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in range(1, 1000):
+        folder = output_dir / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not output_dir.is_dir():
+                break
+        except OSError as error:
+            raise RunError(
+                f"{folder}: cannot be made ({error.strerror}); name another place with --output-dir"
+            ) from None
+    raise RunError(f"{output_dir}: found something else there, expected a folder for runs (--output-dir)")
+
+
+def _environment(device: torch.device, patient_key: str) -> dict[str, Any]:
+    """Return versions, device, command, git commit, and by which key the patients' pseudonyms were made."""
+    return {
+        "command": sys.argv,
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: version(name) for name in RECORDED_PACKAGES},
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "git_commit": _git_commit(),
+        KEY_FINGERPRINT: patient_key,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name that a person knows the device by."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    n_threads = torch.get_num_threads()
+    return f"the CPU ({n_threads} thread{'' if n_threads == 1 else 's'})"
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the code, with a + where files differ from it, or None outside a clone."""
+    here = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's words without its number and the file, which the line has already."""
+    return getattr(error, "strerror", None) or _one_line(error)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__

@@ -1,0 +1,96 @@
+"""What every script does first and last: seed and device; one line in place of a traceback.
+
+The imports that take seconds stand in the functions: wrong flags, and scripts without a model, need not wait.
+"""
+
+import argparse
+import contextlib
+import gc
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from runtime.interruption import Ending, StoppedError, TrainingError
+
+if TYPE_CHECKING:
+    import torch
+
+_usual_warning = warnings.formatwarning
+
+
+def prepare(seed: int) -> "torch.device":
+    """Seed what draws the initial weights, and return the device: CUDA where there is one, else the CPU."""
+    import torch
+
+    from runtime import processes
+
+    gc.freeze()  # no collection, and not that at the end, walks through all of torch again: 0.3 s
+    device = processes.start()
+    torch.manual_seed(seed)
+    torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32 on a GPU
+    torch.backends.cudnn.benchmark = True  # the sizes of the batches do not change
+    return device
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Let a script end with one line instead of a traceback where the user can mend what is wrong.
+
+    What the metrics warn of is one line too, without the place in the code.
+    """
+    from dataset.signal_store.signal_cache import CohortError
+    from hyperparameters.reading import HyperparameterError
+    from run_folder.run import RunError
+    from runtime import processes
+
+    mendable = (CohortError, RunError, HyperparameterError, StoppedError, TrainingError, OSError)
+    warnings.formatwarning = _short_warning
+    ending = Ending()
+    ending.take_over()
+    script = Path(sys.argv[0]).name
+    try:
+        yield
+        processes.stop()
+    except (KeyboardInterrupt, Exception) as error:
+        caught = isinstance(error.__context__, KeyboardInterrupt)  # by the script, whose error says more
+        if isinstance(error, KeyboardInterrupt) or (ending.came and not caught):
+            trains = script.startswith(("train", "pretrain"))
+            sys.exit(f"{script}: interrupted{f'; {ending.how_to_go_on()}' if trains else ''}")
+        if not isinstance(error, mendable):
+            raise
+        sys.exit(f"{script}: {in_one_line(error)}")
+
+
+def in_one_line(error: Exception) -> str:
+    """Return what an error says; one of the system's as file and reason, without its number."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
+def _short_warning(message: Warning, category: type, *place: object, **line: object) -> str:
+    """Return what is printed of a warning."""
+    if category.__name__ == "UndefinedMetricWarning":  # scikit-learn's, which takes a second to import
+        return f"note        {message}\n"
+    return _usual_warning(message, category, *place, **line)
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one line, whose help keeps the lines of the description as they are,
+    and which takes no flag by its beginning alone."""
+
+    def __init__(self, **options: Any):
+        ours = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**{**ours, **options})
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
+
+
+def whole_number(text: str) -> int:
+    """Return a flag's value, a whole number from 1 on."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1 on")
+    return int(text)

@@ -1,0 +1,244 @@
+"""A hospital's export becomes a cohort: windows, ties, time zones and results, by hand."""
+
+import pandas as pd
+import pytest
+from tiny_runs import line_of, run_as_user, run_here
+
+SCRIPT = "cohorts.from_table"
+HEADER = "patient_id,file,ecg_time,ct_time,ct_result"
+NOON = "2024-03-01 12:00"
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Return a function that writes the table, makes the cohort and returns it with what was said."""
+
+    def run(lines, *flags, header=HEADER, ecgs=None):
+        (tmp_path / "exams.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+        flags = ["--table", tmp_path / "exams.csv", "--files-elsewhere", "--overwrite", *flags]
+        if ecgs is not None:
+            (tmp_path / "ecgs.csv").write_text("\n".join(["patient_id,file,ecg_time", *ecgs]) + "\n")
+            flags += ["--ecgs", tmp_path / "ecgs.csv"]
+        outcome = run_here(SCRIPT, tmp_path, *flags)
+        if outcome.returncode:
+            return line_of(outcome)
+        table = pd.read_csv(tmp_path / "labels.csv", dtype=str, keep_default_na=False)
+        return table.set_index("file"), outcome.stdout
+
+    return run
+
+
+def test_a_user_gets_table_flow_and_command(tmp_path):
+    exams = [
+        f"A,a.xml,2024-03-01 11:00,{NOON},1,71,F",
+        f"B,b.xml,2024-03-01 05:59,{NOON},0,50,M",  # a minute too early
+        f"C,c.xml,2024-03-01 18:00,{NOON},0,44,F",  # the last minute of the window
+        f"D,d.xml,2024-03-01 12:30,{NOON},,44,F",
+        f"E,,,{NOON},0,44,F",
+        f"F,f.xml,,{NOON},0,44,F",
+        "G,g.xml,2024-03-01 12:30,,0,44,F",
+        f"H,h.xml,2024-03-01 12:30,{NOON},0,44,F",  # whose file is not there
+    ]
+    (tmp_path / "exams.csv").write_text("\n".join([f"{HEADER},age,sex", *exams]))
+    for name in "abcdefg":
+        (tmp_path / f"{name}.xml").touch()
+    outcome = run_as_user(SCRIPT, tmp_path, "--table", tmp_path / "exams.csv", cwd=tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    table = pd.read_csv(tmp_path / "labels.csv", dtype=str)
+    assert table.to_dict("list") == {
+        "file": ["a.xml", "c.xml"], "patient_id": ["A", "C"], "PE": ["1", "0"], "age": ["71", "44"],
+        "sex": ["F", "F"], "hours_from_ct": ["-1.0", "6.0"],
+    }  # fmt: skip
+    flow = pd.read_csv(tmp_path / "labels_flow.csv")
+    counts = dict(
+        flow[(flow["unit"] == "examinations") & (flow["step"] == "left out")][["reason", "n"]].to_numpy()
+    )
+    assert counts == {
+        "no ECG in its window (6 h before to 6 h after)": 1,
+        "no result": 1,
+        "no ECG file": 1,
+        "no ecg_time": 1,
+        "no ct_time": 1,
+        f"its ECGs are not in {tmp_path}": 1,
+    }
+    kept = flow[flow["step"] == "kept"].set_index("unit")["n"]
+    assert kept["examinations"] == 2 and kept["ECGs"] == 2
+    for unit in ("examinations", "ECGs"):
+        numbers = flow[flow["unit"] == unit].groupby("step")["n"].sum()
+        assert numbers["found"] == numbers["left out"] + numbers["kept"]
+    assert "label              1  PE (50.0% of 2 known)" in outcome.stdout
+    assert f"--labels {tmp_path / 'labels.csv'} --label-columns PE" in outcome.stdout
+
+
+FOUR = [
+    f"A,early.xml,2024-03-01 10:00,{NOON},1",
+    f"A,late.xml,2024-03-01 14:00,{NOON},1",
+    f"A,first.xml,2024-03-01 07:00,{NOON},1",
+    f"A,last.xml,2024-03-01 17:30,{NOON},1",
+]
+
+
+@pytest.mark.parametrize(
+    ("which", "files"),
+    [
+        ("nearest", ["early.xml"]),  # of two at equal distance the earlier one
+        ("first", ["first.xml"]),
+        ("all", ["first.xml", "early.xml", "late.xml", "last.xml"]),
+    ],
+)
+def test_which_ecg_of_an_examination_is_a_choice(make, which, files):
+    for lines in (FOUR, FOUR[::-1]):
+        table, said = make(lines, "--which", which)
+        assert sorted(table.index) == sorted(files)
+        assert "found              1  examinations in 4 rows of exams.csv" in said
+        assert f"left out           {4 - len(files)}  other ECGs of an examination (--which {which})" in said
+
+
+def test_the_window_is_not_the_same_before_and_after(make):
+    table, _ = make(FOUR, "--which", "all", "--window-before", "2", "--window-after", "5.5")
+    assert sorted(table.index) == ["early.xml", "last.xml", "late.xml"]
+
+
+TWO_EXAMS = [
+    "A,neg.xml,2024-03-01 11:00,2024-03-01 12:00,0",
+    "A,pos.xml,2024-05-01 12:10,2024-05-01 12:00,1",
+    "B,b.xml,2024-03-01 11:00,2024-03-01 12:00,0",
+]
+
+
+def test_each_examination_of_a_patient_is_judged_by_itself(make):
+    table, _ = make(TWO_EXAMS)
+    assert table["PE"].to_dict() == {"neg.xml": "0", "pos.xml": "1", "b.xml": "0"}
+    assert table["patient_id"].to_dict() == {"neg.xml": "A", "pos.xml": "A", "b.xml": "B"}
+
+
+@pytest.mark.parametrize(("which", "file"), [("first", "neg.xml"), ("nearest", "pos.xml")])
+def test_one_examination_a_patient_is_the_earliest_or_that_with_the_nearest_ecg(make, which, file):
+    table, said = make(TWO_EXAMS, "--per", "patient", "--which", which)
+    assert list(table.index) == [file, "b.xml"]
+    assert "another examination of the patient is kept" in said
+    outcome = run_here(SCRIPT, ".", "--table", "x.csv", "--per", "patient", "--which", "all")
+    assert outcome.returncode == 2 and "expected --which nearest or first" in outcome.stderr
+
+
+def test_an_ecg_between_two_examinations_belongs_to_the_nearer_one(make):
+    exams = ["A,2024-03-01 20:00,0", "A,2024-03-01 12:00,0", "A,2024-03-01 18:00,1", "B,2024-03-01 12:00,0"]
+    ecgs = ["A,near.xml,2024-03-01 14:00", "A,tie.xml,2024-03-01 19:00", "C,c.xml,2024-03-01 12:00"]
+    table, said = make(exams, "--which", "all", header="patient_id,ct_time,ct_result", ecgs=ecgs)
+    assert table["PE"].to_dict() == {"near.xml": "0", "tie.xml": "1"}
+    assert table["hours_from_ct"].to_dict() == {"near.xml": "2.0", "tie.xml": "1.0"}  # the earlier of two
+    assert "left out           1  its ECGs are nearer to another examination of the patient" in said
+    assert "left out           1  no ECG of the patient" in said
+    assert "note     1 ECGs of 1 patients without any examination" in said
+
+
+def test_offsets_of_time_are_taken_into_account(make):
+    lines = [
+        "A,a.xml,2024-03-01T11:00:00Z,2024-03-01T12:30:00+01:00,1",  # half an hour before, in UTC
+        "B,b.xml,2024-03-01T23:00:00-05:00,2024-03-02T12:00:00+01:00,0",  # 04:00 and 11:00 UTC
+    ]
+    table, _ = make(lines)
+    assert table["hours_from_ct"].to_dict() == {"a.xml": "-0.5"}
+
+
+def test_times_with_and_without_offset_do_not_mix(make):
+    line = make([f"A,a.xml,{NOON},{NOON}:00+01:00,1"])
+    assert (
+        "line 2: found time 2024-03-01 12:00, expected one with a UTC offset as 2024-03-01 12:00:00+01:00"
+        in line
+    )
+    line = make([f"A,a.xml,{NOON},{NOON},1", f"B,b.xml,{NOON},{NOON}Z,1"])
+    assert (
+        "line 3: found time 2024-03-01 12:00Z, expected one without a UTC offset as 2024-03-01 12:00" in line
+    )
+
+
+def test_another_form_of_time_is_a_flag(make):
+    lines = ["A,a.xml,01.03.2024 11:00,01.03.2024 12:00,1"]
+    assert "found time 01.03.2024 12:00, expected such as 2024-03-01 14:05 (--time-format" in make(lines)
+    assert list(make(lines, "--time-format", "%d.%m.%Y %H:%M")[0]["hours_from_ct"]) == ["-1.0"]
+
+
+def test_results_are_words_that_flags_map(make):
+    words = ["yes", "PE", "No", "non-diagnostic"]
+    lines = [f"{word},{word}.xml,{NOON},{NOON},{word}" for word in words]
+    line = make(lines)
+    assert "line 2: found result yes, expected one of 1, 0; name it after --positive, --negative or" in line
+    flags = ("--positive", "yes", "1", "PE", "--negative", "no", "0")
+    assert "line 5: found result non-diagnostic" in make(lines, *flags)
+    table, said = make(lines, *flags, "--indeterminate", "non-diagnostic")
+    assert table["PE"].to_dict() == {"yes.xml": "1", "PE.xml": "1", "No.xml": "0"}
+    assert "left out           1  neither positive nor negative" in said
+    outcome = run_here(SCRIPT, ".", "--table", "x.csv", "--positive", "1", "--negative", "1")
+    assert outcome.returncode == 2 and "found 1, which another result has too" in outcome.stderr
+
+
+def test_contradictions_in_the_table_are_errors(make):
+    line = make([f"A,a.xml,{NOON},{NOON},1", f"A,b.xml,{NOON},{NOON},0"])
+    assert "line 3: found 0 for the examination of" in line and "exams.csv line 2, expected the same" in line
+    assert "a.xml: found for two patients, expected one" in make(
+        [f"A,a.xml,{NOON},{NOON},1", f"B,a.xml,{NOON},{NOON},1"]
+    )
+    assert "line 2: found nothing in column patient_id" in make([f",a.xml,{NOON},{NOON},1"])
+    assert "found no rows" in make([])
+    assert "column ct_result: found only patient_id, file" in make(
+        [], header=HEADER.replace("ct_result", "ct")
+    )
+
+
+def test_columns_semicolons_and_other_names_are_understood(make):
+    lines = [f"A;a.xml;{NOON};{NOON};ja;3"]
+    flags = (
+        "--patient-column",
+        "Fall",
+        "--file-column",
+        "EKG",
+        "--ecg-time-column",
+        "Zeit",
+        "--ct-time-column",
+    )
+    flags += ("CT", "--result-column", "LE", "--positive", "ja", "--label", "LE", "--keep", "wells")
+    table, said = make(lines, *flags, header="Fall;EKG;Zeit;CT;LE;wells")
+    assert table.to_dict("list") == {
+        "patient_id": ["A"], "LE": ["1"], "wells": ["3"], "hours_from_ct": ["0.0"],
+    }  # fmt: skip
+    assert "--label-columns LE" in said
+
+
+def test_columns_that_are_not_there_are_errors(make):
+    lines = [f"A,a.xml,{NOON},{NOON},1"]
+    there = f"exams.csv: column foo: found only {HEADER.replace(',', ', ')}, expected it once"
+    for flags in (["--keep", "foo"], ["--keep", "ct_time", "foo"], ["--patient-column", "foo"]):
+        assert make(lines, *flags).endswith(there)
+    for name in ("file", "ecg-time", "ct-time", "result"):
+        assert make(lines, f"--{name}-column", "foo").endswith(there)
+    ecgs = [f"A,a.xml,{NOON}"]
+    for name in ("file", "ecg-time"):
+        line = make(lines, f"--{name}-column", "foo", ecgs=ecgs)
+        assert "ecgs.csv: column foo: found only patient_id, file, ecg_time, expected it once" in line
+
+
+def test_age_and_sex_are_kept_where_they_are_there(make):
+    header, lines = f"{HEADER},sex,site", [f"A,a.xml,{NOON},{NOON},1,F,Bern"]
+    assert list(make(lines, header=header)[0]) == ["patient_id", "PE", "sex", "hours_from_ct"]
+    kept = make(lines, "--keep", "site", header=header)[0]
+    assert list(kept) == ["patient_id", "PE", "site", "hours_from_ct"]
+
+
+def test_a_column_is_kept_once(tmp_path):
+    for flags in (["--keep", "age", "age"], ["--keep", "PE"], ["--label", "hours_from_ct"]):
+        line = line_of(run_here(SCRIPT, tmp_path, "--table", "x.csv", *flags), status=2)
+        assert "expected each column once" in line
+
+
+def test_the_source_is_never_overwritten(make, tmp_path):
+    make([f"A,a.xml,{NOON},{NOON},1"])
+    before = (tmp_path / "exams.csv").read_text()
+    outcome = run_here(
+        SCRIPT, tmp_path, "--table", tmp_path / "exams.csv", "--output", tmp_path / "exams.csv", "--overwrite"
+    )
+    assert "found the table to be read" in line_of(outcome)
+    assert (tmp_path / "exams.csv").read_text() == before
+    assert "found no such file" in line_of(
+        run_here(SCRIPT, tmp_path, "--table", tmp_path / "x.csv", "--overwrite")
+    )

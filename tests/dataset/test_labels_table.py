@@ -1,0 +1,290 @@
+"""A labels table is read, or refused with its line; patients get pseudonyms."""
+
+import hmac
+import os
+import stat
+
+import numpy as np
+import pandas as pd
+import pytest
+from one_line import failure_of
+
+from dataset.labels_table import pseudonyms, read_labels
+
+
+@pytest.fixture
+def table_of(tmp_path):
+    """Return a function that writes a labels table and gives its path."""
+
+    def write(content):
+        path = tmp_path / "labels.csv"
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+# Labels tables that are read
+
+TWO_ROWS = [("a.xml", 1), ("b.xml", 0)]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " ; "])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("byte_order_mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("header", ["file{}PE", ""])
+def test_both_forms(table_of, separator, line_end, byte_order_mark, header):
+    lines = [header.format(separator), f"a.xml{separator}1", f"b.xml{separator}0", ""]
+    path = table_of(byte_order_mark + line_end.join(lines).encode())
+    table, label_names = read_labels(path, None)
+    assert label_names == ("PE",)
+    assert list(zip(table["file"], table["PE"], strict=True)) == TWO_ROWS
+    assert list(table.index) == [2, 3]  # lines in the file
+    assert list(table["patient_id"]) == ["a.xml", "b.xml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("file,PE\n\na.xml,1\n\n\nb.xml,0\n\n", [3, 6]),
+        ("\n\nfile,PE\na.xml,1\nb.xml,0", [4, 5]),
+        ("\n  \n\nfile;PE\na.xml;1\nb.xml;0", [5, 6]),
+        ("  \na.xml;1\n;\n ; \nb.xml;0\n   \n", [2, 5]),
+        (" file , PE \n a.xml ,\t1\n\xa0b.xml, 0 \n", [2, 3]),
+        ('"file","PE"\n"a.xml","1"\n"b.xml","0"\n', [2, 3]),
+        ("PE,file\n1,a.xml\n0,b.xml\n", [2, 3]),
+        ("file,PE\na.xml,1.0\nb.xml,0.0\n", [2, 3]),
+    ],
+)
+def test_blank_lines_spaces_quotes_and_order(table_of, text, lines):
+    table, _ = read_labels(table_of(text), None)
+    assert list(zip(table["file"], table["PE"], strict=True)) == TWO_ROWS
+    assert list(table.index) == lines
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1"])
+def test_encodings(table_of, encoding):
+    table, _ = read_labels(table_of("file;PE;Größe\nMüller.xml;1;klein\n".encode(encoding)), None)
+    assert list(table) == ["file", "PE", "Größe", "patient_id"]
+    assert table["file"].item() == "Müller.xml"
+
+
+def test_all_columns_are_kept_and_ids_stay_text(table_of):
+    text = 'file,patient_id,PE,age,sex,note,split\na.xml,007,1,64,F,"two, quoted\nlines",test\n'
+    table, _ = read_labels(table_of(text), None)
+    assert table.iloc[0].to_dict() == {
+        "file": "a.xml",
+        "patient_id": "007",
+        "PE": 1,
+        "age": "64",
+        "sex": "F",
+        "note": "two, quoted lines",
+        "split": "test",
+    }
+
+
+@pytest.mark.parametrize(
+    ("columns", "names"),
+    [(["MI"], ("MI",)), (["AF", "PE"], ("AF", "PE")), (["MI", "MI"], ("MI",)), ([], ("PE",))],
+)
+def test_label_columns(table_of, columns, names):
+    table, label_names = read_labels(table_of("file,PE,MI,AF\na.xml,1,0,1\n"), columns)
+    assert label_names == names
+    assert [table[name].item() for name in names] == [{"PE": 1, "MI": 0, "AF": 1}[name] for name in names]
+
+
+def test_published_form_with_a_label_of_another_name(table_of):
+    table, label_names = read_labels(table_of("a.xml;1\nb.xml;0\n"), ["MI"])
+    assert label_names == ("MI",) and list(table["MI"]) == [1, 0]
+
+
+def test_labels_that_are_not_learnt_are_not_checked(table_of):
+    table, _ = read_labels(table_of("file,PE,MI\na.xml,1,\nb.xml,0,perhaps\n"), ["PE"])
+    assert list(table["MI"]) == ["", "perhaps"]
+
+
+# Labels tables that are refused
+
+NO_HEADER = "expected a header with a column file, or file;label"
+REFUSED = {
+    "empty": ("", None, f" line 1: found '', {NO_HEADER}"),
+    "blank": ("\n \n", None, f" line 1: found '', {NO_HEADER}"),
+    "only a header": ("file,PE\n", None, ": found no rows, expected one for each ECG"),
+    "no file column": ("name,PE\na.xml,1\n", None, f" line 1: found 'name, PE', {NO_HEADER}"),
+    "no file column, lower down": ("\n\nname,PE\na.xml,1\n", None, f" line 3: found 'name, PE', {NO_HEADER}"),
+    "no header, label 2": ("a.xml;2\n", None, f" line 1: found 'a.xml, 2', {NO_HEADER}"),
+    "no header, three columns": ("a.xml;1;0\n", None, f" line 1: found 'a.xml, 1, 0', {NO_HEADER}"),
+    "column twice": (
+        "file,PE,PE\na.xml,1,0\n",
+        None,
+        " line 1: found a column name twice in file, PE, PE, expected each once",
+    ),
+    "unknown label": (
+        "file,MI,AF,age\na.xml,1,0,50\n",
+        ["MI", "PE"],
+        ": found no label column PE, expected one of MI, AF (--label-columns chooses)",
+    ),
+    "label called file": (
+        "file,PE\na.xml,1\n",
+        ["file"],
+        ": found no label column file, expected one of PE (--label-columns chooses)",
+    ),
+    "age with a decimal comma": (
+        "file;PE;age\na.xml;1;59\nb.xml;0;59,0\n",
+        None,
+        " line 3: found 59,0 in column age, expected years from 0 to 130, or nothing where it is not known",
+    ),
+    "date of birth as age": (
+        "file,PE,age\na.xml,1,1950-03-01\nb.xml,0,-3\n",
+        None,
+        " line 2: found 1950-03-01 in column age, expected years from 0 to 130, or nothing where it is not "
+        "known (and 1 more)",
+    ),
+    "label called age": (
+        "file,PE,age\na.xml,1,1\n",
+        ["age"],
+        ": found no label column age, expected one of PE (--label-columns chooses)",
+    ),
+    "no PE": (
+        "file,MI,AF\na.xml,1,0\n",
+        None,
+        ": found no label column PE, expected one of MI, AF (--label-columns chooses)",
+    ),
+    "label 2": ("file;PE\na.xml;2\nb.xml;1\n", None, " line 2: found 2 in column PE, expected 0 or 1"),
+    "label yes": ("file;PE\na.xml;yes\n", None, " line 2: found yes in column PE, expected 0 or 1"),
+    "label 0.5": ("a.xml;1\nb.xml;0.5\n", None, " line 2: found 0.5 in column PE, expected 0 or 1"),
+    "label -1": ("a.xml;1\nb.xml;-1\n", None, " line 2: found -1 in column PE, expected 0 or 1"),
+    "several labels": (
+        "file,PE\na.xml,x\nb.xml,0\nc.xml,y\nd.xml,z\n",
+        None,
+        " line 2: found x in column PE, expected 0 or 1 (and 2 more)",
+    ),
+    "second label": (
+        "file,PE,MI\na.xml,1,0\nb.xml,0,NA\n",
+        ["PE", "MI"],
+        " line 3: found NA in column MI, expected 0 or 1",
+    ),
+    "file twice": (
+        "file,PE\na.xml,1\nb.xml,0\n\na.xml,1\n",
+        None,
+        " line 5: found a.xml again (line 2), expected each file once",
+    ),
+    "file without a name": (
+        "file,PE\na.xml,1\n,0\n",
+        None,
+        " line 3: found nothing in column file, expected a file's name",
+    ),
+    "patient without an id": (
+        "file,PE,patient_id\na.xml,1,p1\nb.xml,0, \n",
+        None,
+        " line 3: found nothing in column patient_id, expected a patient's id",
+    ),
+    "row too short": (
+        "file,PE,age\na.xml,1,50\nb.xml,0\n",
+        None,
+        " line 3: found 2 fields, expected 3: file, PE, age",
+    ),
+    "row too long": ("a.xml;1\nb.xml;0;7\n", None, " line 2: found 3 fields, expected 2: file, PE"),
+    "split unknown": (
+        "file,PE,split\na.xml,1,train\nb.xml,0,valid\n",
+        None,
+        " line 3: found valid in column split, expected train, validation or test",
+    ),
+    "split missing": (
+        "file,PE,split\na.xml,1,\n",
+        None,
+        " line 2: found nothing in column split, expected train, validation or test",
+    ),
+    "patient in two parts": (
+        "file,PE,patient_id,split\na.xml,1,p1,train\nb.xml,0,p2,test\nc.xml,1,p1,test\n",
+        None,
+        " lines 2, 4: found the same patient in train and test, expected each patient in one part",
+    ),
+    "quotation mark that swallows lines": (
+        'file,PE,note\na.xml,1,"fine\nb.xml,0,x\nc.xml,0,y\n',
+        None,
+        " line 4: unexpected end of data, expected each quotation mark to be closed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "columns", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused_tables(table_of, text, columns, message):
+    path = table_of(text)
+    assert failure_of(read_labels, path, columns) == f"{path}{message}"
+
+
+def test_table_that_is_not_there(tmp_path):
+    path = tmp_path / "labels.csv"
+    expected = f"{path}: the labels table cannot be read (No such file or directory)"
+    assert failure_of(read_labels, path, None) == expected
+    assert failure_of(read_labels, tmp_path, None) == (
+        f"{tmp_path}: the labels table cannot be read (Is a directory)"
+    )
+
+
+def test_ages_above_89_are_90(table_of):
+    ages = ("89", "89.5", "104", "", "Unknown", "300")
+    path = table_of("file,PE,age\n" + "".join(f"{n}.xml,{n % 2},{age}\n" for n, age in enumerate(ages)))
+    table, _ = read_labels(path, None)
+    assert list(table["age"]) == ["89", "90", "90", "", "Unknown", "90"]
+
+
+# Pseudonyms
+
+
+def test_pseudonyms_follow_from_id_and_key(tmp_path):
+    ids = pd.Series(["MRN-1", "MRN-2", "MRN-1"])
+    key_file = tmp_path / "key.txt"
+    key_file.write_text("00" * 32)
+    hashes = pseudonyms(ids, key_file)
+    expected = hmac.new(bytes(32), b"MRN-1", "sha256").hexdigest()[:16]
+    assert hashes[0] == hashes[2] == expected and hashes[1] != hashes[0]
+    key_file.write_text("01" * 32)
+    assert pseudonyms(ids, key_file)[0] != expected
+
+
+def test_the_key_is_made_once_and_for_the_owner_alone(tmp_path):
+    key_file = tmp_path / "key.txt"
+    first = pseudonyms(pd.Series(["a", "b"]), key_file)
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert list(pseudonyms(pd.Series(["a", "b"]), key_file)) == list(first)
+    other = tmp_path / "other.txt"
+    assert list(pseudonyms(pd.Series(["a", "b"]), other)) != list(first)
+    assert sorted(os.listdir(tmp_path)) == ["key.txt", "other.txt"]
+
+
+def test_a_key_that_another_run_made_first_stands(tmp_path, monkeypatch):
+    key_file = tmp_path / "key.txt"
+
+    def lose_the_race(aside, target):
+        key_file.write_text("02" * 32)
+        raise FileExistsError
+
+    monkeypatch.setattr(os, "link", lose_the_race)
+    pseudonyms(pd.Series(["a"]), key_file)
+    assert key_file.read_text() == "02" * 32 and os.listdir(tmp_path) == ["key.txt"]
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [("not hexadecimal", "found no hexadecimal number"), ("00" * 15, "found a key of 15 bytes")],
+)
+def test_unusable_keys(tmp_path, content, found):
+    (tmp_path / "key.txt").write_text(content)
+    assert found in failure_of(pseudonyms, pd.Series(["a"]), tmp_path / "key.txt")
+
+
+def test_a_key_that_cannot_be_made(tmp_path):
+    message = failure_of(pseudonyms, pd.Series(["a"]), tmp_path / "nowhere" / "key.txt")
+    assert (
+        "cannot be read or made (No such file or directory); name another file with --patient-key" in message
+    )
+
+
+def test_an_empty_label_is_unknown(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("file,PE,MI\na.xml,1,0\nb.xml,,1\nc.xml,0.0,\n", encoding="utf-8")
+    table, label_names = read_labels(path, ["PE", "MI"])
+    assert label_names == ("PE", "MI")
+    np.testing.assert_array_equal(table[["PE", "MI"]].to_numpy(), [[1, 0], [np.nan, 1], [0, np.nan]])

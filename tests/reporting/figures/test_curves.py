@@ -1,0 +1,82 @@
+"""Legends are whole, and a model looks the same in every figure of a comparison."""
+
+import numpy as np
+import pytest
+
+from inference.comparison import Scores
+from reporting.figures.curves import draw_decision_curves, draw_roc_curves, draw_scores
+from reporting.figures.run_figures import COLOURS, LINE_STYLES, curve_style
+from reporting.pages import comparison_page
+
+Y_TRUE = np.arange(40) % 4 == 0
+Y_SCORE = np.linspace(0.01, 0.99, 40)
+LONG = "train_baseline_of_the_second_hospital"
+
+
+def looks_of(figure):
+    """Return colour and line style of every named line."""
+    return {line.get_label(): (line.get_color(), line.get_linestyle()) for line in figure.axes[0].lines}
+
+
+def legend_of(figure):
+    """Return the texts of a legend, after checking that it lies between the axes and the figure's edges."""
+    (axes,) = figure.axes
+    legend = axes.get_legend()
+    box, edge = legend.get_window_extent(), figure.bbox
+    assert edge.x0 <= box.x0 and box.x1 <= edge.x1 and box.y1 <= edge.y1 + 1e-6
+    assert box.y0 >= axes.get_window_extent().y1
+    return [text.get_text() for text in legend.get_texts()]
+
+
+@pytest.mark.parametrize("draw", [draw_roc_curves, draw_decision_curves])
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["first", "second", "ensemble"], ["first", "second", "ensemble"]),
+        (
+            ["train_baseline-20261123-020512", "train_baseline-20261123-020744", "ECG signs, age and sex"],
+            ["train_baseline-20261123-020512", "train_baseline-20261123-020744", "ECG signs, age and sex"],
+        ),
+        (
+            [f"{LONG}-20261123-020512", f"{LONG}-20261123-020744", *(f"model {n}" for n in range(12))],
+            [f"{LONG[:24]}…20261123-020{time}" for time in (512, 744)] + [f"model {n}" for n in range(12)],
+        ),
+        (["$a_b$"], [r"\$a_b\$"]),
+    ],
+)
+def test_a_legend_is_whole_however_many_and_long_its_names(draw, names, shown):
+    figure = draw(Y_TRUE, dict.fromkeys(names, Y_SCORE), {name: curve_style(0) for name in names})
+    assert legend_of(figure)[: len(names)] == shown
+
+
+def test_the_legend_of_a_label_with_a_long_name_is_whole():
+    name = "complete left bundle branch block, as two readers agreed"
+    texts = legend_of(draw_scores(Y_TRUE.astype(int), Y_SCORE, [0.3], name))
+    assert texts == [
+        "without complete left bu…ers agreed (30)",
+        "with complete left bundl…ers agreed (10)",
+        "threshold",
+    ]
+
+
+def test_a_model_looks_the_same_where_others_are_not_drawn(monkeypatch):
+    monkeypatch.setattr(comparison_page, "svg_picture", lambda figure, **_: figure)
+    with_gaps = np.where(np.arange(40) == 3, np.nan, Y_SCORE)
+    scores = {"one": Y_SCORE, "with gaps": with_gaps, "wells": 10 * Y_SCORE, "last": Y_SCORE**2}
+    models = [Scores(name, score, None) for name, score in scores.items()]
+    roc, decision = map(looks_of, comparison_page._figures(Y_TRUE, models))
+    assert list(roc) == ["one", "wells", "last", "chance"]
+    assert list(decision) == ["one", "last", "everybody", "nobody"]
+    assert all(roc[name] == decision[name] for name in ("one", "last"))
+    assert roc["last"] == (COLOURS[3], LINE_STYLES[0])
+
+
+def test_models_differ_in_colour_or_line_and_what_they_are_compared_with_is_grey():
+    names = [f"model {number}" for number in range(len(COLOURS) * len(LINE_STYLES))]
+    styles = {name: curve_style(number) for number, name in enumerate(names)}
+    assert len({tuple(style.values()) for style in styles.values()}) == len(names)
+    for draw, n_references in ((draw_roc_curves, 1), (draw_decision_curves, 2)):
+        looks = list(looks_of(draw(Y_TRUE, dict.fromkeys(names, Y_SCORE), styles)).values())
+        references = [colour for colour, _ in looks[len(names) :]]
+        assert len(references) == n_references
+        assert all(0 < float(grey) < 1 and grey not in COLOURS for grey in references)

@@ -1,0 +1,486 @@
+"""The page of a run: complete, escaped, self-contained; drawn by a real browser where there is one."""
+
+import base64
+import json
+import re
+import shutil
+import warnings
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from headless_chromium import check_page
+
+from cohorts.synthetic import make_cohort
+from metrics_and_performance import evaluate
+from reporting.figures.curves import bootstrap_band, curve_points, precision_on_grid, roc_on_grid
+from reporting.pages import run_page
+from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
+from reporting.words.cohort_flow import cohort_flow, table_one
+from reporting.words.metric_meanings import counted, metric_groups, missing_class
+from reporting.words.run_sentences import confusion_sentences, verdict
+from reporting.words.tripod import tripod_items
+from run_folder.run_record import read_run
+
+N_ECGS = 60
+
+
+def write_report(folder):
+    """Write the page of a run folder and return its path."""
+    return run_page.write_report(read_run(folder))
+
+
+# Runs, written as the training scripts write them
+
+
+@pytest.fixture(scope="module")
+def ecgs(tmp_path_factory):
+    """A folder of 60 ECGs of 54 patients and its labels table."""
+    folder = tmp_path_factory.mktemp("report") / "ecgs"
+    make_cohort(folder, n_ecgs=N_ECGS, n_patients=54, prevalence=0.3, seed=3)
+    return folder
+
+
+def write_run(run_folder, data_dir, label_names=("PE",), n_folds=0, **changes):
+    """Write the files of a run whose scores find the first label and guess the others.
+
+    `changes` are of the labels table's columns, such as `PE=0`.
+    """
+    run_folder.mkdir(parents=True)
+    table = pd.read_csv(data_dir / "labels.csv", dtype={"patient_id": str}).assign(**changes)
+    generator = np.random.default_rng(0)
+    for name in label_names[1:]:
+        table[name] = generator.integers(0, 2, len(table))
+    tested = table if n_folds else table.iloc[: len(table) // 2]
+    fold_of = np.arange(len(tested)) % n_folds + 1 if n_folds else np.zeros(len(tested), dtype=int)
+    predictions = tested[["file", "patient_id"]].assign(fold=fold_of, repeat=1, split="test")
+    for name in label_names:
+        predictions[f"y_true_{name}"] = tested[name]
+        signal = 2 * tested[name].fillna(0) if name == label_names[0] else 0
+        predictions[f"y_score_{name}"] = 1 / (
+            1 + np.exp(-(generator.normal(size=len(tested)) + signal - 1.5))
+        )
+    predictions.to_csv(run_folder / "predictions.csv", index=False)
+    splits = table[["file", "patient_id", "age", "sex", *label_names]].copy()
+    for fold in range(1, n_folds + 1):
+        splits[f"fold-{fold}"] = np.where(fold_of == fold, "test", "train")
+        write_fold(run_folder / f"fold-{fold}", label_names, threshold=0.3 + 0.05 * fold)
+    if not n_folds:
+        splits["split"] = np.repeat(["test", "validation", "train"], [30, 10, 20])
+        write_fold(run_folder, label_names, threshold=0.35)
+    splits.to_csv(run_folder / "splits.csv", index=False)
+    write_metrics(run_folder, predictions, label_names, n_folds)
+    write_settings(run_folder, data_dir)
+    return run_folder
+
+
+def write_fold(folder, label_names, threshold):
+    folder.mkdir(exist_ok=True)
+    epoch = np.arange(1, 9)
+    log = {"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 1.2 / epoch + 0.01 * epoch}
+    log |= {"val_auroc": 0.6 + 0.02 * epoch, "best": (epoch < 7).astype(int)}
+    pd.DataFrame(log).to_csv(folder / "log.csv", index=False)
+    model = {"model": "resnet18_with_atten", "thresholds": [threshold] * len(label_names)}
+    (folder / "model.json").write_text(json.dumps(model | {"calibration": "platt"}))
+
+
+def write_metrics(run_folder, predictions, label_names, n_folds):
+    columns = ([f"{column}_{name}" for name in label_names] for column in ("y_true", "y_score"))
+    y_true, y_score = (predictions[names].to_numpy() for names in columns)
+    thresholds = 0.3 + 0.05 * (predictions["fold"].to_numpy() if n_folds else np.ones(len(predictions)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        metrics = evaluate(
+            y_true,
+            y_score,
+            thresholds=np.repeat(thresholds[:, None], len(label_names), axis=1),
+            label_names=label_names,
+            patient_ids=predictions["patient_id"].to_numpy(),
+            n_resamples=200,
+        )
+    metrics = {"split": "test", "threshold_source": "Youden, from validation", **metrics}
+    if n_folds:
+        aurocs = [dict.fromkeys(label_names, 0.7 + 0.01 * fold) for fold in range(n_folds)]
+        metrics |= {"n_folds": n_folds, "n_repeats": 1, "auroc_of_folds": aurocs}
+    (run_folder / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
+
+
+def write_settings(run_folder, data_dir):
+    settings = {
+        "data_dir": str(data_dir),
+        "epochs": 8,
+        "monitor": "auroc",
+        "quality_checks": True,
+        "seed": 42,
+    }
+    settings |= {"normalisation": "recording", "augmentation": "default", "n_samples": 4096, "gamma": 0.0}
+    (run_folder / "hyperparameters.yml").write_text(json.dumps(settings))
+    environment = {
+        "command": ["train_atten.py"],
+        "started": "2026-11-22T10:15:00",
+        "git_commit": "0a1b2c3d" * 5,
+    }
+    (run_folder / "environment.json").write_text(json.dumps(environment | {"packages": {"torch": "2.13.0"}}))
+    reasons = [
+        "x.xml: found malformed or incomplete XML (line 5), beginning '<?x'; expected a complete file",
+        "y.xml: found 7.4 s at 500 Hz; expected at least 8 s",
+        "z.xml: found 6.1 s at 500 Hz; expected at least 8 s",
+        "lead V3 flat for 10 s; at most 5 s",
+    ]
+    rejected = pd.DataFrame({"file": ["x.xml", "y.xml", "z.xml", "q.xml"], "reason": reasons})
+    rejected.to_csv(run_folder / "rejected.csv", index=False)
+    quality = [("q.xml", "flat", "reject", "lead V3 flat"), ("demo-0001.xml", "noise", "warn", "noisy")]
+    columns = ["file", "check", "verdict", "finding"]
+    pd.DataFrame(quality, columns=columns).to_csv(run_folder / "quality.csv", index=False)
+
+
+RUNS = {
+    "single": {},
+    "two labels": {"label_names": ("PE", "MI")},
+    "three folds": {"n_folds": 3},
+    "one class": {"PE": 0},
+}
+
+
+@pytest.fixture(scope="module")
+def pages(ecgs, tmp_path_factory):
+    """The page of each of `RUNS`."""
+    runs = tmp_path_factory.mktemp("runs")
+    return {name: write_report(write_run(runs / name, ecgs, **run)) for name, run in RUNS.items()}
+
+
+class Page(HTMLParser):
+    """What a page says and shows: its visible text, its pictures, and every address in it."""
+
+    VOID = frozenset(("meta", "link", "img", "br"))
+
+    def __init__(self, path):
+        super().__init__()
+        self.pictures, self.addresses, self.ids, self.tags = [], [], [], []
+        self.texts, self.headings, self.open = [], [], []
+        self.markup = Path(path).read_text(encoding="utf-8")
+        self.feed(self.markup)
+        self.close()
+        self.text = " ".join(" ".join(self.texts).split())
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.addresses += [attributes[name] for name in ("src", "href", "srcset") if name in attributes]
+        self.pictures += [attributes] if tag == "img" else []
+        self.open += [] if tag in self.VOID else [tag]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.texts.append(data)
+        if self.open and self.open[-1] in ("h2", "h3"):
+            self.headings.append(data)
+
+
+# The page as text
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_page_is_one_well_formed_file_that_loads_nothing(pages, name):
+    page = Page(pages[name])
+    assert page.open == [] and page.markup.startswith("<!DOCTYPE html>")
+    assert {"script", "iframe", "object", "base", "form"}.isdisjoint(page.tags)
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    assert not re.search(r"url\(|@import|https?://", page.markup)
+    assert {address[1:] for address in page.addresses if address.startswith("#")} <= set(page.ids)
+    assert len(set(page.ids)) == len(page.ids)
+    assert pages[name].stat().st_size < 4e6
+    assert not list(pages[name].parent.glob(".*"))  # nothing left aside
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_every_picture_has_content_and_an_alt_text(pages, name):
+    page = Page(pages[name])
+    n_pictures = {"single": 6 + 5, "two labels": 11 + 10, "three folds": 6 + 5, "one class": None}[name]
+    assert n_pictures in (None, len(page.pictures))
+    for picture in page.pictures:
+        kind, content = re.fullmatch(r"data:image/(.+);base64,(.+)", picture["src"]).groups()
+        content = base64.b64decode(content)
+        assert content.startswith(b"<svg" if kind == "svg+xml" else b"\x89PNG") and len(content) > 3000
+        assert b"http://" not in content.replace(b"http://www.w3.org/", b"")
+        assert len(picture["alt"]) > 20
+
+
+def test_sections_come_in_the_order_of_reading(pages):
+    page = Page(pages["two labels"])
+    sections = ["cohort", "label-1", "label-2", "training", "errors", "tripod", "made", "limits"]
+    assert page.ids == sections
+    of_label = ["In words", "Metrics", "Curves"]
+    quality = "What the quality checks found in ECGs that are used"
+    cohort = ["Who was studied", "From files to parts", "Table 1. The ECGs", quality]
+    performance = ["Performance: PE", *of_label, "Performance: MI", *of_label, "Training"]
+    errors = ["The most confident errors", "PE", "MI"]
+    made = ["TRIPOD+AI", "How the run was made", "Environment", "Hyperparameters", "Limits"]
+    assert page.headings == cohort + performance + errors + made
+
+
+def test_single_split_says_its_numbers(pages):
+    page, record = Page(pages["single"]), read_run(pages["single"].parent)
+    auroc = record.metrics["labels"]["PE"]["auroc"]
+    interval = f"the AUROC is {auroc['value']:.3f} (95 % CI {auroc['low']:.3f}–{auroc['high']:.3f})"
+    assert interval in page.text and "research only" in page.text
+    assert "64 files" in page.text and "4 not used" in page.text and "60 ECGs" in page.text
+    assert "2 × … s at … Hz, expected at least 8 s" in page.text and "1 × quality check: flat" in page.text
+    assert "test 30 ECGs of" in page.text and "train 20 ECGs of" in page.text
+    assert "of 200 resamples of the patients" in page.text
+    assert "to be filled in by the authors" in page.text and "torch 2.13.0" in page.text
+    counts = record.metrics["labels"]["PE"]["confusion_matrix"]
+    for sentence in confusion_sentences("PE", record.metrics):
+        assert sentence in page.text
+    assert f"{counts['fn']} missed" in page.text
+
+
+def test_cross_validation_says_the_folds(pages):
+    page = Page(pages["three folds"])
+    assert "fold 1, tested 20 ECGs" in page.text and "0.700 0.710 0.720" in page.text
+    assert "The AUROC within the folds is 0.710 in the mean, from 0.700 to 0.720" in page.text
+    assert "threshold of its fold, 0.35 to 0.45" in page.text
+    assert "a line for each of 3 folds" in page.text and "single split" not in page.text
+
+
+def test_what_one_class_leaves_undefined_is_said(pages):
+    page = Page(pages["one class"])
+    assert "the AUROC is undefined (no positive ECG)" in page.text
+    assert "There are no ROC, precision-recall, calibration and decision curves: no positive ECG" in page.text
+    assert "No ECG had PE." in page.text
+    assert not re.search(r"\b(nan|None|inf)\b", page.text)
+
+
+def test_run_without_a_scored_set_has_a_page(ecgs, tmp_path):
+    run = write_run(tmp_path / "run", ecgs)
+    for name in ("metrics.json", "predictions.csv", "model.json", "environment.json", "quality.csv"):
+        (run / name).unlink()
+    page = Page(write_report(run))
+    assert "No test set has been scored yet" in page.text and "60 ECGs" in page.text
+    assert page.ids == ["cohort", "performance", "training", "tripod", "made", "limits"]
+
+
+def test_names_from_files_and_tables_are_escaped(ecgs, tmp_path):
+    evil = '<script>alert("x")</script>&amp;$_{'
+    folder = tmp_path / "ecgs"
+    shutil.copytree(ecgs, folder)
+    table = pd.read_csv(folder / "labels.csv").rename(columns={"PE": evil})
+    table["file"] = "<img src=x onerror=alert(1)>" + table["file"]
+    table["sex"] = "<b>F"
+    table.to_csv(folder / "labels.csv", index=False)
+    page = Page(write_report(write_run(tmp_path / "run", folder, label_names=(evil,))))
+    assert "script" not in page.tags and "<b>F" not in page.markup
+    assert evil in page.text and "<img src=x onerror=alert(1)>demo-" in page.text
+    assert all(picture["src"].startswith("data:") for picture in page.pictures)
+
+
+def test_ecgs_that_are_gone_or_damaged_are_said(ecgs, tmp_path):
+    folder = tmp_path / "ecgs"
+    shutil.copytree(ecgs, folder)
+    run = write_run(tmp_path / "run", folder)
+    errors = confident_errors(read_run(run), "PE", drawn=False)
+    (folder / errors[0].file).unlink()
+    (folder / errors[1].file).write_text("Jane D.")
+    page = Page(write_report(run))
+    assert f"Not drawn: the file is no longer in {folder}" in page.text
+    assert "Not drawn: the file can no longer be read" in page.text and "Jane" not in page.text
+    assert len(page.pictures) == 6 + 3
+
+
+def test_page_is_the_same_each_time(pages):
+    before = pages["single"].read_bytes()
+    assert write_report(pages["single"].parent).read_bytes() == before
+
+
+# What is on it
+
+
+def test_errors_are_the_most_confident_ones(pages):
+    record = read_run(pages["three folds"].parent)
+    errors = confident_errors(record, "PE", drawn=False)
+    assert len(errors) == 5 and [error.missed for error in errors] == [True] * 3 + [False] * 2
+    scored = record.predictions.assign(threshold=0.3 + 0.05 * record.predictions["fold"])
+    missed = scored[(scored["y_true_PE"] == 1) & (scored["y_score_PE"] < scored["threshold"])]
+    alarms = scored[(scored["y_true_PE"] == 0) & (scored["y_score_PE"] >= scored["threshold"])]
+    expected = [
+        *missed.sort_values("y_score_PE")["file"].head(3),
+        *alarms.sort_values("y_score_PE", ascending=False)["file"].head(2),
+    ]
+    assert [error.file for error in errors] == expected
+    ages = pd.read_csv(record.data_dir / "labels.csv", index_col="file")
+    assert errors[0].patient == f"{ages.loc[errors[0].file, 'age']} years, {ages.loc[errors[0].file, 'sex']}"
+
+
+def test_flow_and_table_one_add_up(pages):
+    record = read_run(pages["single"].parent)
+    flow = cohort_flow(record)
+    assert (flow.n_files, flow.n_rejected, flow.used.n_ecgs) == (64, 4, 60)
+    assert sum(n for _, n in flow.reasons) == 4
+    assert [group.n_ecgs for group in flow.parts] == [20, 10, 30]
+    header, rows = table_one(record)
+    assert header == ["", "all", "with PE", "without PE", "train", "validation", "test"]
+    table = {row[0]: row[1:] for row in rows}
+    n_positive = int(record.splits["PE"].sum())
+    assert table["ECGs"] == ["60", f"{n_positive}", f"{60 - n_positive}", "20", "10", "30"]
+    assert table["PE present"][0] == f"{n_positive} ({100 * n_positive / 60:.1f} %)"
+    low, middle, high = record.splits["age"].quantile([0.25, 0.5, 0.75])
+    assert table["age in years, median (quartiles)"][0] == f"{middle:.0f} ({low:.0f}–{high:.0f})"
+    assert table["sex F"][0].startswith(f"{(record.splits['sex'] == 'F').sum()} (")
+
+
+@pytest.mark.parametrize(
+    ("missed", "score", "threshold", "said"),
+    [
+        (True, 0.28137, 0.28142, "score 0.28137, threshold 0.28142"),
+        (True, 0.2806, 0.2814, "score 0.2806, threshold 0.2814"),
+        (True, 0.2123, 0.2814, "score 0.212, threshold 0.281"),
+        (False, 0.2814, 0.2814, "score 0.281, threshold 0.281"),
+        (False, 0.28142, 0.28137, "score 0.281, threshold 0.281"),
+    ],
+)
+def test_a_missed_ecg_never_seems_flagged(missed, score, threshold, said):
+    assert said in in_words(ErrorCase("a.xml", missed, score, threshold, ""), "PE")
+
+
+def test_calibration_claims_no_more_than_its_interval():
+    def meaning(key, low, value, high):
+        metrics = {"n_ecgs": 90, "labels": {"PE": {key: {"low": low, "value": value, "high": high}}}}
+        ((_, (row,)),) = metric_groups("PE", metrics)
+        return row.meaning
+
+    slope, intercept = "calibration_slope", "calibration_intercept"
+    undecided = "the interval includes 1, so whether they are too extreme or too moderate here cannot"
+    assert undecided in meaning(slope, -0.47, 0.73, 1.94)
+    assert meaning(slope, 0.3, 0.73, 0.9).endswith("should; here they are too extreme.")
+    assert meaning(slope, 1.1, 1.73, 2.9).endswith("should; here they are too moderate.")
+    assert "the interval includes 0, so whether" in meaning(intercept, -1.2, -0.3, 0.6)
+    assert meaning(intercept, -1.2, -0.9, -0.1).endswith("right; here it is too high.")
+    assert meaning(intercept, 0.1, 0.9, 1.2).endswith("right; here it is too low.")
+    assert "without an interval, whether" in meaning(slope, None, 0.73, None)
+
+
+def test_one_is_not_told_as_several(pages):
+    assert [counted(number, "ECG") for number in (0, 1, 1014)] == ["0 ECGs", "1 ECG", "1,014 ECGs"]
+    counts = {"tp": 1, "fn": 0, "fp": 1, "tn": 0}
+    metrics = {"labels": {"PE": {"confusion_matrix": counts}}}
+    assert confusion_sentences("PE", metrics)[:2] == [
+        "Of 1 ECG with PE, 1 was flagged and 0 missed.",
+        "Of 1 ECG without PE, 1 was flagged for nothing.",
+    ]
+    label = {"auroc": {"value": None}, "n_positive": 1}
+    metrics = {"n_ecgs": 1, "n_patients": 1, "labels": {"PE": label}}
+    record = SimpleNamespace(metrics=metrics, label_names=["PE"], is_cross_validation=False)
+    assert verdict(record).startswith("On 1 ECG of 1 patient whom the model had not seen, the AUROC is undef")
+
+
+def test_one_epoch_is_one_epoch(ecgs, tmp_path):
+    run = write_run(tmp_path / "run", ecgs)
+    pd.read_csv(run / "log.csv").head(1).to_csv(run / "log.csv", index=False)
+    assert "Training over 1 epoch. A validation" in Page(write_report(run)).text
+
+
+def test_the_missing_class_is_that_of_the_known_ecgs():
+    assert missing_class({"n_positive": 15, "n_unknown": 5}, {"n_ecgs": 20}) == "no negative ECG"
+    assert missing_class({"n_positive": 14, "n_unknown": 5}, {"n_ecgs": 20}) == ""
+    assert missing_class({"n_positive": 20}, {"n_ecgs": 20}) == "no negative ECG"
+    assert missing_class({"n_positive": 0, "n_unknown": 5}, {"n_ecgs": 20}) == "no positive ECG"
+
+
+def test_the_page_says_why_where_some_labels_are_unknown_and_the_others_are_positive(ecgs, tmp_path):
+    labels = np.repeat([np.nan, 1.0], [6, N_ECGS - 6])
+    page = Page(write_report(write_run(tmp_path / "run", ecgs, PE=labels)))
+    assert "the AUROC is undefined (no negative ECG)" in page.text
+    assert "decision curves: no negative ECG was tested" in page.text
+
+
+def test_verdict_warns_of_chance_leakage_and_synthetic_ecgs():
+    def said(low, value, high, name="PE", data_dir="ecgs"):
+        label = {"auroc": {"low": low, "value": value, "high": high}, "n_positive": 20}
+        metrics = {"n_ecgs": 202, "n_patients": 198, "confidence": 0.95, "labels": {name: label}}
+        record = SimpleNamespace(
+            metrics=metrics, label_names=[name], is_demo=not data_dir, is_cross_validation=False
+        )
+        return verdict(record)
+
+    assert "that one scores higher 74 times in 100, with a wide interval" in said(0.641, 0.742, 0.836)
+    assert "which chance alone can explain" in said(0.48, 0.6, 0.72)
+    assert "look for leakage first" in said(0.86, 0.9, 0.93)
+    assert "look for leakage" not in said(0.86, 0.9, 0.93, name="MI")
+    assert "on synthetic ECGs" in said(0.86, 0.9, 0.93, data_dir="")
+
+
+def test_tripod_has_every_item_once_and_answers_some(pages):
+    items = tripod_items(read_run(pages["single"].parent))
+    numbers = [item.number for item in items]
+    assert len(numbers) == len(set(numbers)) == 52
+    assert {int(re.match(r"\d+", number).group()) for number in numbers} == set(range(1, 28))
+    answers = {item.number: item.answer for item in items}
+    assert "train 20, validation 10, test 30" in answers["12a"] and "0a1b2c3d" in answers["18f"]
+    assert 15 < sum(not item.is_open for item in items) < 40
+    assert answers["9a"] == "The 12-lead ECG alone; none was chosen beforehand."
+
+
+@pytest.mark.parametrize("place", ["descriptions", "hyperparameters"])
+def test_tripod_names_the_clinical_columns(pages, place):
+    record = read_run(pages["single"].parent)
+    if place == "descriptions":
+        record.descriptions[0]["clinical_columns"] = ["age", "sex"]
+    else:
+        record.hyperparameters["clinical_columns"] = ["age", "sex"]
+    answers = {item.number: item.answer for item in tripod_items(record)}
+    assert "clinical columns that were: age, sex." in answers["9a"] and "alone" not in answers["9a"]
+    assert "Beside it, as the labels table has them: age, sex." in answers["9b"]
+
+
+# Curves
+
+
+def test_curve_points_of_a_hand_worked_example():
+    y_true, y_score = np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1])
+    true_positives, false_positives = curve_points(y_true, y_score)
+    assert true_positives.tolist() == [[1, 2, 2]] and false_positives.tolist() == [[0, 1, 2]]
+    sensitivity = roc_on_grid(true_positives[0], false_positives[0])
+    assert sensitivity[[0, 25, 50, 100]].tolist() == [0.5, 0.75, 1, 1]
+    precision = precision_on_grid(true_positives[0], false_positives[0])
+    assert precision[[0, 50]].tolist() == [1, 1] and precision[[51, 100]] == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_bands_hold_the_curve_and_narrow_with_more_patients():
+    generator = np.random.default_rng(1)
+    widths = []
+    for n in (100, 1600):
+        y_true = np.arange(n) % 4 == 0
+        y_score = generator.normal(size=n) + y_true
+        for on_grid in (roc_on_grid, precision_on_grid):
+            band = bootstrap_band(on_grid, y_true.astype(int), y_score, np.arange(n))
+            curve = on_grid(*(counts[0] for counts in curve_points(y_true, y_score)))
+            inside = (band.low - 1e-9 <= curve) & (curve <= band.high + 1e-9)
+            assert inside[5:-5].mean() > 0.95
+        widths.append(np.mean(band.high - band.low))
+    assert widths[1] < 0.5 * widths[0]
+    one_positive = np.arange(50) == 0
+    assert bootstrap_band(roc_on_grid, one_positive.astype(int), np.arange(50.0), np.arange(50)) is None
+
+
+# In a browser
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("width", [1280, 390])
+def test_browser_shows_the_whole_page_and_asks_for_nothing(browser, pages, name, width):
+    check_page(browser, pages[name], width, n_pictures=len(Page(pages[name]).pictures))
+
+
+def test_browser_prints_each_ecg_on_a_page_of_its_own(browser, pages):
+    browser.open(pages["single"], 1280)
+    printed = browser.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
+    sizes = re.findall(rb"/MediaBox\s*\[([\d. ]+)\]", base64.b64decode(printed["data"]))
+    landscape = [size for size in sizes if float(size.split()[2]) > float(size.split()[3])]
+    assert len(landscape) == 5 and 8 <= len(sizes) <= 20

@@ -1,0 +1,132 @@
+"""Two processes train as one: the same gradients, losses and scores; one of them writes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_runs import command, make_tiny_cohort, run_folder_of, run_words, tiny, torchrun
+
+from focal_loss import FocalLoss
+from models import MODELS
+from runtime import processes
+
+# One process
+
+
+def test_one_process_is_all_there_is():
+    items = np.arange(5)
+    assert processes.count() == 1 and processes.is_first()
+    assert processes.share_of(items).tolist() == items.tolist()
+    assert processes.from_first("value") == "value"
+    model = torch.nn.Linear(1, 1)
+    assert processes.shared(model, torch.device("cpu")) is model is processes.synchronised(model)
+
+
+@pytest.mark.parametrize(("n_items", "n_processes"), [(7, 2), (2, 3), (0, 2), (16, 4)])
+def test_shares_hold_every_item_once_in_order(monkeypatch, n_items, n_processes):
+    monkeypatch.setattr(processes, "count", lambda: n_processes)
+    shares = []
+    for number in range(n_processes):
+        monkeypatch.setattr(processes, "rank", lambda number=number: number)
+        shares.append(processes.share_of(np.arange(n_items)))
+    assert np.concatenate(shares).tolist() == list(range(n_items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+# Two processes
+
+
+def losses(share=None, steps=4):
+    """Return the loss of each step of the 1D attention model in float64, with AdamW, of 7 ECGs a step."""
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    model = MODELS["resnet18_with_atten"](n_labels=1, dropout=0.0, kernel_size=3, attention_heads=4)
+    model = processes.synchronised(model)
+    parallel = processes.shared(model, torch.device("cpu"))
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    loss, generator, found = FocalLoss(gamma=0.0), torch.Generator().manual_seed(1), []
+    for _ in range(steps):
+        signal = torch.randn(7, 12, 512, generator=generator)
+        targets = (torch.rand(7, 1, generator=generator) < 0.4).double()
+        share = processes.share_of(np.arange(7))
+        batch_loss = loss(parallel(signal[share]), targets[share])
+        optimizer.zero_grad()
+        (batch_loss * len(share) * processes.count() / 7).backward()
+        optimizer.step()
+        found.append(processes.total(batch_loss.detach() * len(share)).item() / 7)
+    model.eval()
+    found.append(model(signal).sum().item())  # the running statistics
+    torch.set_default_dtype(torch.float32)
+    return found
+
+
+def test_losses_are_those_of_one_process():
+    """The batches have an odd number of ECGs: the shares differ. In float64, so that rounding does not hide a
+    wrong gradient, or a right one, behind AdamW's division by its size."""
+    outcome = torchrun(__file__)
+    assert outcome.returncode == 0, outcome.stderr
+    found = [float(word) for word in outcome.stdout.split()]
+    np.testing.assert_allclose(found, losses(), rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A run in one process, and the same in two."""
+    places = tmp_path_factory.mktemp("places")
+    cohort = make_tiny_cohort(places / "ecgs")
+    flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--epochs", 3)
+    # Rounding grows from step to step, faster with larger steps.
+    flags += ["--augmentation", "none", "--dropout", 0, "--learning-rate", 1e-5]
+    return run_words(command("train_atten.py", *flags)), torchrun("train_atten.py", *flags)
+
+
+def test_a_script_in_two_processes_gives_the_losses_of_one(runs):
+    tables = [pd.read_csv(run_folder_of(run) / "log.csv") for run in runs]
+    for column in ("train_loss", "val_loss"):
+        np.testing.assert_allclose(tables[0][column], tables[1][column], atol=1e-4)
+    assert len(tables[0]) == 3
+
+
+def test_both_score_every_ecg_once_in_the_same_order(runs):
+    tables = [pd.read_csv(run_folder_of(run) / "predictions.csv") for run in runs]
+    assert tables[0]["file"].tolist() == tables[1]["file"].tolist()
+    assert not tables[0].duplicated(["file", "split"]).any()
+    np.testing.assert_allclose(tables[0]["y_score_PE"], tables[1]["y_score_PE"], atol=1e-3)
+
+
+def test_one_of_two_processes_prints_and_writes(runs):
+    one, two = runs
+    assert "on 2 processes, each on " in two.stdout
+    lines = [[line.split()[0] for line in run.stdout.splitlines() if line.strip()] for run in (one, two)]
+    assert lines[0] == lines[1]
+    files = [sorted(path.name for path in run_folder_of(run).iterdir()) for run in runs]
+    assert files[0] == files[1]
+
+
+def test_a_run_of_two_processes_is_resumed_by_one(runs):
+    _, two = runs
+    folder = run_folder_of(two)
+    expected = pd.read_csv(folder / "predictions.csv")
+    words = command("train_atten.py", "--resume", folder)
+    outcome = run_words(words)
+    assert outcome.returncode == 0 and "tested before" in outcome.stdout
+    for name in ("metrics.json", "predictions.csv"):
+        (folder / name).unlink()
+    outcome = run_words(words)
+    assert outcome.returncode == 0, outcome.stderr
+    again = pd.read_csv(folder / "predictions.csv")
+    np.testing.assert_allclose(again["y_score_PE"], expected["y_score_PE"], atol=1e-6)
+
+
+def test_more_processes_than_ecgs_in_a_step_is_one_line(tmp_path):
+    cohort = make_tiny_cohort(tmp_path / "ecgs")
+    flags = tiny(cohort, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
+    outcome = torchrun("train_spectrogram.py", *flags, "--batch-size", 1)
+    assert outcome.returncode != 0
+    assert "--batch-size: found 1 ECGs in a step, expected one for each of the 2 processes" in outcome.stderr
+
+
+if __name__ == "__main__":  # one of the two processes of test_losses_are_those_of_one_process
+    processes.start()
+    print(*losses())
+    processes.stop()

@@ -1,0 +1,514 @@
+"""Runs on the same ECGs are compared with each other, their ensemble, the ECG signs and a clinical score."""
+
+import json
+import re
+import shutil
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from headless_chromium import check_page
+from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
+from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny, train_here
+
+from cohorts.synthetic import make_cohort
+from dataset.cohort import read_cohort
+from ecg.recording import LEADS
+from evaluate import AGES, strata_of
+from explanations import groups
+from explanations.groups import explain_ecg, explain_run
+from hyperparameters.declaration import Hyperparameters
+from hyperparameters.reading import read_yaml
+from inference.comparison import Scores, read_comparison
+from inference.scoring import Scorer
+from metrics.uncertainty import delong_test
+from reporting.pages.comparison_page import ComparedLabel, _verdict
+from reporting.pages.explanation_section import explanation_section
+from reporting.words.comparison_table import differences, format_comparison, group_cells
+from run_folder.run import RunError
+from xml_loader import centre_start
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Two cross-validations on the same folds, and one as if on others; the table has a clinical score."""
+    places = tmp_path_factory.mktemp("places")
+    cohort = make_tiny_cohort(places / "ecgs")
+    table = pd.read_csv(cohort / "labels.csv")
+    table["wells"] = np.arange(len(table)) % 7 + 2 * table["PE"]
+    table.loc[3, "wells"] = np.nan
+    table["ward"] = "<b>" + table["sex"]
+    table.to_csv(cohort / "labels.csv", index=False)
+    flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 3)
+    for name, changed in {"one": [], "two": ["--learning-rate", 1e-3]}.items():
+        run_folder_of(train_here("train_spectrogram.py", *flags, *changed)).rename(places / name)
+    shutil.copytree(places / "one", places / "other")
+    first, second = (places / "other" / f"fold-{number}" / "predictions.csv" for number in (1, 2))
+    tables = [pd.read_csv(path) for path in (first, second)]
+    tests = [table.index[table["split"] == "test"][0] for table in tables]
+    files = [table.loc[row, "file"] for table, row in zip(tables, tests, strict=True)]
+    for path, table, row, file in zip((first, second), tables, tests, reversed(files), strict=True):
+        table.loc[row, "file"] = file
+        table.to_csv(path, index=False)
+    return places
+
+
+@pytest.fixture(scope="module")
+def compared(places):
+    """The outcome and the folder of a comparison with everything."""
+    outcome = run_here(
+        "evaluate.py",
+        *(places / "one", places / "two", "--names", "first", "second", "--output-dir", places / "compared"),
+        *("--strata", "sex", "age", "ward", "wells", "--rivals", "wells", "--prevalence", 0.05),
+        *("--explain", 2),
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    (folder,) = (places / "compared").iterdir()
+    return outcome, folder
+
+
+def predictions(places, name):
+    return pd.read_csv(places / name / "predictions.csv").sort_values("file").reset_index(drop=True)
+
+
+def test_every_model_stands_in_the_table(compared):
+    outcome, folder = compared
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]
+    models = ["first", "second", "ensemble", "wells"]
+    models += ["ECG signs, age and sex", "heart rate alone", "age and sex alone"]
+    assert list(metrics) == models
+    for model in models:
+        assert any(line.startswith(model) for line in outcome.stdout.splitlines())
+    assert metrics["first"]["n_ecgs"] == 24 and metrics["wells"]["n_ecgs"] == 23
+    assert "sensitivity" in metrics["ensemble"] and "sensitivity" not in metrics["wells"]
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/svg+xml;base64,") == 4 and "http://" not in page.replace(
+        "http://www.w3.org", ""
+    )
+    assert all(f'<th scope="row">{model}</th>' in page for model in models)
+    assert "&lt;b&gt;F" in page and "<b>F" not in page  # a ward's name is text, whatever it holds
+    assert "where 5 % have PE: PPV " in outcome.stdout
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_browser_shows_the_whole_comparison(browser, compared, width):
+    _, folder = compared
+    check_page(browser, folder / "report.html", width, n_pictures=4)
+
+
+def test_browser_prints_tables_with_long_names_within_a4(browser, compared, tmp_path):
+    _, folder = compared
+    text, long_name = (
+        (folder / "report.html").read_text(encoding="utf-8"),
+        "train_baseline-20261123-020512_b" * 3,
+    )
+    named = text.replace('<th scope="row">first<', f'<th scope="row">{long_name}<')
+    named = re.sub('<td class="name">&lt;b&gt;F<', f'<td class="name">{long_name}<', named)
+    named = re.sub(r'<th scope="row" class="number">demo-\d+', rf"\g<0>{long_name}", named)
+    assert named.count(long_name) >= 3
+    (tmp_path / "report.html").write_text(named, encoding="utf-8")
+    browser.call("Emulation.setEmulatedMedia", media="print")
+    browser.open(tmp_path / "report.html", 680)  # 180 mm between the margins
+    width = browser.evaluate("document.documentElement.scrollWidth")
+    browser.call("Emulation.setEmulatedMedia", media="")
+    assert width <= 680
+
+
+def test_the_ensemble_is_the_mean_logit_and_differences_are_delongs(places, compared):
+    _, folder = compared
+    one, two = predictions(places, "one"), predictions(places, "two")
+    y_true, mean = one["y_true_PE"], expit((logit(one["y_score_PE"]) + logit(two["y_score_PE"])) / 2)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]
+    assert metrics["ensemble"]["auroc"]["value"] == pytest.approx(roc_auc_score(y_true, mean))
+    assert metrics["first"]["auroc"]["value"] == pytest.approx(roc_auc_score(y_true, one["y_score_PE"]))
+    row = pd.read_csv(folder / "differences.csv").set_index("model").loc["ensemble"]
+    expected = delong_test(y_true, mean, one["y_score_PE"], one["patient_id"])
+    assert row["auroc_difference"] == pytest.approx(expected.difference)
+    assert row["auroc_difference_p"] == pytest.approx(expected.p)
+
+
+def test_the_pooled_run_reports_the_same_as_the_comparison(places, compared):
+    """Intervals and all: the same patients are resampled."""
+    _, folder = compared
+    pooled = json.loads((places / "one" / "metrics.json").read_text(encoding="utf-8"))["labels"]["PE"]
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]["first"]
+    for name in ("auroc", "average_precision", "specificity_at_sensitivity_95", "sensitivity", "threshold"):
+        assert metrics[name] == pooled[name], name
+
+
+def test_the_folder_of_a_comparison_predicts_as_the_ensemble(places, compared, tmp_path):
+    _, folder = compared
+    folds = sorted(places.glob("one/fold-*")) + sorted(places.glob("two/fold-*"))
+    files = [places / "ecgs" / f"demo-{number:04}.xml" for number in (3, 8, 11)]
+    of_members = []
+    for number, fold in enumerate([*folds, folder]):
+        outcome = run_here("predict.py", fold, *files, "--output", tmp_path / f"{number}.csv")
+        assert outcome.returncode == 0, outcome.stderr
+        of_members.append(pd.read_csv(tmp_path / f"{number}.csv"))
+    ensemble = of_members.pop()
+    scores = np.array([table["score_PE"] for table in of_members])  # (6, 3)
+    np.testing.assert_allclose(ensemble["score_PE"], expit(logit(scores).mean(axis=0)), rtol=1e-6)
+    np.testing.assert_allclose(ensemble["lowest_PE"], scores.min(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(ensemble["highest_PE"], scores.max(axis=0), rtol=1e-6)
+    assert "ensemble of 6 models (6 x " in outcome.stdout
+
+
+def test_a_cross_validation_predicts_with_all_its_folds(places, tmp_path):
+    outcome = run_here("predict.py", places / "one", places / "ecgs", "--output", tmp_path / "scores.csv")
+    assert outcome.returncode == 0 and "ensemble of 3 models" in outcome.stdout
+    table = pd.read_csv(tmp_path / "scores.csv")
+    thresholds = [
+        json.loads((places / "one" / f"fold-{fold}" / "model.json").read_text())["thresholds"]
+        for fold in (1, 2, 3)
+    ]
+    threshold = expit(logit(thresholds).mean())
+    assert table["decision_PE"].tolist() == (table["score_PE"] >= threshold).astype(int).tolist()
+
+
+# What the runs look at
+
+
+def test_every_group_of_each_run_is_explained(compared):
+    outcome, folder = compared
+    means = pd.read_csv(folder / "explanations.csv")
+    first_columns = ["label", "model", "group", "lead", "segment", "mean", "low", "high"]
+    assert list(means)[:8] == first_columns and list(means)[-1] == "n"
+    assert set(means["model"]) == {"first", "second"} and set(means["lead"]) == set(LEADS)
+    assert len(means) == 2 * 4 * 12 * 6 and means["n"].max() == 2
+    explained = means[(means["segment"] == "all") & (means["n"] > 0)]
+    assert np.isfinite(explained["mean"]).all() and (explained["mean"] != 0).any()
+    for name in ("first", "second"):
+        assert (folder / f"explanations-PE-{name}.png").exists()
+        assert re.search(rf"explain     {name}: \d+ ECGs at about [\d.]+ s each on the CPU", outcome.stdout)
+    errors = pd.read_csv(folder / "explained_errors.csv", dtype={"patient_id": str})
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert len(errors) and all(file in page for file in errors["file"])
+    assert all(patient in page for patient in errors["patient_id"])
+    wrong = (errors["y_score"] >= errors["threshold"]) != (errors["y_true"] == 1)
+    assert wrong.all() and errors[list(LEADS)].notna().all(axis=None)
+
+
+def test_no_ecg_is_explained_by_a_model_that_was_trained_on_its_patient(places, monkeypatch):
+    explained = []
+
+    def watch(scorer, cohort, ecg, label):
+        explained.append((scorer.folder, cohort.table["file"].iloc[ecg]))
+        return explain_ecg(scorer, cohort, ecg, label)
+
+    def load(folder, device):
+        scorer = Scorer.load(folder, device)
+        scorer.folder = folder
+        return scorer
+
+    monkeypatch.setattr(groups, "explain_ecg", watch)
+    monkeypatch.setattr(groups, "Scorer", mock.Mock(load=load))
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    options = {"n_ecgs": 3, "device": torch.device("cpu"), "seed": 1}
+    (of_label,) = explain_run(places / "one", comparison.models[0], comparison, cohort, **options)
+    assert not of_label.left_out and sum(of_label.sizes.values()) == 24
+    splits = pd.read_csv(places / "one" / "splits.csv").set_index("file")
+    assert len({folder for folder, _ in explained}) == 3
+    for folder, file in explained:
+        part = splits[folder.name]
+        same_patient = splits["patient_id"] == splits.loc[file, "patient_id"]
+        assert (part[same_patient] == "test").all()
+
+
+def test_groups_without_ecgs_are_empty(places, tmp_path):
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    scores = replace(comparison.models[0], thresholds=np.zeros_like(comparison.models[0].thresholds))
+    options = {"n_ecgs": 1, "device": torch.device("cpu"), "seed": 1}
+    (of_label,) = explain_run(places / "one", scores, comparison, cohort, **options)
+    assert of_label.sizes["false negative"] == of_label.sizes["true negative"] == 0
+    means = of_label.means.query("segment == 'all' and lead == 'V1'").set_index("group")
+    assert means["n"].to_dict() == {
+        "true positive": 1, "false negative": 0, "false positive": 1, "true negative": 0,
+    }  # fmt: skip
+    for label in (of_label, replace(of_label, errors=of_label.errors[:0])):
+        assert explanation_section(label, cohort, tmp_path).title == "PE: what one looks at"
+
+
+def test_attributions_add_up_to_the_calibrated_score(places):
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    table, scores = comparison.table, comparison.models[0].y_score[:, 0]
+    for line in (0, 7, 15):
+        scorer = Scorer.load(places / "one" / f"fold-{table['fold'][line]}", torch.device("cpu"))
+        ecg = cohort.table["file"].tolist().index(table["file"][line])
+        explained, score = explain_ecg(scorer, cohort, ecg, 0)
+        assert score == pytest.approx(scores[line], rel=1e-3)
+        start = centre_start(512)
+        seen = cohort.signals[cohort.rows[ecg]][:, start : start + 512] * 1e-3
+        flat = np.repeat(np.median(seen, axis=1, keepdims=True), 512, axis=1)
+        x = torch.tensor(normalised_as(seen, flat)[None], dtype=torch.float32)
+        (calibration,) = scorer.descriptions[0].calibrations
+        baseline = calibration.slope * float(scorer.models[0](x)[0, 0].detach()) + calibration.intercept
+        assert explained.leads.sum() == pytest.approx(logit(score) - baseline, rel=0.06, abs=0.02)
+
+
+def normalised_as(seen, signal):
+    """Return a signal on the scale to which its ECG is normalised."""
+    return (signal - seen.mean()) / seen.std()
+
+
+def test_scores_of_another_model_are_not_explained(places):
+    comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
+    model = comparison.models[0]
+    other = Scores("one", 1 - np.round(model.y_score), model.thresholds)
+    with pytest.raises(RunError, match=r"found the score .* as in its predictions\.csv"):
+        options = {"n_ecgs": 1, "device": torch.device("cpu"), "seed": 1}
+        explain_run(places / "one", other, comparison, cohort, **options)
+
+
+def cohort_of_run(folder):
+    values, _ = read_yaml(folder / "hyperparameters.yml")
+    values = Hyperparameters(**values)
+    quality = values.group("quality")
+    return read_cohort(data_dir=values.data_dir, quality=quality, **values.group("cohort"))
+
+
+def test_without_captum_nothing_is_begun(places, tmp_path):
+    with mock.patch.dict(sys.modules, {"captum": None}):
+        words = ["--explain", 1, "--output-dir", tmp_path / "none"]
+        line = line_of(run_here("evaluate.py", places / "one", *words))
+    assert line.endswith("expected it for integrated gradients: pip install captum")
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_run_whose_ecgs_are_gone_cannot_be_explained(places, tmp_path):
+    shutil.copytree(places / "one", tmp_path / "one")
+    text = (tmp_path / "one" / "hyperparameters.yml").read_text(encoding="utf-8")
+    gone = text.replace(f"data_dir: {places / 'ecgs'}", f"data_dir: {tmp_path / 'gone'}")
+    (tmp_path / "one" / "hyperparameters.yml").write_text(gone, encoding="utf-8")
+    outcome = run_as_user("evaluate.py", tmp_path / "one", "--explain", 1, cwd=tmp_path)
+    assert f"{tmp_path / 'gone'}: found no such folder" in line_of(outcome)
+
+
+# Another hospital's cohort
+
+
+@pytest.fixture(scope="module")
+def other_cohort(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("other") / "ecgs"
+    make_cohort(folder, n_ecgs=14, n_patients=12, prevalence=0.4, seed=11)
+    return folder
+
+
+def test_another_cohort_is_scored_with_everything_as_it_was(places, other_cohort, tmp_path):
+    words = [
+        "--cohort",
+        other_cohort,
+        "--names",
+        "first",
+        "second",
+        "--output-dir",
+        tmp_path,
+        "--strata",
+        "sex",
+        "--explain",
+        1,
+    ]
+    outcome = run_here("evaluate.py", places / "one", places / "two", *words)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "cohort      14 files: 14 read, 0 rejected" in outcome.stdout
+    (folder,) = tmp_path.iterdir()
+    table = pd.read_csv(folder / "predictions.csv")
+    predicted = run_here("predict.py", places / "two", other_cohort, "--output", tmp_path / "scores.csv")
+    assert predicted.returncode == 0
+    scores = pd.read_csv(tmp_path / "scores.csv")["score_PE"]
+    np.testing.assert_allclose(table["y_score_PE_second"], scores, rtol=1e-5)
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]
+    assert list(metrics) == ["first", "second", "ensemble"] and metrics["first"]["n_ecgs"] == 14
+    expected = roc_auc_score(table["y_true_PE"], table["y_score_PE_first"])
+    assert metrics["first"]["auroc"]["value"] == pytest.approx(expected)
+    assert not (folder / "ensemble.json").exists()  # nothing was chosen here
+    means = pd.read_csv(folder / "explanations.csv")  # of three models together
+    assert means["n"].max() == 1 and means.loc[means["n"] > 0, "mean"].notna().any()
+
+
+def test_ecgs_that_a_run_has_seen_are_no_other_cohort(places, other_cohort, tmp_path):
+    shutil.copytree(other_cohort, tmp_path / "mixed")
+    shutil.copy(places / "ecgs" / "demo-0005.xml", tmp_path / "mixed" / "demo-0002.xml")
+    words = ["--cohort", tmp_path / "mixed", "--output-dir", tmp_path / "failed"]
+    line = line_of(run_here("evaluate.py", places / "one", *words))
+    assert "found 1 ECGs of the cohort in what it was trained and tested on, such as demo-0002.xml" in line
+
+
+def test_runs_of_another_window_are_no_comparison(places, other_cohort, tmp_path):
+    shutil.copytree(places / "two", tmp_path / "later")
+    for path in (tmp_path / "later").glob("fold-*/model.json"):
+        description = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(description | {"window_start": 10.0}), encoding="utf-8")
+    words = ["--cohort", other_cohort, "--output-dir", tmp_path / "failed"]
+    line = line_of(run_here("evaluate.py", places / "one", tmp_path / "later", *words))
+    assert "later: found --window-start 10, expected that of the first run: 0" in line
+
+
+def test_runs_validated_on_other_ecgs_decide_at_the_mean_of_their_thresholds(places, tmp_path, capsys):
+    """Each of their validation ECGs trained another of them, so that no threshold can be chosen for both."""
+    shutil.copytree(places / "two", tmp_path / "two")
+    path = tmp_path / "two" / "fold-2" / "predictions.csv"
+    table = pd.read_csv(path)
+    table.drop(table.index[table["split"] == "validation"][0]).to_csv(path, index=False)
+    comparison = read_comparison([places / "one", tmp_path / "two"], ["one", "two"])
+    assert "the runs were validated on different ECGs" in capsys.readouterr().out
+    for fold, threshold in enumerate(comparison.ensemble_thresholds[:, 0], 1):
+        paths = [run / f"fold-{fold}" / "model.json" for run in (places / "one", places / "two")]
+        chosen = [json.loads(path.read_text(encoding="utf-8"))["thresholds"][0] for path in paths]
+        assert threshold == pytest.approx(expit(np.mean([logit(one) for one in chosen])))
+    read_comparison([places / "one", places / "two"], ["one", "two"])
+    assert capsys.readouterr().out == ""
+
+
+def test_decisions_are_compared_once_an_ecg_however_often_it_was_scored():
+    generator = np.random.default_rng(4)
+    y_true, patients = np.arange(60) % 3 == 0, np.arange(60).astype(str)
+    models = [Scores(name, generator.random(60), np.full(60, 0.5)) for name in ("a", "b")]
+    thrice = [Scores(m.name, np.tile(m.y_score, 3), np.tile(m.thresholds, 3)) for m in models]
+    once = differences(y_true, models, patients, np.ones(60))
+    found = differences(np.tile(y_true, 3), thrice, np.tile(patients, 3), np.repeat([1, 2, 3], 60))
+    for name in ("sensitivity_p", "specificity_p", "sensitivity_difference", "auroc_difference_p"):
+        assert found[name][0] == pytest.approx(once[name][0])
+    assert 0 < once["specificity_p"][0] < 1
+
+
+def test_an_undefined_auroc_is_not_the_highest():
+    def label(rows):
+        return ComparedLabel("PE", "", "", [], [(name, [auroc]) for name, auroc in rows], [])
+
+    found = _verdict([label([("a", "0.705 (0.600-0.800)"), ("b", "undefined"), ("c", "0.698")])])
+    assert found == "PE: the highest AUROC is that of a, 0.705 (0.600-0.800)."
+    assert _verdict([label([("a", "undefined")])]) == ""
+
+
+def test_strata_hold_every_ecg_once(compared):
+    _, folder = compared
+    rows = pd.read_csv(folder / "strata.csv")
+    assert rows["stratum"].unique().tolist() == ["sex", "age", "ward", "wells"]
+    assert (rows.groupby("stratum")["n"].sum() == 24).all()
+    assert set(rows.loc[rows["stratum"] == "sex", "value"]) == {"F", "M"}
+    thirds = pd.read_csv(folder / "heart_rate.csv")
+    assert thirds["n_ecgs"].sum() == 24 and len(thirds) == 3
+    assert thirds["label"].eq("PE").all() and thirds["tertile"].tolist() == ["lowest", "middle", "highest"]
+
+
+def test_strata_stand_in_the_order_of_reading(compared):
+    _, folder = compared
+    rows = pd.read_csv(folder / "strata.csv")
+    groups = {stratum: of_stratum["value"].tolist() for stratum, of_stratum in rows.groupby("stratum")}
+    assert groups["age"] == [name for name in AGES if name in groups["age"]] and len(groups["age"]) > 1
+    assert groups["wells"][-1] == "missing"
+    assert groups["wells"][:-1] == sorted(groups["wells"][:-1], key=float)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    places = [page.index(f'<td class="name">{group}</td>') for group in groups["age"]]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "categories"),
+    [
+        ("age", ["81", "50", "", "49.5", "65", "64", "x", "-1"], [*AGES, "missing"]),
+        ("score", ["10", "2", "-1", "", "2"], ["-1", "2", "10", "missing"]),
+        ("score", ["b", "10", "a", "2", "missing"], ["2", "10", "a", "b", "missing"]),
+        (
+            "score",
+            [str(number) for number in range(120, 0, -1)],
+            ["1 to 40", "41 to 80", "81 to 120", "missing"],
+        ),
+        ("sex", ["M", "F", "", "M"], ["F", "M", "missing"]),
+        ("site", ["", ""], ["missing"]),
+    ],
+)
+def test_groups_of_a_stratum_are_in_order(column, values, categories):
+    cohort = SimpleNamespace(table=pd.DataFrame({column: values}))
+    groups = strata_of(cohort, column)
+    assert list(groups.categories) == categories and not groups.isna().any()
+    if column == "age":
+        expected = ["80 and above", "50 to 64", "missing", "below 50", "65 to 79", "50 to 64"]
+        assert list(groups) == expected + ["missing"] * 2
+    elif len(values) > 10:
+        assert groups.value_counts().tolist() == [40, 40, 40, 0]
+    else:
+        assert list(groups) == [value or "missing" for value in values]
+
+
+def test_cells_of_groups_are_words_and_numbers_that_people_read():
+    row = {"label": "PE", "stratum": "site", "value": "- (---)", "n": 1200, "n_patients": 9, "n_positive": 0}
+    row |= {"auroc": np.nan, "auroc_low": np.nan, "auroc_high": np.nan}
+    row |= {"sensitivity": 1.0, "sensitivity_low": np.nan, "sensitivity_high": np.nan}
+    row |= {"specificity": 0.75, "specificity_low": 0.5, "specificity_high": 0.9}
+    cells = group_cells(pd.DataFrame([row, row | {"auroc": 0.5, "auroc_low": 0.25, "auroc_high": 0.625}]))
+    header = [
+        "label",
+        "stratum",
+        "group",
+        "ECGs",
+        "patients",
+        "positive",
+        "AUROC",
+        "sensitivity",
+        "specificity",
+    ]
+    assert list(cells) == header
+    first, second = cells.to_numpy().tolist()
+    assert first[2:] == ["- (---)", "1,200", "9", "0", "undefined", "1.000", "0.750 (0.500-0.900)"]
+    assert second[6] == "0.500 (0.250-0.625)"
+
+
+def test_bounds_of_the_heart_rate_are_whole_beats_a_minute():
+    rows = [("lowest", 50.336, 64.516, 68, 3, 0.99), ("unknown", np.nan, np.nan, 2, 0, np.nan)]
+    columns = ["tertile", "low", "high", "n_ecgs", "n_positive", "auroc"]
+    cells = group_cells(pd.DataFrame(rows, columns=columns))
+    assert list(cells) == ["third", "bpm from", "to", "ECGs", "positive", "AUROC"]
+    assert cells.to_numpy().tolist() == [
+        ["lowest", "50", "65", "68", "3", "0.990"],
+        ["unknown", "", "", "2", "0", "undefined"],
+    ]
+
+
+def test_names_of_runs_are_whole_in_the_printed_table():
+    names = ["train_baseline-20261123-020512", "train_baseline-20261123-020744"]
+    value = {"value": 0.5, "low": 0.25, "high": 0.75}
+    keys = ("auroc", "average_precision", "sensitivity_at_specificity_90", "specificity_at_sensitivity_95")
+    table = format_comparison(dict.fromkeys(names, dict.fromkeys(keys, value)), pd.DataFrame({"model": []}))
+    header, *lines = table.splitlines()
+    assert [line.split()[0] for line in lines] == names
+    assert {line.index("0.500") for line in lines} == {header.index("AUROC")}
+
+
+def test_one_run_without_signs(places):
+    outcome = run_here("evaluate.py", places / "one", "--no-signs", "--output-dir", places / "single")
+    assert outcome.returncode == 0 and "ECG signs" not in outcome.stdout and "ensemble" not in outcome.stdout
+    (folder,) = (places / "single").iterdir()
+    assert "<title>Comparison of 1 run</title>" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["other"], "found other test ECGs, labels or folds than in"),
+        (["none"], "found no usable model (no such folder), expected a finished run"),
+        (["--strata", "site"], "column site: not in the labels table, expected one of"),
+        (["--rivals", "ward"], "column ward: found '<b>"),
+        (["one"], "one: found as the name of two models, expected two names (--names)"),
+        (["--names", "ensemble"], "ensemble: found as the name of two models"),
+    ],
+)
+def test_what_cannot_be_compared_is_one_line(places, words, message):
+    words = [places / word if word in ("one", "other", "none") else word for word in words]
+    outcome = run_here("evaluate.py", places / "one", *words, "--output-dir", places / "failed")
+    assert message in line_of(outcome)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--names", "a", "b"], ["--prevalence", "1.5"], ["--unknown"], ["--prevalence", "x"], ["--explain", 0]],
+)
+def test_wrong_flags(places, words):
+    outcome = run_here("evaluate.py", places / "one", *words)
+    assert outcome.returncode == 2 and words[0] in outcome.stderr

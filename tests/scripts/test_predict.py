@@ -1,0 +1,281 @@
+"""Predictions of a finished run: the scores of its own test ECGs, decisions, what becomes of bad files."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_runs import (
+    ENVIRONMENT,
+    ROOT,
+    line_of,
+    make_tiny_cohort,
+    run_as_user,
+    run_folder_of,
+    run_here,
+    tiny,
+    train_here,
+)
+
+import predict as predict_script
+from cohorts.synthetic import hospital_xml
+from inference.scoring import Scorer
+from xml_loader import read_recording
+
+COLUMNS = ["file", "score_PE", "decision_PE", "score_MI", "decision_MI", "warnings"]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return make_tiny_cohort(tmp_path_factory.mktemp("tiny") / "ecgs")
+
+
+@pytest.fixture(scope="module")
+def run(cohort, tmp_path_factory):
+    """The folder of a finished run with two labels, with thresholds that divide the cohort."""
+    places = tmp_path_factory.mktemp("places")
+    flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache")
+    folder = run_folder_of(train_here("train_spectrogram.py", *flags, "--label-columns", "PE", "MI"))
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    scores = pd.read_csv(folder / "predictions.csv")
+    description["thresholds"] = [float(scores[f"y_score_{name}"].median()) for name in ("PE", "MI")]
+    (folder / "model.json").write_text(json.dumps(description), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def new_ecgs(cohort, tmp_path):
+    """A folder of three ECGs: one in it, one in a folder within, one in capitals, and a file that is none."""
+    folder = tmp_path / "new"
+    (folder / "ward" / "2024").mkdir(parents=True)
+    shutil.copy(cohort / "demo-0001.xml", folder / "b.xml")
+    shutil.copy(cohort / "demo-0002.xml", folder / "ward" / "2024" / "a.xml")
+    shutil.copy(cohort / "demo-0003.xml", folder / "ward" / "C.XML")
+    (folder / "notes.txt").write_text("not an ECG", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def predict(run, tmp_path):
+    """Return a function that scores files and gives the outcome and the written table."""
+
+    def predicted(*paths):
+        output = tmp_path / "scores.csv"
+        outcome = run_here("predict.py", run, *paths, "--output", output)
+        return outcome, pd.read_csv(output)
+
+    return predicted
+
+
+def files_of(table):
+    return [Path(file).name for file in table["file"]]
+
+
+def test_scores_of_the_test_ecgs_are_those_of_the_run(run, cohort, predict):
+    expected = pd.read_csv(run / "predictions.csv")
+    expected = expected[expected["split"] == "test"]
+    outcome, table = predict(*(cohort / file for file in expected["file"]))
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert table.columns.tolist() == COLUMNS
+    assert files_of(table) == expected["file"].tolist() and len(table) > 2
+    for name in ("PE", "MI"):
+        np.testing.assert_allclose(table[f"score_{name}"], expected[f"y_score_{name}"], atol=1e-6)
+
+
+def test_decision_is_whether_the_score_reaches_the_threshold(run, cohort, predict):
+    _, table = predict(cohort)
+    thresholds = json.loads((run / "model.json").read_text(encoding="utf-8"))["thresholds"]
+    assert len(table) == 24
+    for name, threshold in zip(("PE", "MI"), thresholds, strict=True):
+        assert set(table[f"decision_{name}"]) == {0, 1}
+        expected = (table[f"score_{name}"] >= threshold).astype(int)
+        assert table[f"decision_{name}"].tolist() == expected.tolist()
+
+
+def test_a_score_at_the_threshold_is_a_positive_decision(run):
+    scorer = Scorer.load(run, torch.device("cpu"))
+    scores = np.array([[scorer.thresholds, np.nextafter(scorer.thresholds, 0)]])
+    table = predict_script.decide([Path("at.xml"), Path("below.xml")], scores, scorer)
+    assert table[["decision_PE", "decision_MI"]].to_numpy().tolist() == [[1, 1], [0, 0]]
+
+
+def test_scores_do_not_depend_on_the_other_files(cohort, predict):
+    _, together = predict(cohort)
+    _, alone = predict(cohort / "demo-0005.xml")
+    assert files_of(alone) == ["demo-0005.xml"]
+    np.testing.assert_allclose(alone["score_PE"][0], together["score_PE"][4], atol=1e-6)
+
+
+def test_a_single_file_as_a_user_does(run, cohort, tmp_path):
+    shutil.copy(cohort / "demo-0001.xml", tmp_path / "patient.xml")
+    outcome = run_as_user("predict.py", run, "patient.xml", "--output", "scores.csv", cwd=tmp_path)
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    table = pd.read_csv(tmp_path / "scores.csv")
+    assert table.columns.tolist() == COLUMNS and table["file"].tolist() == ["patient.xml"]
+    assert f"{table['score_PE'][0]:.4f}" in outcome.stdout
+    assert "1 ECGs scored, 0 files not" in outcome.stdout
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["patient.xml", "scores.csv"]
+
+
+def test_a_folder_is_searched_for_ecgs_at_any_depth(predict, new_ecgs):
+    outcome, table = predict(new_ecgs)
+    assert outcome.returncode == 0
+    assert "0 files not; 1 files of the folders left out, which are no ECGs" in outcome.stdout
+    assert files_of(table) == ["b.xml", "a.xml", "C.XML"]
+    assert all(Path(file).is_file() for file in table["file"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_bad_files_are_listed_and_the_rest_is_scored(run, new_ecgs, tmp_path, monkeypatch, batch_size):
+    (new_ecgs / "broken.xml").write_text("<ecg><rhythm>", encoding="utf-8")
+    absent, output = new_ecgs / "absent.xml", tmp_path / "scores.csv"
+    monkeypatch.setattr(predict_script, "BATCH_SIZE", batch_size)
+    words = ["predict.py", str(run), str(new_ecgs), str(absent), "--output", str(output)]
+    monkeypatch.setattr("sys.argv", words)
+    assert predict_script.main() == 1
+    assert sorted(files_of(pd.read_csv(output))) == ["C.XML", "a.xml", "b.xml"]
+
+
+def flattened(cohort, path, leads):
+    """Write an ECG of the cohort with some leads flat."""
+    recording = read_recording(cohort / "demo-0001.xml")
+    signal = recording.signal.copy()
+    signal[leads] = 0
+    path.write_text(hospital_xml(signal), encoding="iso-8859-1")
+
+
+def test_an_unusable_ecg_is_not_scored_unless_asked_for(run, cohort, tmp_path):
+    (tmp_path / "new").mkdir()
+    shutil.copy(cohort / "demo-0001.xml", tmp_path / "new" / "good.xml")
+    flattened(cohort, tmp_path / "new" / "flat.xml", leads=[7])
+    outcome = run_here("predict.py", run, tmp_path / "new", "--output", tmp_path / "scores.csv")
+    assert outcome.returncode == 1 and "1 ECGs scored, 1 files not" in outcome.stdout
+    assert re.search(r"not scored  .*flat.xml: .*V2.*flat", outcome.stderr)
+    outcome = run_here("predict.py", run, tmp_path / "new", "--any-quality", "--output", tmp_path / "all.csv")
+    assert outcome.returncode == 0 and len(pd.read_csv(tmp_path / "all.csv")) == 2
+
+
+def test_a_doubtful_ecg_is_scored_with_a_warning(run, cohort, tmp_path):
+    recording = read_recording(cohort / "demo-0001.xml")
+    signal = recording.signal.copy()
+    signal[6, 1000:2000] = signal[6, 1000]  # 2 s of V1
+    (tmp_path / "doubtful.xml").write_text(hospital_xml(signal), encoding="iso-8859-1")
+    outcome = run_here("predict.py", run, tmp_path / "doubtful.xml", "--output", tmp_path / "scores.json")
+    assert outcome.returncode == 0
+    (row,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert list(row) == COLUMNS and "V1" in row["warnings"] and 0 <= row["score_PE"] <= 1
+    assert row["warnings"] in outcome.stdout
+
+
+def test_files_are_read_as_the_run_read_its_own(run, cohort, tmp_path):
+    """The ten seconds begin where they began in training."""
+    shutil.copytree(run, tmp_path / "run")
+    description = json.loads((run / "model.json").read_text(encoding="utf-8"))
+    assert description["window_start"] == 0 and description["quality"]["quality_checks"] is True
+    recording = read_recording(cohort / "demo-0001.xml")
+    longer = np.concatenate([recording.signal[:, :1000], recording.signal], axis=1)  # 12 s
+    (tmp_path / "longer.xml").write_text(hospital_xml(longer), encoding="iso-8859-1")
+    scores = []
+    for start in (0.0, 2.0):
+        changed = {**description, "window_start": start}
+        (tmp_path / "run" / "model.json").write_text(json.dumps(changed), encoding="utf-8")
+        run_here("predict.py", tmp_path / "run", tmp_path / "longer.xml", "--output", tmp_path / "scores.csv")
+        scores.append(pd.read_csv(tmp_path / "scores.csv")["score_PE"][0])
+    run_here("predict.py", run, cohort / "demo-0001.xml", "--output", tmp_path / "scores.csv")
+    expected = pd.read_csv(tmp_path / "scores.csv")["score_PE"][0]
+    assert scores[1] == pytest.approx(expected, abs=1e-6) != scores[0]
+
+
+def test_what_decisions_were_worth_is_said(run, cohort):
+    outcome = run_here("predict.py", run, cohort / "demo-0001.xml")
+    label = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["labels"]["PE"]
+    assert (
+        f"PE at this threshold, on the run's test ECGs: sensitivity {label['sensitivity']['value']:.3f}"
+        in (outcome.stdout)
+    )
+
+
+def test_scores_are_restated_for_another_prevalence(run, new_ecgs, tmp_path):
+    output = tmp_path / "scores.csv"
+    outcome = run_here("predict.py", run, new_ecgs, "--prevalence", 0.05, 0.5, "--output", output)
+    assert outcome.returncode == 0
+    table = pd.read_csv(output)
+    trained_at = json.loads((run / "model.json").read_text(encoding="utf-8"))["prevalences"]
+    for name, before, after in zip(("PE", "MI"), trained_at, (0.05, 0.5), strict=True):
+        odds = table[f"score_{name}"] / (1 - table[f"score_{name}"])
+        odds *= after / (1 - after) / (before / (1 - before))  # Bayes: the likelihood ratio stays
+        np.testing.assert_allclose(table[f"restated_{name}"], odds / (1 + odds), rtol=1e-9)
+
+
+@pytest.mark.parametrize("prevalences", [[0.05], [0.05, 0], [0.05, 1.5]])
+def test_prevalences_that_make_no_sense(run, new_ecgs, prevalences):
+    line = line_of(run_here("predict.py", run, new_ecgs, "--prevalence", *prevalences))
+    assert "--prevalence: found 0.05" in line and "expected 2 numbers between 0 and 1" in line
+
+
+def test_bad_files_are_listed_with_their_reason(predict, new_ecgs):
+    (new_ecgs / "broken.xml").write_text("<ecg><rhythm>", encoding="utf-8")
+    outcome, table = predict(new_ecgs, new_ecgs / "absent.xml", new_ecgs / "notes.txt")
+    assert outcome.returncode == 1
+    assert len(table) == 3 and "3 ECGs scored, 3 files not" in outcome.stdout
+    lines = outcome.stderr.splitlines()
+    assert len(lines) == 3 and all(line.startswith("not scored  ") for line in lines)
+    for line, name in zip(lines, ("broken.xml", "absent.xml", "notes.txt"), strict=True):
+        assert name in line and "found " in line
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_empty_folder_is_listed(predict, new_ecgs, tmp_path, beside):
+    (tmp_path / "empty").mkdir()
+    outcome, table = predict(tmp_path / "empty", *([new_ecgs] if beside else []))
+    assert outcome.returncode == 1
+    assert len(table) == (3 if beside else 0) and table.columns.tolist() == COLUMNS
+    assert outcome.stderr.startswith("not scored  ") and str(tmp_path / "empty") in outcome.stderr
+
+
+def test_output_in_a_folder_that_is_not_there_is_one_line(run, cohort, tmp_path):
+    output = tmp_path / "none" / "scores.csv"
+    line = line_of(run_here("predict.py", run, cohort / "demo-0001.xml", "--output", output))
+    assert line.startswith(f"predict.py: {output}: ") and "found no folder" in line
+
+
+def test_a_folder_that_is_no_run_is_one_line(cohort, tmp_path):
+    line = line_of(run_here("predict.py", tmp_path, cohort / "demo-0001.xml"))
+    assert str(tmp_path / "model.json") in line and "expected a finished run" in line
+
+
+def test_an_unusable_ecg_that_is_scored_all_the_same_carries_its_reason(run, cohort, tmp_path):
+    flattened(cohort, tmp_path / "flat.xml", leads=[7])
+    flags = ("--any-quality", "--output", tmp_path / "scores.json")
+    assert run_here("predict.py", run, tmp_path / "flat.xml", *flags).returncode == 0
+    (row,) = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    assert "V2" in row["warnings"] and "flat" in row["warnings"]
+
+
+def test_what_only_a_page_or_a_training_needs_is_not_imported(run, cohort):
+    """Each of these takes up to a second."""
+    program = (
+        "import runpy, sys, predict\n"
+        "print('at the start', sorted({'scipy', 'sklearn'} & set(sys.modules)))\n"
+        "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit:\n    pass\n"
+        "print('imported', sorted({'captum', 'matplotlib', 'jinja2', 'sklearn'} & set(sys.modules)))\n"
+    )
+    words = [str(ROOT / "predict.py"), str(run), str(cohort / "demo-0001.xml")]
+    program = f"import sys\nsys.argv = {words!r}\n" + program
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "1 ECGs scored" in done.stdout, done.stderr
+    assert "at the start []" in done.stdout and "imported []" in done.stdout, done.stdout

@@ -1,0 +1,162 @@
+"""Weights of another run: what is loaded, what is new, and what must not be loaded."""
+
+import json
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_runs import line_of, make_tiny_cohort, run_folder_of, tiny, train_here
+
+from cohorts.synthetic import make_cohort
+from inference.comparison import _check_unseen
+from run_folder.run import RunError
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """A run that found MI in other patients, with the attention model, and a cohort of its own."""
+    places = tmp_path_factory.mktemp("places")
+    others = make_tiny_cohort(places / "others")
+    table = pd.read_csv(others / "labels.csv")
+    table["patient_id"] = "other-" + table["patient_id"]
+    table.to_csv(others / "labels.csv", index=False)
+    make_cohort(places / "ecgs", n_ecgs=24, n_patients=22, prevalence=0.4, seed=8)
+    flags = ["--label-columns", "MI", "--output-dir", places / "pretrained", "--cache-dir", places / "cache"]
+    run = run_folder_of(train_here("train_atten.py", *tiny(others, *flags)))
+    run.rename(places / "run")
+    return places
+
+
+def start_from(places, folder, *flags, script="train_atten.py", cohort="ecgs"):
+    where = ("--output-dir", places / "runs", "--cache-dir", places / "cache", "--init-from", folder)
+    return train_here(script, *tiny(places / cohort, *where, *flags))
+
+
+def test_everything_but_the_head_is_loaded(places):
+    outcome = start_from(places, places / "run", "--freeze-epochs", 1, "--weight-average", 0)
+    run = run_folder_of(outcome)
+    assert "of trunk, attention from" in outcome.stdout and "; new: head" in outcome.stdout
+    before, after = (load_file(folder / "model.safetensors") for folder in (places / "run", run))
+    for name in before:
+        same = torch.equal(before[name], after[name])
+        assert same == (not name.startswith("head.")), name  # the only epoch was one of the frozen
+
+
+def test_patients_of_another_key_are_said_not_to_be_compared(places):
+    said = "its patients' pseudonyms are of another key: only the ECGs were compared"
+    assert said in start_from(places, places / "run").stdout
+    flags = ["--patient-key", places / "others" / "patient_key.txt"]
+    assert said not in start_from(places, places / "run", *flags).stdout
+
+
+def test_another_model_gets_the_trunk_alone(places):
+    flags = ["--model", "rnn", "--freeze-epochs", 1, "--weight-average", 0]
+    outcome = start_from(places, places / "run", *flags, script="train_main_ecg.py")
+    run = run_folder_of(outcome)
+    assert "tensors of trunk from" in outcome.stdout and "new: rnn" in outcome.stdout
+    before, after = (load_file(folder / "model.safetensors") for folder in (places / "run", run))
+    shared = [name for name in after if name.startswith("trunk.")]
+    assert len(shared) > 100 and all(torch.equal(before[name], after[name]) for name in shared)
+
+
+def test_resuming_loads_the_checkpoint_not_the_start(places):
+    folder = run_folder_of(start_from(places, places / "run", "--epochs", 2))
+    expected = pd.read_csv(folder / "predictions.csv")
+    for name in ("metrics.json", "predictions.csv"):
+        (folder / name).unlink()
+    assert train_here("train_atten.py", "--resume", folder).returncode == 0
+    np.testing.assert_array_equal(
+        pd.read_csv(folder / "predictions.csv")["y_score_PE"], expected["y_score_PE"]
+    )
+
+
+def changed(places, tmp_path, **values):
+    """Return a copy of the run with other values in model.json."""
+    shutil.copytree(places / "run", tmp_path / "changed")
+    path = tmp_path / "changed" / "model.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    return tmp_path / "changed"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"normalisation": "lead"}, "found signals normalised by lead, expected recording"),
+        ({"sampling_rate": 250}, "at 250 Hz, expected I, II, III, aVR"),
+        ({"leads": ["II", "I"]}, "found leads II, I at 500 Hz, expected I, II, III, aVR"),
+    ],
+)
+def test_signals_that_were_prepared_in_another_way_are_refused(places, tmp_path, values, message):
+    assert message in line_of(start_from(places, changed(places, tmp_path, **values)))
+
+
+def test_ecgs_that_trained_the_other_run_cannot_be_tested(places):
+    line = line_of(start_from(places, places / "run", cohort="others"))
+    assert "of this run's validation and test ECGs, or their patients, among those that trained it" in line
+
+
+def test_a_patient_who_trained_the_other_run_cannot_be_tested(places, tmp_path):
+    """Another ECG of theirs, in another folder, with the same key of pseudonyms."""
+    shutil.copytree(places / "ecgs", tmp_path / "ecgs")
+    table = pd.read_csv(tmp_path / "ecgs" / "labels.csv")
+    table["patient_id"] = "other-" + table["patient_id"]  # ids of the patients of the pretrained run
+    table.to_csv(tmp_path / "ecgs" / "labels.csv", index=False)
+    flags = ["--patient-key", places / "others" / "patient_key.txt"]
+    line = line_of(start_from(places, places / "run", *flags, cohort=tmp_path / "ecgs"))
+    assert "or their patients, among those that trained it" in line
+
+
+def test_ecgs_that_trained_the_run_before_the_other_cannot_be_tested(places):
+    second = run_folder_of(start_from(places, places / "run"))
+    line = line_of(start_from(places, second, cohort="others"))
+    assert f"{places / 'run'}: found" in line and "among those that trained it" in line
+
+
+def test_a_trunk_of_another_kind_is_refused(places):
+    line = line_of(start_from(places, places / "run", script="train_spectrogram.py"))
+    assert "found trunk.stem.weight of shape (64, 12, 1, 17), expected (64, 12, 7, 7)" in line
+    line = line_of(start_from(places, places / "run", script="train_baseline.py"))
+    assert "found resnet18_with_atten, expected a model with this trunk" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--init-from", "nowhere"], "nowhere/model.json: found no usable model"),
+        (["--freeze-epochs", 2], "freeze_epochs: found some, expected --init-from"),
+        (["--pretrained-rate", 0], "pretrained_rate"),
+    ],
+)
+def test_wrong_flags_are_one_line(places, flags, message):
+    where = ("--output-dir", places / "runs", "--cache-dir", places / "cache")
+    outcome = train_here("train_atten.py", *tiny(places / "ecgs", *where, *flags))
+    assert outcome.returncode != 0 and message in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+def test_another_cohort_may_not_have_been_seen_by_what_a_run_began_from(tmp_path, capsys):
+    def run_of(name, digests, init_from):
+        folder = tmp_path / name
+        folder.mkdir()
+        pd.DataFrame({"file": digests, "digest": digests}).to_csv(folder / "splits.csv", index=False)
+        (folder / "hyperparameters.yml").write_text(f"init_from: {init_from}\n")
+        return folder
+
+    first = run_of("first", ["a", "b"], "null")
+    second = run_of("second", ["c"], first)
+    third = run_of("third", ["d"], second)
+    _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["e"], "digest": ["e"]})))
+    with pytest.raises(RunError) as caught:
+        _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["x", "y"], "digest": ["e", "b"]})))
+    assert str(caught.value).startswith(
+        f"{third}: found 1 ECGs of the cohort in what it was trained and tested"
+    )
+    assert f"on by way of {first}, such as y; expected" in str(caught.value)
+    fourth = run_of("fourth", ["f"], tmp_path / "gone")
+    _check_unseen(fourth, SimpleNamespace(table=pd.DataFrame({"file": ["e"], "digest": ["e"]})))
+    assert (
+        f"note        {fourth} began from {tmp_path / 'gone'}, which is not there" in capsys.readouterr().out
+    )

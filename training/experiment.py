@@ -1,0 +1,206 @@
+"""What surrounds the loop: open the run, say what is trained on what, go through the folds, pool them."""
+
+import json
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from dataset.cohort import Cohort
+from dataset.splits import Fold
+from hyperparameters.declaration import Hyperparameters
+from inference.scoring import save_ensemble
+from metrics_and_performance import evaluate
+from run_folder.run import Run, device_name
+from run_folder.tracking import start_tracker
+from runtime import processes
+from runtime.interruption import name_run
+
+FEW = 5  # ECGs of a class in validation; with fewer, what is chosen on them is chosen nearly by chance
+
+
+def open_run(
+    script: str, *, values: Hyperparameters, device: torch.device, cohort: Cohort, folds: list[Fold]
+) -> Run:
+    """Return a new run folder with all that is known before training, or the one to resume, checked.
+
+    Its ``splits.csv`` has each ECG's part, in a column for each fold where there are several.
+    """
+    described = [name for name in ("age", "sex") if name in cohort.table]
+    splits = cohort.table[["file", "patient_id", "digest", *described, *cohort.label_names]].copy()
+    for fold in folds:
+        part_of = np.empty(len(splits), dtype=object)
+        for part, indices in fold.parts.items():
+            part_of[indices] = part
+        splits[fold.name or "split"] = part_of
+    if values.resume:
+        run = Run.resume(values.resume, splits)
+    else:
+        run = Run.create(
+            script=script,
+            values=values,
+            device=device,
+            splits=splits,
+            rejected=cohort.rejected,
+            quality=cohort.quality,
+            patient_key=cohort.patient_key,
+        )
+    name_run(run.folder)
+    if processes.is_first():
+        run.tracker = start_tracker(values.tracking, run.folder, values.of_script())
+    return run
+
+
+def announce(
+    model: nn.Module,
+    *,
+    device: torch.device,
+    seed: int,
+    cohort: Cohort,
+    folds: list[Fold],
+    run: Run,
+) -> None:
+    """Print what is about to be trained, on which ECGs, and where it will be kept."""
+    n_parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    where = f"{device_name(device)} in {'bfloat16' if device.type == 'cuda' else 'float32'}"
+    if processes.count() > 1:
+        where = f"{processes.count()} processes, each on {where}"
+    print(f"{model.title}, {n_parameters:.1f} M parameters, on {where}, seed {seed}")
+    print(f"run         {run.folder}")
+    n_read, n_rejected = len(cohort.table), len(cohort.rejected)
+    files = (
+        f"{n_read + n_rejected:,} files ({cohort.n_parsed:,} new): {n_read:,} read, {n_rejected:,} rejected"
+    )
+    if n_rejected:
+        files += f" ({run.folder / 'rejected.csv'})"
+    labels = _count_labels(cohort, np.arange(n_read), share=True)
+    patients = f"{cohort.table['patient_id'].nunique():,} patients"
+    print(f"cohort      {files}; {patients}{f'; {labels}' if labels else ''}")
+    if cohort.clinical_columns:
+        print(f"clinical    beside the ECG: {_count_clinical(cohort)}")
+    print(f"quality     {_count_findings(cohort.quality, run)}")
+    if len(folds) == 1:
+        print(f"split       by patient: {_sizes(cohort, folds[0])}")
+    else:
+        n_repeats = folds[-1].repeat
+        repeats = f", {n_repeats} times" if n_repeats > 1 else ""
+        print(f"split       by patient, into {len(folds) // n_repeats} folds{repeats}: each is tested once")
+    if cohort.patients_assumed:
+        print("            no patient_id column: each file counts as a patient of its own")
+    if fewest := _fewest_to_validate(cohort, folds):
+        print(f"            only {fewest} to validate on: best epoch, calibration and threshold rest on them")
+
+
+def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple[Fold, Run]]:
+    """Yield each fold that is not tested yet and its run folder; its initial weights follow from its seed."""
+    for fold in folds:
+        fold_run = run.fold(fold.name)
+        if fold.number:
+            done = "   tested before" if fold_run.is_tested else ""
+            print(f"fold {fold.number:<6} of {len(folds)}: {_sizes(cohort, fold)}{done}")
+        elif fold_run.is_tested:
+            print("finished    this run was tested before: nothing is trained or scored again")
+        torch.manual_seed(fold.seed)
+        if not fold_run.is_tested:
+            yield fold, fold_run
+            processes.wait()  # until it is tested
+
+
+def pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> None:
+    """Evaluate the out-of-fold scores of a cross-validation together; a single split has its metrics already.
+
+    Each ECG has the score and the threshold of the fold that did not see it. With several repeats each ECG is
+    there as often; patients are resampled for the intervals, which therefore do not shrink.
+    """
+    if len(folds) == 1 or run.is_tested or not processes.is_first():
+        return
+    tables, thresholds, of_folds, aurocs = [], [], [], []
+    for fold in folds:
+        folder = run.fold(fold.name).folder
+        table = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str, "file": str})
+        tables.append(table[table["split"] == "test"])
+        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        of_folds.append(description["thresholds"])
+        thresholds += [description["thresholds"]] * len(tables[-1])
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        aurocs.append({name: label["auroc"]["value"] for name, label in metrics["labels"].items()})
+    save_ensemble(run, [run.fold(fold.name).folder for fold in folds], of_folds)
+    predictions = pd.concat(tables, ignore_index=True)
+    run.write_table("predictions.csv", predictions)
+    y_true, y_score = (
+        predictions[[f"{column}_{name}" for name in cohort.label_names]].to_numpy(float)
+        for column in ("y_true", "y_score")
+    )
+    pooled = evaluate(
+        y_true,
+        y_score,
+        thresholds=np.array(thresholds),
+        label_names=cohort.label_names,
+        patient_ids=predictions["patient_id"].to_numpy(),
+        seed=seed,
+    )
+    run.write_metrics(
+        {
+            "split": "test",
+            "n_folds": len(folds) // folds[-1].repeat,
+            "n_repeats": folds[-1].repeat,
+            "auroc_of_folds": aurocs,
+            "threshold_source": metrics["threshold_source"],
+            **pooled,
+        }
+    )
+
+
+def _sizes(cohort: Cohort, fold: Fold) -> str:
+    """Return such as 'train 706 (72 PE), validation 101 (10 PE), test 202 (21 PE)'."""
+    counts = {
+        f"{part} {len(rows):,}": _count_labels(cohort, rows) for part, rows in fold.parts.items() if len(rows)
+    }
+    return ", ".join(f"{size} ({labels})" if labels else size for size, labels in counts.items())
+
+
+def _fewest_to_validate(cohort: Cohort, folds: list[Fold]) -> str:
+    """Return such as '1 with PE' where a fold has fewer than `FEW` of a class in validation, else nothing."""
+    numbers = [
+        (int((cohort.targets[fold.parts["validation"], label] == value).sum()), f"{words} {name}")
+        for fold in folds
+        for label, name in enumerate(cohort.label_names)
+        for value, words in ((1, "with"), (0, "without"))
+    ]
+    n_ecgs, words = min(numbers, default=(FEW, ""))
+    return f"{n_ecgs} {words}" if n_ecgs < FEW else ""
+
+
+def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:
+    """Return the positives of each label: 'PE 103 (10.2 %)'."""
+    targets = cohort.targets[rows]
+    known = [column[~np.isnan(column)] for column in targets.T]
+    counts = [
+        (name, column.sum(), column.mean()) for name, column in zip(cohort.label_names, known, strict=True)
+    ]
+    return ", ".join(
+        f"{name} {positives:,.0f} ({100 * prevalence:.1f} %)" if share else f"{positives:,.0f} {name}"
+        for name, positives, prevalence in counts
+    )
+
+
+def _count_clinical(cohort: Cohort) -> str:
+    """Return such as 'age (known of 100 %), d_dimer (known of 61 %)'."""
+    known = 1 - np.isnan(cohort.clinical).mean(axis=0)
+    pairs = zip(cohort.clinical_columns, known, strict=True)
+    return ", ".join(f"{name} (known of {100 * share:.0f} %)" for name, share in pairs)
+
+
+def _count_findings(quality: pd.DataFrame, run: Run) -> str:
+    """Return how many ECGs each check rejected, warned of or noted."""
+    if quality.empty:
+        return "nothing found"
+    counts = []
+    for verdict, words in (("reject", "rejected"), ("warn", "warned of"), ("note", "noted")):
+        found = quality[quality["verdict"] == verdict]
+        if len(found):
+            checks = ", ".join(f"{check} {n:,}" for check, n in found["check"].value_counts().items())
+            counts.append(f"{found['file'].nunique():,} {words} ({checks})")
+    return f"{'; '.join(counts)} ({run.folder / 'quality.csv'})"

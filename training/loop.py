@@ -1,0 +1,341 @@
+"""The one loop: fit, validate, checkpoint, resume.
+
+Everything that is random in a step follows from the seed and the numbers of epoch and step, so that a run
+that was stopped or killed and resumed ends where an uninterrupted one ends (bit for bit on the CPU).
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+from tqdm import tqdm
+
+from dataset.batches import EvaluationBatches, Inputs, TrainingBatches
+from inference.scoring import forward, predict_logits
+from metrics_and_performance import ranking_metrics
+from run_folder.run import Run
+from runtime import processes
+from runtime.interruption import Interruption, StoppedError, TrainingError
+from training.optimization import WeightAverage
+
+SAVE_EVERY = 600  # seconds between two checkpoints within a long epoch
+
+
+class ValidationMetrics(NamedTuple):
+    """What each epoch's validation computes beside the loss.
+
+    Attributes
+    ----------
+    titles : of each metric's name in ``log.csv``, after ``val_``, the word above its column on the screen.
+    compute : targets, (n_ecgs, n_labels), and the model's outputs, float64 (n_ecgs, ...) -> their values.
+    """
+
+    titles: Mapping[str, str]
+    compute: Callable[[np.ndarray, np.ndarray], Sequence[float]]
+
+
+def _rank_labels(targets: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Return AUROC and average precision, means over the labels."""
+    return ranking_metrics(targets, torch.sigmoid(torch.from_numpy(logits)).numpy())
+
+
+RANKING = ValidationMetrics({"auroc": "AUROC", "average_precision": "AP"}, _rank_labels)
+
+
+def fit(
+    model: nn.Module,
+    *,
+    loss: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    schedule: lr_scheduler.LRScheduler,
+    training: TrainingBatches,
+    validation: EvaluationBatches,
+    run: Run,
+    pretrained: frozenset[str] = frozenset(),
+    freeze_epochs: int = 0,
+    epochs: int,
+    gradient_clip: float,
+    weight_average: float,
+    patience: int,
+    monitor: str,
+    compile: str,
+    sync_batch_norm: bool,
+    metrics: ValidationMetrics = RANKING,
+) -> None:
+    """Train, and leave the averaged weights of the best epoch in the run folder.
+
+    After each epoch the validation ECGs are scored with the averaged weights, which are saved if they are the
+    best so far, and a checkpoint is saved; where the run folder has one already, training goes on after it.
+    SIGINT and SIGTERM let the step end, save a checkpoint and raise.
+
+    Parameters
+    ----------
+    pretrained, freeze_epochs : names of the parameters that stay as they are in so many first epochs; the
+        batch norms among them keep their statistics.
+    weight_average : see ``training.optimization.WeightAverage``; 0 means the weights as they are.
+    gradient_clip : largest norm of the gradient; 0 means no limit.
+    patience : epochs without a better score after which training stops; 0 means never.
+    monitor : "loss", or the name of one of the metrics, of the validation ECGs.
+    compile : "none", or a mode of ``torch.compile``.
+    sync_batch_norm : of several processes, whether batch norms see the whole batch.
+    metrics : what is validated beside the loss.
+
+    Raises
+    ------
+    TrainingError : a loss is not finite.
+    StoppedError : a signal asked for the end; the checkpoint is saved.
+    """
+    model = processes.synchronised(model) if sync_batch_norm else model
+    average = WeightAverage(model, decay=weight_average)
+    state = _State(run, {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule})
+    state.restore(training.device)
+    if compile != "none":
+        model.compile(mode=compile)
+    shared = processes.shared(model, training.device)
+    step = TrainingStep(shared, loss, optimizer, schedule, average, gradient_clip)
+    log = state.log
+    columns = "".join(f"   val {title}" for title in metrics.titles.values())
+    print(f" epoch   train loss   val loss{columns}        lr     ECG/s    time")
+    for row in log:
+        _print_row(row, metrics)
+    with Interruption() as interruption:
+        for epoch in range(len(log) + 1, epochs + 1):
+            if patience and log and epoch - _best(log)["epoch"] > patience:
+                break
+            step.start_epoch(model, pretrained if epoch <= freeze_epochs else frozenset())
+            row = _one_epoch(step, training, validation, metrics, epoch, state, interruption)
+            row["best"] = int(_is_better(row, log, monitor))
+            state.save_epoch(row)
+            _print_row(row, metrics)
+            if interruption.signal:
+                raise StoppedError(f"{interruption.signal} after epoch {epoch}, which is saved", run.root)
+    run.forget_checkpoint_before()
+    processes.wait()  # the best weights are on the disk before anybody loads them
+    _print_end(log, epochs, patience, monitor)
+
+
+class TrainingStep:
+    """One batch: forward, backward, new weights. Nothing in it waits for the device."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: lr_scheduler.LRScheduler,
+        average: WeightAverage,
+        gradient_clip: float,
+    ):
+        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
+        self.average, self.gradient_clip = average, gradient_clip
+        self.frozen: list[nn.Parameter] = []
+
+    def start_epoch(self, model: nn.Module, frozen: frozenset[str]) -> None:
+        """Turn to training; leave the parameters of these names, of the model itself, as they are."""
+        self.model.train()
+        self.frozen = [parameter for name, parameter in model.named_parameters() if name in frozen]
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in frozen:
+                module.eval()  # its statistics stay too
+
+    def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
+        """Return the loss, on the device. ``share`` is that of this process in the batch, times their number:
+        gradients are averaged over processes, whatever the sizes of their shares."""
+        batch_loss = self.loss(forward(self.model, inputs), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        (batch_loss * share if share != 1 else batch_loss).backward()
+        for parameter in self.frozen:
+            parameter.grad = None  # the optimizer leaves it out, weight decay included
+        if self.gradient_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update()
+        return batch_loss.detach()
+
+
+class _State:
+    """What a checkpoint holds: weights, average, optimizer, schedule, log, and the place in an epoch."""
+
+    def __init__(self, run: Run, parts: dict[str, Any]):
+        self.run = run
+        self.parts = parts
+        self.log: list[dict[str, Any]] = []
+        self.losses: list[torch.Tensor] = []  # of this epoch's steps so far
+        self.seconds = 0.0  # that they took
+        self.saved_at = time.monotonic()
+
+    def restore(self, device: torch.device) -> None:
+        """Load the checkpoint, if there is one."""
+        checkpoint = self.run.load_checkpoint(device)
+        if checkpoint is None:
+            return
+        for name, part in self.parts.items():
+            part.load_state_dict(checkpoint[name])
+        self.log = checkpoint["log"]
+        self.losses = list(checkpoint["losses"])
+        self.seconds = checkpoint["seconds"]
+        if self.log:  # a kill between checkpoint and log.csv left the log an epoch short
+            self.run.write_table("log.csv", pd.DataFrame(self.log))
+
+    def save(self) -> None:
+        losses = torch.stack(self.losses) if self.losses else torch.empty(0)
+        place = {"log": self.log, "losses": losses, "seconds": self.seconds}
+        self.run.save_checkpoint({**{name: part.state_dict() for name, part in self.parts.items()}, **place})
+        self.saved_at = time.monotonic()
+
+    def save_epoch(self, row: dict[str, Any]) -> None:
+        """Save the weights, if they are the best so far, then the checkpoint and the log."""
+        # In this order: a kill in between repeats the epoch, which writes the same weights again.
+        self.log.append(row)
+        self.losses, self.seconds = [], 0.0
+        if row["best"]:
+            self.run.save_weights(self.parts["average"].model)
+        self.save()
+        self.run.write_log(self.log)
+
+
+def _one_epoch(
+    step: TrainingStep,
+    training: TrainingBatches,
+    validation: EvaluationBatches,
+    metrics: ValidationMetrics,
+    epoch: int,
+    state: _State,
+    interruption: Interruption,
+) -> dict[str, Any]:
+    """Train and validate; return the row of the log."""
+    started = time.perf_counter() - state.seconds  # those before an interruption count
+    train_loss = _train(step, training, epoch, state, interruption)
+    trained = time.perf_counter()
+    validated = _validate(step.average.model, step.loss, validation, metrics, epoch)
+    return {
+        "epoch": epoch,
+        "train_loss": train_loss,
+        **validated,
+        "learning_rate": step.schedule.get_last_lr()[0],
+        "ecgs_per_second": training.n_ecgs / (trained - started),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def _train(
+    step: TrainingStep, training: TrainingBatches, epoch: int, state: _State, interruption: Interruption
+) -> float:
+    """Return the mean loss of the training ECGs; of an epoch that was interrupted, do the rest."""
+    first_step, before, started = len(state.losses), state.seconds, time.perf_counter()
+    sizes = torch.tensor(training.sizes, dtype=torch.float32, device=training.device)
+    shares = training.shares(epoch)
+    with tqdm(total=len(training), initial=first_step, **_bar(f"epoch {epoch}")) as bar:
+        for number, batch in enumerate(training.epoch(epoch, first_step), first_step):
+            inputs, targets, _ = batch
+            share = float(shares[number])
+            # Processes' gradients are averaged, as if their shares were equal.
+            state.losses.append(step(inputs, targets, share * processes.count()) * share)
+            bar.update()
+            state.seconds = before + time.perf_counter() - started
+            _save_within_epoch(state, training, epoch, interruption)
+    losses = processes.total(torch.stack(state.losses))
+    _check_finite(losses, training, epoch)
+    return float((losses * sizes).sum() / sizes.sum())
+
+
+def _save_within_epoch(
+    state: _State, training: TrainingBatches, epoch: int, interruption: Interruption
+) -> None:
+    """Save a checkpoint when the last is old or a signal asks for the end."""
+    done = len(state.losses)
+    where = f"{interruption.signal} in epoch {epoch} after step {done} of {len(training)}"
+    if processes.count() > 1:  # they stop at different steps; all have the end of the last epoch
+        if interruption.signal:
+            raise StoppedError(f"{where}; {_what_is_kept(epoch)}", state.run.root)
+    elif done < len(training) and (interruption.signal or time.monotonic() - state.saved_at > SAVE_EVERY):
+        _check_finite(torch.stack(state.losses), training, epoch)
+        state.save()
+        if interruption.signal:
+            raise StoppedError(f"{where}, which is saved", state.run.root)
+
+
+def _check_finite(losses: torch.Tensor, training: TrainingBatches, epoch: int) -> None:
+    """Raise where the loss of one of the epoch's steps is not a number; this waits for the device."""
+    finite = torch.isfinite(losses).tolist()
+    if not all(finite):
+        step = finite.index(False)
+        files = ", ".join(training.files_of(epoch, step))
+        raise TrainingError(
+            f"the loss is {losses[step].item()} in epoch {epoch}, step {step + 1} of {len(training)}; "
+            f"{_what_is_kept(epoch)}; try a lower --learning-rate, or look at the files of this step: {files}"
+        )
+
+
+def _what_is_kept(epoch: int) -> str:
+    return f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was complete"
+
+
+@torch.inference_mode()
+def _validate(
+    model: nn.Module,
+    loss: nn.Module,
+    validation: EvaluationBatches,
+    metrics: ValidationMetrics,
+    epoch: int,
+) -> dict[str, float]:
+    """Return the loss and the metrics of the validation ECGs."""
+    outputs = predict_logits(model, (inputs for inputs, _ in validation))
+    targets = validation.all_targets
+    val_loss = loss(torch.from_numpy(outputs).float(), targets).item()
+    if not math.isfinite(val_loss):
+        raise TrainingError(
+            f"the validation loss is {val_loss} after epoch {epoch}; {_what_is_kept(epoch)}; "
+            "try a lower --learning-rate"
+        )
+    values = metrics.compute(targets.numpy(), outputs)
+    return {
+        "val_loss": val_loss,
+        **{f"val_{name}": value for name, value in zip(metrics.titles, values, strict=True)},
+    }
+
+
+def _is_better(row: dict[str, Any], log: list[dict[str, Any]], monitor: str) -> bool:
+    sign = -1 if monitor == "loss" else 1
+    return not log or sign * row[f"val_{monitor}"] > sign * _best(log)[f"val_{monitor}"]
+
+
+def _best(log: list[dict[str, Any]]) -> dict[str, Any]:
+    return [row for row in log if row["best"]][-1]
+
+
+def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:
+    minutes, seconds = divmod(round(row["seconds"]), 60)
+    widths = {name: len(f"   val {title}") for name, title in metrics.titles.items()}
+    values = "".join(f"{row[f'val_{name}']:>{width}.3f}" for name, width in widths.items())
+    print(
+        f"{row['epoch']:>6}{row['train_loss']:>13.4f}{row['val_loss']:>11.4f}{values}"
+        f"{row['learning_rate']:>10.1e}{row['ecgs_per_second']:>10,.0f}"
+        f"{minutes:>5}:{seconds:02}{'   best' if row['best'] else ''}",
+        flush=True,
+    )
+
+
+def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, monitor: str) -> None:
+    best = f"best validation {monitor.replace('_', ' ')}: epoch {_best(log)['epoch']}"
+    if len(log) < epochs:
+        print(f"stopped     no better validation score for {patience} epochs; {best}")
+    else:
+        print(f"trained     {len(log)} epoch{'' if len(log) == 1 else 's'}; {best}")
+
+
+def _bar(description: str) -> dict[str, Any]:
+    """Return how a progress bar looks: in the first process alone, and only where somebody watches."""
+    return {
+        "desc": description,
+        "unit": "step",
+        "disable": None if processes.is_first() else True,
+        "leave": False,
+    }

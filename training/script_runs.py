@@ -1,0 +1,102 @@
+"""Training scripts in processes of their own, to their end, for programs that need many of them.
+
+What is finished is not done again, and what was interrupted goes on: the same call in the same folder.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+from hyperparameters.declaration import Hyperparameters
+from hyperparameters.reading import read_hyperparameters, read_yaml
+from run_folder.run import RunError
+from runtime.atomic_files import write_whole
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted(path.name for path in ROOT.glob("train_*.py"))
+UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or an error would stand before what precedes it
+
+
+class Training(NamedTuple):
+    """A finished training: its run folder, and the seconds that it took, 0 where it was finished before."""
+
+    run: Path
+    seconds: float
+
+
+def hyperparameters_of(script: str, flags: Sequence[str], description: str) -> Hyperparameters:
+    """Return what a script makes of its flags; exits with one line where one is wrong.
+
+    ``description`` is the help text of the program that asks.
+    """
+    module = import_module(Path(script).stem)
+    if hasattr(module, "HYPERPARAMETERS"):
+        blocks = module.HYPERPARAMETERS, module.PUBLISHED
+    else:
+        blocks = read_yaml(module.HYPERPARAMETERS_FILE)
+    return read_hyperparameters(description, *blocks, flags)
+
+
+def train(script: str, flags: Sequence[str], folder: Path) -> Training:
+    """Run a training script, unless it has finished in this folder; go on where it was interrupted.
+
+    The script's output is kept in ``output.txt``, its flags in ``flags.txt``. The last checkpoint of a
+    finished run is removed: it is four times as large as the weights.
+
+    Raises
+    ------
+    RunError : the folder has a training with other flags, or the script fails.
+    KeyboardInterrupt : after the script has saved its step.
+    """
+    _check_flags(folder / "flags.txt", shlex.join([script, *flags]))
+    if finished := _runs(folder, script, "metrics.json"):
+        return Training(finished[-1], 0.0)
+    begun = _runs(folder, script, "checkpoint.pt")
+    words = ["--resume", str(begun[-1])] if begun else [*flags, "--output-dir", str(folder)]
+    started = time.perf_counter()
+    _run([sys.executable, str(ROOT / script), *words], folder / "output.txt")
+    run = _runs(folder, script, "metrics.json")[-1]
+    for checkpoint in run.rglob("checkpoint.pt"):
+        checkpoint.unlink()
+    return Training(run, time.perf_counter() - started)
+
+
+def _runs(folder: Path, script: str, file: str) -> list[Path]:
+    """Return the run folders that have a file, be it in a fold."""
+    runs = sorted(folder.glob(f"{Path(script).stem}-*/"))
+    inside = "" if file == "metrics.json" else "**/"
+    return [run for run in runs if any(run.glob(inside + file))]
+
+
+def _check_flags(path: Path, flags: str) -> None:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, lambda aside: aside.write_text(flags + "\n", encoding="utf-8"))
+    elif (before := path.read_text(encoding="utf-8").strip()) != flags:
+        raise RunError(f"{path}: found {before!r}, expected {flags!r}; name another --output-dir")
+
+
+def _run(command: Sequence[str], output: Path) -> None:
+    """Run a command to its end; hand an interruption on to it, and wait until it has saved its step."""
+    interrupted = False
+    with open(output, "a", encoding="utf-8") as handle:
+        # In a session of its own, or Ctrl-C would reach it twice, which ends it at once
+        streams = {"stdout": handle, "stderr": subprocess.STDOUT}
+        child = subprocess.Popen(command, **streams, env=UNBUFFERED, start_new_session=True)
+    while child.returncode is None:
+        try:
+            child.wait()
+        except KeyboardInterrupt:
+            interrupted = True
+            child.terminate()
+    if interrupted:
+        raise KeyboardInterrupt
+    if child.returncode:
+        lines = output.read_text(encoding="utf-8").strip().splitlines()
+        raise RunError(f"{output}: the training ended with status {child.returncode}: {(lines or [''])[-1]}")

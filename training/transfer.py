@@ -1,0 +1,165 @@
+"""Start from the weights of another run: a pretrained trunk, a new head."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from dataset.cohort import Cohort
+from dataset.splits import Fold
+from models import MODELS
+from run_folder.run import (
+    ModelDescription,
+    PretrainedDescription,
+    Run,
+    RunError,
+    beginnings_of,
+    patient_key_of,
+    root_of,
+)
+from xml_loader import LEADS, SAMPLING_RATE
+
+SEEN = ("train", "validation")  # parts that the weights, or the choice of their epoch, come from
+
+
+def load_pretrained(
+    model: nn.Module, *, cohort: Cohort, fold: Fold, normalisation: str, init_from: str | None
+) -> frozenset[str]:
+    """Load what the model shares with that of a finished run, except the head, and print what that is.
+
+    Of a run of the same model that is everything but the head; of another, or of a pretraining, the trunk.
+
+    Parameters
+    ----------
+    normalisation : of this run's signals; those of the other must have been normalised likewise.
+    init_from : folder of a run, or of one fold; None loads nothing.
+
+    Returns
+    -------
+    names of the parameters that were loaded.
+
+    Raises
+    ------
+    RunError : no finished run, signals that were prepared in another way, nothing that fits, or an ECG or
+        patient of this fold's validation or test part that those weights were trained on.
+    """
+    if init_from is None:
+        return frozenset()
+    run = Run(init_from)
+    description = run.load_any_description()
+    if description.normalisation != normalisation:
+        raise RunError(
+            f"{run.folder}: found signals normalised by {description.normalisation}, expected "
+            f"{normalisation} (--normalisation)"
+        )
+    _check_unseen(run, cohort, fold)
+    weights = _shared(model, run, description)
+    model.load_state_dict(weights, strict=False)
+    rest = [name for name in model.state_dict() if name not in weights]
+    print(
+        f"init        {len(weights)} tensors of {_rooms(weights)} from {run.folder}; "
+        f"new: {_rooms(rest) or 'nothing'}"
+    )
+    return frozenset(name for name, _ in model.named_parameters() if name in weights)
+
+
+def keep_trunk(
+    run: Run,
+    *,
+    name: str,
+    arguments: dict[str, Any],
+    method: str,
+    cohort: Cohort,
+    n_samples: int,
+    normalisation: str,
+) -> None:
+    """Describe the weights of a pretraining, so that runs can start from them, and print how they do.
+
+    Parameters
+    ----------
+    name, arguments : the file of the pretrained class in ``models/``, and the arguments of its constructor.
+    method : how the trunk was pretrained, for a reader.
+    """
+    description = PretrainedDescription(
+        pretrained_by=method,
+        model=name,
+        arguments=arguments,
+        n_samples=n_samples,
+        normalisation=normalisation,
+        leads=list(LEADS),
+        sampling_rate=SAMPLING_RATE,
+        window_start=cohort.window_start,
+        quality=dict(cohort.quality_limits),
+    )
+    run.save_description(description)
+    print(f"trunk       {run.folder}: start from it by --init-from, such as")
+    print(f"            python train_atten.py --data-dir … --init-from {run.folder}")
+    if "split" in cohort.table:
+        print("            with this table: its validation and test patients were not pretrained on")
+    else:
+        print("            on other patients; to validate or test these would be refused. A split column in")
+        print("            the table of both runs keeps them apart")
+
+
+def _shared(
+    model: nn.Module, run: Run, description: ModelDescription | PretrainedDescription
+) -> dict[str, torch.Tensor]:
+    """Return those weights of a run that fit the model and are no head."""
+    own, weights = model.state_dict(), run.read_weights()
+    same_model = type(model) is MODELS.get(description.model)
+    chosen = {
+        name: weights[name]
+        for name in own
+        if name in weights and not name.startswith("head.") and (same_model or name.startswith("trunk."))
+    }
+    for name, tensor in chosen.items():
+        if tensor.shape != own[name].shape:
+            raise RunError(
+                f"{run.folder}: found {name} of shape {tuple(tensor.shape)}, expected "
+                f"{tuple(own[name].shape)}: another kind of trunk, or other sizes of its layers"
+            )
+    if not chosen:
+        raise RunError(f"{run.folder}: found {description.model}, expected a model with this trunk")
+    return chosen
+
+
+def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
+    """Refuse weights that have seen an ECG, or a patient, by whom they would be validated or tested now.
+
+    Pseudonyms of another key cannot be compared; that is said.
+    """
+    rows = np.concatenate([fold.parts[part] for part in ("validation", "test")])
+    held_out = cohort.table.iloc[rows]
+    for folder in beginnings_of(run.folder):
+        splits = splits_of(Run(folder))
+        seen = splits[splits["part"].isin(SEEN)]
+        again = held_out["digest"].isin(seen["digest"]) | held_out["patient_id"].isin(seen["patient_id"])
+        if again.any():
+            raise RunError(
+                f"{folder}: found {int(again.sum())} of this run's validation and test ECGs, or their "
+                f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; "
+                "expected none: give both tables one split column, or leave these out of one"
+            )
+        if patient_key_of(root_of(folder)) != cohort.patient_key:
+            print(
+                f"note        {folder}: its patients' pseudonyms are of another key: only the ECGs were "
+                "compared; if they may share patients, train both with one --patient-key"
+            )
+
+
+def splits_of(run: Run) -> pd.DataFrame:
+    """Return digest, patient_id and part of each ECG of the run, or of the fold, that a model is of."""
+    root = root_of(run.folder)
+    path, column = root / "splits.csv", "split" if root == run.folder else run.folder.resolve().name
+    try:
+        table = pd.read_csv(path, usecols=["digest", "patient_id", column], dtype=str)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: found no usable splits ({error}), expected those of a run") from None
+    return table.rename(columns={column: "part"})
+
+
+def _rooms(names: list[str] | dict[str, torch.Tensor]) -> str:
+    """Return the modules that parameters are of: 'trunk, attention'."""
+    return ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
