@@ -21,6 +21,7 @@ and negatives, and its most confident errors: explanations.csv, explained_errors
 """
 
 import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
+from runtime.errors import UserError
 
 # isort: split
 import argparse
@@ -48,7 +49,7 @@ from reporting.pages.explanation_section import (
     left_out_words,
 )
 from reporting.words.comparison_table import differences, format_comparison, group_cells, model_metrics
-from run_folder.run import Run, RunError, new_folder
+from run_folder.run import Run, new_folder
 from runtime.command_line import OneLineParser, one_line_errors, prepare
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
@@ -126,7 +127,7 @@ def check_names(names: list[str]) -> None:
     """Refuse two models of one name, of which the tables would hold one alone."""
     for name, times in Counter(names).items():
         if times > 1:
-            raise RunError(f"{name}: found as the name of two models, expected two names (--names)")
+            raise UserError(f"{name}: found as the name of two models, expected two names (--names)")
 
 
 def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:
@@ -157,7 +158,7 @@ def values_of(run: Path) -> Hyperparameters:
     try:
         return Hyperparameters(**values)
     except TypeError as error:
-        raise RunError(f"{run / 'hyperparameters.yml'}: found another version's values ({error})") from None
+        raise UserError(f"{run / 'hyperparameters.yml'}: found another version's values ({error})") from None
 
 
 def lines_of(table: pd.DataFrame, cohort: Cohort) -> np.ndarray:
@@ -165,7 +166,7 @@ def lines_of(table: pd.DataFrame, cohort: Cohort) -> np.ndarray:
     lines = pd.Index(cohort.table["file"]).get_indexer(table["file"])
     if (lines < 0).any():
         file = table["file"][lines < 0].iloc[0]
-        raise RunError(
+        raise UserError(
             f"{file}: found no longer in the cohort, expected the ECGs that the runs were tested on"
         )
     return lines
@@ -181,14 +182,14 @@ def numbers_of(cohort: Cohort, column: str) -> np.ndarray:
     numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
     wrong = text[numbers.isna() & (text != "")]
     if len(wrong):
-        raise RunError(f"column {column}: found {wrong.iloc[0]!r}, expected numbers")
+        raise UserError(f"column {column}: found {wrong.iloc[0]!r}, expected numbers")
     return numbers.to_numpy(float)
 
 
 def text_of(cohort: Cohort, column: str) -> pd.Series:
     if column not in cohort.table:
         known = [name for name in cohort.table if name not in ("digest", "same_ecg", "patient_id")]
-        raise RunError(f"column {column}: not in the labels table, expected one of {', '.join(known)}")
+        raise UserError(f"column {column}: not in the labels table, expected one of {', '.join(known)}")
     return cohort.table[column].astype(str).str.strip()
 
 

@@ -42,9 +42,9 @@ from inference.onnx_graph import (
 )
 from inference.scoring import Scorer
 from reporting.pages.model_card import OnnxFile, render_model_card
-from run_folder.run import RunError
 from runtime.atomic_files import write_whole
 from runtime.command_line import OneLineParser, one_line_errors
+from runtime.errors import UserError
 from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE
 
 INTENDED_USE = "research only; not a medical device; must not decide about a patient's care"
@@ -90,15 +90,15 @@ def parse_arguments() -> argparse.Namespace:
 
 def check_output(output: Path) -> None:
     if output.suffix != ".onnx":
-        raise RunError(f"{output}: found no name of an ONNX file, expected one that ends in .onnx")
+        raise UserError(f"{output}: found no name of an ONNX file, expected one that ends in .onnx")
     if not output.parent.is_dir():
-        raise RunError(f"{output}: found no folder {output.parent}, expected one to write to")
+        raise UserError(f"{output}: found no folder {output.parent}, expected one to write to")
     for path in (output, card_path(output)):
         if path.is_dir():
-            raise RunError(f"{path}: found a folder, expected a file or nothing")
+            raise UserError(f"{path}: found a folder, expected a file or nothing")
     card = card_path(output)
     if card.exists() and f"| file | {output.name}," not in card.read_text(encoding="utf-8", errors="replace"):
-        raise RunError(f"{output}: found the card of another file, {card}, expected a folder without one")
+        raise UserError(f"{output}: found the card of another file, {card}, expected a folder without one")
 
 
 def card_path(output: Path) -> Path:
@@ -152,7 +152,7 @@ def write(path: Path, content: bytes) -> None:
     try:
         write_whole(path, lambda aside: aside.write_bytes(content))
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":

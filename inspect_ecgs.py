@@ -31,7 +31,8 @@ from ecg.duplicates import near_duplicates
 from ecg.quality import judge
 from hyperparameters.declaration import Hyperparameters
 from runtime.atomic_files import write_whole
-from runtime.command_line import OneLineParser, in_one_line
+from runtime.command_line import OneLineParser
+from runtime.errors import message_of
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
 COLUMNS = {"form": 13, "device": 24, "Hz": 6, "seconds": 8, "leads": 6, "µV/count": 9, "verdict": 8}  # widths
@@ -207,4 +208,4 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         sys.exit(f"{Path(sys.argv[0]).name}: interrupted")
     except OSError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {in_one_line(error)}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {message_of(error)}")

@@ -49,9 +49,9 @@ from ecg.quality import judge
 from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
 from inference.scoring import Scorer, mean_score, performance_of
 from metrics.calibration import shift_prevalence
-from run_folder.run import RunError
 from runtime.atomic_files import write_whole
 from runtime.command_line import OneLineParser, one_line_errors, prepare
+from runtime.errors import UserError
 from xml_loader import EcgFileError, find_files
 
 BATCH_SIZE = 32  # ECGs scored at once
@@ -126,7 +126,7 @@ def _finite(of_members: np.ndarray, files: Sequence[Path]) -> np.ndarray:
     """Return scores as they are; one that is no number must not become a decision."""
     finite = np.isfinite(of_members).all(axis=(0, 2))  # (n_members, n_files, n_labels)
     if not finite.all():
-        raise RunError(f"{files[int(np.argmin(finite))]}: found a score that is no number: a damaged model?")
+        raise UserError(f"{files[int(np.argmin(finite))]}: found a score that is no number: a damaged model?")
     return of_members
 
 
@@ -155,31 +155,31 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
-    """Raise a RunError where what is to be written cannot be, before anything is scored."""
+    """Raise a UserError where what is to be written cannot be, before anything is scored."""
     for path in filter(None, (arguments.output, arguments.report)):
         if not path.parent.is_dir():
-            raise RunError(f"{path}: found no folder {path.parent}, expected one to write to")
+            raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
     if not arguments.report:
         for flag in ("label", "title"):
             if getattr(arguments, flag):
-                raise RunError(f"--{flag}: found no --report, expected one, the page that it is for")
+                raise UserError(f"--{flag}: found no --report, expected one, the page that it is for")
         return
     if arguments.report.suffix.lower() not in (".html", ".htm"):
-        raise RunError(f"--report: found {arguments.report}, expected a name that ends in .html")
+        raise UserError(f"--report: found {arguments.report}, expected a name that ends in .html")
     if len(arguments.paths) != 1 or arguments.paths[0].is_dir():
         found = f"{len(arguments.paths)} paths" if len(arguments.paths) > 1 else "a folder"
-        raise RunError(f"--report: found {found}, expected one ECG file: a page is about one ECG")
+        raise UserError(f"--report: found {found}, expected one ECG file: a page is about one ECG")
     if arguments.report.resolve() == arguments.paths[0].resolve():
-        raise RunError(f"--report: found the ECG file itself, {arguments.report}, expected another name")
+        raise UserError(f"--report: found the ECG file itself, {arguments.report}, expected another name")
     if importlib.util.find_spec("captum") is None:
-        raise RunError(
+        raise UserError(
             "--report: found no package captum, expected it for the explanation: pip install captum"
         )
 
 
 def check_label(name: str | None, scorer: Scorer) -> None:
     if name is not None and name not in scorer.label_names:
-        raise RunError(f"--label: found {name}, expected one of {', '.join(scorer.label_names)}")
+        raise UserError(f"--label: found {name}, expected one of {', '.join(scorer.label_names)}")
 
 
 def clinical_source(
@@ -192,22 +192,22 @@ def clinical_source(
 
     Raises
     ------
-    RunError : the run needs values and gets none, or gets some and takes none, or a table has none of the
-        files; CohortError : the values are wrong.
+    UserError : the run needs values and gets none, or gets some and takes none, or a table has none of the
+        files; UserError : the values are wrong.
     """
     columns, words, table = scorer.clinical_columns, arguments.clinical, arguments.clinical_table
     if not columns:
         if words or table:
-            raise RunError(f"{arguments.run}: found models of the ECG alone, expected no clinical values")
+            raise UserError(f"{arguments.run}: found models of the ECG alone, expected no clinical values")
         return lambda _: np.empty(0, np.float32)
     if bool(words) == bool(table):
-        raise RunError(
+        raise UserError(
             f"{arguments.run}: its models see {', '.join(columns)} beside the ECG: expected either "
             f"--clinical {' '.join(f'{name}=VALUE' for name in columns)} of one ECG, or --clinical-table"
         )
     if words:
         if len(arguments.paths) != 1 or arguments.paths[0].is_dir():
-            raise RunError("--clinical: found several files, expected one; of several, --clinical-table")
+            raise UserError("--clinical: found several files, expected one; of several, --clinical-table")
         values = given_values(columns, words)
         return lambda _: values
     values_of = values_by_file(table, columns)
@@ -222,7 +222,7 @@ def clinical_source(
 
     absent = [file for file in files if name_of(file) is None]
     if absent and len(absent) == len(files):
-        raise RunError(f"{table}: found none of the {len(files):,} files, such as {files[0]}, expected them")
+        raise UserError(f"{table}: found none of the {len(files):,} files, such as {files[0]}, expected them")
     if absent:
         found = f"{len(absent):,} of {len(files):,} files, such as {absent[0]}"
         print(f"note        {table} has no line for {found}")
@@ -292,7 +292,7 @@ def check_prevalences(prevalences: list[float] | None, scorer: Scorer) -> None:
     n_labels = len(scorer.label_names)
     if len(prevalences) != n_labels or not all(0 < prevalence < 1 for prevalence in prevalences):
         found = " ".join(f"{prevalence:g}" for prevalence in prevalences)
-        raise RunError(f"--prevalence: found {found}, expected {n_labels} numbers between 0 and 1")
+        raise UserError(f"--prevalence: found {found}, expected {n_labels} numbers between 0 and 1")
 
 
 def decide(
@@ -339,7 +339,7 @@ def write_output(path: Path, table: pd.DataFrame) -> None:
     try:
         write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
-        raise RunError(f"{path}: the scores cannot be written ({error.strerror})") from None
+        raise UserError(f"{path}: the scores cannot be written ({error.strerror})") from None
 
 
 def write_page(

@@ -18,6 +18,7 @@ Needs one more package: pip install optuna
 """
 
 import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
+from runtime.errors import UserError
 
 # isort: split
 import argparse
@@ -35,7 +36,6 @@ from cohorts.synthetic import demo_cohort
 from dataset.cohort import read_cohort
 from dataset.splits import make_folds
 from hyperparameters.declaration import ABSENT, Hyperparameters
-from run_folder.run import RunError
 from runtime.atomic_files import write_whole
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from training.script_runs import SCRIPTS, hyperparameters_of, train
@@ -109,7 +109,7 @@ def searched(options: argparse.Namespace) -> list[str]:
     """Return the hyperparameters of the space that the script has, and that are not given."""
     missing = [name for name in SPACE if not hasattr(options.values, name)]
     if missing:
-        raise RunError(f"SPACE: found {', '.join(missing)}, expected declared names")
+        raise UserError(f"SPACE: found {', '.join(missing)}, expected declared names")
     of_script = [name for name in SPACE if getattr(options.values, name) != ABSENT]
     return [name for name in of_script if name not in options.given]
 
@@ -118,7 +118,7 @@ def check_optuna() -> None:
     try:
         import optuna  # noqa: F401
     except ImportError as error:
-        raise RunError(f"optuna: cannot be imported ({error}); pip install optuna") from None
+        raise UserError(f"optuna: cannot be imported ({error}); pip install optuna") from None
 
 
 def _in_words(values: tuple | list) -> str:
@@ -137,8 +137,8 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
 
     Raises
     ------
-    CohortError : whatever is wrong with table, folder or split.
-    RunError : another table is there already.
+    UserError : whatever is wrong with table, folder or split.
+    UserError : another table is there already.
     """
     values: Hyperparameters = options.values
     data_dir = values.data_dir or demo_cohort()
@@ -153,7 +153,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
     if not path.exists():
         write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     elif path.read_text(encoding="utf-8") != text:
-        raise RunError(f"{path}: found other ECGs or labels than now; name another --output-dir")
+        raise UserError(f"{path}: found other ECGs or labels than now; name another --output-dir")
     n_test = len(fold.parts["test"])
     print(
         f"cohort      {len(table):,} ECGs of {table['patient_id'].nunique():,} patients for the search; "
@@ -168,7 +168,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
 
 
 def open_study(options: argparse.Namespace) -> "optuna.Study":
-    """Return the study of the folder, new or to go on with; a RunError where it is another search's."""
+    """Return the study of the folder, new or to go on with; a UserError where it is another search's."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -192,7 +192,7 @@ def open_study(options: argparse.Namespace) -> "optuna.Study":
     before = study.user_attrs or now
     for name, value in now.items():
         if before.get(name) != value:
-            raise RunError(
+            raise UserError(
                 f"{options.output_dir}: found a search with {before.get(name)!r}, expected {value!r}; name "
                 "another --output-dir"
             )
@@ -248,7 +248,7 @@ def run_trial(
     folder = trial.user_attrs["folder"]
     try:
         done = train(options.script, [*flags, *_as_flags(trial.params)], options.output_dir / folder)
-    except RunError as error:
+    except UserError as error:
         study.tell(trial, state=TrialState.PRUNED)
         print(f"{folder}   failed: {error}", flush=True)
         return
@@ -284,7 +284,7 @@ def report(study: "optuna.Study", options: argparse.Namespace) -> None:
         for trial in study.get_trials(states=[TrialState.COMPLETE])
     ]
     if not rows:
-        raise RunError(
+        raise UserError(
             f"{options.output_dir}: found no trial that finished, expected one; see their output.txt"
         )
     table = pd.DataFrame(rows)
@@ -310,4 +310,4 @@ if __name__ == "__main__":
         try:
             main()
         except KeyboardInterrupt:
-            raise RunError("interrupted; what is done is kept, and the same command goes on") from None
+            raise UserError("interrupted; what is done is kept, and the same command goes on") from None

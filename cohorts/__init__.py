@@ -1,0 +1,1 @@
+"""Labels tables of public sets and of a hospital's export; the synthetic demo cohort."""

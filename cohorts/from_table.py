@@ -28,7 +28,6 @@ import pandas as pd
 
 from cohorts.table_maker import (
     Flow,
-    SourceError,
     absent_files,
     check_free,
     deliver,
@@ -38,6 +37,7 @@ from cohorts.table_maker import (
     run,
     write_lines,
 )
+from runtime.errors import UserError
 
 UNKNOWN = "indeterminate"
 COLUMNS = {
@@ -71,7 +71,7 @@ class Times:
 
         Raises
         ------
-        SourceError : not a time, or one with a UTC offset beside others without.
+        UserError : not a time, or one with a UTC offset beside others without.
         """
         if not text:
             return None
@@ -81,11 +81,11 @@ class Times:
             time = datetime.strptime(text, self.form) if self.form else datetime.fromisoformat(plain)
         except ValueError:
             expected = self.form or "such as 2024-03-01 14:05 (--time-format tells another form)"
-            raise SourceError(f"{where}: found time {text}, expected {expected}") from None
+            raise UserError(f"{where}: found time {text}, expected {expected}") from None
         self.first = self.first or (where, text, time.tzinfo is not None)
         if self.first[2] != (time.tzinfo is not None):
             with_or_not = ("without", "with")[self.first[2]]
-            raise SourceError(
+            raise UserError(
                 f"{where}: found time {text}, expected one {with_or_not} a UTC offset as {self.first[1]} "
                 f"({self.first[0]})"
             )
@@ -99,7 +99,7 @@ def main() -> None:
     check_free(flow_file, arguments.overwrite)
     sources = [path.resolve() for path in (arguments.table, arguments.ecgs) if path]
     if output.resolve() in sources or flow_file.resolve() in sources:
-        raise SourceError(f"{output}: found the table to be read, expected --output to name another file")
+        raise UserError(f"{output}: found the table to be read, expected --output to name another file")
     times = Times(arguments.time_format)
     exams, ecgs_of = read_exams(arguments, times)
     if arguments.ecgs:
@@ -186,7 +186,7 @@ def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]
 
     Raises
     ------
-    SourceError : a row without a patient, an unknown result, two results of one examination, a wrong time.
+    UserError : a row without a patient, an unknown result, two results of one examination, a wrong time.
     """
     own = [] if arguments.ecgs else [arguments.file_column, arguments.ecg_time_column]
     columns = [arguments.patient_column, arguments.ct_time_column, arguments.result_column, *own]
@@ -202,7 +202,7 @@ def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]
         )
         exam["n_rows"] += 1
         if exam["result"] != result:
-            raise SourceError(
+            raise UserError(
                 f"{where}: found {row[arguments.result_column] or 'no result'} for the examination of "
                 f"{exam['where']}, expected the same result"
             )
@@ -210,14 +210,14 @@ def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]
             ecg_time = times.read(where, row[arguments.ecg_time_column])
             ecgs_of.setdefault(key, []).append((row[arguments.file_column], ecg_time))
     if not exams:
-        raise SourceError(f"{arguments.table}: found no rows, expected one for each examination")
+        raise UserError(f"{arguments.table}: found no rows, expected one for each examination")
     return exams, ecgs_of
 
 
 def table_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, int, dict[str, str]]]:
     """Yield where, line and fields of a table as hospitals export it, with commas, semicolons or tabs."""
     if not path.is_file():
-        raise SourceError(f"{path}: found no such file, expected a CSV table")
+        raise UserError(f"{path}: found no such file, expected a CSV table")
     try:
         path.read_bytes().decode("utf-8") if path.suffix != ".gz" else None
         encoding = "utf-8-sig"
@@ -229,7 +229,7 @@ def table_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, int, dict[
 
 def patient_of(where: str, row: dict[str, str], column: str) -> str:
     if not row[column]:
-        raise SourceError(f"{where}: found nothing in column {column}, expected a patient's id")
+        raise UserError(f"{where}: found nothing in column {column}, expected a patient's id")
     return row[column]
 
 
@@ -238,7 +238,7 @@ def result_of(where: str, word: str, arguments: argparse.Namespace) -> int | str
     if not word:
         return None
     if word.lower() not in arguments.results:
-        raise SourceError(
+        raise UserError(
             f"{where}: found result {word}, expected one of {', '.join(arguments.results)}; "
             f"name it after --positive, --negative or --{UNKNOWN}"
         )
@@ -267,7 +267,7 @@ def check_one_patient(ecgs_of: dict) -> int:
     for (patient, _), ecgs in ecgs_of.items():
         for file, _ in ecgs:
             if file and patients.setdefault(file, patient) != patient:
-                raise SourceError(f"{file}: found for two patients, expected one")
+                raise UserError(f"{file}: found for two patients, expected one")
     return len(patients)
 
 

@@ -12,17 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.table_maker import (
-    Flow,
-    SourceError,
-    deliver,
-    find_table,
-    number,
-    output_of,
-    parser_of,
-    rows_of,
-    run,
-)
+from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of, run
+from runtime.errors import UserError
 
 RHYTHMS, CONDUCTION = "Rhythms", "Conduction abnormalities"
 AXIS, HYPERTROPHIES = "Electric axis of the heart", "Hypertrophies"
@@ -65,13 +56,13 @@ def read_records(path: Path, labels: list[str], prefix: str) -> pd.DataFrame:
 
     Raises
     ------
-    SourceError : a record without a number, or no record.
+    UserError : a record without a number, or no record.
     """
     columns = dict.fromkeys(["ID", "Sex", "Age", *(column for column, _ in LABELS.values())])
     rows = []
     for line, row in rows_of(path, list(columns)):
         if not row["ID"].isdecimal():
-            raise SourceError(f"{path} line {line}: found ID {row['ID'] or 'empty'}, expected a number")
+            raise UserError(f"{path} line {line}: found ID {row['ID'] or 'empty'}, expected a number")
         rows.append({
             "file": f"{prefix}{row['ID']}.hea",
             "patient_id": row["ID"],
@@ -80,7 +71,7 @@ def read_records(path: Path, labels: list[str], prefix: str) -> pd.DataFrame:
             **{label: int(is_stated(row, label)) for label in labels},
         })  # fmt: skip
     if not rows:
-        raise SourceError(f"{path}: found no records, expected one for each ECG")
+        raise UserError(f"{path}: found no records, expected one for each ECG")
     return pd.DataFrame(rows)
 
 

@@ -24,7 +24,8 @@ from pathlib import Path
 import pandas as pd
 
 from cohorts.mimic_tables import from_ext_icd, from_mimic_iv
-from cohorts.table_maker import SourceError, deliver, output_of, parser_of, run
+from cohorts.table_maker import deliver, output_of, parser_of, run
+from runtime.errors import UserError
 
 DIAGNOSES = ("all_diag_all", "all_diag_hosp", "ed_diag_ed", "ed_diag_hosp", "hosp_diag_hosp")
 TAKEN = ("file", "patient_id", "split", "age", "sex", "study_id", "in_ed")
@@ -100,7 +101,7 @@ def prefixes_of(text: str) -> tuple[str, tuple[str, ...]]:
     match = LABEL.fullmatch(text)
     prefixes = tuple(prefix.replace(".", "") for prefix in match[2].split(",")) if match else ()
     if not match or not all(prefixes):
-        raise SourceError(f"--label: found {text}, expected such as PE=I26,4151")
+        raise UserError(f"--label: found {text}, expected such as PE=I26,4151")
     return match[1], prefixes
 
 

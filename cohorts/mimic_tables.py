@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohorts.table_maker import Flow, SourceError, chunks_of, find_table, picked
+from cohorts.table_maker import Flow, chunks_of, find_table, picked
+from runtime.errors import UserError
 
 Labels = Mapping[str, tuple[str, ...]]  # name -> prefixes of ICD codes
 
@@ -32,14 +33,14 @@ def from_ext_icd(path: Path, labels: Labels, *, diagnoses: str, folds: str) -> t
 
     Raises
     ------
-    SourceError : the table cannot be read or understood.
+    UserError : the table cannot be read or understood.
     """
     columns = [
         "file_name", "study_id", "subject_id", "ecg_time", "ed_stay_id", "hosp_hadm_id", diagnoses, "gender",
         "age", "ecg_no_within_stay", "ecg_taken_in_ed", "ecg_taken_in_hosp", folds,
     ]  # fmt: skip
     if not path.is_file():
-        raise SourceError(f"--ext-icd {path}: found no such file, expected records_w_diag_icd10.csv")
+        raise UserError(f"--ext-icd {path}: found no such file, expected records_w_diag_icd10.csv")
     pieces = [_ext_icd_piece(path, chunk, labels, diagnoses, folds) for chunk in chunks_of(path, columns)]
     table = _together(path, pieces)
     return table, Flow("ECGs", len(table), f"records in {path.name}")
@@ -90,7 +91,7 @@ def from_mimic_iv(ecgs: Path, mimic_iv: Path, labels: Labels) -> tuple[pd.DataFr
 
     Raises
     ------
-    SourceError : a table is missing, or cannot be read or understood.
+    UserError : a table is missing, or cannot be read or understood.
     """
     hospital, ed = (mimic_iv / "hosp", mimic_iv), (mimic_iv / "ed", mimic_iv)
     records = find_table("record_list", ecgs)
@@ -177,7 +178,7 @@ def _coded(path: Path, id_column: str, labels: Labels) -> dict[str, np.ndarray]:
     for line, (stay, code, version) in picked(path, (id_column, "icd_code", "icd_version")):
         if version not in ("9", "10") or not stay.isdecimal():
             expected = f"9 or 10, and a whole number as {id_column}"
-            raise SourceError(f"{path} line {line}: found icd_version {version}, {stay}, expected {expected}")
+            raise UserError(f"{path} line {line}: found icd_version {version}, {stay}, expected {expected}")
         if (code, version) not in kinds:
             kinds[code, version] = [found[name] for name in _labels_of(code, version, labels)]
         for stays in kinds[code, version]:
@@ -209,7 +210,7 @@ def _add_ed_diagnoses(
     """Label the ED visits without admission by the diagnoses of the ED, where there is a table of them."""
     try:
         path = find_table("diagnosis", *folders)
-    except SourceError:
+    except UserError:
         print("note     no diagnosis.csv of MIMIC-IV-ED: ED visits without admission have no diagnosis")
         return
     coded = _coded(path, "stay_id", labels)
@@ -223,7 +224,7 @@ def _add_person(table: pd.DataFrame, visits: pd.DataFrame, folders: tuple[Path, 
     """Add sex and age: of patients.csv where it is there, else the sex of the ED visits alone."""
     try:
         path = find_table("patients", *folders)
-    except SourceError:
+    except UserError:
         print("note     no patients.csv: the table has no age, and the sex of ED patients alone")
         known = visits.drop_duplicates("subject_id").set_index("subject_id")["gender"]
         table["sex"] = table["patient_id"].map(known.astype(object))
@@ -246,7 +247,7 @@ def _add_person(table: pd.DataFrame, visits: pd.DataFrame, folders: tuple[Path, 
 
 def _together(path: Path, pieces: list[pd.DataFrame]) -> pd.DataFrame:
     if not sum(map(len, pieces)):
-        raise SourceError(f"{path}: found no rows, expected the publisher's")
+        raise UserError(f"{path}: found no rows, expected the publisher's")
     return pd.concat(pieces, ignore_index=True)
 
 
@@ -278,6 +279,4 @@ def _check(path: Path, chunk: pd.DataFrame, column: str, right: pd.Series, expec
     if not right.all():
         at = right.to_numpy(bool).argmin()
         found = chunk[column].iloc[at][:60] or "nothing"
-        raise SourceError(
-            f"{path} line {chunk.index[at]}: column {column}: found {found}, expected {expected}"
-        )
+        raise UserError(f"{path} line {chunk.index[at]}: column {column}: found {found}, expected {expected}")

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.table_maker import Flow, SourceError, deliver, number, output_of, parser_of, run, sex
+from cohorts.table_maker import Flow, deliver, number, output_of, parser_of, run, sex
+from runtime.errors import UserError
 
 # Scored in 2021: dx_mapping_scored.csv of github.com/physionetchallenges/evaluation-2021.
 SCORED = {
@@ -73,7 +74,7 @@ def main() -> None:
     labels = {label: codes_of(label) for label in arguments.labels}
     records = [read_header(arguments.folder, file) for file in headers(arguments.folder)]
     if not records:
-        raise SourceError(f"{arguments.folder}: found no .hea file, expected the challenge's folder tree")
+        raise UserError(f"{arguments.folder}: found no .hea file, expected the challenge's folder tree")
     table = pd.DataFrame(records)
     flow = Flow("ECGs", len(table), f"headers in {arguments.folder}")
     table = flow.keep(table, table["codes"].str.len() > 0, "no SNOMED CT code under #Dx in the header")
@@ -86,12 +87,12 @@ def codes_of(label: str) -> frozenset[str]:
 
     Raises
     ------
-    SourceError : neither an abbreviation of the scored diagnoses nor a code.
+    UserError : neither an abbreviation of the scored diagnoses nor a code.
     """
     if CODE.fullmatch(label):
         return frozenset([label])
     if label not in SCORED:
-        raise SourceError(f"--labels: found {label}, expected a SNOMED CT code or one of {', '.join(SCORED)}")
+        raise UserError(f"--labels: found {label}, expected a SNOMED CT code or one of {', '.join(SCORED)}")
     names = next((pair for pair in EQUAL if label in pair), (label,))
     return frozenset(SCORED[name][0] for name in names)
 
@@ -110,13 +111,13 @@ def read_header(folder: Path, file: str) -> dict:
 
     Raises
     ------
-    SourceError : the header cannot be read.
+    UserError : the header cannot be read.
     """
     try:
         with open(folder / file, encoding="latin-1") as handle:
             content = handle.read(MAX_HEADER_BYTES)
     except OSError as error:
-        raise SourceError(f"{folder / file}: the header cannot be read ({error.strerror})") from None
+        raise UserError(f"{folder / file}: the header cannot be read ({error.strerror})") from None
     comments = dict(match.groups() for line in content.splitlines() if (match := COMMENT.match(line)))
     return {
         "file": file,

@@ -18,17 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.table_maker import (
-    Flow,
-    SourceError,
-    deliver,
-    find_table,
-    number,
-    output_of,
-    parser_of,
-    rows_of,
-    run,
-)
+from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of, run
+from runtime.errors import UserError
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 DATABASE = (
@@ -58,7 +49,7 @@ def main() -> None:
     labels = list(dict.fromkeys(arguments.labels))
     for label in labels:
         if label not in SUPERCLASSES and label not in statements:
-            raise SourceError(
+            raise UserError(
                 f"--labels: found {label}, expected {', '.join(SUPERCLASSES)} or a code of scp_statements.csv"
             )
     table = read_records(database, statements, labels, arguments.likelihood)
@@ -88,13 +79,13 @@ def read_records(
 
     Raises
     ------
-    SourceError : a field that cannot be understood, with its line.
+    UserError : a field that cannot be understood, with its line.
     """
     rows = []
     for line, row in rows_of(path, DATABASE):
         where = f"{path} line {line}"
         if row["strat_fold"] not in SPLITS:
-            raise SourceError(f"{where}: found strat_fold {row['strat_fold'] or 'empty'}, expected 1 to 10")
+            raise UserError(f"{where}: found strat_fold {row['strat_fold'] or 'empty'}, expected 1 to 10")
         codes = scp_codes(where, row["scp_codes"], statements)
         rows.append({
             "file": f"{row['filename_hr']}.hea",
@@ -117,10 +108,10 @@ def scp_codes(where: str, text: str, statements: Mapping[str, Statement]) -> dic
         codes = ast.literal_eval(text)
         codes = {str(code): float(likelihood) for code, likelihood in codes.items()}
     except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
-        raise SourceError(f"{where}: found scp_codes {text[:60]!r}, expected {{'NORM': 100.0}}") from None
+        raise UserError(f"{where}: found scp_codes {text[:60]!r}, expected {{'NORM': 100.0}}") from None
     for code in codes:
         if code not in statements:
-            raise SourceError(f"{where}: found {code} in scp_codes, expected a row of scp_statements.csv")
+            raise UserError(f"{where}: found {code} in scp_codes, expected a row of scp_statements.csv")
     return codes
 
 

@@ -22,14 +22,11 @@ import pandas as pd
 
 from runtime.atomic_files import write_whole
 from runtime.command_line import OneLineParser
+from runtime.errors import UserError, reason
 
 CHUNK_ROWS = 50_000
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError)  # of reading a table, .gz or not
 csv.field_size_limit(10_000_000)
-
-
-class SourceError(ValueError):
-    """A source that cannot be used; one line that names the file, what was found and what was expected."""
 
 
 class Flow:
@@ -79,21 +76,21 @@ def output_of(arguments: argparse.Namespace) -> Path:
 
     Raises
     ------
-    SourceError : no such folder, or a file is there already.
+    UserError : no such folder, or a file is there already.
     """
     if not arguments.folder.is_dir():
-        raise SourceError(f"{arguments.folder}: found no such folder, expected the folder of the ECG files")
+        raise UserError(f"{arguments.folder}: found no such folder, expected the folder of the ECG files")
     output = arguments.output or arguments.folder / "labels.csv"
     check_free(output, arguments.overwrite)
     return output
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Raise a SourceError where a file is there that is not to be replaced, or no folder to write to."""
+    """Raise a UserError where a file is there that is not to be replaced, or no folder to write to."""
     if path.exists() and not overwrite:
-        raise SourceError(f"{path}: found a file already; --overwrite replaces it, --output names another")
+        raise UserError(f"{path}: found a file already; --overwrite replaces it, --output names another")
     if not path.parent.is_dir():
-        raise SourceError(f"{path}: found no folder {path.parent}, expected one to write to")
+        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
 
 
 def find_table(name: str, *folders: Path) -> Path:
@@ -101,13 +98,13 @@ def find_table(name: str, *folders: Path) -> Path:
 
     Raises
     ------
-    SourceError : none has it.
+    UserError : none has it.
     """
     for path in (folder / f"{name}.csv{end}" for folder in folders for end in ("", ".gz")):
         if path.is_file():
             return path
     more = f" (or in {', '.join(str(folder) for folder in folders[1:])})" if len(folders) > 1 else ""
-    raise SourceError(
+    raise UserError(
         f"{folders[0]}: found no {name}.csv or {name}.csv.gz{more}, expected the publisher's table"
     )
 
@@ -125,7 +122,7 @@ def rows_of(
 
     Raises
     ------
-    SourceError : the file cannot be read, a column is missing or named twice, a row has another length.
+    UserError : the file cannot be read, a column is missing or named twice, a row has another length.
     """
     header: list[str] = []
     for line, row in _fields_of(path, columns, header, separators, encoding):
@@ -137,7 +134,7 @@ def chunks_of(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
 
     Raises
     ------
-    SourceError : as ``rows_of``.
+    UserError : as ``rows_of``.
     """
     rows = picked(path, columns)
     while piece := list(islice(rows, CHUNK_ROWS)):
@@ -150,7 +147,7 @@ def picked(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
 
     Raises
     ------
-    SourceError : as ``rows_of``.
+    UserError : as ``rows_of``.
     """
     header: list[str] = []
     choose = None
@@ -176,12 +173,12 @@ def _fields_of(
                     continue
                 if len(row) != len(header):
                     where = f"{path} line {reader.line_num + 1}"
-                    raise SourceError(f"{where}: found {len(row)} fields, expected {len(header)}")
+                    raise UserError(f"{where}: found {len(row)} fields, expected {len(header)}")
                 yield reader.line_num + 1, row
     except csv.Error as error:
-        raise SourceError(f"{path}: {error}, expected each quotation mark to be closed") from None
+        raise UserError(f"{path}: {error}, expected each quotation mark to be closed") from None
     except BROKEN as error:
-        raise SourceError(f"{path}: the table cannot be read ({_reason(error)})") from None
+        raise UserError(f"{path}: the table cannot be read ({reason(error)})") from None
 
 
 def _opened(path: Path, encoding: str) -> TextIO:
@@ -190,15 +187,11 @@ def _opened(path: Path, encoding: str) -> TextIO:
     return open(path, encoding=encoding, newline="")
 
 
-def _reason(error: BaseException) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split())
-
-
 def _check_columns(path: Path, header: list[str], columns: Sequence[str]) -> None:
     for name in columns:
         if header.count(name) != 1:
             found = "twice" if name in header else f"only {', '.join(header)[:200] or 'nothing'}"
-            raise SourceError(f"{path}: column {name}: found {found}, expected it once")
+            raise UserError(f"{path}: column {name}: found {found}, expected it once")
 
 
 def number(text: str) -> str:
@@ -232,7 +225,7 @@ def deliver(
 
     Raises
     ------
-    SourceError : nothing is left, or the table cannot be written.
+    UserError : nothing is left, or the table cannot be written.
     """
     if not arguments.files_elsewhere:
         absent = absent_files(arguments.folder, table["file"])
@@ -240,7 +233,7 @@ def deliver(
     table = flow.keep(table, table[list(label_names)].notna().any(axis=1), "none of the labels is known")
     flow.print()
     if len(table) == 0:
-        raise SourceError(f"{arguments.folder}: found no ECG to keep; the reasons are counted above")
+        raise UserError(f"{arguments.folder}: found no ECG to keep; the reasons are counted above")
     if "patient_id" in table:
         print(f"patients {table['patient_id'].nunique():>11,}")
     else:
@@ -263,7 +256,7 @@ def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:
 
     Raises
     ------
-    SourceError : it cannot be written.
+    UserError : it cannot be written.
     """
 
     def fill(aside: Path) -> None:
@@ -273,14 +266,14 @@ def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:
     try:
         write_whole(path, fill)
     except OSError as error:
-        raise SourceError(f"{path}: the table cannot be written ({_reason(error)})") from None
+        raise UserError(f"{path}: the table cannot be written ({reason(error)})") from None
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a maker; what is wrong with its source ends it with one line."""
     try:
         main()
-    except SourceError as error:
+    except UserError as error:
         sys.exit(f"{Path(sys.argv[0]).name}: {error}")
     except KeyboardInterrupt:
         sys.exit(f"{Path(sys.argv[0]).name}: interrupted")

@@ -8,11 +8,11 @@ import torch
 
 from data_augmentation import Augmentation
 from dataset.cohort import Cohort
-from dataset.signal_store.signal_cache import CohortError
 from dataset.signals import SignalsOnDevice, SignalsOnDisk, to_device
 from dataset.splits import Fold
 from ecg.recording import MILLIVOLTS
 from runtime import processes
+from runtime.errors import UserError
 from xml_loader import N_SAMPLES, centre_start
 
 # What a model takes: signal (N, 12, n_samples), normalised; then, with clinical columns, their values
@@ -113,7 +113,7 @@ class TrainingBatches(_Batches):
         self._positions = np.array_split(np.arange(self.n_ecgs), self.n_batches)
         self.sizes = [len(positions) for positions in self._positions]  # ECGs of each step
         if min(self.sizes) < processes.count():
-            raise CohortError(
+            raise UserError(
                 f"--batch-size: found {min(self.sizes)} ECGs in a step, expected one for each of the "
                 f"{processes.count()} processes"
             )

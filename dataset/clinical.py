@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from dataset.labels_table import LARGEST_AGE, OLDEST, UNKNOWN, read_files
-from dataset.signal_store.signal_cache import CohortError
+from runtime.errors import UserError
 
 SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
 ANSWERS = {"no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
@@ -27,26 +27,26 @@ def check_clinical(
 
     Raises
     ------
-    CohortError : a column is missing, twice, a label, or never a clinical value; a value is neither a number
+    UserError : a column is missing, twice, a label, or never a clinical value; a value is neither a number
         nor a word that stands for one, or an age that nobody has; none is known.
     """
     candidates = [name for name in table if name not in (*NEVER, *label_names)]
     for number, name in enumerate(columns):
         where = f"{path}: clinical column {name}"
         if name in label_names:
-            raise CohortError(f"{where}: found a label that is to be learnt, expected another column")
+            raise UserError(f"{where}: found a label that is to be learnt, expected another column")
         if name in columns[:number]:
-            raise CohortError(f"{where}: found twice, expected once")
+            raise UserError(f"{where}: found twice, expected once")
         if name not in candidates:
-            raise CohortError(f"{where}: found none, expected one of {', '.join(candidates) or 'none'}")
+            raise UserError(f"{where}: found none, expected one of {', '.join(candidates) or 'none'}")
         values = [value_of(name, text) for text in table[name]]
         for line, text, value in zip(table.index, table[name], values, strict=True):
             if value is None:
-                raise CohortError(
+                raise UserError(
                     f"{path} line {line}: found {text} in clinical column {name}, expected {_expected(name)}"
                 )
         if np.isnan(np.array(values)).all():
-            raise CohortError(f"{where}: found no value that is known, expected some")
+            raise UserError(f"{where}: found no value that is known, expected some")
 
 
 def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
@@ -80,19 +80,19 @@ def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
 
     Raises
     ------
-    CohortError : a column that is none of these, is missing or comes twice, or a value that is none.
+    UserError : a column that is none of these, is missing or comes twice, or a value that is none.
     """
     given = {}
     for word in words:
         name, equals, text = word.partition("=")
         if name not in columns or not equals or name in given:
             expected = " ".join(f"{column}=VALUE" for column in columns)
-            raise CohortError(f"--clinical: found {word}, expected {expected}, each once")
+            raise UserError(f"--clinical: found {word}, expected {expected}, each once")
         given[name] = value_of(name, text)
         if given[name] is None:
-            raise CohortError(f"--clinical: found {word}, expected {_expected(name)}")
+            raise UserError(f"--clinical: found {word}, expected {_expected(name)}")
     if missing := [name for name in columns if name not in given]:
-        raise CohortError(
+        raise UserError(
             f"--clinical: found no {missing[0]}, expected {missing[0]}=VALUE, or {missing[0]}= if not known"
         )
     return np.array([given[name] for name in columns], np.float32)
@@ -108,7 +108,7 @@ def values_by_file(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
 
     Raises
     ------
-    CohortError : whatever is wrong with the table; see ``labels_table.read_files`` and ``check_clinical``.
+    UserError : whatever is wrong with the table; see ``labels_table.read_files`` and ``check_clinical``.
     """
     table = read_files(path)
     check_clinical(path, table, columns)

@@ -23,15 +23,10 @@ from dataset.labels_table import (
     read_labels,
 )
 from dataset.signal_store.cache_index import NO_ROW
-from dataset.signal_store.signal_cache import (
-    CachedSignals,
-    CohortError,
-    cached_signals,
-    check_rows,
-    read_rows,
-)
+from dataset.signal_store.signal_cache import CachedSignals, cached_signals, check_rows, read_rows
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
+from runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ class Cohort:
 
         Raises
         ------
-        CohortError : a row of the cache is not as it was written.
+        UserError : a row of the cache is not as it was written.
         """
         if out is None:
             out = np.empty((len(ecgs), *self.signals.shape[1:]), np.int16)
@@ -128,7 +123,7 @@ def read_cohort(
 
     Raises
     ------
-    CohortError : whatever is wrong with table or folder, in one line.
+    UserError : whatever is wrong with table or folder, in one line.
     """
     folder = _folder(data_dir)
     path = Path(labels) if labels else folder / "labels.csv"
@@ -178,7 +173,7 @@ def read_unlabelled(
 
     Raises
     ------
-    CohortError : whatever is wrong with table or folder, in one line.
+    UserError : whatever is wrong with table or folder, in one line.
     """
     folder = _folder(data_dir)
     path = Path(labels) if labels else folder / "labels.csv"
@@ -206,7 +201,7 @@ def read_unlabelled(
 def _folder(data_dir: str) -> Path:
     folder = Path(data_dir)
     if not folder.is_dir():
-        raise CohortError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
+        raise UserError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
     return folder
 
 
@@ -278,7 +273,7 @@ def _readable(
 
 def _check_any_left(folder: str | Path, n_files: int, rejected: list[tuple[str, str]]) -> None:
     if len(rejected) == n_files:
-        raise CohortError(f"{folder}: none of the {n_files} files can be used; {rejected[0][1]}")
+        raise UserError(f"{folder}: none of the {n_files} files can be used; {rejected[0][1]}")
 
 
 def _findings(

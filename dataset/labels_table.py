@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from dataset.signal_store.signal_cache import CohortError
+from runtime.errors import UserError
 from xml_loader import find_files
 
 PARTS = ("train", "validation", "test")
@@ -52,7 +52,7 @@ def read_labels(
 
     Raises
     ------
-    CohortError : table not readable or empty, a column unknown or missing, a row of another length, a label
+    UserError : table not readable or empty, a column unknown or missing, a row of another length, a label
         neither 0 nor 1 nor empty, a file twice, a file or patient without a name, an unknown split, a patient
         in two parts.
 
@@ -76,11 +76,11 @@ def files_of_folder(folder: Path) -> pd.DataFrame:
 
     Raises
     ------
-    CohortError : there is none.
+    UserError : there is none.
     """
     files, _, problems = find_files([folder])
     if problems:
-        raise CohortError(problems[0])
+        raise UserError(problems[0])
     names = [file.relative_to(folder).as_posix() for file in files]
     return pd.DataFrame({"file": names, "patient_id": names}, dtype=str)
 
@@ -123,7 +123,7 @@ def pseudonyms(patient_ids: pd.Series, key_file: Path) -> pd.Series:
 
     Raises
     ------
-    CohortError : the key can neither be read nor be made.
+    UserError : the key can neither be read nor be made.
     """
     key = _key(key_file)
     codes, unique_ids = pd.factorize(patient_ids)
@@ -143,16 +143,14 @@ def _key(key_file: Path) -> bytes:
             _make_key(key_file)
         key = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
     except OSError as error:
-        raise CohortError(
+        raise UserError(
             f"{key_file}: the key of the patients' pseudonyms cannot be read or made ({error.strerror}); "
             "name another file with --patient-key"
         ) from None
     except ValueError:
-        raise CohortError(
-            f"{key_file}: found no hexadecimal number, expected the key of pseudonyms"
-        ) from None
+        raise UserError(f"{key_file}: found no hexadecimal number, expected the key of pseudonyms") from None
     if len(key) < 16:
-        raise CohortError(f"{key_file}: found a key of {len(key)} bytes, expected 16 or more in hexadecimal")
+        raise UserError(f"{key_file}: found a key of {len(key)} bytes, expected 16 or more in hexadecimal")
     return key
 
 
@@ -173,7 +171,7 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise CohortError(f"{path}: the labels table cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: the labels table cannot be read ({error.strerror})") from None
     encoding = "utf-16" if content.startswith(UTF_16_MARKS) else "utf-8-sig"  # Excel's "Unicode text"
     try:
         text = content.decode(encoding)
@@ -192,11 +190,11 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
         rows = rows if first == header else itertools.chain([(first_line, first)], rows)
         table = _columns(path, rows, header)
     except csv.Error as error:
-        raise CohortError(
+        raise UserError(
             f"{path} line {reader.line_num}: {error}, expected each quotation mark to be closed"
         ) from None
     if len(table) == 0:
-        raise CohortError(f"{path}: found no rows, expected one for each ECG")
+        raise UserError(f"{path}: found no rows, expected one for each ECG")
     return table
 
 
@@ -218,7 +216,7 @@ def _columns(path: Path, rows: Iterable[tuple[int, list[str]]], header: list[str
     for line, fields in rows:
         if len(fields) != len(header):
             found = f"found {len(fields)} fields, expected {len(header)}"
-            raise CohortError(f"{path} line {line}: {found}: {', '.join(header)}")
+            raise UserError(f"{path} line {line}: {found}: {', '.join(header)}")
         lines.append(line)
         for column, field in zip(columns, fields, strict=True):
             column.append(field)
@@ -229,11 +227,11 @@ def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -
     """Return the names of the columns: the first row, or those of the published form, which has no header."""
     if "file" in first:
         if len(set(first)) < len(first):
-            raise CohortError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
+            raise UserError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
         return first
     if len(first) == 2 and first[1] in ("0", "1"):
         return ["file", label_columns[0] if label_columns and len(label_columns) == 1 else DEFAULT_LABEL]
-    raise CohortError(
+    raise UserError(
         f"{where}: found {', '.join(first)[:80]!r}, expected a header with a column file, or file;label"
     )
 
@@ -245,7 +243,7 @@ def _choose_labels(
     candidates = [name for name in table if name not in RESERVED]
     for name in label_columns or [DEFAULT_LABEL]:
         if name not in candidates:
-            raise CohortError(
+            raise UserError(
                 f"{path}: found no label column {name}, expected one of {', '.join(candidates) or 'none'} "
                 "(--label-columns chooses)"
             )
@@ -257,7 +255,7 @@ def _check_each(path: str | Path, table: pd.DataFrame, column: str, right: pd.Se
     if len(wrong):
         found = table.loc[wrong[0], column] or "nothing"
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
-        raise CohortError(
+        raise UserError(
             f"{path} line {wrong[0]}: found {found} in column {column}, expected {expected}{more}"
         )
 
@@ -267,16 +265,14 @@ def _check_once(path: str | Path, table: pd.DataFrame) -> None:
     if len(again):
         file = table.loc[again[0], "file"]
         first = table.index[table["file"] == file][0]
-        raise CohortError(
-            f"{path} line {again[0]}: found {file} again (line {first}), expected each file once"
-        )
+        raise UserError(f"{path} line {again[0]}: found {file} again (line {first}), expected each file once")
 
 
 def check_present(path: str | Path, table: pd.DataFrame, folder: Path) -> None:
     absent = [line for line, file in table["file"].items() if not os.path.exists(os.path.join(folder, file))]
     if absent:
         more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        raise CohortError(
+        raise UserError(
             f"{path} line {absent[0]}: file {table.loc[absent[0], 'file']} is not in {folder}{more}"
         )
 
@@ -286,7 +282,7 @@ def _check_patients_in_one_part(path: str | Path, table: pd.DataFrame) -> None:
     if (n_parts > 1).any():
         patient = n_parts.index[n_parts > 1][0]
         lines = table.index[table["patient_id"] == patient]
-        raise CohortError(
+        raise UserError(
             f"{path} lines {', '.join(map(str, lines))}: found the same patient in "
             f"{' and '.join(table.loc[lines, 'split'].unique())}, expected each patient in one part"
         )

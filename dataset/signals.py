@@ -38,7 +38,7 @@ def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> "Sig
 
     Raises
     ------
-    CohortError : a row of the cache is not as it was written.
+    UserError : a row of the cache is not as it was written.
     """
     n_bytes = len(cohort.rows) * ROW_BYTES[SIGNALS]
     held = signals == "device" or (signals == "auto" and n_bytes <= _room(device))

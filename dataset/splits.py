@@ -12,7 +12,7 @@ import pandas as pd
 
 from dataset.cohort import Cohort
 from dataset.labels_table import PARTS
-from dataset.signal_store.signal_cache import CohortError
+from runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def make_folds(
 
     Raises
     ------
-    CohortError : a part has no example of a class, the training ECGs of a fold no known value of a clinical
+    UserError : a part has no example of a class, the training ECGs of a fold no known value of a clinical
         column, or the table has a ``split`` column beside ``folds``.
     """
     fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
@@ -76,7 +76,7 @@ def _made_folds(
     if not folds:
         return [Fold(0, 1, seed, split_by_patient(cohort, **fractions, seed=seed))]
     if "split" in cohort.table:
-        raise CohortError("column split: found one, which --folds would contradict; remove it, or --folds")
+        raise UserError("column split: found one, which --folds would contradict; remove it, or --folds")
     made = []
     for repeat in range(1, repeats + 1):
         for parts in _cross_validation(cohort, folds, fractions["validation_fraction"], seed + repeat - 1):
@@ -92,7 +92,7 @@ def _check_clinical(cohort: Cohort, fold: Fold) -> None:
     for name, any_known in zip(cohort.clinical_columns, known.any(axis=0), strict=True):
         if not any_known:
             where = f" of {fold.name}" if fold.name else ""
-            raise CohortError(
+            raise UserError(
                 f"clinical column {name}: found no value among the {len(known):,} training ECGs{where}, "
                 "expected some"
             )
@@ -112,7 +112,7 @@ def split_by_patient(
 
     Raises
     ------
-    CohortError : a part has no example of a class, or the ``split`` column has one ECG in two parts.
+    UserError : a part has no example of a class, or the ``split`` column has one ECG in two parts.
     """
     table = cohort.table
     n_patients, patient_of = number_patients(table)
@@ -138,7 +138,7 @@ def split_for_pretraining(cohort: Cohort, *, validation_fraction: float, seed: i
 
     Raises
     ------
-    CohortError : fewer than two patients in training or validation, or the ``split`` column has no training
+    UserError : fewer than two patients in training or validation, or the ``split`` column has no training
         ECG, or one ECG in two parts.
     """
     table = cohort.table
@@ -152,7 +152,7 @@ def split_for_pretraining(cohort: Cohort, *, validation_fraction: float, seed: i
     for part in ("train", "validation"):
         n_found = int((part_of == part).sum())
         if n_found < 2:
-            raise CohortError(
+            raise UserError(
                 f"{part} part: found {n_found} patients, expected 2 or more to tell from one another"
             )
     return Fold(0, 1, seed, {part: np.flatnonzero(part_of[patient_of] == part) for part in PARTS})
@@ -163,7 +163,7 @@ def _cross_validation(
 ) -> list[dict[str, np.ndarray]]:
     n_patients, patient_of = number_patients(cohort.table)
     if n_patients < n_folds:
-        raise CohortError(f"--folds {n_folds}: found {n_patients} patients, expected one a fold at least")
+        raise UserError(f"--folds {n_folds}: found {n_patients} patients, expected one a fold at least")
     labels = _patients_labels(cohort, n_patients, patient_of)
     generator = np.random.default_rng(seed)
     by_labels = _shuffled_by_labels(np.arange(n_patients), labels, generator)
@@ -236,11 +236,11 @@ def _check_split(table: pd.DataFrame, needed: Sequence[str]) -> None:
     """Check what the ``split`` column makes of the files that could be read."""
     for part in needed:
         if not (table["split"] == part).any():
-            raise CohortError(f"column split: found no readable ECG in {part}, expected some")
+            raise UserError(f"column split: found no readable ECG in {part}, expected some")
     n_parts = table.groupby("same_ecg")["split"].nunique()
     if (n_parts > 1).any():
         same = table[table["same_ecg"] == n_parts.index[n_parts > 1][0]]
-        raise CohortError(
+        raise UserError(
             f"column split: found the same ECG as {' and '.join(same['file'])} in "
             f"{' and '.join(same['split'].unique())}, expected it in one part"
         )
@@ -250,7 +250,7 @@ def _check_classes(part: str, targets: np.ndarray, label_names: Sequence[str], n
     for name, column in zip(label_names, targets.T, strict=True):
         n_positive, n_negative = int((column == 1).sum()), int((column == 0).sum())
         if not (n_positive and n_negative):
-            raise CohortError(
+            raise UserError(
                 f"label {name}: found {n_positive} positive and {n_negative} negative ECGs "
                 f"in the {part} part, expected both; {n_patients:,} patients were to be split"
             )

@@ -26,7 +26,8 @@ from inference.comparison import Comparison, Scores
 from inference.scoring import Scorer
 from metrics.log_odds import expit
 from reporting.pages.error_gallery import confident_errors_of
-from run_folder.run import RunError, device_name
+from run_folder.run import device_name
+from runtime.errors import UserError
 
 ECGS_TO_TIME = 3  # before saying how long all will take
 SAME_SCORE = 0.1  # bfloat16 on a GPU moves a score by less; another model, or another ECG, by more
@@ -55,9 +56,9 @@ class ExplainedLabel:
 
 
 def check_captum() -> None:
-    """Raise a RunError where the package that integrates gradients is not installed."""
+    """Raise a UserError where the package that integrates gradients is not installed."""
     if importlib.util.find_spec("captum") is None:
-        raise RunError(
+        raise UserError(
             "--explain: found no package captum, expected it for integrated gradients: pip install captum"
         )
 
@@ -88,7 +89,7 @@ def explain_run(
 
     Raises
     ------
-    RunError
+    UserError
         An ECG was in the training or validation of the model that is to explain it; scores are no longer what
         they were; the run takes clinical columns, or a part of the recordings, other than the cohort's.
     """
@@ -128,7 +129,7 @@ def check_never_trained(folder: Path, table: pd.DataFrame) -> None:
         parts = splits[f"fold-{fold}" if fold else "split"].reindex(lines["file"])
         if (parts != "test").any():
             file = parts.index[parts != "test"][0]
-            raise RunError(
+            raise UserError(
                 f"{folder / 'splits.csv'}: found {file} in {parts[file]} of fold {fold}, expected it in "
                 "test: a model must not explain what it was trained on"
             )
@@ -238,11 +239,11 @@ def _scorer(folder: Path, fold: int, cohort: Cohort, device: torch.device) -> Sc
     """Load what scored the test ECGs of a fold, or with 0 the run as it is."""
     scorer = Scorer.load(folder / f"fold-{fold}" if fold else folder, device)
     if missing := [name for name in scorer.clinical_columns if name not in cohort.clinical_columns]:
-        raise RunError(
+        raise UserError(
             f"{folder}: found a model that takes {', '.join(missing)}, expected those of the first run"
         )
     if scorer.window_start != cohort.window_start:
-        raise RunError(
+        raise UserError(
             f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
             f"{cohort.window_start:g}; explain it alone"
         )
@@ -263,7 +264,7 @@ def explain_ecg(scorer: Scorer, cohort: Cohort, ecg: int, label: int) -> tuple[E
 
 def _check_score(folder: Path, file: str, score: float, before: float) -> None:
     if abs(score - before) > SAME_SCORE:
-        raise RunError(
+        raise UserError(
             f"{folder}: found the score {score:.3f} of {file}, expected {before:.3f} as in its "
             "predictions.csv; the ECG, or the model, is another one now"
         )

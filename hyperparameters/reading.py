@@ -21,12 +21,9 @@ from jsonargparse import ArgumentParser, Namespace
 
 from hyperparameters.declaration import ABSENT, EXPECTED, LISTS, Hyperparameters
 from metrics.threshold_policy import parse_policy
+from runtime.errors import UserError, reason
 
 PLACES = ("data_dir", "labels", "patient_key", "cache_dir")  # may be said anew where a run is resumed
-
-
-class HyperparameterError(ValueError):
-    """A file of hyperparameters that cannot be used; one line: the file, what was found and expected."""
 
 
 def read_hyperparameters(
@@ -77,20 +74,19 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises
     ------
-    HyperparameterError : the file cannot be read, or has a key twice.
+    UserError : the file cannot be read, or has a key twice.
     """
     try:
         content = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
-        raise HyperparameterError(f"{path}: found no such file, expected hyperparameters") from None
+        raise UserError(f"{path}: found no such file, expected hyperparameters") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
-        raise HyperparameterError(f"{path}: {reason}") from None
+        raise UserError(f"{path}: {reason(error)}") from None
     if not isinstance(content, dict):
-        raise HyperparameterError(f"{path}: found {type(content).__name__}, expected keys and values")
+        raise UserError(f"{path}: found {type(content).__name__}, expected keys and values")
     published = content.pop("published", None) or {}
     if not isinstance(published, dict):
-        raise HyperparameterError(f"{path}: published: found {published!r}, expected keys and values")
+        raise UserError(f"{path}: published: found {published!r}, expected keys and values")
     return content, published
 
 

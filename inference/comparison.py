@@ -19,7 +19,8 @@ from dataset.cohort import Cohort
 from dataset.labels_table import PARTS
 from inference.scoring import ENSEMBLE, Scorer, mean_score, members_of
 from metrics_and_performance import choose_threshold
-from run_folder.run import Run, RunError, beginnings_of, root_of
+from run_folder.run import Run, beginnings_of, root_of
+from runtime.errors import UserError
 
 KEYS = ["file", "repeat"]
 CHUNK = 64  # ECGs scored at once
@@ -77,7 +78,7 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
 
     Raises
     ------
-    RunError : a run is not finished, or it tested other ECGs, other labels or in other folds than the first.
+    UserError : a run is not finished, or it tested other ECGs, other labels or in other folds than the first.
     """
     runs = [_FinishedRun(folder) for folder in folders]
     first = runs[0]
@@ -112,18 +113,18 @@ def score_cohort(
 
     Raises
     ------
-    RunError : a run cannot score, has other labels than the cohort, or has an ECG of the cohort.
+    UserError : a run cannot score, has other labels than the cohort, or has an ECG of the cohort.
     """
     models = []
     for folder, name in zip(folders, names, strict=True):
         scorer = Scorer.load(folder, device)
         if scorer.label_names != list(cohort.label_names):
-            raise RunError(
+            raise UserError(
                 f"{folder}: found the labels {', '.join(scorer.label_names)}, expected those of the first "
                 f"run: {', '.join(cohort.label_names)}"
             )
         if scorer.window_start != cohort.window_start:
-            raise RunError(
+            raise UserError(
                 f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
                 f"{cohort.window_start:g}"
             )
@@ -168,7 +169,7 @@ def _check_unseen(folder: Path, cohort: Cohort) -> None:
             seen = cohort.table["digest"].isin(_read_table(root_of(run) / "splits.csv")["digest"])
             if seen.any():
                 by = f" by way of {run}" if run != root else ""
-                raise RunError(
+                raise UserError(
                     f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
                     f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
                 )
@@ -239,26 +240,26 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: found no finished run ({error}), expected one") from None
+        raise UserError(f"{path}: found no finished run ({error}), expected one") from None
 
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_csv(path, dtype={"file": str, "patient_id": str})
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: found no finished run ({error}), expected one") from None
+        raise UserError(f"{path}: found no finished run ({error}), expected one") from None
 
 
 def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
     if other.label_names != first.label_names:
-        raise RunError(
+        raise UserError(
             f"{other.folder}: found the labels {', '.join(other.label_names)}, "
             f"expected those of {first.folder}: {', '.join(first.label_names)}"
         )
     columns = [*KEYS, "fold", *first.columns("y_true")]
     one, two = (run.predictions("test", first.files)[columns] for run in (first, other))
     if not one.equals(two):
-        raise RunError(
+        raise UserError(
             f"{other.folder}: found other test ECGs, labels or folds than in {first.folder}, "
             "expected the same: train both with one --seed, --folds and cohort"
         )

@@ -27,8 +27,9 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from dataset.labels_table import OLDEST
-from run_folder.run import Run, RunError
+from run_folder.run import Run
 from runtime import processes
+from runtime.errors import UserError, one_line
 
 RANGES, MATRICES = "training_distribution.json", "training_distribution.safetensors"
 SHARE_OF_NORMS = 4  # one in so many of the batch norms is looked at, the first
@@ -231,7 +232,7 @@ class TrainingDistribution:
 
         Raises
         ------
-        RunError : its files are damaged.
+        UserError : its files are damaged.
         """
         path = folder / RANGES
         if not path.exists():
@@ -249,9 +250,9 @@ class TrainingDistribution:
                 gaussian=Gaussian(**matrices) if matrices else None,
             )
         except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:300] or type(error).__name__
-            raise RunError(
-                f"{path}: what the training ECGs were like cannot be read ({reason}), expected it as written"
+            raise UserError(
+                f"{path}: what the training ECGs were like cannot be read ({one_line(error)}), "
+                "expected it as written"
             ) from None
 
     def percentiles(self, features: np.ndarray) -> np.ndarray:

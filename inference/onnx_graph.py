@@ -18,7 +18,8 @@ from torch import nn
 from dataset.batches import normalise
 from ecg.recording import MILLIVOLTS
 from inference.scoring import SMALLEST_SCORE, Scorer
-from run_folder.run import ModelDescription, RunError
+from run_folder.run import ModelDescription
+from runtime.errors import UserError
 from xml_loader import LEADS, N_SAMPLES, centre_start
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -27,10 +28,6 @@ OPSET = 20  # onnxruntime 1.17 and later
 TOLERANCE = 1e-4  # of a score, between PyTorch and onnxruntime
 BATCH_SIZES = (1, 5)  # that are compared; the graph is traced with another one
 LARGEST_LOGIT = -math.log(SMALLEST_SCORE)
-
-
-class ExportError(RunError):
-    """A graph that cannot be made, or that computes something else; one line."""
 
 
 class SignalToScore(nn.Module):
@@ -87,12 +84,12 @@ class _SignalToLogit(nn.Module):
 
 
 def check_packages() -> None:
-    """Raise an ExportError where a package is missing that only ONNX needs."""
+    """Raise an UserError where a package is missing that only ONNX needs."""
     for name in PACKAGES:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ExportError(
+            raise UserError(
                 f"{name}: cannot be imported ({one_line(error)}); pip install {' '.join(PACKAGES)}"
             ) from None
 
@@ -106,7 +103,7 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
 
     Raises
     ------
-    ExportError : the exporter cannot write the models down.
+    UserError : the exporter cannot write the models down.
     """
     check_packages()
     device = module.members[0].slopes.device
@@ -129,7 +126,7 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
         _keep_only(program.model, metadata)
         return program.model_proto.SerializeToString()
     except Exception as error:  # tracing raises whatever the code that it runs does
-        raise ExportError(
+        raise UserError(
             f"torch {torch.__version__} cannot write this run as ONNX ({one_line(error)})"
         ) from None
 
@@ -146,7 +143,7 @@ def check_graph(
 
     Raises
     ------
-    ExportError : the graph cannot be computed, or a score differs by more than `TOLERANCE`, or is nan.
+    UserError : the graph cannot be computed, or a score differs by more than `TOLERANCE`, or is nan.
     """
     expected = scorer.score(signals, clinical)  # (5, n_labels)
     inputs = {INPUT: signals.astype(np.float32) * np.float32(MILLIVOLTS)}
@@ -158,13 +155,13 @@ def check_graph(
     ]
     for scores, batch_size in zip(found, BATCH_SIZES, strict=True):
         if scores.shape != expected[:batch_size].shape:
-            raise ExportError(
+            raise UserError(
                 f"the graph: found scores of shape {scores.shape} of {batch_size} ECGs, expected "
                 f"{expected[:batch_size].shape}"
             )
     difference = max(float(np.abs(scores - expected[: len(scores)]).max()) for scores in found)
     if not difference <= TOLERANCE:  # so written, nan fails too
-        raise ExportError(
+        raise UserError(
             f"the graph: found scores that differ by up to {difference:.2g} from PyTorch's, expected at most "
             f"{TOLERANCE:g}"
         )
@@ -187,7 +184,7 @@ def _score_with_onnxruntime(graph: bytes, inputs: Mapping[str, np.ndarray]) -> n
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         return session.run([OUTPUT], dict(inputs))[0]
     except Exception as error:  # its errors have no common class but this one
-        raise ExportError(
+        raise UserError(
             f"the graph: onnxruntime {onnxruntime.__version__} cannot compute it ({one_line(error)})"
         ) from None
 

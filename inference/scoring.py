@@ -19,8 +19,9 @@ from torch import nn
 from dataset.batches import Inputs, evaluation_input
 from metrics.calibration import Calibration, calibrated_score
 from metrics.log_odds import expit, logit
-from run_folder.run import ModelDescription, Run, RunError
+from run_folder.run import ModelDescription, Run
 from runtime import processes
+from runtime.errors import UserError
 
 ENSEMBLE = "ensemble"  # its name among the models of a comparison
 SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64
@@ -84,7 +85,7 @@ class Scorer:
 
         Raises
         ------
-        RunError : there is none, or a member is missing, damaged or of other labels.
+        UserError : there is none, or a member is missing, damaged or of other labels.
         """
         path = folder / "ensemble.json"
         if not path.exists():
@@ -96,12 +97,12 @@ class Scorer:
         members = [Run(member).load_model(device) for member in folders]
         for member, (_, description) in zip(ensemble.members, members, strict=True):
             if description.label_names != ensemble.label_names:
-                raise RunError(
+                raise UserError(
                     f"{folder / member}: found the labels {', '.join(description.label_names)}, expected "
                     f"those of the ensemble: {', '.join(ensemble.label_names)}"
                 )
             if description.window_start != members[0][1].window_start:
-                raise RunError(
+                raise UserError(
                     f"{folder / member}: found --window-start {description.window_start:g}, expected that of "
                     f"the other members: {members[0][1].window_start:g}"
                 )
@@ -244,4 +245,6 @@ def _read_ensemble(path: Path) -> EnsembleDescription:
     try:
         return EnsembleDescription(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise RunError(f"{path}: found no usable ensemble ({error}), expected that of a comparison") from None
+        raise UserError(
+            f"{path}: found no usable ensemble ({error}), expected that of a comparison"
+        ) from None

@@ -32,15 +32,12 @@ from models import MODELS
 from run_folder.tracking import NoTracker
 from runtime import processes
 from runtime.atomic_files import write_whole
+from runtime.errors import UserError, one_line, reason
 from xml_loader import LEADS, SAMPLING_RATE
 
 BEFORE = "checkpoint-before.pt"
 KEY_FINGERPRINT = "patient_key_fingerprint"  # in environment.json
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
-
-
-class RunError(ValueError):
-    """A run folder that cannot be used; one line that names the file, what was found and expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,11 +158,11 @@ class Run:
         try:
             before = (run.folder / "splits.csv").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise RunError(
-                f"{folder}: found no usable splits.csv ({_reason(error)}), expected the folder of a run"
+            raise UserError(
+                f"{folder}: found no usable splits.csv ({reason(error)}), expected the folder of a run"
             ) from None
         if before != splits.to_csv(index=False):
-            raise RunError(
+            raise UserError(
                 f"{folder}: labels, files or patients are not those that this run began with (splits.csv); "
                 "start a new run"
             )
@@ -214,9 +211,9 @@ class Run:
                 _check_archive(path)
                 return torch.load(path, map_location=device, weights_only=True)
             except Exception as error:  # torch raises what its parsers raise: RuntimeError, KeyError, …
-                problem = f"{path}: the checkpoint cannot be read ({_one_line(error)})"
+                problem = f"{path}: the checkpoint cannot be read ({one_line(error)})"
                 if path == paths[-1]:
-                    raise RunError(f"{problem}; start a new run") from None
+                    raise UserError(f"{problem}; start a new run") from None
                 print(f"checkpoint  {problem}: going on from the one before")
         return None
 
@@ -240,7 +237,7 @@ class Run:
             if digest and digest != _digest(state):  # runs of the first version have none
                 raise ValueError("found another checksum than when they were written")
         except (OSError, SafetensorError, ValueError) as error:
-            raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
+            raise UserError(f"{path}: the weights cannot be used ({one_line(error)})") from None
         return state
 
     def load_weights(self, model: nn.Module) -> None:
@@ -249,16 +246,16 @@ class Run:
             model.load_state_dict(weights)
         except RuntimeError as error:
             path = self.folder / "model.safetensors"
-            raise RunError(f"{path}: the weights cannot be used ({_one_line(error)})") from None
+            raise UserError(f"{path}: the weights cannot be used ({one_line(error)})") from None
 
     def save_description(self, description: ModelDescription | PretrainedDescription) -> None:
         self.write_text("model.json", json.dumps(asdict(description), indent=2) + "\n")
 
     def load_description(self) -> ModelDescription:
-        """Return what is needed to score. A RunError where the run is not finished, or only pretrained."""
+        """Return what is needed to score. A UserError where the run is not finished, or only pretrained."""
         description = self.load_any_description()
         if isinstance(description, PretrainedDescription):
-            raise RunError(
+            raise UserError(
                 f"{self.folder}: found a pretrained trunk, expected a finished run that scores; train one "
                 f"that starts from it: --init-from {self.folder}"
             )
@@ -274,11 +271,11 @@ class Run:
             is_pretrained = "pretrained_by" in values
             description = (PretrainedDescription if is_pretrained else ModelDescription)(**values)
         except (OSError, ValueError, TypeError) as error:
-            raise RunError(
-                f"{path}: found no usable model ({_reason(error)}), expected a finished run"
+            raise UserError(
+                f"{path}: found no usable model ({reason(error)}), expected a finished run"
             ) from None
         if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
-            raise RunError(
+            raise UserError(
                 f"{path}: found leads {', '.join(description.leads)} at {description.sampling_rate} Hz, "
                 f"expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
             )
@@ -290,8 +287,8 @@ class Run:
         try:
             model = MODELS[description.model](**description.arguments)
         except (ValueError, TypeError, KeyError) as error:
-            raise RunError(
-                f"{path}: found no usable model ({_one_line(error)}), expected a finished run"
+            raise UserError(
+                f"{path}: found no usable model ({one_line(error)}), expected a finished run"
             ) from None
         self.load_weights(model)
         return model.to(device).eval(), description
@@ -305,14 +302,14 @@ class Run:
         return (self.folder / "metrics.json").exists()
 
     def write_file(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Write a file whole; of several processes, the first does. A RunError where the disk refuses."""
+        """Write a file whole; of several processes, the first does. A UserError where the disk refuses."""
         if not processes.is_first():
             return
         try:
             write_whole(self.folder / name, write)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch.save has errors of its own
-            raise RunError(
-                f"{self.folder / name}: cannot be written ({_reason(error)}); what was there before is kept, "
+            raise UserError(
+                f"{self.folder / name}: cannot be written ({reason(error)}); what was there before is kept, "
                 f"and --resume {self.root} goes on from it"
             ) from None
 
@@ -334,7 +331,7 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def _refuse_unfinished(folder: Path) -> NoReturn:
-    """Raise a RunError that says what a folder without ``model.json`` is."""
+    """Raise a UserError that says what a folder without ``model.json`` is."""
     fold = folder / "fold-1"
     if fold.is_dir() and (folder / "ensemble.json").exists():
         found = f"a cross-validation, expected one model; name a fold, such as {fold}"
@@ -348,14 +345,14 @@ def _refuse_unfinished(folder: Path) -> NoReturn:
     else:
         reason = "no such file" if folder.is_dir() else "no such folder"
         path = folder / "model.json"
-        raise RunError(f"{path}: found no usable model ({reason}), expected a finished run")
-    raise RunError(f"{folder}: found {found}")
+        raise UserError(f"{path}: found no usable model ({reason}), expected a finished run")
+    raise UserError(f"{folder}: found {found}")
 
 
 def root_of(folder: Path) -> Path:
     """Return the run that a folder is of: itself or, of a fold, the cross-validation around it.
 
-    A RunError where it is neither.
+    A UserError where it is neither.
     """
     if (folder / "splits.csv").exists():
         return folder
@@ -392,10 +389,10 @@ def new_folder(output_dir: Path, script: str) -> Path:
             if not output_dir.is_dir():
                 break
         except OSError as error:
-            raise RunError(
+            raise UserError(
                 f"{folder}: cannot be made ({error.strerror}); name another place with --output-dir"
             ) from None
-    raise RunError(f"{output_dir}: found something else there, expected a folder for runs (--output-dir)")
+    raise UserError(f"{output_dir}: found something else there, expected a folder for runs (--output-dir)")
 
 
 def _environment(device: torch.device, patient_key: str) -> dict[str, Any]:
@@ -429,12 +426,3 @@ def _git_commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _reason(error: Exception) -> str:
-    """Return the system's words without its number and the file, which the line has already."""
-    return getattr(error, "strerror", None) or _one_line(error)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__

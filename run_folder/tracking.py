@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from runtime.errors import one_line
+
 PATHS = ("data_dir", "labels", "cache_dir", "patient_key", "init_from", "output_dir", "resume")
 PROJECT = "ecg"  # in Weights & Biases; the environment variable WANDB_PROJECT names another
 INTERVAL = ("value", "low", "high")
@@ -48,8 +50,7 @@ class Tracker(NoTracker):
             action()
         except Exception as error:  # whatever a tracker raises, the training is worth more
             self._backend = None
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            print(f"tracking    {self._name} cannot {what} ({reason}): going on without it")
+            print(f"tracking    {self._name} cannot {what} ({one_line(error)}): going on without it")
 
 
 class _TensorBoard:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from runtime.interruption import Ending, StoppedError, TrainingError
+from runtime.errors import UserError, message_of
+from runtime.interruption import Ending
 
 if TYPE_CHECKING:
     import torch
@@ -40,12 +41,8 @@ def one_line_errors() -> Iterator[None]:
 
     What the metrics warn of is one line too, without the place in the code.
     """
-    from dataset.signal_store.signal_cache import CohortError
-    from hyperparameters.reading import HyperparameterError
-    from run_folder.run import RunError
     from runtime import processes
 
-    mendable = (CohortError, RunError, HyperparameterError, StoppedError, TrainingError, OSError)
     warnings.formatwarning = _short_warning
     ending = Ending()
     ending.take_over()
@@ -58,16 +55,9 @@ def one_line_errors() -> Iterator[None]:
         if isinstance(error, KeyboardInterrupt) or (ending.came and not caught):
             trains = script.startswith(("train", "pretrain"))
             sys.exit(f"{script}: interrupted{f'; {ending.how_to_go_on()}' if trains else ''}")
-        if not isinstance(error, mendable):
+        if not isinstance(error, UserError | OSError):
             raise
-        sys.exit(f"{script}: {in_one_line(error)}")
-
-
-def in_one_line(error: Exception) -> str:
-    """Return what an error says; one of the system's as file and reason, without its number."""
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.filename}: {error.strerror}"
-    return str(error)
+        sys.exit(f"{script}: {message_of(error)}")
 
 
 def _short_warning(message: Warning, category: type, *place: object, **line: object) -> str:

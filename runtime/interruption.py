@@ -13,15 +13,13 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import NoReturn
 
+from runtime.errors import UserError
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; kill, a batch system, the end of a session
 _usual_excepthook = sys.excepthook
 
 
-class TrainingError(RuntimeError):
-    """Training that cannot go on; one line that says where it stopped and what is kept."""
-
-
-class StoppedError(RuntimeError):
+class StoppedError(UserError):
     """Training was asked to stop; one line that says where it stopped and what goes on."""
 
     def __init__(self, where: str, run_folder: Path):

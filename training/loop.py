@@ -21,7 +21,8 @@ from inference.scoring import forward, predict_logits
 from metrics_and_performance import ranking_metrics
 from run_folder.run import Run
 from runtime import processes
-from runtime.interruption import Interruption, StoppedError, TrainingError
+from runtime.errors import UserError
+from runtime.interruption import Interruption, StoppedError
 from training.optimization import WeightAverage
 
 SAVE_EVERY = 600  # seconds between two checkpoints within a long epoch
@@ -88,7 +89,7 @@ def fit(
 
     Raises
     ------
-    TrainingError : a loss is not finite.
+    UserError : a loss is not finite.
     StoppedError : a signal asked for the end; the checkpoint is saved.
     """
     model = processes.synchronised(model) if sync_batch_norm else model
@@ -268,7 +269,7 @@ def _check_finite(losses: torch.Tensor, training: TrainingBatches, epoch: int) -
     if not all(finite):
         step = finite.index(False)
         files = ", ".join(training.files_of(epoch, step))
-        raise TrainingError(
+        raise UserError(
             f"the loss is {losses[step].item()} in epoch {epoch}, step {step + 1} of {len(training)}; "
             f"{_what_is_kept(epoch)}; try a lower --learning-rate, or look at the files of this step: {files}"
         )
@@ -291,7 +292,7 @@ def _validate(
     targets = validation.all_targets
     val_loss = loss(torch.from_numpy(outputs).float(), targets).item()
     if not math.isfinite(val_loss):
-        raise TrainingError(
+        raise UserError(
             f"the validation loss is {val_loss} after epoch {epoch}; {_what_is_kept(epoch)}; "
             "try a lower --learning-rate"
         )

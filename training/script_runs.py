@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
-from run_folder.run import RunError
 from runtime.atomic_files import write_whole
+from runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in ROOT.glob("train_*.py"))
@@ -51,7 +51,7 @@ def train(script: str, flags: Sequence[str], folder: Path) -> Training:
 
     Raises
     ------
-    RunError : the folder has a training with other flags, or the script fails.
+    UserError : the folder has a training with other flags, or the script fails.
     KeyboardInterrupt : after the script has saved its step.
     """
     _check_flags(folder / "flags.txt", shlex.join([script, *flags]))
@@ -79,7 +79,7 @@ def _check_flags(path: Path, flags: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda aside: aside.write_text(flags + "\n", encoding="utf-8"))
     elif (before := path.read_text(encoding="utf-8").strip()) != flags:
-        raise RunError(f"{path}: found {before!r}, expected {flags!r}; name another --output-dir")
+        raise UserError(f"{path}: found {before!r}, expected {flags!r}; name another --output-dir")
 
 
 def _run(command: Sequence[str], output: Path) -> None:
@@ -99,4 +99,4 @@ def _run(command: Sequence[str], output: Path) -> None:
         raise KeyboardInterrupt
     if child.returncode:
         lines = output.read_text(encoding="utf-8").strip().splitlines()
-        raise RunError(f"{output}: the training ended with status {child.returncode}: {(lines or [''])[-1]}")
+        raise UserError(f"{output}: the training ended with status {child.returncode}: {(lines or [''])[-1]}")

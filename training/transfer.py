@@ -14,11 +14,11 @@ from run_folder.run import (
     ModelDescription,
     PretrainedDescription,
     Run,
-    RunError,
     beginnings_of,
     patient_key_of,
     root_of,
 )
+from runtime.errors import UserError
 from xml_loader import LEADS, SAMPLING_RATE
 
 SEEN = ("train", "validation")  # parts that the weights, or the choice of their epoch, come from
@@ -42,7 +42,7 @@ def load_pretrained(
 
     Raises
     ------
-    RunError : no finished run, signals that were prepared in another way, nothing that fits, or an ECG or
+    UserError : no finished run, signals that were prepared in another way, nothing that fits, or an ECG or
         patient of this fold's validation or test part that those weights were trained on.
     """
     if init_from is None:
@@ -50,7 +50,7 @@ def load_pretrained(
     run = Run(init_from)
     description = run.load_any_description()
     if description.normalisation != normalisation:
-        raise RunError(
+        raise UserError(
             f"{run.folder}: found signals normalised by {description.normalisation}, expected "
             f"{normalisation} (--normalisation)"
         )
@@ -116,12 +116,12 @@ def _shared(
     }
     for name, tensor in chosen.items():
         if tensor.shape != own[name].shape:
-            raise RunError(
+            raise UserError(
                 f"{run.folder}: found {name} of shape {tuple(tensor.shape)}, expected "
                 f"{tuple(own[name].shape)}: another kind of trunk, or other sizes of its layers"
             )
     if not chosen:
-        raise RunError(f"{run.folder}: found {description.model}, expected a model with this trunk")
+        raise UserError(f"{run.folder}: found {description.model}, expected a model with this trunk")
     return chosen
 
 
@@ -137,7 +137,7 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
         seen = splits[splits["part"].isin(SEEN)]
         again = held_out["digest"].isin(seen["digest"]) | held_out["patient_id"].isin(seen["patient_id"])
         if again.any():
-            raise RunError(
+            raise UserError(
                 f"{folder}: found {int(again.sum())} of this run's validation and test ECGs, or their "
                 f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; "
                 "expected none: give both tables one split column, or leave these out of one"
@@ -156,7 +156,7 @@ def splits_of(run: Run) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, usecols=["digest", "patient_id", column], dtype=str)
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: found no usable splits ({error}), expected those of a run") from None
+        raise UserError(f"{path}: found no usable splits ({error}), expected those of a run") from None
     return table.rename(columns={column: "part"})
 
 

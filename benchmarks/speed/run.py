@@ -31,10 +31,10 @@ from benchmarks.speed.timing import Conditions, Row
 from cohorts.synthetic import make_cohort
 from dataset.cohort import Cohort, read_cohort
 from dataset.labels_table import read_labels
-from dataset.signal_store.signal_cache import CohortError
 from models import MODELS
 from run_folder.run import device_name
 from runtime.command_line import prepare
+from runtime.errors import UserError
 
 SYNTHETIC_ECGS = 256
 FEWEST_ECGS = 24
@@ -119,7 +119,7 @@ def read_ecgs(options: argparse.Namespace, scratch: Path) -> tuple[Cohort, Path,
     other = cohort.table[cohort.table["form"] != "hospital"]
     if len(other):
         file, form = other.iloc[0][["file", "form"]]
-        raise CohortError(f"{folder / file}: found the form {form}, expected hospital, as published")
+        raise UserError(f"{folder / file}: found the form {form}, expected hospital, as published")
     return cohort, folder, path
 
 
@@ -196,5 +196,5 @@ def main() -> None:
 if __name__ == "__main__":
     try:
         main()
-    except (CohortError, OSError) as error:
+    except (UserError, OSError) as error:
         sys.exit(f"run.py: {error}")

@@ -45,9 +45,9 @@ from benchmarks.studies.learning_curve_result import (
 from dataset.cohort import Cohort, read_cohort
 from hyperparameters.declaration import Hyperparameters
 from metrics_and_performance import auroc
-from run_folder.run import RunError
 from runtime.atomic_files import write_whole
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
+from runtime.errors import UserError
 from training.script_runs import SCRIPTS, Training, hyperparameters_of, train
 
 OURS = {
@@ -183,7 +183,7 @@ def read_ecgs(options: argparse.Namespace) -> Cohort:
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{place}: cannot be made ({error.strerror}); name another --output-dir") from None
+        raise UserError(f"{place}: cannot be made ({error.strerror}); name another --output-dir") from None
     cohort = read_cohort(data_dir=values.data_dir, quality=values.group("quality"), **values.group("cohort"))
     rejected = place / "rejected.csv"
     write_whole(rejected, lambda aside: cohort.rejected.to_csv(aside, index=False))
@@ -266,4 +266,4 @@ if __name__ == "__main__":
         try:
             main()
         except KeyboardInterrupt:
-            raise RunError("interrupted; what is done is kept, and the same command goes on") from None
+            raise UserError("interrupted; what is done is kept, and the same command goes on") from None

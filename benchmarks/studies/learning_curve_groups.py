@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 from dataset.cohort import Cohort
-from dataset.signal_store.signal_cache import CohortError
 from dataset.splits import number_patients, split_by_patient
-from run_folder.run import Run, RunError
+from run_folder.run import Run
 from runtime.atomic_files import write_whole
+from runtime.errors import UserError
 from training.transfer import SEEN, splits_of
 
 PRETRAINING = "pretraining"
@@ -53,7 +53,7 @@ def deal_patients(
 
     Raises
     ------
-    CohortError : too few patients, or a part without one of the classes.
+    UserError : too few patients, or a part without one of the classes.
     """
     generator = np.random.default_rng(seed)
     classes = [generator.permutation(np.flatnonzero(labels == value)) for value in (1, 0)]
@@ -64,14 +64,12 @@ def deal_patients(
     classes = [patients[n:] for patients, n in zip(classes, tested, strict=True)]
     largest = _of_each_class(max(sizes), prevalence)
     if any(n > len(patients) for patients, n in zip(classes, largest, strict=True)):
-        raise CohortError(
+        raise UserError(
             f"--sizes {max(sizes)}: found {n_known} patients with a known label, of whom {len(test)} are "
             f"tested, expected {max(sizes)} others; take a smaller size or --test-share"
         )
     if min(tested) < 1:
-        raise CohortError(
-            f"--test-share: found {tested[0]} positive and {tested[1]} negative patients to test"
-        )
+        raise UserError(f"--test-share: found {tested[0]} positive and {tested[1]} negative patients to test")
     fine_tuning = {}
     for size in sizes:
         counts = _of_each_class(size, prevalence)
@@ -96,7 +94,7 @@ def _train_and_validation(
         passed = np.floor(0.5 + validation_share * np.arange(len(patients) + 1))
         validates = np.diff(passed) > 0
         if validates.all() or not validates.any():
-            raise CohortError(
+            raise UserError(
                 f"--sizes {size}: found a class with {len(patients)} of them, expected enough of both "
                 f"classes to train and, by a share of {validation_share:g}, to validate"
             )
@@ -151,7 +149,7 @@ def _pretraining_table(cohort: Cohort, in_group: np.ndarray, labels: list[str], 
     """Split the group for the training script; deal again until each label has both classes in each part."""
     ecgs = np.flatnonzero(in_group & cohort.table[labels].notna().any(axis=1).to_numpy())
     if not len(ecgs):
-        raise CohortError("--pretrain-labels: found no patient left for pretraining, expected some")
+        raise UserError("--pretrain-labels: found no patient left for pretraining, expected some")
     table = cohort.table.iloc[ecgs].drop(columns="split", errors="ignore").reset_index(drop=True)
     targets = table[labels].to_numpy(np.float32)
     group = replace(cohort, table=table, targets=targets, label_names=tuple(labels))
@@ -159,9 +157,9 @@ def _pretraining_table(cohort: Cohort, in_group: np.ndarray, labels: list[str], 
         try:
             parts = split_by_patient(group, seed=seed + 1000 * attempt, **PRETRAINING_SPLIT)
             break
-        except CohortError as error:
+        except UserError as error:
             if attempt == MAX_DEALS - 1:
-                raise CohortError(f"--pretrain-labels: {error}, after {MAX_DEALS} deals") from None
+                raise UserError(f"--pretrain-labels: {error}, after {MAX_DEALS} deals") from None
     part_of = np.full(len(cohort.table), "", dtype="<U10")
     for part, rows in parts.items():
         part_of[ecgs[rows]] = part
@@ -176,10 +174,10 @@ def _table(cohort: Cohort, part_of_ecg: np.ndarray, labels: list[str]) -> pd.Dat
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table; a RunError where another one is there, which trainings may have used."""
+    """Write a table; a UserError where another one is there, which trainings may have used."""
     text = table.to_csv(index=False)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     elif path.read_text(encoding="utf-8") != text:
-        raise RunError(f"{path}: found other ECGs or labels than now; name another --output-dir")
+        raise UserError(f"{path}: found other ECGs or labels than now; name another --output-dir")

@@ -19,8 +19,8 @@ from metrics.checks import normal_quantile, patient_index
 from metrics.uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics_and_performance import auroc
 from reporting.figures.run_figures import COLOURS, DOTS_PER_INCH
-from run_folder.run import RunError
 from runtime.atomic_files import write_whole
+from runtime.errors import UserError
 
 STARTS = {"pretrained": "pretrained", "scratch": "from scratch"}  # the arms, and their names for people
 DIFFERENCE = "pretrained - scratch"
@@ -43,13 +43,13 @@ class Scored(NamedTuple):
 
 
 def read_scored(run: Path, label: str) -> Scored:
-    """Return the test ECGs of a finished run; a RunError where its predictions cannot be used."""
+    """Return the test ECGs of a finished run; a UserError where its predictions cannot be used."""
     columns = ["file", "patient_id", f"y_true_{label}", f"y_score_{label}"]
     path = run / "predictions.csv"
     try:
         table = pd.read_csv(path, usecols=[*columns, "split"], dtype={"file": str, "patient_id": str})
     except (OSError, ValueError) as error:
-        raise RunError(f"{path}: found no usable predictions ({error}), expected those of {label}") from None
+        raise UserError(f"{path}: found no usable predictions ({error}), expected those of {label}") from None
     table = table[(table["split"] == "test") & table[columns[2]].notna()]
     return Scored(*(table[column].to_numpy() for column in columns))
 

@@ -20,6 +20,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from runtime.errors import UserError
+
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by PyTorch when it is imported
 import numpy as np
 import pandas as pd
@@ -34,7 +36,7 @@ from ecg.recording import LEADS
 from inference.likeness import ChannelStatistics, TrainingDistribution
 from inference.scoring import predict_logits
 from metrics_and_performance import auroc
-from run_folder.run import Run, RunError
+from run_folder.run import Run
 from runtime.command_line import one_line_errors, prepare
 from xml_loader import SAMPLING_RATE, EcgFileError, find_files
 
@@ -82,7 +84,7 @@ class Comparison:
         self.device = device
         distribution = TrainingDistribution.load(run)
         if distribution is None:
-            raise RunError(f"{run}: found no training_distribution.json, expected a run of this version")
+            raise UserError(f"{run}: found no training_distribution.json, expected a run of this version")
         self.distribution = distribution
 
     def read(self, files: list[Path]) -> tuple[list[str], np.ndarray, np.ndarray]:
@@ -96,7 +98,7 @@ class Comparison:
         if refused:
             print(f"not read    {len(refused)} files, the first: {refused[0]}")
         if not ecgs:
-            raise RunError(f"{files[0].parent if files else 'splits.csv'}: found no ECG that can be read")
+            raise UserError(f"{files[0].parent if files else 'splits.csv'}: found no ECG that can be read")
         forms, signals, measurements = zip(*ecgs, strict=True)
         return list(forms), np.stack(signals), np.array(measurements)
 

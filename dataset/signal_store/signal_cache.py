@@ -34,6 +34,7 @@ from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS, CacheFolder, P
 from dataset.signal_store.cache_index import Entry
 from ecg.formats import companion_files
 from ecg.quality import measure
+from runtime.errors import UserError
 from xml_loader import (
     MAX_FILE_BYTES,
     AtRest,
@@ -49,10 +50,6 @@ PARSER_VERSION = (
 FLUSH_EVERY = 500  # files; a part is not longer
 PARTS_A_WORKER = 8  # at least, so that all end at about the same time
 PARALLEL_FROM = 32  # files; fewer are read sooner than processes start
-
-
-class CohortError(ValueError):
-    """A table or folder that cannot be used; one line that names it, what was found and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def cached_signals(
 
     Raises
     ------
-    CohortError : the cache cannot be written, or a reading process was killed.
+    UserError : the cache cannot be written, or a reading process was killed.
     """
     resolved = str(Path(data_dir).resolve())
     name = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}-v{PARSER_VERSION}"
@@ -125,11 +122,11 @@ def cached_signals(
                 n_parsed, unread = _read_stale_files(cache, data_dir, files, states, workers, window_start)
                 cache.load()
     except OSError as error:
-        raise CohortError(
+        raise UserError(
             f"{cache.path}: the cache cannot be written ({error.strerror}); name another with --cache-dir"
         ) from None
     except BrokenProcessPool:
-        raise CohortError(
+        raise UserError(
             f"{data_dir}: a process that read files was killed, perhaps for memory; try --workers 1"
         ) from None
     return CachedSignals(*cache.map(), _entries(cache, files, unread), n_parsed)
@@ -162,12 +159,12 @@ def check_rows(values: np.ndarray, checksums: np.ndarray, files: Sequence[str], 
 
     Raises
     ------
-    CohortError : a row is not as it was written.
+    UserError : a row is not as it was written.
     """
     for value, checksum, file in zip(values, checksums, files, strict=True):
         if zlib.crc32(np.ascontiguousarray(value)) != checksum:
             path = Path(getattr(signals, "filename", None) or "signals")
-            raise CohortError(
+            raise UserError(
                 f"{path}: the signal of {file} is damaged (its CRC-32 is not as written); "
                 f"delete the folder {path.parent}, and the files are read again"
             )
@@ -210,7 +207,7 @@ def _entries(cache: CacheFolder, files: Sequence[str], unread: dict[str, Entry])
         lines = lines.astype({"checksum": np.uint32})
     places = pd.Index(lines["file"]).get_indexer(files)
     if (places < 0).any():
-        raise CohortError(f"{cache.path}: the cache was changed by something else; start again")
+        raise UserError(f"{cache.path}: the cache was changed by something else; start again")
     return lines.iloc[places].reset_index(drop=True)
 
 

@@ -23,8 +23,8 @@ from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.comparison_table import group_cells
 from reporting.words.metric_meanings import counted, metric_groups
 from reporting.words.run_sentences import confusion_sentences, verdict
-from run_folder.run import RunError
 from run_folder.run_record import RunRecord, read_run
+from runtime.errors import UserError, one_line
 from xml_loader import LEADS, SAMPLING_RATE
 
 CONFIDENCE = 0.95  # of the intervals in a comparison
@@ -75,7 +75,7 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
 
     Raises
     ------
-    RunError : a file is damaged, or ``evaluation`` is of another model.
+    UserError : a file is damaged, or ``evaluation`` is of another model.
     """
     try:
         record, runs = _records(folder)
@@ -114,10 +114,10 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
             )
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
-        if isinstance(error, RunError):
+        if isinstance(error, UserError):
             raise
-        raise RunError(
-            f"{folder}: found files that make no model card ({' '.join(str(error).split())}), expected those "
+        raise UserError(
+            f"{folder}: found files that make no model card ({one_line(error)}), expected those "
             "of a finished run"
         ) from None
 
@@ -308,7 +308,7 @@ def _strata(record: RunRecord, evaluation: Path | None) -> tuple[Table | None, s
     path = folder / "strata.csv"
     if evaluation:
         if not path.exists():
-            raise RunError(f"{path}: found none, expected that of evaluate.py --strata")
+            raise UserError(f"{path}: found none, expected that of evaluate.py --strata")
         _check_same_model(record, evaluation)
     elif not path.exists():
         return None, ""
@@ -328,7 +328,7 @@ def _check_same_model(record: RunRecord, evaluation: Path) -> None:
         found, expected = next(iter(models.values())), record.metrics.get("labels", {}).get(name, {})
         pair = [label.get("auroc", {}).get("value") for label in (found, expected)]
         if None in pair or not math.isclose(*pair, rel_tol=1e-9):
-            raise RunError(
+            raise UserError(
                 f"{evaluation}: found an AUROC of {name} of {pair[0]}, expected that of {record.folder}, "
                 f"{pair[1]}: the run must be the first of the evaluation, on its own test ECGs"
             )

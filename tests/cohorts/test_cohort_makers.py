@@ -7,8 +7,9 @@ import pytest
 from tiny_runs import line_of, run_as_user, run_here
 
 from cohorts.physionet_challenge import DEFAULT_LABELS, EQUAL, SCORED, codes_of
-from cohorts.table_maker import Flow, SourceError, chunks_of, find_table, number, rows_of, write_lines
+from cohorts.table_maker import Flow, chunks_of, find_table, number, rows_of, write_lines
 from dataset.labels_table import read_labels
+from runtime.errors import UserError
 
 STATEMENTS = """,description,diagnostic,form,rhythm,diagnostic_class
 NORM,normal ECG,1.0,,,NORM
@@ -230,7 +231,7 @@ def test_the_scored_diagnoses_are_those_of_2021():
     assert len({code for code, _ in SCORED.values()}) == 30
     assert {codes_of(first) == codes_of(second) for first, second in EQUAL} == {True}
     assert codes_of("LBBB") == {"164909002", "733534002"} and codes_of("429622005") == {"429622005"}
-    with pytest.raises(SourceError, match="found QRS, expected a SNOMED CT code or one of AF, AFL"):
+    with pytest.raises(UserError, match="found QRS, expected a SNOMED CT code or one of AF, AFL"):
         codes_of("QRS")
 
 
@@ -259,7 +260,7 @@ def test_a_flow_counts_every_record(capsys):
 )
 def test_a_broken_table_is_one_line(tmp_path, read, name, content, expected):
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(SourceError) as caught:
+    with pytest.raises(UserError) as caught:
         list(read(tmp_path / name, ["a", "b"]))
     assert expected in str(caught.value) and name in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -276,7 +277,7 @@ def test_large_tables_come_in_pieces_of_text(tmp_path, monkeypatch):
 def test_a_table_is_found_compressed_or_not(tmp_path):
     write(tmp_path / "hosp" / "admissions.csv.gz")
     assert find_table("admissions", tmp_path, tmp_path / "hosp").name == "admissions.csv.gz"
-    with pytest.raises(SourceError, match=r"found no edstays.csv or edstays.csv.gz \(or in "):
+    with pytest.raises(UserError, match=r"found no edstays.csv or edstays.csv.gz \(or in "):
         find_table("edstays", tmp_path, tmp_path / "hosp")
 
 
@@ -287,7 +288,7 @@ def test_a_failed_writing_leaves_nothing(tmp_path):
         handle.write("half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(SourceError, match="cannot be written \\(No space left on device\\)"):
+    with pytest.raises(UserError, match="cannot be written \\(No space left on device\\)"):
         write_lines(tmp_path / "t.csv", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["t.csv"]
     assert (tmp_path / "t.csv").read_text() == "before"

@@ -8,7 +8,7 @@ from tiny_runs import line_of, run_as_user, run_here
 
 from cohorts.mimic_iv_ecg import prefixes_of
 from cohorts.mimic_tables import _covering
-from cohorts.table_maker import SourceError
+from runtime.errors import UserError
 
 SCRIPT = "cohorts.mimic_iv_ecg"
 DAY = "2180-07-2"
@@ -293,7 +293,7 @@ def test_stays_are_found_as_by_looking_at_each():
 
 @pytest.mark.parametrize("text", ["PE", "PE=", "=I26", "PE=I26;4151", "PE=.", "PE=i26"])
 def test_a_label_needs_a_name_and_prefixes(text):
-    with pytest.raises(SourceError, match="expected such as PE=I26,4151"):
+    with pytest.raises(UserError, match="expected such as PE=I26,4151"):
         prefixes_of(text)
 
 

@@ -16,12 +16,13 @@ from tiny_runs import line_of, make_tiny_cohort, run_here, tiny, train_here
 import predict
 from cohorts.synthetic import make_cohort
 from dataset.clinical import check_clinical, clinical_values, coding_of, given_values, in_words, value_of
-from dataset.signal_store.signal_cache import CohortError, decode
+from dataset.signal_store.signal_cache import decode
 from inference.onnx_graph import SignalToScore, check_graph, to_onnx
 from inference.scoring import Scorer
 from models import MODELS
 from models.head import Head
-from run_folder.run import Run, RunError
+from run_folder.run import Run
+from runtime.errors import UserError
 
 TABLE = pd.DataFrame(
     {
@@ -63,7 +64,7 @@ def test_an_age_that_nobody_has_is_one_line(age):
         lambda: check_clinical("labels.csv", TABLE.assign(age=["63", age, "0"]), ["age"]),
         lambda: given_values(["age"], [f"age={age}"]),
     ):
-        with pytest.raises(CohortError) as error:
+        with pytest.raises(UserError) as error:
             check()
         assert "found " in str(error.value) and age in str(error.value)
         assert str(error.value).endswith(expected) and "\n" not in str(error.value)
@@ -85,7 +86,7 @@ def test_an_age_that_nobody_has_is_one_line(age):
     ],
 )
 def test_a_wrong_column_is_one_line(columns, message):
-    with pytest.raises(CohortError) as error:
+    with pytest.raises(UserError) as error:
         check_clinical("labels.csv", TABLE, columns, label_names=["PE"])
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
@@ -289,7 +290,7 @@ def test_a_bare_name_in_the_table_is_of_one_file_alone(trained, tmp_path):
 
 def test_a_score_that_is_no_number_is_no_decision():
     scores = np.array([[[0.2], [np.nan]], [[0.3], [0.4]]])  # of two members, two files, one label
-    with pytest.raises(RunError, match=r"b\.xml: found a score that is no number"):
+    with pytest.raises(UserError, match=r"b\.xml: found a score that is no number"):
         predict._finite(scores, [Path("a.xml"), Path("b.xml")])
 
 

@@ -11,8 +11,9 @@ from cohorts.synthetic import hospital_xml
 from dataset.cohort import _duplicates, read_cohort
 from dataset.labels_table import KEY_FILE, pseudonyms
 from dataset.signal_store.cache_index import NO_ROW
-from dataset.signal_store.signal_cache import CohortError, check_rows
+from dataset.signal_store.signal_cache import check_rows
 from hyperparameters.declaration import Hyperparameters
+from runtime.errors import UserError
 from xml_loader import read_at_rest, read_recording
 
 
@@ -212,7 +213,7 @@ def test_a_damaged_signal_is_named_however_it_is_read(read, cohort_folder):
         file.seek(int(cohort.rows[2]) * 120_000 + 60_000)
         file.write(b"\xff\x7f")
     cohort.read_signals(np.array([4]))
-    with pytest.raises(CohortError, match=r"the signal of demo-0003.xml is damaged"):
+    with pytest.raises(UserError, match=r"the signal of demo-0003.xml is damaged"):
         cohort.read_signals(np.array([4, 2]))
 
 

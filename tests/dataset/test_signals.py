@@ -13,8 +13,8 @@ from fake_cohort import cohort_of
 
 from dataset import signals as signals_module
 from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS
-from dataset.signal_store.signal_cache import CohortError
 from dataset.signals import SignalsOnDevice, SignalsOnDisk, place_signals
+from runtime.errors import UserError
 
 CPU = torch.device("cpu")
 N_ECGS, N_ROWS = 21, 30
@@ -74,7 +74,7 @@ def test_a_damaged_row_is_named(cohort, tmp_path, place, damage):
             file.write(bytes([byte ^ 4]))
     (index,) = np.flatnonzero(cohort.rows == row)
     plan = [(np.arange(N_ECGS), np.zeros(N_ECGS, int))]
-    with pytest.raises(CohortError) as caught:
+    with pytest.raises(UserError) as caught:
         list(place(cohort, CPU).crops(plan, 512))
     assert f"{index}.xml" in str(caught.value) and len(str(caught.value).splitlines()) == 1
 

@@ -9,8 +9,8 @@ from fake_cohort import cohort_of
 from one_line import failure_of
 
 from dataset.labels_table import PARTS
-from dataset.signal_store.signal_cache import CohortError
 from dataset.splits import make_folds, split_by_patient
+from runtime.errors import UserError
 
 
 def test_files_of_the_same_content_are_in_one_part():
@@ -28,15 +28,13 @@ def test_files_of_the_same_content_are_in_one_part():
 def test_split_column_that_puts_the_same_content_in_two_parts():
     cohort = cohort_of([0, 1] * 3, split=["train", "train", "validation", "validation", "test", "test"])
     cohort.table.loc[4, "same_ecg"] = cohort.table.loc[1, "same_ecg"]
-    with pytest.raises(
-        CohortError, match=r"found the same ECG as 1.xml and 4.xml in train and test, expected"
-    ):
+    with pytest.raises(UserError, match=r"found the same ECG as 1.xml and 4.xml in train and test, expected"):
         split(cohort, seed=0)
 
 
 @pytest.mark.parametrize("absent, there", [("test", "train"), ("train", "test")])
 def test_split_column_without_train_or_test(absent, there):
-    with pytest.raises(CohortError, match=f"column split: found no readable ECG in {absent}, expected some"):
+    with pytest.raises(UserError, match=f"column split: found no readable ECG in {absent}, expected some"):
         split(cohort_of([0, 1] * 3, split=[there] * 6), seed=0)
 
 

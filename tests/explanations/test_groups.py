@@ -18,7 +18,7 @@ from explanations.group_means import GROUPS, PARTS, ExplainedEcg, group_means, s
 from explanations.groups import ExplainedLabel, check_never_trained, draw_groups
 from reporting.figures.group_attribution import draw_groups_of
 from reporting.pages.explanation_section import explained_errors, explanation_section, signs_in_words
-from run_folder.run import RunError
+from runtime.errors import UserError
 
 V2, QRS = LEADS.index("V2"), PARTS.index("QRS")
 
@@ -148,7 +148,7 @@ def test_a_model_never_explains_what_it_was_trained_on(tmp_path):
     splits.to_csv(tmp_path / "splits.csv", index=False)
     check_never_trained(tmp_path, pd.DataFrame({"file": ["a", "b"], "fold": [1, 2]}))
     for fold, file, part in ((1, "b", "train"), (2, "a", "validation"), (2, "c", "nan")):
-        with pytest.raises(RunError) as caught:
+        with pytest.raises(UserError) as caught:
             check_never_trained(tmp_path, pd.DataFrame({"file": [file], "fold": [fold]}))
         assert f"found {file} in {part} of fold {fold}, expected it in test" in str(caught.value)
 

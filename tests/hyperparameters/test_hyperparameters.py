@@ -17,8 +17,9 @@ from dataset.signals import place_signals
 from dataset.splits import make_folds
 from focal_loss import FocalLoss
 from hyperparameters.declaration import ABSENT, EXPECTED, LISTS, Hyperparameters
-from hyperparameters.reading import HyperparameterError, read_hyperparameters, read_yaml, to_yaml
+from hyperparameters.reading import read_hyperparameters, read_yaml, to_yaml
 from models import MODELS
+from runtime.errors import UserError
 from training import test_set
 from training.loop import fit
 from training.optimization import adamw, learning_rate_schedule
@@ -230,7 +231,7 @@ def test_unusable_yaml_is_one_line_that_names_the_file(tmp_path, content, messag
     path = tmp_path / "settings.yml"
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(HyperparameterError) as caught:
+    with pytest.raises(UserError) as caught:
         read_yaml(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value) and "\n" not in str(caught.value)

@@ -20,7 +20,8 @@ from inference.likeness import (
 )
 from inference.scoring import predict_logits
 from models import MODELS
-from run_folder.run import Run, RunError
+from run_folder.run import Run
+from runtime.errors import UserError
 from training import test_set
 
 ARGUMENTS = {
@@ -286,7 +287,7 @@ def test_a_damaged_file_is_one_line(run, name, change):
         path.write_bytes(change(content))
     elif name.endswith("json"):
         path.mkdir()
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UserError) as caught:
         TrainingDistribution.load(run.folder)
     assert str(caught.value).startswith(f"{path}: ") and len(str(caught.value).splitlines()) == 1
 
@@ -297,7 +298,7 @@ def test_no_flipped_bit_gives_another_distance(run):
     content = path.read_bytes()
     for place in range(len(content) - 48, len(content)):  # the matrices are the end
         path.write_bytes(content[:place] + bytes([content[place] ^ 64]) + content[place + 1 :])
-        with pytest.raises(RunError, match="another checksum"):
+        with pytest.raises(UserError, match="another checksum"):
             TrainingDistribution.load(run.folder)
 
 

@@ -15,8 +15,9 @@ from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
 from models import MODELS
 from run_folder import run as run_module
-from run_folder.run import ModelDescription, Run, RunError, new_folder, root_of
+from run_folder.run import ModelDescription, Run, new_folder, root_of
 from runtime.atomic_files import write_whole
+from runtime.errors import UserError
 from xml_loader import LEADS
 
 CPU = torch.device("cpu")
@@ -95,7 +96,7 @@ def saved(tmp_path_factory):
 def test_an_unfinished_cross_validation_is_not_one_model(run):
     run.fold("fold-1")
     with pytest.raises(
-        RunError,
+        UserError,
         match=r"found a cross-validation that is not finished, .* or name a finished fold, such as .*1",
     ):
         run.load_model(CPU)
@@ -115,11 +116,11 @@ def test_what_a_folder_without_a_model_is(tmp_path):
         empty: f"{empty / 'model.json'}: found no usable model (no such file), {expected}",
         none: f"{none / 'model.json'}: found no usable model (no such folder), {expected}",
     }.items():
-        with pytest.raises(RunError) as caught:
+        with pytest.raises(UserError) as caught:
             Run(folder).load_any_description()
         assert str(caught.value) == message
         if folder != run:
-            with pytest.raises(RunError) as caught:
+            with pytest.raises(UserError) as caught:
                 root_of(folder)
             assert str(caught.value) == message
     assert root_of(run) == run
@@ -128,7 +129,7 @@ def test_what_a_folder_without_a_model_is(tmp_path):
 def test_a_finished_cross_validation_is_not_one_model_either(run):
     run.fold("fold-1")
     (run.folder / "ensemble.json").touch()
-    with pytest.raises(RunError, match=r": found a cross-validation, expected one model; name a fold"):
+    with pytest.raises(UserError, match=r": found a cross-validation, expected one model; name a fold"):
         run.load_model(CPU)
 
 
@@ -149,8 +150,8 @@ def damaged(run, saved):
 
 
 def error_of(action, file):
-    """Return the message of the RunError, after checking that it is one line that names the file."""
-    with pytest.raises(RunError) as caught:
+    """Return the message of the UserError, after checking that it is one line that names the file."""
+    with pytest.raises(UserError) as caught:
         action()
     message = str(caught.value)
     assert message.startswith(f"{file}: ") and len(message.splitlines()) == 1
@@ -245,7 +246,7 @@ def test_no_flipped_bit_gives_another_checkpoint(run):
         path.write_bytes(content)
         try:
             found = run.load_checkpoint(CPU)
-        except RunError:
+        except UserError:
             refused += 1
         else:  # the bit lies between the parts of the archive
             assert torch.equal(found["model"], state["model"]) and found["log"] == state["log"]
@@ -260,7 +261,7 @@ def test_no_flipped_bit_gives_other_weights(run):
         path.write_bytes(content)
         try:
             run.load_weights(other)
-        except RunError:
+        except UserError:
             refused += 1
         else:  # the bit lies in the name of the checksum
             assert torch.equal(other.weight, model.weight) and torch.equal(other.bias, model.bias)
@@ -275,9 +276,9 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_there(run, monkeypatch):
     def full(number):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run.os, "fsync", full)
+    monkeypatch.setattr(run_module.os, "fsync", full)
     for save in (lambda: run.save_checkpoint({"log": [{"epoch": 2}]}), lambda: run.save_weights(weights)):
-        with pytest.raises(RunError, match=r"cannot be written \(No space left on device\).* --resume "):
+        with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).* --resume "):
             save()
     monkeypatch.undo()
     assert run.load_checkpoint(CPU)["log"] == [{"epoch": 1}]
@@ -392,7 +393,7 @@ def test_two_runs_of_one_second_get_two_folders(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["file", "file/below"])
 def test_output_dir_that_is_a_file_is_one_line(tmp_path, name):
     (tmp_path / "file").write_text("here")
-    with pytest.raises(RunError, match="--output-dir") as caught:
+    with pytest.raises(UserError, match="--output-dir") as caught:
         create(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value) and len(str(caught.value).splitlines()) == 1
 

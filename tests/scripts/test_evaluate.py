@@ -31,7 +31,7 @@ from metrics.uncertainty import delong_test
 from reporting.pages.comparison_page import ComparedLabel, _verdict
 from reporting.pages.explanation_section import explanation_section
 from reporting.words.comparison_table import differences, format_comparison, group_cells
-from run_folder.run import RunError
+from runtime.errors import UserError
 from xml_loader import centre_start
 
 
@@ -260,7 +260,7 @@ def test_scores_of_another_model_are_not_explained(places):
     comparison, cohort = read_comparison([places / "one"], ["one"]), cohort_of_run(places / "one")
     model = comparison.models[0]
     other = Scores("one", 1 - np.round(model.y_score), model.thresholds)
-    with pytest.raises(RunError, match=r"found the score .* as in its predictions\.csv"):
+    with pytest.raises(UserError, match=r"found the score .* as in its predictions\.csv"):
         options = {"n_ecgs": 1, "device": torch.device("cpu"), "seed": 1}
         explain_run(places / "one", other, comparison, cohort, **options)
 

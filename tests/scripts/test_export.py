@@ -13,10 +13,11 @@ from scipy.special import expit
 from tiny_runs import ROOT, line_of, run_here
 
 from cohorts.synthetic import draw_patient, simulate_ecg
-from inference.onnx_graph import ExportError, SignalToScore, check_graph, to_onnx
+from inference.onnx_graph import SignalToScore, check_graph, to_onnx
 from inference.scoring import Scorer, save_ensemble
 from models import MODELS
 from run_folder.run import ModelDescription, Run
+from runtime.errors import UserError
 from xml_loader import LEADS
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -271,9 +272,9 @@ def test_the_check_passes_a_right_graph_and_refuses_wrong_ones(attention):
     assert check_graph(graph, scorer, signals) <= 1e-4
     slope = min(scorer.descriptions[0].calibration_slopes)
     for change in (0.01 / slope, float("nan")):  # 0.01 of a calibrated logit is up to 0.0025 of a score
-        with pytest.raises(ExportError, match=r"^the graph: found scores that differ by up to \S+ from"):
+        with pytest.raises(UserError, match=r"^the graph: found scores that differ by up to \S+ from"):
             check_graph(damaged(graph, change), scorer, signals)
-    with pytest.raises(ExportError, match="cannot compute it") as caught:
+    with pytest.raises(UserError, match="cannot compute it") as caught:
         check_graph(graph[: len(graph) // 2], scorer, signals)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -293,7 +294,7 @@ def test_a_wrong_graph_leaves_nothing_and_keeps_what_was_there(single_run, atten
 def test_a_model_that_cannot_be_written_as_onnx_is_one_line(attention, monkeypatch):
     scorer = attention[0]
     monkeypatch.setattr(type(scorer.models[0]), "forward", lambda self, signal: torch.linalg.svdvals(signal))
-    with pytest.raises(ExportError, match="cannot write this run as ONNX") as caught:
+    with pytest.raises(UserError, match="cannot write this run as ONNX") as caught:
         to_onnx(SignalToScore(scorer), {})
     assert len(str(caught.value).splitlines()) == 1
 

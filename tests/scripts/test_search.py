@@ -8,7 +8,7 @@ import pytest
 from tiny_runs import line_of, make_tiny_cohort, run_here, tiny
 
 import search
-from run_folder.run import RunError
+from runtime.errors import UserError
 from training import script_runs
 from training.script_runs import Training
 
@@ -39,7 +39,7 @@ def pretend(monkeypatch):
     def train(script, flags, folder):
         given = dict(zip(flags[::2], flags[1::2], strict=True))
         if float(given.get("--weight-decay", 0.05)) > trained.largest_weight_decay:
-            raise RunError(f"{folder}: the loss is nan")
+            raise UserError(f"{folder}: the loss is nan")
         trained.append((folder.name, given))
         folder.mkdir(parents=True, exist_ok=True)
         value = 0.9 - abs(float(given["--dropout"]) - 0.1)
@@ -123,7 +123,7 @@ def test_a_drawn_trial_is_not_called_the_recipe_where_that_failed(cohort, tmp_pa
 
     def train(script, flags, folder):
         if folder.name == "trial-000":
-            raise RunError("the loss is nan")
+            raise UserError("the loss is nan")
         return whole(script, flags, folder)
 
     monkeypatch.setattr("training.script_runs.train", train)

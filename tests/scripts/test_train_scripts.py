@@ -33,7 +33,8 @@ from tiny_runs import (
 from hyperparameters import reading
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
-from run_folder.run import Run, RunError
+from run_folder.run import Run
+from runtime.errors import UserError
 from training import test_set
 
 SCRIPTS = ("train_baseline.py", "train_atten.py", "train_spectrogram.py", "train_main_ecg.py")
@@ -381,7 +382,7 @@ def test_a_tracker_is_told_what_the_run_keeps(cohort, tmp_path, finished):
     flags = ["--data-dir", cohort, "--output-dir", tmp_path, "--cache-dir", finished[0] / "cache"]
     with (
         mock.patch("training.experiment.start_tracker") as started,
-        mock.patch("training.experiment.announce", side_effect=RunError("enough")),
+        mock.patch("training.experiment.announce", side_effect=UserError("enough")),
     ):
         assert line_of(run_here("pretrain.py", *flags, "--workers", 1)) == "pretrain.py: enough"
     (run,) = tmp_path.iterdir()
@@ -476,12 +477,12 @@ def test_a_signal_after_the_last_epoch_names_the_command_that_goes_on(signal_in,
 
 
 def test_a_second_signal_ends_at_once_with_the_same_line(signal_in):
-    place = ("training", "_validate")
+    place = ("training.loop", "_validate")
     assert signal_in(place, signal.SIGINT, times=2)[0] == NOTHING_TRAINED
 
 
 def test_a_second_signal_in_a_later_epoch_names_the_command(signal_in):
-    line, run = signal_in(("training", "_validate"), signal.SIGINT, *EPOCHS, times=2, at_call=2)
+    line, run = signal_in(("training.loop", "_validate"), signal.SIGINT, *EPOCHS, times=2, at_call=2)
     assert line.endswith(
         f"interrupted; python train_spectrogram.py --resume {run} goes on from what is saved"
     )
@@ -491,7 +492,7 @@ def test_an_interrupt_that_a_library_made_another_error_of_is_still_one(flags):
     def convert(*_, **__):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
-        raise RunError("model.safetensors: the weights cannot be used (could not determine the shape)")
+        raise UserError("model.safetensors: the weights cannot be used (could not determine the shape)")
 
     with mock.patch("dataset.batches.make_batches", convert):
         assert line_of(run_here("train_spectrogram.py", *flags)) == NOTHING_TRAINED

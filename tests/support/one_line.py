@@ -1,13 +1,13 @@
-"""A CohortError must be one line that a user can act on."""
+"""A UserError must be one line that a user can act on."""
 
 import pytest
 
-from dataset.signal_store.signal_cache import CohortError
+from runtime.errors import UserError
 
 
 def failure_of(function, *arguments, **keywords):
     """Return the message of the error that a call raises, after checking that it is one line."""
-    with pytest.raises(CohortError) as caught:
+    with pytest.raises(UserError) as caught:
         function(*arguments, **keywords)
     message = str(caught.value)
     assert len(message.splitlines()) == 1

@@ -73,17 +73,15 @@ def run_as_user(script, *flags, cwd):
 
 def run_here(script, *flags):
     """Run a script in this process, which saves the seconds of importing torch again."""
+    path = ROOT / (script if script.endswith(".py") else f"{script.replace('.', '/')}.py")
     stdout, stderr, status = io.StringIO(), io.StringIO(), 0
     with (
-        mock.patch.object(sys, "argv", [str(ROOT / script), *map(str, flags)]),
+        mock.patch.object(sys, "argv", [str(path), *map(str, flags)]),
         contextlib.redirect_stdout(stdout),
         contextlib.redirect_stderr(stderr),
     ):
         try:
-            if script.endswith(".py"):
-                runpy.run_path(str(ROOT / script), run_name="__main__")
-            else:
-                runpy.run_module(script, run_name="__main__", alter_sys=True)
+            runpy.run_path(str(path), run_name="__main__")
         except SystemExit as end:
             status = end.code or 0
     if isinstance(status, str):  # as the interpreter does with sys.exit("a message")

@@ -25,11 +25,11 @@ from focal_loss import FocalLoss
 from hyperparameters.declaration import Hyperparameters
 from inference.scoring import predict_logits
 from metrics_and_performance import youden_threshold
-from run_folder.run import Run, RunError
+from run_folder.run import Run
+from runtime.errors import UserError
 from runtime.interruption import StoppedError
 from training import loop as training_module
 from training.experiment import open_run
-from training.loop import TrainingError
 
 SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
 
@@ -187,7 +187,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run):
     experiment = Experiment(cohort, run)
     experiment.loss = BreakingLoss(breaks_at=6)  # an epoch: three steps and a validation
     *_, (_, _, indices), _ = experiment.training.epoch(2)
-    with pytest.raises(TrainingError, match="epoch 2, step 2 of 3") as caught:
+    with pytest.raises(UserError, match="epoch 2, step 2 of 3") as caught:
         experiment.fit()
     message = str(caught.value)
     assert "nan" in message and "checkpoint of epoch 1 is kept" in message
@@ -201,7 +201,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run):
 def test_a_loss_that_is_not_finite_in_the_first_epoch_leaves_no_checkpoint(cohort, run):
     experiment = Experiment(cohort, run)
     experiment.loss = BreakingLoss(breaks_at=1)
-    with pytest.raises(TrainingError, match=r"epoch 1, step 1 of 3; no epoch was complete"):
+    with pytest.raises(UserError, match=r"epoch 1, step 1 of 3; no epoch was complete"):
         experiment.fit()
     assert run.load_checkpoint(CPU) is None
 
@@ -209,9 +209,7 @@ def test_a_loss_that_is_not_finite_in_the_first_epoch_leaves_no_checkpoint(cohor
 def test_a_validation_loss_that_is_not_finite_ends_training(cohort, run):
     experiment = Experiment(cohort, run)
     experiment.loss = BreakingLoss(breaks_at=8)
-    with pytest.raises(
-        TrainingError, match=r"validation loss is nan after epoch 2; the checkpoint of epoch 1"
-    ):
+    with pytest.raises(UserError, match=r"validation loss is nan after epoch 2; the checkpoint of epoch 1"):
         experiment.fit()
     assert len(run.load_checkpoint(CPU)["log"]) == 1
 
@@ -310,7 +308,7 @@ def test_resuming_refuses_another_cohort(cohort, tmp_path):
     other.table.loc[3, "digest"] = "changed"
     swapped = {**PARTS, "test": PARTS["validation"], "validation": PARTS["test"]}
     for changed_cohort, parts in ((other, PARTS), (cohort, swapped)):
-        with pytest.raises(RunError, match=r"not those that this run began with \(splits.csv\)"):
+        with pytest.raises(UserError, match=r"not those that this run began with \(splits.csv\)"):
             folds = [Fold(0, 1, 1, parts)]
             open_run("train_x", values=again, device=CPU, cohort=changed_cohort, folds=folds)
 

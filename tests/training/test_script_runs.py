@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from run_folder.run import RunError
+from runtime.errors import UserError
 from training import script_runs
 
 FAKE = """
@@ -67,12 +67,12 @@ def test_a_cross_validation_that_was_begun_is_resumed(fake, tmp_path):
 
 def test_another_training_in_the_same_place_is_refused(fake):
     fake("--epochs", "3")
-    with pytest.raises(RunError, match=r"--epochs 3', expected .*--epochs 4'; name another --output-dir"):
+    with pytest.raises(UserError, match=r"--epochs 3', expected .*--epochs 4'; name another --output-dir"):
         fake("--epochs", "4")
 
 
 def test_a_training_that_fails_is_one_line(fake):
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UserError) as caught:
         fake("--fail")
     assert str(caught.value).endswith(
         "output.txt: the training ended with status 1: found nothing, expected something"

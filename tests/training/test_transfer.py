@@ -13,7 +13,7 @@ from tiny_runs import line_of, make_tiny_cohort, run_folder_of, tiny, train_here
 
 from cohorts.synthetic import make_cohort
 from inference.comparison import _check_unseen
-from run_folder.run import RunError
+from runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def test_another_cohort_may_not_have_been_seen_by_what_a_run_began_from(tmp_path
     second = run_of("second", ["c"], first)
     third = run_of("third", ["d"], second)
     _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["e"], "digest": ["e"]})))
-    with pytest.raises(RunError) as caught:
+    with pytest.raises(UserError) as caught:
         _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["x", "y"], "digest": ["e", "b"]})))
     assert str(caught.value).startswith(
         f"{third}: found 1 ECGs of the cohort in what it was trained and tested"

@@ -30,7 +30,7 @@ from benchmarks.studies.learning_curve_result import (
 )
 from cohorts.synthetic import make_cohort
 from metrics.uncertainty import auroc_of_counts, bootstrap_intervals
-from run_folder.run import RunError
+from runtime.errors import UserError
 
 SIZES = (50, 101, 240)
 SHARES = {"test_share": 0.25, "validation_share": 0.2}
@@ -162,7 +162,7 @@ def test_a_table_that_was_there_with_other_ecgs_is_kept(tmp_path):
     path, table = tmp_path / "tables" / "one.csv", pd.DataFrame({"file": ["a"], "PE": [1]})
     write_table(path, table)
     write_table(path, table)
-    with pytest.raises(RunError, match="found other ECGs or labels than now; name another --output-dir"):
+    with pytest.raises(UserError, match="found other ECGs or labels than now; name another --output-dir"):
         write_table(path, table.assign(PE=0))
     assert path.read_text() == "file,PE\na,1\n"
 

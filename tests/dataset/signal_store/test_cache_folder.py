@@ -19,7 +19,8 @@ from one_line import failure_of
 
 from dataset.signal_store import signal_cache
 from dataset.signal_store.cache_index import Entry, load_index, write_part
-from dataset.signal_store.signal_cache import CohortError, cached_signals, check_rows, decode
+from dataset.signal_store.signal_cache import cached_signals, check_rows, decode
+from runtime.errors import UserError
 
 FILES = [f"{letter}.xml" for letter in "abcdefgh"]
 
@@ -161,10 +162,10 @@ def test_two_processes_build_one_cache(folder, cache_dir, parts_of_two, tmp_path
 def test_a_full_disk_keeps_the_parts_that_were_whole(folder, cache_dir, parts_of_two, tmp_path):
     def read_with_room_for_five_signals():
         resource.setrlimit(resource.RLIMIT_FSIZE, (5 * 120_000 + 60_000, resource.RLIM_INFINITY))
-        with contextlib.suppress(CohortError):
+        with contextlib.suppress(UserError):
             try:
                 read(folder, cache_dir)
-            except CohortError as error:
+            except UserError as error:
                 (tmp_path / "said").write_text(str(error))
                 raise
 

@@ -14,9 +14,10 @@ import pytest
 
 from dataset.signal_store import signal_cache
 from dataset.signal_store.cache_index import NO_ROW
-from dataset.signal_store.signal_cache import CohortError, cached_signals, decode
+from dataset.signal_store.signal_cache import cached_signals, decode
 from ecg.quality import MEASUREMENTS
 from ecg.recording import LEADS
+from runtime.errors import UserError
 
 FILES = ["a.xml", "b.xml", "c.xml", "d.xml", "e.xml"]
 
@@ -445,7 +446,7 @@ def refuse_in_parent(parent):
 def test_killed_worker_is_one_line(folder, cache_dir, monkeypatch):
     monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
     monkeypatch.setattr(signal_cache, "decode", lambda path, window_start: os._exit(9))
-    with pytest.raises(CohortError) as caught:
+    with pytest.raises(UserError) as caught:
         read(folder, cache_dir, workers=2)
     assert str(caught.value) == (
         f"{folder}: a process that read files was killed, perhaps for memory; try --workers 1"
@@ -482,7 +483,7 @@ def test_second_run_waits_for_the_first(folder, cache_dir, capsys):
 
 
 def failure_of(folder, cache_dir):
-    with pytest.raises(CohortError) as caught:
+    with pytest.raises(UserError) as caught:
         read(folder, cache_dir)
     message = str(caught.value)
     assert len(message.splitlines()) == 1 and message.startswith(f"{cache_dir}{os.sep}")

@@ -12,7 +12,8 @@ from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, train_her
 
 from inference.scoring import Scorer
 from reporting.pages.model_card import OnnxFile, markdown_table, render_model_card
-from run_folder.run import Run, RunError
+from run_folder.run import Run
+from runtime.errors import UserError
 
 FILE = OnnxFile(
     name="pe.onnx",
@@ -165,7 +166,7 @@ def test_strata_of_an_evaluation_of_this_run_alone_are_taken(card_of, folders):
         (folders["evaluation"], "found an AUROC of PE"),
         (folders["fold"], "found none"),
     ):
-        with pytest.raises(RunError, match=expected) as caught:
+        with pytest.raises(UserError, match=expected) as caught:
             render_model_card(folders["fold"], of_fold, FILE, evaluation=folder)
         assert len(str(caught.value).splitlines()) == 1
 
@@ -185,7 +186,7 @@ def test_damaged_metrics_are_one_line(card_of, tmp_path):
     _, scorer = card_of("fold")
     Run(tmp_path).save_description(scorer.descriptions[0])
     (tmp_path / "metrics.json").write_text('{"labels": {"PE": 1}}', encoding="utf-8")
-    with pytest.raises(RunError, match="found files that make no model card") as caught:
+    with pytest.raises(UserError, match="found files that make no model card") as caught:
         render_model_card(tmp_path, scorer, FILE)
     assert len(str(caught.value).splitlines()) == 1
 

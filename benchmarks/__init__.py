@@ -1,0 +1,1 @@
+"""What the project costs (speed/) and whether its claims hold (studies/)."""

@@ -1,0 +1,1 @@
+"""What the project costs, beside the published way."""

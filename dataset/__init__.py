@@ -1,0 +1,1 @@
+"""A labels table and a folder -> cohort -> splits -> batches on the device."""

@@ -1,0 +1,1 @@
+"""One ECG: `Recording`, the formats of the vendors, quality, duplicates, beats and signs."""

@@ -1,0 +1,1 @@
+"""Sentences and tables: what is printed, and what pages and the model card say."""

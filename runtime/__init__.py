@@ -1,0 +1,1 @@
+"""How a script runs: errors in one line, Ctrl-C, several processes, files written whole."""
