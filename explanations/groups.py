@@ -25,8 +25,8 @@ from explanations.group_means import GROUPS, ExplainedEcg, group_means, sums_of
 from inference.comparison import Comparison, Scores
 from inference.scoring import Scorer
 from metrics.log_odds import expit
-from reporting.pages.error_gallery import confident_errors_of
 from run_folder.run import device_name
+from run_folder.run_record import most_confident_errors
 from runtime.errors import UserError
 
 ECGS_TO_TIME = 3  # before saying how long all will take
@@ -100,7 +100,7 @@ def explain_run(
         for number, label in enumerate(comparison.label_names)
     }
     drawn = {label: draw_groups(table, n_ecgs, seed) for label, table in tables.items()}
-    errors = {label: confident_errors_of(table) for label, table in tables.items()}
+    errors = {label: most_confident_errors(table) for label, table in tables.items()}
     wanted = {
         (int(line), number)
         for number, label in enumerate(comparison.label_names)

@@ -1,1 +1,1 @@
-"""Every hyperparameter, declared once; the script's block, YAML and flags are read through that declaration."""
+"""Every hyperparameter, declared once; script block, YAML and flags are read through that declaration."""

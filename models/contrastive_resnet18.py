@@ -7,7 +7,17 @@ import torch
 from torch import nn
 
 from models.resnet18 import FEATURES, ResNet18
-from training.contrastive import two_halves
+
+
+def two_halves(signal: torch.Tensor) -> torch.Tensor:
+    """Return the halves of each ECG, (N, n_leads, T) -> (2N, n_leads, T // 2), those of an ECG side by side.
+
+    No sample is in both; of an odd number the last is in neither.
+    """
+    n, n_leads, n_samples = signal.shape
+    half = n_samples // 2
+    views = signal[:, :, : 2 * half].reshape(n, n_leads, 2, half)
+    return views.transpose(1, 2).reshape(2 * n, n_leads, half)
 
 
 class ContrastiveResNet18(nn.Module):

@@ -14,6 +14,8 @@ import yaml
 
 PARTS = ("train", "validation", "test")
 NOT_LABELS = ("file", "patient_id", "digest", "age", "sex", "split")  # columns of splits.csv
+N_ERRORS = 5  # of a label
+N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
 DEMO_FOLDER = "demo_cohort"  # where the synthetic cohort lies that a run without a data_dir used
 
 
@@ -146,3 +148,23 @@ def _read_json(path: Path) -> dict:
 
 def _read_yaml(path: Path) -> dict:
     return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+
+
+def most_confident_errors(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the missed ECGs of the lowest scores, then of the false alarms of the highest.
+
+    Parameters
+    ----------
+    table : DataFrame with the columns file, y_true (0 or 1), y_score and threshold
+
+    Returns
+    -------
+    DataFrame
+        At most five of its rows, each of another file among those of its kind.
+    """
+    wrong = table[(table["y_score"] >= table["threshold"]) != (table["y_true"] == 1)].dropna()
+    missed = wrong[wrong["y_true"] == 1].sort_values("y_score", kind="stable").drop_duplicates("file")
+    alarms = wrong[wrong["y_true"] == 0].sort_values("y_score", ascending=False, kind="stable")
+    alarms = alarms.drop_duplicates("file")
+    n_missed = min(len(missed), max(N_MISSED, N_ERRORS - len(alarms)))
+    return pd.concat([missed.head(n_missed), alarms.head(N_ERRORS - n_missed)])

@@ -12,18 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from models.contrastive_resnet18 import two_halves
+
 BLOCK = 4096  # embeddings that are compared with all others at once
-
-
-def two_halves(signal: torch.Tensor) -> torch.Tensor:
-    """Return the halves of each ECG, (N, n_leads, T) -> (2N, n_leads, T // 2), those of an ECG side by side.
-
-    No sample is in both; of an odd number the last is in neither.
-    """
-    n, n_leads, n_samples = signal.shape
-    half = n_samples // 2
-    views = signal[:, :, : 2 * half].reshape(n, n_leads, 2, half)
-    return views.transpose(1, 2).reshape(2 * n, n_leads, half)
 
 
 class AugmentedHalves:

@@ -8,12 +8,10 @@ import numpy as np
 import pandas as pd
 
 from reporting.figures.ecg_paper import draw_ecg
-from run_folder.run_record import RunRecord
+from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
 
-N_ERRORS = 5  # of a label
 OLDEST = 90  # years: dataset/labels_table.py gives older ages as this
-N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
 DOTS_PER_INCH = 127  # 5 pixels a mm: every line of the paper falls on whole pixels
 
 
@@ -48,28 +46,8 @@ def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> lis
     name : of the label
     drawn : whether to read and draw the ECGs, which takes a third of a second each.
     """
-    chosen = confident_errors_of(record.of_label(name))
+    chosen = most_confident_errors(record.of_label(name))
     return [_case(record, row, name, drawn) for row in chosen.itertuples(index=False)]
-
-
-def confident_errors_of(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the lines of the missed ECGs of the lowest scores, then of the false alarms of the highest.
-
-    Parameters
-    ----------
-    table : DataFrame with the columns file, y_true (0 or 1), y_score and threshold
-
-    Returns
-    -------
-    DataFrame
-        At most five lines of it, each of another file among those of its kind.
-    """
-    wrong = table[(table["y_score"] >= table["threshold"]) != (table["y_true"] == 1)].dropna()
-    missed = wrong[wrong["y_true"] == 1].sort_values("y_score", kind="stable").drop_duplicates("file")
-    alarms = wrong[wrong["y_true"] == 0].sort_values("y_score", ascending=False, kind="stable")
-    alarms = alarms.drop_duplicates("file")
-    n_missed = min(len(missed), max(N_MISSED, N_ERRORS - len(alarms)))
-    return pd.concat([missed.head(n_missed), alarms.head(N_ERRORS - n_missed)])
 
 
 def _case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:

@@ -1,4 +1,4 @@
-"""A short form of tests/support/kill_and_resume.py: a training that is killed three times ends in the same bits."""
+"""A short form of tests/support/kill_and_resume.py: a training killed three times ends in the same bits."""
 
 import subprocess
 import sys
