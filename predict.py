@@ -43,7 +43,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from dataset.clinical import given_values, values_by_file
+from dataset.clinical import given_values
+from dataset.labels_table import read_clinical
 from dataset.signal_store.signal_cache import decode
 from ecg.quality import judge
 from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
@@ -210,7 +211,7 @@ def clinical_source(
             raise UserError("--clinical: found several files, expected one; of several, --clinical-table")
         values = given_values(columns, words)
         return lambda _: values
-    values_of = values_by_file(table, columns)
+    values_of = read_clinical(table, columns)
     unknown = np.full(len(columns), np.nan, np.float32)
     n_of_name = Counter(other.name for other in files)
 

@@ -20,6 +20,7 @@ from typing import Any, TextIO
 
 import pandas as pd
 
+from cohorts.columns import PARTS
 from runtime.atomic_files import write_whole
 from runtime.command_line import OneLineParser
 from runtime.errors import UserError, reason
@@ -243,7 +244,7 @@ def deliver(
         share = f"{positive / known:.1%} of {known:,} known" if known else "unknown in all"
         print(f"label    {positive:>11,}  {name} ({share})")
     if "split" in table:
-        for part in ("train", "validation", "test"):
+        for part in PARTS:
             print(f"split    {int((table['split'] == part).sum()):>11,}  {part}")
     write_lines(output, lambda handle: table.to_csv(handle, index=False, lineterminator="\n"))
     print(f"table    {output}")

@@ -11,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dataset.labels_table import LARGEST_AGE, OLDEST, UNKNOWN, read_files
 from runtime.errors import UserError
 
+UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # what stands for a value that nobody knows, in any case
+LARGEST_AGE = 130  # years; what is more is a mistake
+OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
 SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
 ANSWERS = {"no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
 WORDS = SEXES | ANSWERS
@@ -101,18 +103,6 @@ def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
 def _expected(column: str) -> str:
     value = f"0 to {LARGEST_AGE} years" if column == "age" else f"a number, {', '.join(WORDS)}"
     return f"{value}, or nothing where it is not known"
-
-
-def values_by_file(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the values of each file of a table, float32 (n_columns,), by the name that stands there.
-
-    Raises
-    ------
-    UserError : whatever is wrong with the table; see ``labels_table.read_files`` and ``check_clinical``.
-    """
-    table = read_files(path)
-    check_clinical(path, table, columns)
-    return dict(zip(table["file"], clinical_values(table, columns), strict=True))
 
 
 def in_words(columns: Sequence[str], values: Sequence[float]) -> Mapping[str, str]:

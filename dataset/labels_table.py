@@ -21,21 +21,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cohorts.columns import PARTS, RESERVED
+from dataset.clinical import LARGEST_AGE, OLDEST, UNKNOWN, check_clinical, clinical_values
 from runtime.errors import UserError
 from xml_loader import find_files
 
-PARTS = ("train", "validation", "test")
 DEFAULT_LABEL = "PE"
-RESERVED = ("file", "patient_id", "split", "age", "sex")  # columns that are never labels
 KEY_FILE = "patient_key.txt"
-MORE_LINES = re.compile(
-    '["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]'
-)  # only with one can a field have several lines
-UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # what stands for a value that nobody knows, in any case
-LARGEST_AGE = 130  # years; what is more is a mistake
+# Only with one of these can a field have several lines.
+MORE_LINES = re.compile('["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
 OLD_IN_PTB_XL = 300  # its code of every age above 89
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
 
 
 def read_labels(
@@ -69,6 +65,18 @@ def read_labels(
 def read_files(path: str | Path) -> pd.DataFrame:
     """Read and check a table of which no label is needed; as ``read_labels``, but every column stays text."""
     return _checked(path, _read_table(Path(path), None))
+
+
+def read_clinical(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return each file's clinical values, float32 (n_columns,), by its name in the table.
+
+    Raises
+    ------
+    UserError : see ``read_files`` and ``clinical.check_clinical``.
+    """
+    table = read_files(path)
+    check_clinical(path, table, columns)
+    return dict(zip(table["file"], clinical_values(table, columns), strict=True))
 
 
 def files_of_folder(folder: Path) -> pd.DataFrame:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from cohorts.columns import PARTS
 from dataset.cohort import Cohort
-from dataset.labels_table import PARTS
 from runtime.errors import UserError
 
 

@@ -15,8 +15,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from cohorts.columns import PARTS
 from dataset.cohort import Cohort
-from dataset.labels_table import PARTS
 from inference.scoring import ENSEMBLE, Scorer, mean_score, members_of
 from metrics_and_performance import choose_threshold
 from run_folder.run import Run, beginnings_of, root_of

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from dataset.labels_table import OLDEST
+from dataset.clinical import OLDEST
 from run_folder.run import Run
 from runtime import processes
 from runtime.errors import UserError, one_line

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 import yaml
 
-PARTS = ("train", "validation", "test")
-NOT_LABELS = ("file", "patient_id", "digest", "age", "sex", "split")  # columns of splits.csv
+from cohorts.columns import RESERVED
+
+NOT_LABELS = (*RESERVED, "digest")  # columns of splits.csv
 N_ERRORS = 5  # of a label
 N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
 DEMO_FOLDER = "demo_cohort"  # where the synthetic cohort lies that a run without a data_dir used

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from dataset.clinical import OLDEST
 from reporting.figures.ecg_paper import draw_ecg
 from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
 
-OLDEST = 90  # years: dataset/labels_table.py gives older ages as this
 DOTS_PER_INCH = 127  # 5 pixels a mm: every line of the paper falls on whole pixels
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from run_folder.run_record import PARTS, RunRecord
+from cohorts.columns import PARTS
+from run_folder.run_record import RunRecord
 
 MAX_REASONS = 8  # of rejection that the flow lists
 MAX_REASON_LENGTH = 100  # characters

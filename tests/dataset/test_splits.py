@@ -8,7 +8,7 @@ import pytest
 from fake_cohort import cohort_of
 from one_line import failure_of
 
-from dataset.labels_table import PARTS
+from cohorts.columns import PARTS
 from dataset.splits import make_folds, split_by_patient
 from runtime.errors import UserError
 
