@@ -21,9 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from metrics.calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
-from metrics.checks import checked, missing_class, patient_index, warn_undefined
-from metrics.uncertainty import (
+from metrics.bootstrap import (
     MetricOfCounts,
     auroc_of_counts,
     average_precision_of_counts,
@@ -33,7 +31,9 @@ from metrics.uncertainty import (
     rank_counts,
     wilson_interval,
 )
-from metrics.usefulness import (
+from metrics.calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
+from metrics.checks import checked, missing_class, patient_index, warn_undefined
+from metrics.decisions import (
     choose_threshold,
     confusion_metrics,
     likelihood_ratios,
@@ -169,7 +169,7 @@ def evaluate(
         Fitted on other ECGs than these.
     label_names : sequence of n_labels strings
     patient_ids : sequence of length n_ecgs
-    n_resamples, seed, confidence : as in `uncertainty.bootstrap_intervals`
+    n_resamples, seed, confidence : as in `bootstrap.bootstrap_intervals`
     prevalence : float, optional, of the patients that the model is meant for: adds `at_prevalence`
 
     Returns

@@ -11,8 +11,8 @@ import pandas as pd
 from ecg.recording import LEADS
 from ecg.waves import SEGMENTS
 from explanations.attribution import NO_BEATS, Explanation
+from metrics.bootstrap import resampled_weights
 from metrics.checks import patient_index
-from metrics.uncertainty import resampled_weights
 
 # In the places of a confusion matrix: whether an ECG has the label, and whether it was flagged
 GROUPS = {

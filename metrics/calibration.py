@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from metrics.bootstrap import wilson_interval
 from metrics.checks import (
     checked,
     checked_probabilities,
@@ -20,7 +21,6 @@ from metrics.checks import (
 )
 from metrics.log_odds import expit
 from metrics.log_odds import logit as logit_of
-from metrics.uncertainty import wilson_interval
 
 METHODS = ("none", "temperature", "platt")
 SLOPES = (0.01, 100.0)  # a fitted slope stays within, so that the order of the ECGs does

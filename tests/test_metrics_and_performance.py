@@ -10,7 +10,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
 import metrics_and_performance as mp
-from metrics import calibration, usefulness
+from metrics import calibration, decisions
 
 
 @pytest.fixture
@@ -152,12 +152,12 @@ def test_evaluate_restates_each_metric(rng):
     arguments = {"label_names": ["PE"], "patient_ids": range(300), "n_resamples": 200}
     label = mp.evaluate(y_true, y_score, thresholds=[0.6], prevalence=0.05, **arguments)["labels"]["PE"]
     data = y_true, y_score
-    rule_out = usefulness.specificity_at_sensitivity(*data, 0.95)
-    ratios = usefulness.likelihood_ratios(label["confusion_matrix"])
+    rule_out = decisions.specificity_at_sensitivity(*data, 0.95)
+    ratios = decisions.likelihood_ratios(label["confusion_matrix"])
     expected = {
-        "partial_auroc": usefulness.partial_auroc(*data, 0.9),
-        "sensitivity_at_specificity_90": usefulness.sensitivity_at_specificity(*data, 0.9),
-        "sensitivity_at_specificity_95": usefulness.sensitivity_at_specificity(*data, 0.95),
+        "partial_auroc": decisions.partial_auroc(*data, 0.9),
+        "sensitivity_at_specificity_90": decisions.sensitivity_at_specificity(*data, 0.9),
+        "sensitivity_at_specificity_95": decisions.sensitivity_at_specificity(*data, 0.95),
         "specificity_at_sensitivity_95": rule_out.specificity,
         "npv_at_sensitivity_95": rule_out.npv,
         "ct_avoided_per_100": rule_out.avoided_per_100,
@@ -174,7 +174,7 @@ def test_evaluate_restates_each_metric(rng):
     assert label["expected_calibration_error"] == calibration.expected_calibration_error(*data)
     assert label["threshold"] == label["threshold_low"] == label["threshold_high"] == 0.6
     rates = label["sensitivity"]["value"], label["specificity"]["value"]
-    ppv, npv = usefulness.predictive_values_at(*rates, 0.05)
+    ppv, npv = decisions.predictive_values_at(*rates, 0.05)
     restated = label["at_prevalence"]
     assert (restated["prevalence"], restated["ppv"]["value"], restated["npv"]["value"]) == (0.05, ppv, npv)
     assert restated["ppv"]["low"] < ppv < restated["ppv"]["high"]

@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by NumPy when it is import
 import numpy as np
 from scipy.stats import norm
 
-from metrics.uncertainty import bootstrap_difference, bootstrap_intervals, delong_interval, delong_test
+from metrics.bootstrap import bootstrap_difference, bootstrap_intervals, delong_interval, delong_test
 from metrics_and_performance import RANKING_METRICS, confusion_metrics
 
 N_ECGS, PREVALENCE, CORRELATION, THRESHOLD = 1000, 0.1, 0.5, 0.5

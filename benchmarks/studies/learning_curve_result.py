@@ -15,8 +15,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
+from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.checks import normal_quantile, patient_index
-from metrics.uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics_and_performance import auroc
 from reporting.figures.run_figures import COLOURS, DOTS_PER_INCH
 from runtime.atomic_files import write_whole

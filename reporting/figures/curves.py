@@ -17,10 +17,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.calibration import calibration_curve
 from metrics.checks import patient_index
-from metrics.uncertainty import MIN_SHARE_OF_RESAMPLES, resampled_weights
-from metrics.usefulness import decision_curve
+from metrics.decisions import decision_curve
 from reporting.figures.run_figures import COLOURS
 
 WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels

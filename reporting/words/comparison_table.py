@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from inference.comparison import Scores
-from metrics.uncertainty import delong_test, mcnemar_test
+from metrics.bootstrap import delong_test, mcnemar_test
 from metrics_and_performance import evaluate
 
 SHOWN = {  # metrics of `evaluate` that need no threshold: their names for people

@@ -29,7 +29,7 @@ from benchmarks.studies.learning_curve_result import (
     weighted_aurocs,
 )
 from cohorts.synthetic import make_cohort
-from metrics.uncertainty import auroc_of_counts, bootstrap_intervals
+from metrics.bootstrap import auroc_of_counts, bootstrap_intervals
 from runtime.errors import UserError
 
 SIZES = (50, 101, 240)

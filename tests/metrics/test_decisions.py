@@ -9,7 +9,7 @@ from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
 import metrics_and_performance as mp
-from metrics import uncertainty, usefulness
+from metrics import bootstrap, decisions
 
 
 @pytest.fixture
@@ -108,13 +108,13 @@ def test_points_of_the_roc_curve_by_hand():
     # ascending: 4 negatives, +, 4 negatives, +, 2 negatives, ++
     y_true = np.array([0] * 4 + [1] + [0] * 4 + [1] + [0] * 2 + [1] * 2)
     y_score = np.arange(14) / 14
-    assert usefulness.sensitivity_at_specificity(y_true, y_score, 0.9) == 0.5
-    assert usefulness.sensitivity_at_specificity(y_true, y_score, 0.8) == 0.75
-    rule_out = usefulness.specificity_at_sensitivity(y_true, y_score, 0.75)
+    assert decisions.sensitivity_at_specificity(y_true, y_score, 0.9) == 0.5
+    assert decisions.sensitivity_at_specificity(y_true, y_score, 0.8) == 0.75
+    rule_out = decisions.specificity_at_sensitivity(y_true, y_score, 0.75)
     assert rule_out == pytest.approx((0.8, 8 / 9, 100 * 9 / 14, 100 * 1 / 14))
-    assert usefulness.ct_avoided_per_100(y_true, y_score, 0.75) == pytest.approx((900 / 14, 100 / 14))
-    assert usefulness.ct_avoided_per_100(y_true, y_score) == pytest.approx((400 / 14, 0))
-    assert usefulness.specificity_at_sensitivity(y_true, y_score).npv == 1
+    assert decisions.ct_avoided_per_100(y_true, y_score, 0.75) == pytest.approx((900 / 14, 100 / 14))
+    assert decisions.ct_avoided_per_100(y_true, y_score) == pytest.approx((400 / 14, 0))
+    assert decisions.specificity_at_sensitivity(y_true, y_score).npv == 1
 
 
 @pytest.mark.parametrize("digits", [1, 2, 8])
@@ -123,9 +123,9 @@ def test_points_of_the_roc_curve_of_scikit_learn(rng, wanted, digits):
     y_true, y_score = make_scores(rng, 200)
     y_score = y_score.round(digits)
     rate, sensitivity, _ = sklearn_metrics.roc_curve(y_true, y_score, drop_intermediate=False)
-    found = usefulness.sensitivity_at_specificity(y_true, y_score, wanted)
+    found = decisions.sensitivity_at_specificity(y_true, y_score, wanted)
     assert found == pytest.approx(sensitivity[1 - rate >= wanted - 1e-12].max())
-    rule_out = usefulness.specificity_at_sensitivity(y_true, y_score, wanted)
+    rule_out = decisions.specificity_at_sensitivity(y_true, y_score, wanted)
     assert rule_out.specificity == pytest.approx(1 - rate[sensitivity >= wanted - 1e-12].min())
     # the same decisions, counted
     threshold = y_score[y_true == 1][np.argsort(-y_score[y_true == 1])][math.ceil(wanted * y_true.sum()) - 1]
@@ -141,41 +141,41 @@ def test_partial_auroc_of_scikit_learn(rng, min_specificity, digits):
     y_score = y_score.round(digits)
     # McClish's standardisation too
     expected = sklearn_metrics.roc_auc_score(y_true, y_score, max_fpr=1 - min_specificity)
-    found = usefulness.partial_auroc(y_true, y_score, min_specificity)
+    found = decisions.partial_auroc(y_true, y_score, min_specificity)
     # without a restriction scikit-learn gives the plain area, which the standardisation leaves as it is
     assert found == pytest.approx(expected)
-    assert usefulness.partial_auroc([0, 0, 1], [0.1, 0.2, 0.3], min_specificity) == pytest.approx(1)
+    assert decisions.partial_auroc([0, 0, 1], [0.1, 0.2, 0.3], min_specificity) == pytest.approx(1)
 
 
 def test_each_resampled_point_is_that_of_the_repeated_ecgs(rng):
     y_true, y_score = make_scores(rng, 80)
     y_score = y_score.round(2)
-    counts = next(uncertainty.resampled_counts(y_true, y_score, np.arange(80), 20, seed=1))
-    weights = next(uncertainty.resampled_weights(np.arange(80), 20, seed=1))
-    sensitivity = usefulness.sensitivity_at_specificity_of_counts(counts, 0.9)
-    partial = usefulness.partial_auroc_of_counts(counts, 0.9)
-    rule_out = np.stack(usefulness.rule_out_of_counts(counts, 0.9), axis=1)
+    counts = next(bootstrap.resampled_counts(y_true, y_score, np.arange(80), 20, seed=1))
+    weights = next(bootstrap.resampled_weights(np.arange(80), 20, seed=1))
+    sensitivity = decisions.sensitivity_at_specificity_of_counts(counts, 0.9)
+    partial = decisions.partial_auroc_of_counts(counts, 0.9)
+    rule_out = np.stack(decisions.rule_out_of_counts(counts, 0.9), axis=1)
     for row, weight in enumerate(weights):
         repeated = np.repeat(y_true, weight), np.repeat(y_score, weight)
-        assert sensitivity[row] == pytest.approx(usefulness.sensitivity_at_specificity(*repeated, 0.9))
-        assert partial[row] == pytest.approx(usefulness.partial_auroc(*repeated, 0.9))
-        expected = usefulness.specificity_at_sensitivity(*repeated, 0.9)
+        assert sensitivity[row] == pytest.approx(decisions.sensitivity_at_specificity(*repeated, 0.9))
+        assert partial[row] == pytest.approx(decisions.partial_auroc(*repeated, 0.9))
+        expected = decisions.specificity_at_sensitivity(*repeated, 0.9)
         assert rule_out[row] == pytest.approx(np.array(expected), nan_ok=True)
 
 
 def test_points_of_the_roc_curve_of_one_class_and_of_equal_scores():
     for name in ("sensitivity_at_specificity", "partial_auroc", "ct_avoided_per_100"):
         with pytest.warns(UndefinedMetricWarning, match="no negative ECG"):
-            assert np.isnan(getattr(usefulness, name)([1, 1], [0.2, 0.3])).all()
+            assert np.isnan(getattr(decisions, name)([1, 1], [0.2, 0.3])).all()
     equal = [0, 1, 0], [0.3, 0.3, 0.3]
-    assert usefulness.sensitivity_at_specificity(*equal) == 0
-    assert usefulness.partial_auroc(*equal) == pytest.approx(0.5)
-    rule_out = usefulness.specificity_at_sensitivity(*equal)
+    assert decisions.sensitivity_at_specificity(*equal) == 0
+    assert decisions.partial_auroc(*equal) == pytest.approx(0.5)
+    rule_out = decisions.specificity_at_sensitivity(*equal)
     assert rule_out.specificity == rule_out.avoided_per_100 == 0 and math.isnan(rule_out.npv)
     with pytest.raises(ValueError, match="min_specificity"):
-        usefulness.partial_auroc(*equal, 1.0)
+        decisions.partial_auroc(*equal, 1.0)
     with pytest.raises(ValueError, match="specificity: expected"):
-        usefulness.sensitivity_at_specificity(*equal, 90)
+        decisions.sensitivity_at_specificity(*equal, 90)
 
 
 # One threshold
@@ -183,7 +183,7 @@ def test_points_of_the_roc_curve_of_one_class_and_of_equal_scores():
 
 def test_likelihood_ratios_are_risk_ratios_of_scipy():
     counts = {"tp": 14, "fn": 7, "fp": 48, "tn": 133}
-    found = usefulness.likelihood_ratios(counts, confidence=0.9)
+    found = decisions.likelihood_ratios(counts, confidence=0.9)
     for name, diseased, healthy in (("positive", 14, 48), ("negative", 7, 133)):
         expected = relative_risk(diseased, 21, healthy, 181)  # Katz' logarithmic interval
         interval = expected.confidence_interval(0.9)
@@ -194,30 +194,30 @@ def test_likelihood_ratios_are_risk_ratios_of_scipy():
 
 def test_likelihood_ratios_of_empty_cells():
     with pytest.warns(UndefinedMetricWarning, match="positive likelihood ratio is undefined: no ECG without"):
-        found = usefulness.likelihood_ratios({"tp": 3, "fn": 0, "fp": 0, "tn": 5})
+        found = decisions.likelihood_ratios({"tp": 3, "fn": 0, "fp": 0, "tn": 5})
     assert math.isnan(found["positive"]["value"])
     assert found["negative"]["value"] == 0 and math.isnan(found["negative"]["low"])
     with pytest.warns(UndefinedMetricWarning, match="one class is missing"):
-        usefulness.likelihood_ratios({"tp": 0, "fn": 0, "fp": 2, "tn": 5})
+        decisions.likelihood_ratios({"tp": 0, "fn": 0, "fp": 2, "tn": 5})
 
 
 def test_predictive_values_by_bayes():
     # of 1,000: 100 with disease, 90 found; 900 without, 180 flagged
-    ppv, npv = usefulness.predictive_values_at(0.9, 0.8, 0.1)
+    ppv, npv = decisions.predictive_values_at(0.9, 0.8, 0.1)
     assert (ppv, npv) == pytest.approx((90 / 270, 720 / 730))
-    assert math.isnan(usefulness.predictive_values_at(0.0, 1.0, 0.1)[0])
+    assert math.isnan(decisions.predictive_values_at(0.0, 1.0, 0.1)[0])
     with pytest.raises(ValueError, match="prevalence"):
-        usefulness.predictive_values_at(0.9, 0.8, 10)
+        decisions.predictive_values_at(0.9, 0.8, 10)
 
 
 def test_decision_curve_by_hand():
     # 10 ECGs, 2 positive. From 0.2 on 4 flagged, 2 of them positive; from 0.5 on 1, positive
     y_true = [1, 1, 0, 0, 0, 0, 0, 0, 0, 0]
     y_score = [0.8, 0.2, 0.3, 0.2, 0.1, 0.1, 0.1, 0.0, 0.0, 0.0]
-    found = usefulness.decision_curve(y_true, y_score, [0.0, 0.2, 0.5])
+    found = decisions.decision_curve(y_true, y_score, [0.0, 0.2, 0.5])
     np.testing.assert_allclose(found["model"], [0.2, 2 / 10 - 2 / 10 * 0.25, 1 / 10])
     np.testing.assert_allclose(found["treat_all"], [0.2, 2 / 10 - 8 / 10 * 0.25, 2 / 10 - 8 / 10])
     np.testing.assert_array_equal(found["treat_none"], 0)
     for wrong in ([1.0], [-0.1], [[0.5]]):
         with pytest.raises(ValueError, match="thresholds"):
-            usefulness.decision_curve(y_true, y_score, wrong)
+            decisions.decision_curve(y_true, y_score, wrong)

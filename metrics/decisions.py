@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from metrics.bootstrap import RankCounts, design_effect, rank_counts, wilson_interval
 from metrics.checks import (
     checked,
     checked_probabilities,
@@ -22,7 +23,6 @@ from metrics.checks import (
     warn_undefined,
 )
 from metrics.threshold_policy import parse_policy
-from metrics.uncertainty import RankCounts, design_effect, rank_counts, wilson_interval
 
 # ----------------------------------------------------------------------------------------------------
 # Thresholds, chosen on validation ECGs
@@ -342,7 +342,7 @@ def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> 
     Parameters
     ----------
     counts : dictionary of `tp`, `fp`, `tn` and `fn`
-        Where ECGs are not independent, those of each class divided by its `uncertainty.design_effect`.
+        Where ECGs are not independent, those of each class divided by its `bootstrap.design_effect`.
 
     Returns
     -------
