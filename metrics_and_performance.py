@@ -26,24 +26,19 @@ from metrics.bootstrap import (
     auroc_of_counts,
     average_precision_of_counts,
     bootstrap_intervals,
-    delong_interval,
-    design_effect,
     rank_counts,
-    wilson_interval,
 )
 from metrics.calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
 from metrics.checks import checked, missing_class, patient_index, warn_undefined
-from metrics.decisions import (
-    choose_threshold,
-    confusion_metrics,
-    likelihood_ratios,
+from metrics.decisions import confusion_metrics, likelihood_ratios, predictive_values_at, share_with_interval
+from metrics.delong import delong_interval
+from metrics.proportions import design_effect, wilson_interval
+from metrics.roc_points import (
     partial_auroc_of_counts,
-    predictive_values_at,
     rule_out_of_counts,
     sensitivity_at_specificity_of_counts,
-    share_with_interval,
-    youden_threshold,
 )
+from metrics.thresholds import choose_threshold, youden_threshold
 
 __all__ = [
     "auroc",

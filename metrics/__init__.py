@@ -1,1 +1,1 @@
-"""What metrics_and_performance.py is made of: intervals and tests, calibration, usefulness, a baseline."""
+"""What metrics_and_performance.py is made of: resampling and tests, thresholds, decisions, calibration."""

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metrics.bootstrap import wilson_interval
 from metrics.checks import (
     checked,
     checked_probabilities,
@@ -21,6 +20,7 @@ from metrics.checks import (
 )
 from metrics.log_odds import expit
 from metrics.log_odds import logit as logit_of
+from metrics.proportions import wilson_interval
 
 METHODS = ("none", "temperature", "platt")
 SLOPES = (0.01, 100.0)  # a fitted slope stays within, so that the order of the ECGs does

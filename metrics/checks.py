@@ -45,6 +45,12 @@ def check_confidence(confidence: float) -> None:
         raise ValueError(f"confidence: expected a number between 0 and 1, found {confidence}")
 
 
+def check_share(name: str, share: float) -> None:
+    """Raise a ValueError that names it where it is not from 0 to 1."""
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name}: expected a number from 0 to 1, found {share}")
+
+
 def normal_quantile(confidence: float) -> float:
     """Return z of a two-sided interval, 1.96 for 0.95."""
     check_confidence(confidence)

@@ -11,6 +11,13 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 import metrics_and_performance as mp
 from metrics import calibration, decisions
+from metrics.bootstrap import rank_counts
+from metrics.roc_points import (
+    RuleOut,
+    partial_auroc_of_counts,
+    rule_out_of_counts,
+    sensitivity_at_specificity_of_counts,
+)
 
 
 @pytest.fixture
@@ -152,12 +159,13 @@ def test_evaluate_restates_each_metric(rng):
     arguments = {"label_names": ["PE"], "patient_ids": range(300), "n_resamples": 200}
     label = mp.evaluate(y_true, y_score, thresholds=[0.6], prevalence=0.05, **arguments)["labels"]["PE"]
     data = y_true, y_score
-    rule_out = decisions.specificity_at_sensitivity(*data, 0.95)
+    counts = rank_counts(*data)
+    rule_out = RuleOut(*(values.item() for values in rule_out_of_counts(counts, 0.95)))
     ratios = decisions.likelihood_ratios(label["confusion_matrix"])
     expected = {
-        "partial_auroc": decisions.partial_auroc(*data, 0.9),
-        "sensitivity_at_specificity_90": decisions.sensitivity_at_specificity(*data, 0.9),
-        "sensitivity_at_specificity_95": decisions.sensitivity_at_specificity(*data, 0.95),
+        "partial_auroc": partial_auroc_of_counts(counts, 0.9).item(),
+        "sensitivity_at_specificity_90": sensitivity_at_specificity_of_counts(counts, 0.9).item(),
+        "sensitivity_at_specificity_95": sensitivity_at_specificity_of_counts(counts, 0.95).item(),
         "specificity_at_sensitivity_95": rule_out.specificity,
         "npv_at_sensitivity_95": rule_out.npv,
         "ct_avoided_per_100": rule_out.avoided_per_100,

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from inference.comparison import Scores
-from metrics.bootstrap import delong_test, mcnemar_test
+from metrics.delong import delong_test
+from metrics.proportions import mcnemar_test
 from metrics_and_performance import evaluate
 
 SHOWN = {  # metrics of `evaluate` that need no threshold: their names for people

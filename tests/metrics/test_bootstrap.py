@@ -1,4 +1,4 @@
-"""Intervals and tests against published values, scikit-learn, SciPy, brute force and simulation."""
+"""Resamples and their intervals against scikit-learn, brute force and simulation."""
 
 import hashlib
 import math
@@ -6,7 +6,6 @@ import time
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 
@@ -32,56 +31,6 @@ def make_scores(rng, n_ecgs, prevalence=0.2, shift=1.0):
 def bootstrap_interval(of_counts, y_true, y_score, patient_ids, n_resamples=2000, seed=42):
     metrics = {"metric": of_counts}
     return bootstrap.bootstrap_intervals(metrics, y_true, y_score, patient_ids, n_resamples, seed)["metric"]
-
-
-# Wilson
-
-
-@pytest.mark.parametrize(
-    "successes, n, low, high",  # Newcombe, Stat Med 1998;17:857, Table I, method 3
-    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
-)
-def test_wilson_interval_of_newcombe(successes, n, low, high):
-    assert bootstrap.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
-
-
-def test_wilson_interval_of_scipy():
-    for successes, n, confidence in [(0, 7, 0.95), (7, 7, 0.9), (14, 21, 0.95), (133, 181, 0.99)]:
-        expected = binomtest(successes, n).proportion_ci(confidence, method="wilson")
-        found = bootstrap.wilson_interval(successes, n, confidence)
-        assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
-        assert 0 <= found[0] <= successes / n <= found[1] <= 1
-    assert np.isnan(bootstrap.wilson_interval(0, 0)).all()
-    with pytest.raises(ValueError, match="successes"):
-        bootstrap.wilson_interval(5, 4)
-
-
-def test_design_effect_by_hand():
-    # patients of 2, 2 and 1 ECGs with 2, 0 and 1 right: share 3/5, deviations 0.8, -1.2 and 0.4
-    right, patients = np.array([1, 1, 0, 0, 1], bool), np.array([0, 0, 1, 1, 2])
-    variance = 3 / 2 * (0.64 + 1.44 + 0.16) / 25
-    assert bootstrap.design_effect(right, patients) == pytest.approx(variance / (0.6 * 0.4 / 5))
-    assert bootstrap.design_effect(right, np.arange(5)) == 1
-    assert bootstrap.design_effect(np.ones(6, bool), np.repeat([0, 1], 3)) == 3
-    assert bootstrap.design_effect(np.array([], bool), np.array([], int)) == 1
-    opposite = np.array([0, 1] * 10, bool), np.repeat(range(10), 2)
-    assert bootstrap.design_effect(*opposite) == 1  # never narrower than independent ECGs
-
-
-def test_wilson_interval_of_patients_covers(rng):
-    covered = {"patients": 0, "ECGs": 0}
-    for _ in range(400):
-        patients = np.repeat(np.arange(60), 4)
-        chance = rng.beta(1.4, 0.6, size=60)[patients]  # 0.7 in the mean, alike within a patient
-        right = rng.random(240) < chance
-        for name, effect in (("patients", bootstrap.design_effect(right, patients)), ("ECGs", 1)):
-            low, high = bootstrap.wilson_interval(right.sum() / effect, 240 / effect)
-            covered[name] += low <= 0.7 <= high
-    assert covered["patients"] / 400 == pytest.approx(0.95, abs=0.025)
-    assert covered["ECGs"] / 400 < 0.85
-
-
-# Bootstrap
 
 
 @pytest.mark.parametrize("of_counts, of_sklearn", RESAMPLED_METRICS)
@@ -190,147 +139,3 @@ def test_resamples_that_leave_a_metric_undefined_are_dropped(rng):
 
     assert undefined_now_and_then(0.05).n_resamples == 950 and undefined_now_and_then(0.05).low > 0.5
     assert math.isnan(undefined_now_and_then(0.2).low)
-
-
-def test_bootstrap_difference(rng):
-    y_true, score_a = make_scores(rng, 150)
-    score_b = score_a + rng.normal(scale=0.3, size=150)
-    patients = np.arange(150) + 1000  # in the same order as numbers and as text
-    arguments = {"patient_ids": patients, "n_resamples": 50, "seed": 3}
-    found = bootstrap.bootstrap_difference(y_true, score_a, score_b, **arguments)
-    weights = np.concatenate(list(bootstrap.resampled_weights(np.arange(150), 50, seed=3)))
-    auroc = sklearn_metrics.roc_auc_score
-    differences = [
-        auroc(y_true, score_a, sample_weight=row) - auroc(y_true, score_b, sample_weight=row)
-        for row in weights
-    ]
-    assert found[1:3] == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])))
-    assert found.difference == pytest.approx(auroc(y_true, score_a) - auroc(y_true, score_b))
-    mirrored = bootstrap.bootstrap_difference(y_true, score_b, score_a, **arguments)
-    assert mirrored[:3] == pytest.approx((-found.difference, -found.high, -found.low))
-    of_itself = bootstrap.bootstrap_difference(y_true, score_a, score_a, **arguments)
-    assert of_itself[:3] == (0, 0, 0)
-
-
-def test_bootstrap_difference_without_positives_or_of_one_patient_is_nan():
-    with pytest.warns(UndefinedMetricWarning, match="no positive ECG"):
-        assert math.isnan(bootstrap.bootstrap_difference([0, 0], [0.1, 0.2], [0.2, 0.1], [1, 2]).difference)
-    with pytest.warns(UndefinedMetricWarning, match="interval of the difference"):
-        found = bootstrap.bootstrap_difference([0, 1], [0.1, 0.2], [0.2, 0.1], [1, 1])
-    assert found.difference == 1 and math.isnan(found.low)
-
-
-# DeLong
-
-
-def covariance_by_brute_force(y_true, scores):
-    """The covariance matrix of AUROCs from all pairs, formulas 5 to 8 of DeLong 1988: O(n m)."""
-    placements = []
-    for label in (1, 0):
-        of_label = []
-        for score in scores:
-            pairs = score[y_true == 1][:, None] - score[y_true == 0]
-            won = (pairs > 0) + 0.5 * (pairs == 0)
-            of_label.append(won.mean(axis=1 if label else 0))
-        placements.append(np.cov(of_label) / len(of_label[0]))
-    return sum(placements)
-
-
-@pytest.mark.parametrize("digits", [1, 8])  # many ties, none
-def test_delong_by_brute_force(rng, digits):
-    y_true, score_a = make_scores(rng, 200)
-    score_b = score_a + rng.normal(scale=0.2, size=200)
-    scores = score_a.round(digits), score_b.round(digits)
-    covariance = covariance_by_brute_force(y_true, scores)
-    areas = [sklearn_metrics.roc_auc_score(y_true, score) for score in scores]
-    for score, area, variance in zip(scores, areas, covariance.diagonal(), strict=True):
-        logit, margin = np.log(area / (1 - area)), 1.959964 * np.sqrt(variance) / (area * (1 - area))
-        expected = 1 / (1 + np.exp([margin - logit, -margin - logit]))
-        assert bootstrap.delong_interval(y_true, score) == pytest.approx(tuple(expected), rel=1e-6)
-    error = np.sqrt(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
-    found = bootstrap.delong_test(y_true, *scores)
-    assert found.difference == pytest.approx(areas[0] - areas[1])
-    assert found.z == pytest.approx((areas[0] - areas[1]) / error)
-    assert (found.high - found.low) / 2 == pytest.approx(1.959964 * error, rel=1e-6)
-    assert found.p == pytest.approx(math.erfc(abs(found.z) / math.sqrt(2)))
-
-
-def test_delong_agrees_with_the_bootstrap(rng):
-    y_true, score_a = make_scores(rng, 1000, prevalence=0.1)
-    score_b = score_a + rng.normal(scale=0.2, size=1000)
-    for patients in (np.arange(1000), np.arange(1000) // 3):
-        low, high, _ = bootstrap_interval(bootstrap.auroc_of_counts, y_true, score_a, patients)
-        # two percentiles of 2,000 resamples: each is known to about a tenth of the standard error
-        of_delong = bootstrap.delong_interval(y_true, score_a, patients)
-        assert of_delong == pytest.approx((low, high), abs=0.1 * (high - low))
-        resampled = bootstrap.bootstrap_difference(y_true, score_a, score_b, patients)
-        tested = bootstrap.delong_test(y_true, score_a, score_b, patients)
-        assert tested.difference == pytest.approx(resampled.difference)
-        width = resampled.high - resampled.low
-        assert tested[1:3] == pytest.approx(resampled[1:3], abs=0.1 * width)
-
-
-def test_delong_of_repeated_ecgs(rng):
-    y_true, score_a = make_scores(rng, 150)
-    score_b = rng.random(150)
-    repeated = [np.repeat(column, 4) for column in (y_true, score_a, score_b)]
-    patients = np.repeat(np.arange(150), 4)
-    once = bootstrap.delong_interval(y_true, score_a)
-    assert bootstrap.delong_interval(*repeated[:2], patients) == pytest.approx(once)
-    assert bootstrap.delong_test(*repeated, patients) == pytest.approx(
-        bootstrap.delong_test(y_true, score_a, score_b)
-    )
-    assert bootstrap.delong_test(y_true, score_a, score_b, np.arange(150)) == pytest.approx(
-        bootstrap.delong_test(y_true, score_a, score_b)
-    )
-    low, high = bootstrap.delong_interval(*repeated[:2])
-    assert high - low < 0.6 * (once[1] - once[0])
-
-
-@pytest.mark.parametrize(
-    "y_true, y_score, reason",
-    [
-        ([0, 0], [0.1, 0.2], "no positive ECG"),
-        ([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4], "AUROC 1"),
-        ([1, 1, 0, 0], [0.1, 0.2, 0.3, 0.4], "AUROC 0"),
-        ([0, 0, 1], [0.1, 0.3, 0.2], "variance nan"),
-        ([0, 1, 0, 1], [0.5] * 4, "variance 0"),
-    ],
-)
-def test_delong_is_nan_where_undefined(y_true, y_score, reason):
-    with pytest.warns(UndefinedMetricWarning, match=reason):
-        assert np.isnan(bootstrap.delong_interval(y_true, y_score)).all()
-    with pytest.warns(UndefinedMetricWarning, match="DeLong's test"):
-        assert math.isnan(bootstrap.delong_test(y_true, y_score, y_score).p)
-
-
-# McNemar
-
-
-def test_mcnemar_by_hand():
-    # 20 positives: A alone finds 4, B alone 12; 10 negatives: both right on 7, A alone on 3
-    y_true = np.repeat([1, 1, 1, 0, 0], [4, 12, 4, 7, 3])
-    decision_a = np.repeat([1, 0, 1, 0, 0], [4, 12, 4, 7, 3])
-    decision_b = np.repeat([0, 1, 1, 0, 1], [4, 12, 4, 7, 3])
-    found = bootstrap.mcnemar_test(y_true, decision_a, decision_b)
-    sensitivity = found["sensitivity"]
-    assert (sensitivity["only_a"], sensitivity["only_b"], sensitivity["n"]) == (4, 12, 20)
-    assert sensitivity["difference"] == pytest.approx(-8 / 20)
-    # statsmodels 0.15.0, mcnemar([[0, 4], [12, 0]], exact=True)
-    assert sensitivity["p"] == pytest.approx(0.076812744140625)
-    # Bonett & Price: p12 = 5 / 22, p21 = 13 / 22
-    margin = 1.959964 * math.sqrt((18 / 22 - (8 / 22) ** 2) / 22)
-    assert (sensitivity["low"], sensitivity["high"]) == pytest.approx(
-        (-8 / 22 - margin, -8 / 22 + margin), abs=1e-6
-    )
-    assert (found["specificity"]["only_a"], found["specificity"]["p"]) == (3, pytest.approx(2 / 2**3))
-    assert (found["accuracy"]["only_a"], found["accuracy"]["only_b"], found["accuracy"]["n"]) == (7, 12, 30)
-
-
-def test_mcnemar_of_equal_decisions_and_of_one_class():
-    with pytest.warns(UndefinedMetricWarning, match="specificity"):
-        found = bootstrap.mcnemar_test([1, 1], [1, 0], [1, 0])
-    assert found["sensitivity"]["p"] == 1 and found["sensitivity"]["difference"] == 0
-    assert math.isnan(found["specificity"]["p"]) and found["specificity"]["n"] == 0
-    with pytest.raises(ValueError, match="decision_b"):
-        bootstrap.mcnemar_test([1, 0], [1, 0], [0.2, 0.7])

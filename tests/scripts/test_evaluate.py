@@ -27,7 +27,7 @@ from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
 from inference.comparison import Scores, read_comparison
 from inference.scoring import Scorer
-from metrics.bootstrap import delong_test
+from metrics.delong import delong_test
 from reporting.pages.comparison_page import ComparedLabel, _verdict
 from reporting.pages.explanation_section import explanation_section
 from reporting.words.comparison_table import differences, format_comparison, group_cells

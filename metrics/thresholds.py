@@ -1,0 +1,105 @@
+"""The decision threshold, chosen on validation ECGs: Youden's, or that of a wanted share.
+
+`y_true` and `y_score` are of shape (n_ecgs,).
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from metrics.checks import checked, missing_class, warn_undefined
+from metrics.threshold_policy import parse_policy
+
+
+def youden_threshold(y_true: ArrayLike, y_score: ArrayLike) -> float:
+    """Return the threshold that maximises sensitivity + specificity - 1 (Youden 1950), from validation.
+
+    The threshold lies halfway between the lowest score that it flags and the next lower one, so that rounding
+    a score changes no decision. Where several thresholds are equally good, the lowest is taken: the one of
+    the highest sensitivity, since a missed embolism costs more than a CT angiography. Where no threshold does
+    better than flagging every ECG, the lowest score is returned, which does that.
+
+    Parameters
+    ----------
+    y_true, y_score : array of shape (n_ecgs,)
+
+    Returns
+    -------
+    float
+        0.5, with a warning, where one class is missing.
+    """
+    y_true, y_score = checked(y_true, y_score)
+    if reason := missing_class(y_true):
+        warn_undefined("Youden's threshold", f"{reason}; 0.5 is used")
+        return 0.5
+    scores, true_positives, true_negatives = _roc_counts(y_true, y_score)
+    n_positive = y_true.sum()
+    # Youden's index times n_positive * n_negative, and a constant: whole numbers, so that ties are ties
+    index = true_positives * (len(y_true) - n_positive) + true_negatives * n_positive
+    return _threshold_that_flags(scores, int(index[:-1].argmax()))  # the first of equals: the lowest
+
+
+def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "youden") -> float:
+    """Choose the decision threshold on validation ECGs.
+
+    As in `youden_threshold` it lies halfway between the lowest score that it flags and the next lower one.
+
+    Parameters
+    ----------
+    y_true, y_score : array of shape (n_ecgs,)
+    policy : "youden"; "sensitivity>=0.95", the highest threshold of at least that sensitivity (to rule out);
+        "specificity>=0.9", the lowest of at least that specificity (to rule in); any number from 0 to 1
+
+    Returns
+    -------
+    float
+        0.5, with a warning, where one class is missing. A warning too where the policy can be met only by
+        flagging every ECG, or none (by a threshold just above the highest score).
+
+    Raises
+    ------
+    ValueError
+        The policy is none of these.
+    """
+    metric, wanted = parse_policy(policy)
+    if metric == "youden":
+        return youden_threshold(y_true, y_score)
+    y_true, y_score = checked(y_true, y_score)
+    if reason := missing_class(y_true):
+        warn_undefined(f"the threshold of {policy}", f"{reason}; 0.5 is used")
+        return 0.5
+    scores, true_positives, true_negatives = _roc_counts(y_true, y_score)
+    if metric == "sensitivity":
+        lowest_flagged = int(np.flatnonzero(true_positives / y_true.sum() >= wanted)[-1])
+    else:
+        lowest_flagged = int(np.flatnonzero(true_negatives / (1 - y_true).sum() >= wanted)[0])
+    if lowest_flagged in (0, len(scores)):
+        flagged = "every" if lowest_flagged == 0 else "no"
+        warn_undefined(f"a useful threshold of {policy}", f"it flags {flagged} validation ECG")
+    return _threshold_that_flags(scores, lowest_flagged)
+
+
+def _roc_counts(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the distinct scores, ascending, and what flagging from each one on decides rightly.
+
+    Returns
+    -------
+    scores : array of shape (n_scores,)
+    true_positives, true_negatives : array of shape (n_scores + 1,); the last flags nothing
+    """
+    scores, group = np.unique(y_score, return_inverse=True)
+    below = [np.bincount(group[y_true == label], minlength=len(scores)).cumsum() for label in (0, 1)]
+    true_negatives, positives_below = (np.concatenate([[0], counts]) for counts in below)
+    return scores, y_true.sum() - positives_below, true_negatives
+
+
+def _threshold_that_flags(scores: np.ndarray, lowest_flagged: int) -> float:
+    """Return a threshold between the score of this index and the next lower one."""
+    if lowest_flagged == 0:
+        return float(scores[0])
+    if lowest_flagged == len(scores):
+        return float(np.nextafter(scores[-1], math.inf))
+    below, above = scores[lowest_flagged - 1], scores[lowest_flagged]
+    midpoint = (below + above) / 2
+    return float(midpoint if midpoint > below else above)  # neighbouring floats have no midpoint

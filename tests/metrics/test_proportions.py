@@ -1,0 +1,88 @@
+"""Wilson's interval, the design effect and McNemar's test against published values, SciPy and simulation."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from sklearn.exceptions import UndefinedMetricWarning
+
+from metrics import proportions
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(
+    "successes, n, low, high",  # Newcombe, Stat Med 1998;17:857, Table I, method 3
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_interval_of_newcombe(successes, n, low, high):
+    assert proportions.wilson_interval(successes, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_interval_of_scipy():
+    for successes, n, confidence in [(0, 7, 0.95), (7, 7, 0.9), (14, 21, 0.95), (133, 181, 0.99)]:
+        expected = binomtest(successes, n).proportion_ci(confidence, method="wilson")
+        found = proportions.wilson_interval(successes, n, confidence)
+        assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+        assert 0 <= found[0] <= successes / n <= found[1] <= 1
+    assert np.isnan(proportions.wilson_interval(0, 0)).all()
+    with pytest.raises(ValueError, match="successes"):
+        proportions.wilson_interval(5, 4)
+
+
+def test_design_effect_by_hand():
+    # patients of 2, 2 and 1 ECGs with 2, 0 and 1 right: share 3/5, deviations 0.8, -1.2 and 0.4
+    right, patients = np.array([1, 1, 0, 0, 1], bool), np.array([0, 0, 1, 1, 2])
+    variance = 3 / 2 * (0.64 + 1.44 + 0.16) / 25
+    assert proportions.design_effect(right, patients) == pytest.approx(variance / (0.6 * 0.4 / 5))
+    assert proportions.design_effect(right, np.arange(5)) == 1
+    assert proportions.design_effect(np.ones(6, bool), np.repeat([0, 1], 3)) == 3
+    assert proportions.design_effect(np.array([], bool), np.array([], int)) == 1
+    opposite = np.array([0, 1] * 10, bool), np.repeat(range(10), 2)
+    assert proportions.design_effect(*opposite) == 1  # never narrower than independent ECGs
+
+
+def test_wilson_interval_of_patients_covers(rng):
+    covered = {"patients": 0, "ECGs": 0}
+    for _ in range(400):
+        patients = np.repeat(np.arange(60), 4)
+        chance = rng.beta(1.4, 0.6, size=60)[patients]  # 0.7 in the mean, alike within a patient
+        right = rng.random(240) < chance
+        for name, effect in (("patients", proportions.design_effect(right, patients)), ("ECGs", 1)):
+            low, high = proportions.wilson_interval(right.sum() / effect, 240 / effect)
+            covered[name] += low <= 0.7 <= high
+    assert covered["patients"] / 400 == pytest.approx(0.95, abs=0.025)
+    assert covered["ECGs"] / 400 < 0.85
+
+
+def test_mcnemar_by_hand():
+    # 20 positives: A alone finds 4, B alone 12; 10 negatives: both right on 7, A alone on 3
+    y_true = np.repeat([1, 1, 1, 0, 0], [4, 12, 4, 7, 3])
+    decision_a = np.repeat([1, 0, 1, 0, 0], [4, 12, 4, 7, 3])
+    decision_b = np.repeat([0, 1, 1, 0, 1], [4, 12, 4, 7, 3])
+    found = proportions.mcnemar_test(y_true, decision_a, decision_b)
+    sensitivity = found["sensitivity"]
+    assert (sensitivity["only_a"], sensitivity["only_b"], sensitivity["n"]) == (4, 12, 20)
+    assert sensitivity["difference"] == pytest.approx(-8 / 20)
+    # statsmodels 0.15.0, mcnemar([[0, 4], [12, 0]], exact=True)
+    assert sensitivity["p"] == pytest.approx(0.076812744140625)
+    # Bonett & Price: p12 = 5 / 22, p21 = 13 / 22
+    margin = 1.959964 * math.sqrt((18 / 22 - (8 / 22) ** 2) / 22)
+    assert (sensitivity["low"], sensitivity["high"]) == pytest.approx(
+        (-8 / 22 - margin, -8 / 22 + margin), abs=1e-6
+    )
+    assert (found["specificity"]["only_a"], found["specificity"]["p"]) == (3, pytest.approx(2 / 2**3))
+    assert (found["accuracy"]["only_a"], found["accuracy"]["only_b"], found["accuracy"]["n"]) == (7, 12, 30)
+
+
+def test_mcnemar_of_equal_decisions_and_of_one_class():
+    with pytest.warns(UndefinedMetricWarning, match="specificity"):
+        found = proportions.mcnemar_test([1, 1], [1, 0], [1, 0])
+    assert found["sensitivity"]["p"] == 1 and found["sensitivity"]["difference"] == 0
+    assert math.isnan(found["specificity"]["p"]) and found["specificity"]["n"] == 0
+    with pytest.raises(ValueError, match="decision_b"):
+        proportions.mcnemar_test([1, 0], [1, 0], [0.2, 0.7])
