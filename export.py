@@ -42,7 +42,7 @@ from inference.onnx_graph import (
 )
 from inference.scoring import Scorer
 from reporting.pages.model_card import OnnxFile, render_model_card
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors
 from runtime.errors import UserError
 from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE
@@ -150,7 +150,7 @@ def clinical_values_of(scorer: Scorer) -> np.ndarray:
 
 def write(path: Path, content: bytes) -> None:
     try:
-        write_whole(path, lambda aside: aside.write_bytes(content))
+        write_atomically(path, lambda aside: aside.write_bytes(content))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 

@@ -30,7 +30,7 @@ from dataset.signal_store.signal_cache import measured
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
 from hyperparameters.declaration import Hyperparameters
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser
 from runtime.errors import message_of
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
@@ -56,7 +56,7 @@ def main() -> int:
         print(line)
     if arguments.csv and rows:
         table = pd.DataFrame(rows)
-        write_whole(arguments.csv, lambda aside: table.to_csv(aside, index=False))
+        write_atomically(arguments.csv, lambda aside: table.to_csv(aside, index=False))
     return int(bool(problems) or any(row["verdict"] in ("reject", "refused") for row in rows))
 
 

@@ -50,7 +50,7 @@ from ecg.quality import judge
 from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
 from inference.scoring import Scorer, mean_score, performance_of
 from metrics.calibration import shift_prevalence
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, prepare
 from runtime.errors import UserError
 from xml_loader import EcgFileError, find_files
@@ -338,7 +338,7 @@ def write_output(path: Path, table: pd.DataFrame) -> None:
     as_json = path.suffix.lower() == ".json"
     text = table.to_json(orient="records", indent=2) + "\n" if as_json else table.to_csv(index=False)
     try:
-        write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: the scores cannot be written ({error.strerror})") from None
 

@@ -36,7 +36,7 @@ from cohorts.synthetic import demo_cohort
 from dataset.cohort import read_cohort
 from dataset.splits import make_folds
 from hyperparameters.declaration import ABSENT, Hyperparameters
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from training.script_runs import SCRIPTS, hyperparameters_of, train
 
@@ -151,7 +151,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
     path = options.output_dir / "development.csv"
     text = table.to_csv(index=False)
     if not path.exists():
-        write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     elif path.read_text(encoding="utf-8") != text:
         raise UserError(f"{path}: found other ECGs or labels than now; name another --output-dir")
     n_test = len(fold.parts["test"])
@@ -289,7 +289,7 @@ def report(study: "optuna.Study", options: argparse.Namespace) -> None:
         )
     table = pd.DataFrame(rows)
     path = options.output_dir / "trials.csv"
-    write_whole(path, lambda aside: table.to_csv(aside, index=False))
+    write_atomically(path, lambda aside: table.to_csv(aside, index=False))
     best = table.sort_values(options.metric, ascending=False, kind="stable")
     recipe = table[table["trial"] == FIRST]
     shown = pd.concat([best.head(5), recipe]).drop_duplicates("trial")

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from cohorts.columns import PARTS
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser
 from runtime.errors import UserError, reason
 
@@ -265,7 +265,7 @@ def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:
             write(handle)
 
     try:
-        write_whole(path, fill)
+        write_atomically(path, fill)
     except OSError as error:
         raise UserError(f"{path}: the table cannot be written ({reason(error)})") from None
 

@@ -31,7 +31,7 @@ from metrics.calibration import Calibration
 from models import MODELS
 from run_folder.tracking import NoTracker
 from runtime import processes
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.errors import UserError, one_line, reason
 from xml_loader import LEADS, SAMPLING_RATE
 
@@ -306,7 +306,7 @@ class Run:
         if not processes.is_first():
             return
         try:
-            write_whole(self.folder / name, write)
+            write_atomically(self.folder / name, write)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch.save has errors of its own
             raise UserError(
                 f"{self.folder / name}: cannot be written ({reason(error)}); what was there before is kept, "

@@ -1,19 +1,25 @@
 """Files that appear whole or not at all."""
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 
-def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a file beside ``path``, bring it to the disk, and rename it.
 
-    Whatever goes wrong, a full disk or a kill, ``path`` is as it was before, or is not there.
+    Whatever goes wrong, a full disk or a kill, ``path`` is as it was before, or is not there. It has the
+    permissions that the umask gives to a new file, also where ``write`` would choose others.
     """
     aside = path.with_name(f".{path.name}.partial")
     try:
+        aside.unlink(missing_ok=True)
+        aside.touch()
+        permissions = stat.S_IMODE(aside.stat().st_mode)
         write(aside)
+        aside.chmod(permissions)  # safetensors puts a file of its own there, for its owner alone
         with open(aside, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(aside, path)

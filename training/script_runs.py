@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ def _runs(folder: Path, script: str, file: str) -> list[Path]:
 def _check_flags(path: Path, flags: str) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda aside: aside.write_text(flags + "\n", encoding="utf-8"))
+        write_atomically(path, lambda aside: aside.write_text(flags + "\n", encoding="utf-8"))
     elif (before := path.read_text(encoding="utf-8").strip()) != flags:
         raise UserError(f"{path}: found {before!r}, expected {flags!r}; name another --output-dir")
 

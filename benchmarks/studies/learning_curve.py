@@ -45,7 +45,7 @@ from benchmarks.studies.learning_curve_result import (
 from dataset.cohort import Cohort, read_cohort
 from hyperparameters.declaration import Hyperparameters
 from metrics_and_performance import auroc
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from runtime.errors import UserError
 from training.script_runs import SCRIPTS, Training, hyperparameters_of, train
@@ -186,7 +186,7 @@ def read_ecgs(options: argparse.Namespace) -> Cohort:
         raise UserError(f"{place}: cannot be made ({error.strerror}); name another --output-dir") from None
     cohort = read_cohort(data_dir=values.data_dir, quality=values.group("quality"), **values.group("cohort"))
     rejected = place / "rejected.csv"
-    write_whole(rejected, lambda aside: cohort.rejected.to_csv(aside, index=False))
+    write_atomically(rejected, lambda aside: cohort.rejected.to_csv(aside, index=False))
     print(f"cohort      {len(cohort.table):,} ECGs read, {len(cohort.rejected):,} rejected ({rejected})")
     if "split" in cohort.table:
         print("            column split: not used, since the patients are dealt anew")
@@ -233,7 +233,7 @@ def report(
     """Print the table and what it means; write it and draw it."""
     table = curve_table(tested, range(1, options.seeds + 1))
     path = options.output_dir / "learning_curve.csv"
-    write_whole(path, lambda aside: table.to_csv(aside, index=False, float_format="%.6f"))
+    write_atomically(path, lambda aside: table.to_csv(aside, index=False, float_format="%.6f"))
     n_tested = len(np.unique(next(iter(tested.values()))[0].patient_ids))
     seeds = f"{options.seeds} seed{'s' * (options.seeds > 1)}"
     title = f"{options.label}: {seeds}, each with {n_tested:,} test patients\n"

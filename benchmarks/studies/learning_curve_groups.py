@@ -15,7 +15,7 @@ import pandas as pd
 from dataset.cohort import Cohort
 from dataset.splits import number_patients, split_by_patient
 from run_folder.run import Run
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 from training.transfer import SEEN, splits_of
 
@@ -178,6 +178,6 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     text = table.to_csv(index=False)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     elif path.read_text(encoding="utf-8") != text:
         raise UserError(f"{path}: found other ECGs or labels than now; name another --output-dir")

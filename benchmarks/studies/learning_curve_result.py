@@ -19,7 +19,7 @@ from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.checks import normal_quantile, patient_index
 from metrics_and_performance import auroc
 from reporting.figures.run_figures import COLOURS, DOTS_PER_INCH
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
 STARTS = {"pretrained": "pretrained", "scratch": "from scratch"}  # the arms, and their names for people
@@ -260,6 +260,6 @@ def draw_curve(table: pd.DataFrame, path: Path, *, title: str) -> None:
     axes.set(xlabel="fine-tuning patients, those who validate included", ylabel="test AUROC")
     axes.set_title(title, fontsize=10)
     axes.legend(loc="best", frameon=False)
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", dpi=DOTS_PER_INCH))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", dpi=DOTS_PER_INCH))
     svg = path.with_suffix(".svg")
-    write_whole(svg, lambda aside: figure.savefig(aside, format="svg", metadata={"Date": None}))
+    write_atomically(svg, lambda aside: figure.savefig(aside, format="svg", metadata={"Date": None}))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 
 NO_ROW = -1
 COLUMNS = {
@@ -137,4 +137,4 @@ def write_part(
     content = _header() + text.getvalue().encode()
     folder.mkdir(exist_ok=True)
     part = folder / f"{number:06d}.csv"
-    write_whole(part, lambda aside: aside.write_bytes(content + _last_line(content)))
+    write_atomically(part, lambda aside: aside.write_bytes(content + _last_line(content)))

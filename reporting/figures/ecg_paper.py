@@ -22,7 +22,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Polyline
 
 from ecg.recording import LEADS, MIN_SECONDS, one_line
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 
 MM_PER_SECOND = 25.0
 MM_PER_MILLIVOLT = 10.0
@@ -182,7 +182,7 @@ def save_ecg(
     if suffix not in (".png", ".pdf"):
         raise ValueError(f"{path}: found the suffix '{path.suffix}'; expected .png or .pdf")
     figure = draw_ecg(signal, sampling_rate, title=title, notes=notes)
-    write_whole(path, lambda aside: figure.savefig(aside, format=suffix[1:], dpi=DOTS_PER_INCH))
+    write_atomically(path, lambda aside: figure.savefig(aside, format=suffix[1:], dpi=DOTS_PER_INCH))
 
 
 def _checked(signal: np.ndarray, sampling_rate: float) -> np.ndarray:

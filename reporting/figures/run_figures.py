@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from metrics_and_performance import auroc, average_precision, confusion_metrics
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 
 # Told apart with colour-blindness (Okabe & Ito, Color Universal Design, 2008); then the line style changes
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -158,4 +158,4 @@ def _new_figure(width: float, height: float) -> Figure:
 def save_png(figure: Figure, path: str | Path) -> None:
     """Write a PNG file, whole or not at all."""
     options = {"format": "png", "dpi": DOTS_PER_INCH, "bbox_inches": "tight"}
-    write_whole(Path(path), lambda aside: figure.savefig(aside, **options))
+    write_atomically(Path(path), lambda aside: figure.savefig(aside, **options))

@@ -18,7 +18,7 @@ from explanations.groups import ExplainedLabel
 from reporting.figures.group_attribution import draw_groups_of
 from reporting.pages.error_gallery import age_and_sex
 from reporting.pages.run_page import Picture, svg_picture
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 
 DOTS_PER_INCH = 150
 N_STRONGEST = 3  # leads of an error
@@ -63,7 +63,7 @@ def explanation_section(explained: ExplainedLabel, cohort: Cohort, folder: Path)
     model, label = explained.model, explained.label
     figure = draw_groups_of(explained.means, explained.sizes, label=label, model=model)
     path = _free_path(folder, f"explanations-{label}-{model}")
-    write_whole(path, lambda aside: figure.savefig(aside, format="png", dpi=DOTS_PER_INCH))
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", dpi=DOTS_PER_INCH))
     alt = f"Mean attribution of {model} for {label}, of 12 leads and 5 parts of the beat, in four groups."
     return ExplanationSection(
         title=f"{label}: what {model} looks at",

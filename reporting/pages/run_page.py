@@ -35,7 +35,7 @@ from reporting.words.run_sentences import (
 )
 from reporting.words.tripod import tripod_items
 from run_folder.run_record import RunRecord
-from runtime.atomic_files import write_whole
+from runtime.atomic_files import write_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_LABELS_WITH_CURVES = 6  # the others have their metrics alone, or the page would be large and slow
@@ -118,7 +118,7 @@ def write_report(record: RunRecord) -> Path:
 
 def write_page(path: Path, text: str) -> Path:
     """Write a page, whole or not at all, and return its path."""
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
     return path
 
 

@@ -16,7 +16,6 @@ from hyperparameters.reading import read_yaml
 from models import MODELS
 from run_folder import run as run_module
 from run_folder.run import ModelDescription, Run, new_folder, root_of
-from runtime.atomic_files import write_whole
 from runtime.errors import UserError
 from xml_loader import LEADS
 
@@ -159,26 +158,6 @@ def error_of(action, file):
 
 
 # Files whole or not at all
-
-
-def test_failed_writing_leaves_the_old_file(tmp_path):
-    path = tmp_path / "metrics.json"
-    write_whole(path, lambda aside: aside.write_text("old"))
-
-    def fail(aside):
-        aside.write_text("ha")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, fail)
-    assert path.read_text() == "old"
-    path.unlink()
-    with pytest.raises(OSError, match="No space left"):
-        write_whole(path, fail)
-    assert not path.exists()
-    write_whole(path, lambda aside: aside.write_text("new"))
-    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
-    assert path.read_text() == "new"
 
 
 def test_metrics_that_json_cannot_hold_leave_the_run_untested(run):

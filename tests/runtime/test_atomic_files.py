@@ -1,0 +1,51 @@
+"""Files whole or not at all, with the permissions that the umask gives."""
+
+import os
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from runtime.atomic_files import write_atomically
+
+
+def test_failed_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "metrics.json"
+    write_atomically(path, lambda aside: aside.write_text("old"))
+
+    def fail(aside):
+        aside.write_text("ha")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    path.unlink()
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, fail)
+    assert not path.exists()
+    write_atomically(path, lambda aside: aside.write_text("new"))
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
+    assert path.read_text() == "new"
+
+
+@pytest.fixture(params=[0o002, 0o077], ids=oct)
+def permissions(request):
+    """Those of a new file under an umask."""
+    before = os.umask(request.param)
+    yield 0o666 & ~request.param
+    os.umask(before)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda aside: aside.write_text("text"), lambda aside: save_file({"weight": np.zeros(3)}, aside)],
+    ids=["text", "safetensors"],
+)
+def test_a_file_has_the_permissions_that_the_umask_gives(tmp_path, permissions, write):
+    path = tmp_path / "file"
+    for left in (False, True):
+        if left:  # by a process that was killed
+            (tmp_path / ".file.partial").touch(mode=0o600)
+        write_atomically(path, write)
+        assert path.stat().st_mode & 0o777 == permissions
