@@ -119,6 +119,14 @@ def test_spectrogram_script_leaves_a_whole_run(finished):
     assert pd.read_csv(folder / "log.csv")["epoch"].tolist() == [1, 2, 3]
 
 
+def test_every_file_of_a_run_and_of_the_cache_has_the_permissions_of_a_new_file(finished, tmp_path):
+    (tmp_path / "new").touch()
+    files = [path for path in finished[0].rglob("*") if path.is_file()]
+    assert {"checkpoint.pt", "model.safetensors", "report.html", "roc.png", "lock"} < {f.name for f in files}
+    others = {file.name for file in files if file.stat().st_mode != (tmp_path / "new").stat().st_mode}
+    assert others == set()
+
+
 def test_several_labels_are_learnt_together(flags):
     outcome = run_here("train_spectrogram.py", *flags, "--label-columns", "PE", "MI")
     folder = run_folder_of(outcome)
