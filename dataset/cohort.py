@@ -13,15 +13,8 @@ import numpy as np
 import pandas as pd
 
 from dataset.clinical import check_clinical, clinical_values
-from dataset.labels_table import (
-    KEY_FILE,
-    check_present,
-    files_of_folder,
-    key_fingerprint,
-    pseudonyms,
-    read_files,
-    read_labels,
-)
+from dataset.labels_table import check_present, files_of_folder, read_files, read_labels
+from dataset.pseudonyms import KEY_FILE, key_fingerprint, pseudonymise
 from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import CachedSignals, cached_signals, check_rows, read_rows
 from ecg.duplicates import near_duplicates
@@ -226,7 +219,7 @@ def _cohort(
     """
     n_files = len(table) + len(rejected)
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
-    table = table.assign(patient_id=pseudonyms(table["patient_id"], key_file))
+    table = table.assign(patient_id=pseudonymise(table["patient_id"], key_file))
     cached = cached_signals(folder, list(table["file"]), window_start=window_start, **reading)
     table, rows, checksums, unreadable = _readable(table, cached)
     rejected += unreadable

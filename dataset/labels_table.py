@@ -1,4 +1,4 @@
-"""A cohort's labels table: read, checked, and its patients made anonymous.
+"""A cohort's labels table, read and checked.
 
 It has the columns ``file``, one or more 0/1 labels, and optionally ``patient_id``, ``split`` (train,
 validation, test), ``age``, ``sex`` and whatever else. The published form, ``file;label`` without a header, is
@@ -6,14 +6,11 @@ read too. What is wrong in a table is an error that names the line.
 """
 
 import array
-import contextlib
 import csv
-import hmac
 import io
 import itertools
 import os
 import re
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +24,6 @@ from runtime.errors import UserError
 from xml_loader import find_files
 
 DEFAULT_LABEL = "PE"
-KEY_FILE = "patient_key.txt"
 # Only with one of these can a field have several lines.
 MORE_LINES = re.compile('["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
 OLD_IN_PTB_XL = 300  # its code of every age above 89
@@ -116,62 +112,6 @@ def _numbers(column: pd.Series) -> pd.Series:
     """Return a label as int, or as float with nan where some are empty."""
     positive = column.isin(["1", "1.0"]).astype(int)
     return positive.mask(column == "") if (column == "").any() else positive
-
-
-def pseudonyms(patient_ids: pd.Series, key_file: Path) -> pd.Series:
-    """Return a keyed hash of each patient's id, by which nobody without the key can find or guess the id.
-
-    It is HMAC-SHA-256, the first 16 hexadecimal digits. The same id and key give the same hash in every run.
-
-    Parameters
-    ----------
-    patient_ids : text
-    key_file : beside the labels table; made, with a new random key, where there is none. Keep it, and keep it
-        to yourself: who has it can test whether a patient is in a run.
-
-    Raises
-    ------
-    UserError : the key can neither be read nor be made.
-    """
-    key = _key(key_file)
-    codes, unique_ids = pd.factorize(patient_ids)
-    hashes = [hmac.digest(key, id.encode(), "sha256").hex()[:16] for id in unique_ids]
-    return pd.Series(hashes, dtype=str).take(codes).set_axis(patient_ids.index)
-
-
-def key_fingerprint(key_file: Path) -> str:
-    """Return what tells two keys apart and gives neither away: pseudonyms of one key alone are comparable."""
-    return hmac.digest(_key(key_file), b"patient_key", "sha256").hex()[:16]
-
-
-def _key(key_file: Path) -> bytes:
-    """Return the key; where there is none, make one."""
-    try:
-        if not key_file.exists():
-            _make_key(key_file)
-        key = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
-    except OSError as error:
-        raise UserError(
-            f"{key_file}: the key of the patients' pseudonyms cannot be read or made ({error.strerror}); "
-            "name another file with --patient-key"
-        ) from None
-    except ValueError:
-        raise UserError(f"{key_file}: found no hexadecimal number, expected the key of pseudonyms") from None
-    if len(key) < 16:
-        raise UserError(f"{key_file}: found a key of {len(key)} bytes, expected 16 or more in hexadecimal")
-    return key
-
-
-def _make_key(key_file: Path) -> None:
-    """Write a random key that only the owner may read; where another run is faster, its key stands."""
-    aside = key_file.with_name(f".{key_file.name}.{os.getpid()}")
-    with open(os.open(aside, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="ascii") as handle:
-        handle.write(secrets.token_hex(32) + "\n")
-    try:
-        with contextlib.suppress(FileExistsError):
-            os.link(aside, key_file)  # unlike renaming, it never replaces a key
-    finally:
-        aside.unlink()
 
 
 def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame:

@@ -28,7 +28,8 @@ import numpy as np
 import pandas as pd
 
 from dataset.cohort import Cohort
-from dataset.labels_table import KEY_FILE, pseudonyms, read_labels
+from dataset.labels_table import read_labels
+from dataset.pseudonyms import KEY_FILE, pseudonymise
 from dataset.signal_store.cache_folder import MEASURED, ROW_BYTES, SIGNALS, CacheFolder
 from dataset.signal_store.cache_index import Entry
 from dataset.signal_store.signal_cache import FLUSH_EVERY
@@ -58,7 +59,7 @@ def write_table(n_ecgs: int, folder: Path) -> None:
 
 def read_table(folder: Path) -> pd.DataFrame:
     table, _ = read_labels(folder / "labels.csv", ["PE"])
-    table["patient_id"] = pseudonyms(table["patient_id"], folder / KEY_FILE)
+    table["patient_id"] = pseudonymise(table["patient_id"], folder / KEY_FILE)
     return table
 
 

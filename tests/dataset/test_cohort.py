@@ -9,7 +9,7 @@ from one_line import failure_of
 
 from cohorts.synthetic import hospital_xml
 from dataset.cohort import _duplicates, read_cohort
-from dataset.labels_table import KEY_FILE, pseudonyms
+from dataset.pseudonyms import KEY_FILE, pseudonymise
 from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import check_rows
 from hyperparameters.declaration import Hyperparameters
@@ -54,7 +54,7 @@ def test_cohort(read, cohort_folder):
     cohort = read(cohort_folder)
     expected = pd.read_csv(cohort_folder / "labels.csv")
     assert list(cohort.table["file"]) == list(expected["file"])
-    hashes = pseudonyms(expected["patient_id"].astype(str), cohort_folder / KEY_FILE)
+    hashes = pseudonymise(expected["patient_id"].astype(str), cohort_folder / KEY_FILE)
     assert list(cohort.table["patient_id"]) == list(hashes)
     assert list(cohort.table.index) == list(range(12))
     np.testing.assert_array_equal(cohort.targets, expected[["PE"]].to_numpy(np.float32))
@@ -95,7 +95,7 @@ def test_table_elsewhere_and_several_labels(read, write_ecgs, table_of):
     cohort = read(folder, labels=str(table), label_columns=["MI", "PE"])
     assert cohort.label_names == ("MI", "PE")
     assert cohort.targets.tolist() == [[0, 1], [1, 1]]
-    hashes = pseudonyms(pd.Series(["p1", "p2"]), table.with_name(KEY_FILE))
+    hashes = pseudonymise(pd.Series(["p1", "p2"]), table.with_name(KEY_FILE))
     assert list(cohort.table["patient_id"]) == list(hashes) and not cohort.patients_assumed
 
 

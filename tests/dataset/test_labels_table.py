@@ -1,15 +1,10 @@
-"""A labels table is read, or refused with its line; patients get pseudonyms."""
-
-import hmac
-import os
-import stat
+"""A labels table is read, or refused with its line."""
 
 import numpy as np
-import pandas as pd
 import pytest
 from one_line import failure_of
 
-from dataset.labels_table import pseudonyms, read_labels
+from dataset.labels_table import read_labels
 
 
 @pytest.fixture
@@ -228,58 +223,6 @@ def test_ages_above_89_are_90(table_of):
     path = table_of("file,PE,age\n" + "".join(f"{n}.xml,{n % 2},{age}\n" for n, age in enumerate(ages)))
     table, _ = read_labels(path, None)
     assert list(table["age"]) == ["89", "90", "90", "", "Unknown", "90"]
-
-
-# Pseudonyms
-
-
-def test_pseudonyms_follow_from_id_and_key(tmp_path):
-    ids = pd.Series(["MRN-1", "MRN-2", "MRN-1"])
-    key_file = tmp_path / "key.txt"
-    key_file.write_text("00" * 32)
-    hashes = pseudonyms(ids, key_file)
-    expected = hmac.new(bytes(32), b"MRN-1", "sha256").hexdigest()[:16]
-    assert hashes[0] == hashes[2] == expected and hashes[1] != hashes[0]
-    key_file.write_text("01" * 32)
-    assert pseudonyms(ids, key_file)[0] != expected
-
-
-def test_the_key_is_made_once_and_for_the_owner_alone(tmp_path):
-    key_file = tmp_path / "key.txt"
-    first = pseudonyms(pd.Series(["a", "b"]), key_file)
-    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-    assert list(pseudonyms(pd.Series(["a", "b"]), key_file)) == list(first)
-    other = tmp_path / "other.txt"
-    assert list(pseudonyms(pd.Series(["a", "b"]), other)) != list(first)
-    assert sorted(os.listdir(tmp_path)) == ["key.txt", "other.txt"]
-
-
-def test_a_key_that_another_run_made_first_stands(tmp_path, monkeypatch):
-    key_file = tmp_path / "key.txt"
-
-    def lose_the_race(aside, target):
-        key_file.write_text("02" * 32)
-        raise FileExistsError
-
-    monkeypatch.setattr(os, "link", lose_the_race)
-    pseudonyms(pd.Series(["a"]), key_file)
-    assert key_file.read_text() == "02" * 32 and os.listdir(tmp_path) == ["key.txt"]
-
-
-@pytest.mark.parametrize(
-    ("content", "found"),
-    [("not hexadecimal", "found no hexadecimal number"), ("00" * 15, "found a key of 15 bytes")],
-)
-def test_unusable_keys(tmp_path, content, found):
-    (tmp_path / "key.txt").write_text(content)
-    assert found in failure_of(pseudonyms, pd.Series(["a"]), tmp_path / "key.txt")
-
-
-def test_a_key_that_cannot_be_made(tmp_path):
-    message = failure_of(pseudonyms, pd.Series(["a"]), tmp_path / "nowhere" / "key.txt")
-    assert (
-        "cannot be read or made (No such file or directory); name another file with --patient-key" in message
-    )
 
 
 def test_an_empty_label_is_unknown(tmp_path):
