@@ -26,11 +26,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.recording import LEADS, N_SAMPLES, SAMPLING_RATE
+
 GENERATOR_VERSION = 1  # to be raised with every change that alters the files
-SAMPLING_RATE = 500  # Hz
-N_SAMPLES = 5000
 MV_PER_COUNT = 0.0025
-LEADS = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
 DISCLAIMER = "Synthetic ECGs, computed from formulas; no patient's. They prove nothing clinically."
 
 # P(sign | PE), P(sign | no PE), chosen for the demo: a small network is to learn something in minutes. The

@@ -10,6 +10,7 @@ symmetric.
 import torch
 from torch import nn
 
+from ecg.recording import LEADS
 from models.head import Head
 
 KERNEL = 17  # samples
@@ -63,7 +64,7 @@ class ResidualNetwork(nn.Module):
 
     def __init__(self, *, n_labels: int, n_clinical: int = 0, dropout: float):
         super().__init__()
-        self.stem = convolution(12, STEM_WIDTH)
+        self.stem = convolution(len(LEADS), STEM_WIDTH)
         self.norm = nn.BatchNorm2d(STEM_WIDTH)
         widths = (STEM_WIDTH, *BLOCK_WIDTHS)
         self.blocks = nn.ModuleList(

@@ -9,6 +9,8 @@ CPU (``benchmarks/convolution.py`` measures it).
 import torch
 from torch import nn
 
+from ecg.recording import LEADS
+
 WIDTHS = (64, 128, 256, 512)  # filters of the four stages
 FEATURES = WIDTHS[-1]  # length of the vector that the trunk gives for each position
 
@@ -73,14 +75,14 @@ class ResNet18(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def for_signals(cls, *, n_channels: int = 12, kernel: int = 3) -> "ResNet18":
+    def for_signals(cls, *, n_channels: int = len(LEADS), kernel: int = 3) -> "ResNet18":
         """Return the 1D trunk: kernels of height 1, a stem of 17 samples, and T / 32 positions."""
         return cls(
             n_channels=n_channels, stem_kernel=(1, 17), stem_stride=(1, 2), kernel=(1, kernel), stride=(1, 2)
         )
 
     @classmethod
-    def for_spectrograms(cls, *, n_channels: int = 12) -> "ResNet18":
+    def for_spectrograms(cls, *, n_channels: int = len(LEADS)) -> "ResNet18":
         """Return the 2D trunk, with the 7 x 7 stem of the original and H/32 W/32 positions, rounded up."""
         return cls(
             n_channels=n_channels, stem_kernel=(7, 7), stem_stride=(2, 2), kernel=(3, 3), stride=(2, 2)

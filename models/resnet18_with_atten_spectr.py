@@ -3,14 +3,13 @@
 import torch
 from torch import nn
 
-from ecg.recording import SAMPLING_RATE
+from ecg.recording import LEADS, SAMPLING_RATE
 from models.attention import AttentionPooling
 from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
 
 WINDOW = 64  # samples, 128 ms at 500 Hz
 HOP = 32  # samples between two windows
-N_LEADS = 12
 N_FREQUENCIES = WINDOW // 2 + 1  # 0 to 250 Hz
 
 
@@ -59,7 +58,7 @@ class ResNet18AttentionSpectrogram(nn.Module):
         super().__init__()
         self.spectrogram = LogSpectrogram()
         # Power falls a thousandfold from the lowest frequency to the highest: each is brought to one scale.
-        self.norm = nn.BatchNorm1d(N_LEADS * N_FREQUENCIES)
+        self.norm = nn.BatchNorm1d(len(LEADS) * N_FREQUENCIES)
         self.trunk = ResNet18.for_spectrograms()
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
