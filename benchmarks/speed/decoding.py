@@ -131,7 +131,7 @@ def time_forms(paths: list[Path], repeats: int) -> None:
 
 def write_forms(folder: Path, seed: int = 0) -> list[Path]:
     """Write one ECG in each form, with the writers of the tests, from a random walk at 500 Hz."""
-    from form_writers import EIGHT_LEADS, WRITERS
+    from format_writers import EIGHT_LEADS, WRITERS
 
     counts = np.random.default_rng(seed).integers(-10, 11, (len(LEADS), N_SAMPLES)).cumsum(axis=1)
     counts -= counts.mean(axis=1, keepdims=True).astype(int)

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
-from form_writers import EIGHT_LEADS, FAMILY_NAME, PRIVATE, WRITERS, write_hospital
+from format_writers import EIGHT_LEADS, FAMILY_NAME, PRIVATE, WRITERS, write_hospital
 from PIL import Image
 from tiny_runs import ROOT, line_of, make_tiny_cohort, run_as_user, run_here
 

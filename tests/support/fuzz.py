@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tests/support/fuzz.py --cases 10000 --seed 0
 
-The originals are a file of each form from `form_writers` and, where the folder that ECG_REAL_DATA names has
+The originals are a file of each form from `format_writers` and, where the folder that ECG_REAL_DATA names has
 `vendor_ecgs/`, the real ones in it. A case takes one, damages it and reads it. It fails if anything but a
 recording or an EcgFileError comes of it, if it takes too long or too much memory, if the recording or the ECG
 at rest has a wrong shape or type, or if the error names the patient. The file is then kept, and the seed and
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from form_writers import FAMILY_NAME, GIVEN_NAME, PATIENT_ID, WRITERS
+from format_writers import FAMILY_NAME, GIVEN_NAME, PATIENT_ID, WRITERS
 from tqdm import tqdm
 
 import xml_loader

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from fake_cohort import cohort_of
-from form_writers import WRITERS
+from format_writers import WRITERS
 from one_line import failure_of
 from tiny_runs import run_as_user
 from torch import nn

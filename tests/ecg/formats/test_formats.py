@@ -1,10 +1,10 @@
-"""Every form of ECG file: exact millivolts of what `form_writers` writes; what is unclear is refused."""
+"""Every form of ECG file: exact millivolts of what `format_writers` writes; what is unclear is refused."""
 
 import re
 
 import numpy as np
 import pytest
-from form_writers import EIGHT_LEADS, MEDIAN, PRIVATE, WRITERS
+from format_writers import EIGHT_LEADS, MEDIAN, PRIVATE, WRITERS
 
 from ecg.formats import FORMATS
 from ecg.formats.by_ecgdatakit import _without_quotations

@@ -22,7 +22,7 @@ import zlib
 
 import numpy as np
 import pytest
-from form_writers import FAMILY_NAME, GIVEN_NAME, PATIENT_ID, WRITERS, scp_record, scp_samples, xli_chunk
+from format_writers import FAMILY_NAME, GIVEN_NAME, PATIENT_ID, WRITERS, scp_record, scp_samples, xli_chunk
 from tiny_runs import ENVIRONMENT
 
 from xml_loader import EcgFileError, read_at_rest, read_recording
