@@ -4,7 +4,7 @@
     python inspect_ecgs.py ecgs --csv files.csv                # the same as a table
     python inspect_ecgs.py patient.xml --plot pictures         # and on ECG paper, a PNG for each file
 
-Each line says which form a file has, device, sampling rate, length, leads and gain, its verdict: ok, note,
+Each line says which format a file has, device, sampling rate, length, leads and gain, its verdict: ok, note,
 warn, reject (training leaves it out) or refused (it cannot be read), and why. The limits are the
 hyperparameters of the same names. The exit status is 1 where a file is rejected or refused. No patient's
 name, identifier or birth date is shown.
@@ -35,7 +35,15 @@ from runtime.command_line import OneLineParser
 from runtime.errors import message_of
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
-COLUMNS = {"form": 13, "device": 24, "Hz": 6, "seconds": 8, "leads": 6, "µV/count": 9, "verdict": 8}  # widths
+COLUMNS = {
+    "format": 13,
+    "device": 24,
+    "Hz": 6,
+    "seconds": 8,
+    "leads": 6,
+    "µV/count": 9,
+    "verdict": 8,
+}  # widths
 VERDICTS = ("ok", "note", "warn", "reject", "refused")  # from good to bad
 
 
@@ -110,7 +118,7 @@ def row_of(file: Path, recording: Recording, findings: pd.DataFrame) -> dict[str
     sentences = [*findings["finding"], *(f"reader: {warning}" for warning in metadata["warnings"])]
     return {
         "file": str(file),
-        "form": metadata["form"],
+        "format": metadata["file_format"],
         "device": metadata["device"],
         "Hz": recording.sampling_rate,
         "seconds": recording.signal.shape[1] / recording.sampling_rate,
@@ -134,14 +142,14 @@ def line_of(row: dict[str, Any], name: str, name_width: int) -> str:
 def summary(
     rows: list[dict[str, Any]], files: list[Path], measurements: list[np.void | None], left_out: list[Path]
 ) -> list[str]:
-    """Return the lines that come last: how many files of each form and verdict, and which are there twice."""
+    """Return the last lines: how many files of each format and verdict, and which are there twice."""
     lines = []
     if rows:
-        forms = Counter(row.get("form", "refused") for row in rows)
+        file_formats = Counter(row.get("format", "refused") for row in rows)
         verdicts = Counter(row["verdict"] for row in rows)
         lines += [
             "",
-            f"{n_files(len(rows))}: {', '.join(f'{name} {n:,}' for name, n in forms.most_common())}",
+            f"{n_files(len(rows))}: {', '.join(f'{name} {n:,}' for name, n in file_formats.most_common())}",
             f"verdicts: {', '.join(f'{name} {verdicts[name]:,}' for name in VERDICTS if verdicts[name])}",
         ]
     if left_out:

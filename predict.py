@@ -63,7 +63,7 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    files, measurements, forms : one an ECG, as ``signal_cache.decode`` gives them.
+    files, measurements, file_formats : one an ECG, as ``signal_cache.decode`` gives them.
     signals : int16, (N, 12, 5000), in microvolts.
     doubts : sentences about the quality of each.
     """
@@ -71,7 +71,7 @@ class Batch(NamedTuple):
     files: list[Path]
     signals: np.ndarray
     measurements: list[np.void]
-    forms: list[str]
+    file_formats: list[str]
     doubts: list[list[str]]
 
 
@@ -241,7 +241,7 @@ def doubts_about(
     unlike the ECGs that the models were trained on, which saw these ``features``."""
     columns = scorer.clinical_columns
     ages = clinical[:, columns.index("age")] if "age" in columns else None
-    unlike = unlike_training(trained_on, features, np.array(batch.measurements), batch.forms, ages)
+    unlike = unlike_training(trained_on, features, np.array(batch.measurements), batch.file_formats, ages)
     doubts = []
     for sentences, values, differences in zip(batch.doubts, clinical, unlike, strict=True):
         unknown = [name for name, value in zip(columns, values, strict=True) if np.isnan(value)]
@@ -262,7 +262,7 @@ def read_batches(
         batch = []
         for file in files[first : first + BATCH_SIZE]:
             try:
-                form, signal, measurement = decode(file, scorer.window_start)
+                file_format, signal, measurement = decode(file, scorer.window_start)
             except EcgFileError as error:
                 failures.append(str(error))
                 continue
@@ -270,10 +270,10 @@ def read_batches(
             if refusals and not any_quality:
                 failures.append(f"{file}: {'; '.join(refusals)}")
             else:
-                batch.append((file, signal, measurement, form, refusals + warnings))
+                batch.append((file, signal, measurement, file_format, refusals + warnings))
         if batch:
-            read, signals, measurements, forms, doubts = map(list, zip(*batch, strict=True))
-            yield Batch(read, np.stack(signals), measurements, forms, doubts)
+            read, signals, measurements, file_formats, doubts = map(list, zip(*batch, strict=True))
+            yield Batch(read, np.stack(signals), measurements, file_formats, doubts)
 
 
 def judged(

@@ -1,10 +1,10 @@
-"""Read one hospital ECG file of any form: file -> `Recording` (mV, Hz, twelve leads) -> tensor (12, 4096).
+"""Read one hospital ECG file of any format: file -> `Recording` (mV, Hz, twelve leads) -> tensor (12, 4096).
 
     signal = load_ecg("ecgs/0001.xml")          # float32 (12, 4096), mV at 500 Hz
     recording = read_recording("ecgs/0001.xml")  # as the file has it: its own sampling rate and length
 
-The forms are in `formats/`, with one function a form; here they are brought to one length and rate. Whatever
-is wrong with a file is an `EcgFileError`.
+The formats are in `ecg/formats/`, one function for each; here they are brought to one length and rate.
+Everything that is wrong with a file is an `EcgFileError`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ecg.formats import read_form
+from ecg.formats import read_any_format
 from ecg.formats.ecg_file import MAX_FILE_BYTES
 from ecg.recording import LEADS, MIN_SECONDS, N_SAMPLES, SAMPLING_RATE, EcgFileError, PathLike, Recording
 
@@ -112,7 +112,7 @@ def read_recording(path: PathLike) -> Recording:
     EcgFileError
         Whatever is wrong with the file. At least 8 s of twelve leads are required.
     """
-    return read_form(path)
+    return read_any_format(path)
 
 
 def read_at_rest(path: PathLike) -> np.ndarray:

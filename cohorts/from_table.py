@@ -62,8 +62,8 @@ class Ecg:
 class Times:
     """Reads times, and remembers where the first was, so that none with an offset mixes with one without."""
 
-    def __init__(self, form: str | None):
-        self.form = form
+    def __init__(self, time_format: str | None):
+        self.time_format = time_format
         self.first: tuple[str, str, bool] | None = None
 
     def read(self, where: str, text: str) -> datetime | None:
@@ -78,9 +78,12 @@ class Times:
         try:
             # Python 3.10 does not know Z.
             plain = text[:-1] + "+00:00" if text.endswith("Z") else text
-            time = datetime.strptime(text, self.form) if self.form else datetime.fromisoformat(plain)
+            if self.time_format:
+                time = datetime.strptime(text, self.time_format)
+            else:
+                time = datetime.fromisoformat(plain)
         except ValueError:
-            expected = self.form or "such as 2024-03-01 14:05 (--time-format tells another form)"
+            expected = self.time_format or "such as 2024-03-01 14:05 (--time-format gives another format)"
             raise UserError(f"{where}: found time {text}, expected {expected}") from None
         self.first = self.first or (where, text, time.tzinfo is not None)
         if self.first[2] != (time.tzinfo is not None):
@@ -142,7 +145,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--flow", type=Path, help="CSV of the counts [beside the output, …_flow.csv]")
     for name, default in COLUMNS.items():
         parser.add_argument(f"--{name}-column", default=default, metavar="NAME", help=f"[{default}]")
-    parser.add_argument("--time-format", metavar="FORM", help="of strptime, such as '%%d.%%m.%%Y %%H:%%M'")
+    parser.add_argument("--time-format", metavar="FORMAT", help="of strptime, such as '%%d.%%m.%%Y %%H:%%M'")
     parser.add_argument("--label", default="PE", help="[PE]")
     parser.add_argument("--positive", nargs="+", default=["1"], metavar="WORD", help="results with PE [1]")
     parser.add_argument("--negative", nargs="+", default=["0"], metavar="WORD", help="results without PE [0]")

@@ -3,7 +3,7 @@
     python -m cohorts.synthetic FOLDER [--n-ecgs N] [--n-patients N] [--prevalence P] [--seed S]
 
 writes
-    FOLDER/demo-0001.xml …   12 leads x 10 s at 500 Hz in the form of the study hospital
+    FOLDER/demo-0001.xml …   12 leads x 10 s at 500 Hz in the format of the study hospital
     FOLDER/labels.csv        file, patient_id, age, sex, PE
     FOLDER/truth.csv         what was planted in each file: signs, rate, axis, intervals, some amplitudes
     FOLDER/cohort.json       the parameters: the same ones give byte-identical files; other ones are refused

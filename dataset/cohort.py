@@ -36,7 +36,7 @@ class Cohort:
     clinical_columns, clinical : what the head sees beside the ECG: names, and float32 array of shape (n_ecgs,
         n_clinical) in the table's units, nan where it is not known.
     table : DataFrame of n_ecgs lines: the labels table with a pseudonym as ``patient_id``, and ``digest`` of
-        the content, ``form`` of the file, and ``same_ecg``, a number that equal ECGs share.
+        the content, ``file_format``, and ``same_ecg``, a number that equal ECGs share.
     rejected : DataFrame with a line a file that could not be read, or whose ECG is unusable: file, reason.
     quality : DataFrame of what was found in the ECGs, rejected or not: file, check, verdict ("reject", "warn"
         or "note"), finding.
@@ -257,7 +257,7 @@ def _readable(
 ) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[tuple[str, str]]]:
     """Return the lines whose files could be read, their rows and checksums, and the others' reasons."""
     entries = cached.entries
-    table = table.assign(digest=entries["digest"].to_numpy(), form=entries["form"].to_numpy())
+    table = table.assign(digest=entries["digest"].to_numpy(), file_format=entries["file_format"].to_numpy())
     has_row = (entries["row"] != NO_ROW).to_numpy()
     rejected = entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
     rows, checksums = (entries[column].to_numpy()[has_row] for column in ("row", "checksum"))

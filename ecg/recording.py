@@ -1,4 +1,4 @@
-"""What a file of any form is read into: twelve leads in millivolts, and the error for files that cannot be.
+"""What a file of any format is read into: twelve leads in millivolts, and the error for files that cannot be.
 
 Every reader in ``formats/`` ends in ``assemble``, which brings lead names, missing leads, gaps and lengths to
 the one contract; no reader does any of that by itself.
@@ -70,7 +70,7 @@ class Recording:
     signal : float32 ndarray of shape (12, n_samples), in mV, finite, leads in the order of `LEADS`
     sampling_rate : float, in Hz
     metadata : dict
-        form : the row of `formats.FORMATS` that read the file.
+        file_format : the row of `formats.FORMATS` that read the file.
         device : maker and model of the electrocardiograph, or "".
         microvolts_per_count : resolution of the file, or None where it has none or several.
         leads_in_file : how many channels the file has; what is not among `LEADS` is left out.
@@ -92,7 +92,7 @@ def standard_lead(name: str) -> str | None:
 
 @np.errstate(over="ignore", invalid="ignore")  # what becomes infinite or NaN is refused with a clear error
 def assemble(
-    form: str,
+    file_format: str,
     channels: Iterable[tuple[str, np.ndarray]],
     sampling_rate: float,
     path: PathLike,
@@ -101,11 +101,11 @@ def assemble(
     microvolts_per_count: float | None = None,
     warnings: Iterable[str] = (),
 ) -> Recording:
-    """Put together what every form must give: twelve leads of one length, 8 s or more, finite.
+    """Put together what every format must give: twelve leads of one length, 8 s or more, finite.
 
     Parameters
     ----------
-    form : str
+    file_format : str
     channels : pairs of a name as the file has it and an ndarray of shape (n_samples,), in mV
         NaN is a missing sample. Names that are none of the twelve leads are left out. III, aVR, aVL and aVF
         are derived where they are missing.
@@ -139,7 +139,7 @@ def assemble(
         found = f"a value that is not finite in lead {LEADS[finite.argmin()]}"
         raise EcgFileError(path, found, "finite values in mV")
     metadata = {
-        "form": form,
+        "file_format": file_format,
         "device": one_line(" ".join(device.split()), 60),
         "microvolts_per_count": microvolts_per_count,
         "leads_in_file": len(channels),

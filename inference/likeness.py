@@ -2,7 +2,7 @@
 
 A score is worth something for ECGs like those that the model was trained on. Two things are compared:
 
-- what is known of a file and was measured of its signal: sampling rate, form, QRS amplitude, and age;
+- what is known of a file and was measured of its signal: sampling rate, format, QRS amplitude, and age;
 - what the model's first layers see: mean and standard deviation over time of every channel after the first
   quarter of its batch norms (Quintanilha et al. 2018, openreview.net/forum?id=rkgpCoRctm). Their distance
   from the training ECGs is Mahalanobis's, with the shrunk covariance of Ledoit and Wolf (2004), as in Lee et
@@ -170,7 +170,7 @@ class TrainingDistribution:
     ----------
     n_ecgs : training ECGs.
     file_rates : how many files had each sampling rate, in Hz, as text.
-    forms : how many files had each form, a row of ``formats.FORMATS``.
+    file_formats : how many files had each format, a row of ``formats.FORMATS``.
     qrs_mv : what the central 99 % of the QRS amplitudes lie between, in mV.
     ages : the same of the known ages, in years; None where none is known. 90 is 90 or more.
     gaussian, distances : of the features; None for a model without batch norms.
@@ -178,7 +178,7 @@ class TrainingDistribution:
 
     n_ecgs: int
     file_rates: dict[str, int]
-    forms: dict[str, int]
+    file_formats: dict[str, int]
     qrs_mv: list[float]
     ages: list[float] | None
     gaussian: Gaussian | None
@@ -191,7 +191,7 @@ class TrainingDistribution:
         training: np.ndarray,
         validation: np.ndarray,
         measurements: np.ndarray,
-        forms: Sequence[str],
+        file_formats: Sequence[str],
         ages: np.ndarray | None = None,
     ) -> "TrainingDistribution":
         """Describe the training ECGs.
@@ -200,7 +200,7 @@ class TrainingDistribution:
         ----------
         training, validation : features of ECGs of these parts, (n_ecgs, n_features), or of some of them.
         measurements : of all training ECGs, of ``ecg.quality.MEASUREMENTS``, (n_ecgs,).
-        forms : of all training ECGs; empty where they are not known.
+        file_formats : of all training ECGs; empty where they are not known.
         ages : of all training ECGs, in years, nan where not known.
         """
         known = np.array([]) if ages is None else ages[~np.isnan(ages)]
@@ -208,7 +208,7 @@ class TrainingDistribution:
         return cls(
             n_ecgs=len(measurements),
             file_rates=_counts([_hertz(rate) for rate in measurements["file_rate"]]),
-            forms=_counts(forms),
+            file_formats=_counts(file_formats),
             qrs_mv=_central(measurements["qrs_mv"]),
             ages=_central(known) if len(known) else None,
             gaussian=gaussian,
@@ -219,7 +219,11 @@ class TrainingDistribution:
         """Leave ``training_distribution.json`` and ``.safetensors`` in the folder of a run."""
         matrices = asdict(self.gaussian) if self.gaussian else {}
         ranges = {
-            **{name: getattr(self, name) for name in ("n_ecgs", "file_rates", "forms", "qrs_mv", "ages")},
+            "n_ecgs": self.n_ecgs,
+            "file_rates": self.file_rates,
+            "forms": self.file_formats,  # so called in the files of every version
+            "qrs_mv": self.qrs_mv,
+            "ages": self.ages,
             "distances": asdict(self.distances) if self.distances else None,
             "sha256": _digest(matrices),
         }
@@ -240,12 +244,14 @@ class TrainingDistribution:
         try:
             ranges = json.loads(path.read_text(encoding="utf-8"))
             digest, distances = ranges.pop("sha256"), ranges.pop("distances")
+            file_formats = ranges.pop("forms")
             path = folder / MATRICES
             matrices = load_file(path)
             if digest != _digest(matrices):
                 raise ValueError("found another checksum than when it was written")
             return cls(
                 **ranges,
+                file_formats=file_formats,
                 distances=ValidationDistances(**distances) if distances else None,
                 gaussian=Gaussian(**matrices) if matrices else None,
             )
@@ -265,7 +271,7 @@ class TrainingDistribution:
         self,
         features: np.ndarray,
         measurements: np.ndarray,
-        forms: Sequence[str],
+        file_formats: Sequence[str],
         ages: np.ndarray | None = None,
     ) -> list[dict[str, str]]:
         """Return for each ECG a sentence for each thing in which it is unlike the training ECGs, by its name.
@@ -274,19 +280,22 @@ class TrainingDistribution:
         """
         unknown = np.full(len(measurements), np.nan)
         distances = self.gaussian.distance(features) if self.gaussian else unknown
-        rows = zip(measurements, forms, unknown if ages is None else ages, distances, strict=True)
+        rows = zip(measurements, file_formats, unknown if ages is None else ages, distances, strict=True)
         return [
             {name: sentence for name, sentence in self._compare(*row) if sentence is not None} for row in rows
         ]
 
-    def _compare(self, measurement: np.void, form: str, age: float, distance: float):
+    def _compare(self, measurement: np.void, file_format: str, age: float, distance: float):
         """Yield what was compared of one ECG, and a sentence where it is unlike the training ECGs."""
         central = f"{100 * CENTRAL:g} % of the training ECGs"
         rate = _hertz(measurement["file_rate"])
         if self.file_rates and rate not in self.file_rates:
             yield "rate", f"sampled at {rate} Hz, the training ECGs at {_shares(self.file_rates, ' Hz')}"
-        if self.forms and form not in self.forms:
-            yield "form", f"a file of the form {form}, the training ECGs of {_shares(self.forms)}"
+        if self.file_formats and file_format not in self.file_formats:
+            yield (
+                "file_format",
+                f"a file of the format {file_format}, the training ECGs of {_shares(self.file_formats)}",
+            )
         (lowest, highest), qrs = self.qrs_mv, measurement["qrs_mv"]
         if not lowest <= qrs <= highest:
             yield "amplitude", f"QRS of {qrs:.3g} mV, {central} have {lowest:.3g} to {highest:.3g} mV"
@@ -306,7 +315,7 @@ def unlike_training(
     members: Sequence[TrainingDistribution | None],
     features: Sequence[np.ndarray],
     measurements: np.ndarray,
-    forms: Sequence[str],
+    file_formats: Sequence[str],
     ages: np.ndarray | None = None,
 ) -> list[list[str]]:
     """Return for each ECG in what it is unlike the training ECGs, as at least half of an ensemble find.
@@ -315,10 +324,10 @@ def unlike_training(
     ----------
     members : of each model; None, of a run of an earlier version, has no say.
     features : of each model, as ``ChannelStatistics.take`` gives them.
-    measurements, forms, ages : of the ECGs, as ``TrainingDistribution.findings`` takes them.
+    measurements, file_formats, ages : of the ECGs, as ``TrainingDistribution.findings`` takes them.
     """
     pairs = [(member, rows) for member, rows in zip(members, features, strict=True) if member is not None]
-    found = [member.findings(rows, measurements, forms, ages) for member, rows in pairs]
+    found = [member.findings(rows, measurements, file_formats, ages) for member, rows in pairs]
     return [_agreed(of_members) for of_members in zip(*found, strict=True)] or [[] for _ in measurements]
 
 

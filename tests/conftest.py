@@ -1,4 +1,4 @@
-"""What several tests share: small ECG files in the hospital's form, and a cohort of twelve synthetic ECGs."""
+"""What several tests share: small ECG files in the hospital's format, a cohort of twelve synthetic ECGs."""
 
 import functools
 import signal

@@ -84,7 +84,7 @@ def test_counts_are_read_back_times_their_unit(write, counts, unit, millivolts):
     assert recording.signal.dtype == np.float32 and recording.signal.shape == (12, N_SAMPLES)
     np.testing.assert_array_equal(recording.signal, (counts * millivolts).astype(np.float32))
     assert recording.sampling_rate == 500.0 and isinstance(recording.sampling_rate, float)
-    assert recording.metadata["form"] == "hospital"
+    assert recording.metadata["file_format"] == "hospital"
     assert recording.metadata["microvolts_per_count"] == pytest.approx(1000 * millivolts)
 
 
@@ -118,7 +118,7 @@ def test_undeclared_encoding(write, counts, encoding):
 def test_no_patient_in_metadata(write, counts):
     text = ecg_xml(channels_xml(counts)).replace("<ecg>", '<ecg name="Doe"><birthdate>1950</birthdate>')
     assert read_recording(write(text)).metadata == {
-        "form": "hospital",
+        "file_format": "hospital",
         "device": "",
         "microvolts_per_count": 1.0,
         "leads_in_file": 12,
@@ -318,7 +318,7 @@ def test_a_crop_out_of_range_is_refused(n_samples):
         load_ecg("a.xml", n_samples)
 
 
-# Defects of the form
+# Defects of the format
 
 
 def with_lead(counts, lead, row=None, **attributes):
@@ -431,7 +431,7 @@ def test_attribute_twice_in_different_case(write, counts):
 
 def test_unknown_roots_are_refused(write):
     message = message_of(write("<html><WaveformType>Rhythm</WaveformType></html>"))
-    assert "found root element 'html' without a rhythm of the hospital's form; expected" in message
+    assert "found root element 'html' without a rhythm of the hospital's format; expected" in message
 
 
 # Files that are no ECG
@@ -457,8 +457,8 @@ def test_malformed_xml(write, content):
 
 
 @pytest.mark.parametrize("content", [b"plain text", b"\0" * 1000, bytes(range(256)) * 40, b"\n", b"12\n34"])
-def test_no_known_form(write, content):
-    assert "found no form that is known, beginning" in message_of(write(content))
+def test_no_known_format(write, content):
+    assert "found no format that is known, beginning" in message_of(write(content))
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])

@@ -109,7 +109,7 @@ def _describe_training(
     TrainingDistribution.fit(
         **features,
         measurements=cohort.measurements[fold.parts["train"]],
-        forms=table.get("form", []),
+        file_formats=table.get("file_format", []),
         ages=ages,
     ).save(run)
 

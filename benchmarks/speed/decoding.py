@@ -1,10 +1,10 @@
 """Time the reading of ECG files: `xml_loader.py` against BeautifulSoup over lxml, as in the published code.
 
-    python -m benchmarks.speed.decoding                  # files made from a seeded walk, in every form
-    python -m benchmarks.speed.decoding FOLDER --files 50  # a folder of ECG files of any form
+    python -m benchmarks.speed.decoding                  # files made from a seeded walk, in every format
+    python -m benchmarks.speed.decoding FOLDER --files 50  # a folder of ECG files of any format
 
-First, files in the study hospital's form are read by both, in one process on one core, by turns; both must
-give the same millivolts. Then each form by this project alone, and last the decoding of all files of the
+First, files in the study hospital's format are read by both, in one process on one core, by turns; both must
+give the same millivolts. Then each format by this project alone, and last the decoding of all files of the
 folder into a new cache. Times of a file are of the processor, from the best pass, as other programs on the
 machine disturb it least; that of the cohort is by the clock.
 """
@@ -64,7 +64,7 @@ def unit_of_each_lead(path: Path) -> torch.Tensor:
 
 
 def write_random_walks(folder: Path, n_files: int, seed: int = 0) -> None:
-    """Write files in the hospital's form, 12 leads of 10 s at 500 Hz in steps of 1 µV."""
+    """Write files in the hospital's format, 12 leads of 10 s at 500 Hz in steps of 1 µV."""
     generator = np.random.default_rng(seed)
     for number in range(n_files):
         counts = generator.integers(-10, 11, (len(LEADS), N_SAMPLES)).cumsum(axis=1)
@@ -116,29 +116,29 @@ def require_beautifulsoup() -> None:
         sys.exit(INSTALL)
 
 
-def time_forms(paths: list[Path], repeats: int) -> None:
-    """Time each form that is among the files: reading alone, and with resampling and quality measurements."""
+def time_formats(paths: list[Path], repeats: int) -> None:
+    """Time each format among the files: reading alone, and with resampling and quality measurements."""
     files_of: dict[str, list[Path]] = {}
     for path in paths:
-        files_of.setdefault(read_recording(path).metadata["form"], []).append(path)
-    print(f"\n{'form':<16}{'files':>6}{'read, ms/file':>16}{'for the cache, ms/file':>26}")
-    for form, files in sorted(files_of.items()):
+        files_of.setdefault(read_recording(path).metadata["file_format"], []).append(path)
+    print(f"\n{'format':<16}{'files':>6}{'read, ms/file':>16}{'for the cache, ms/file':>26}")
+    for file_format, files in sorted(files_of.items()):
         times = [
             min(seconds_per_file(read, files) for _ in range(repeats)) for read in (read_recording, decode)
         ]
-        print(f"{form:<16}{len(files):>6}{times[0] * 1e3:>16.2f}{times[1] * 1e3:>26.2f}")
+        print(f"{file_format:<16}{len(files):>6}{times[0] * 1e3:>16.2f}{times[1] * 1e3:>26.2f}")
 
 
-def write_forms(folder: Path, seed: int = 0) -> list[Path]:
-    """Write one ECG in each form, with the writers of the tests, from a random walk at 500 Hz."""
+def write_formats(folder: Path, seed: int = 0) -> list[Path]:
+    """Write one ECG in each format, with the writers of the tests, from a random walk at 500 Hz."""
     from format_writers import EIGHT_LEADS, WRITERS
 
     counts = np.random.default_rng(seed).integers(-10, 11, (len(LEADS), N_SAMPLES)).cumsum(axis=1)
     counts -= counts.mean(axis=1, keepdims=True).astype(int)
     paths = []
-    for form, write in WRITERS.items():
-        leads = EIGHT_LEADS if form == "GE MUSE" else LEADS
-        path = folder / f"{form.replace(' ', '_')}{'.hea' if form == 'WFDB' else ''}"
+    for file_format, write in WRITERS.items():
+        leads = EIGHT_LEADS if file_format == "GE MUSE" else LEADS
+        path = folder / f"{file_format.replace(' ', '_')}{'.hea' if file_format == 'WFDB' else ''}"
         write(path, counts[[LEADS.index(lead) for lead in leads]], leads=leads)
         paths.append(path)
     return paths
@@ -183,11 +183,11 @@ def main() -> None:
         if problems:
             parser.error(problems[0])
         few = paths[: options.files]
-        hospital = [path for path in few if read_recording(path).metadata["form"] == "hospital"]
+        hospital = [path for path in few if read_recording(path).metadata["file_format"] == "hospital"]
         if hospital:
             compare(hospital, options.repeats)
-        with tempfile.TemporaryDirectory() as forms:
-            time_forms(few if options.folder else write_forms(Path(forms)), options.repeats)
+        with tempfile.TemporaryDirectory() as made:
+            time_formats(few if options.folder else write_formats(Path(made)), options.repeats)
         time_cohort(paths, options.workers)
 
 

@@ -5,7 +5,7 @@
     python -m benchmarks.speed.run ECGS --parts data epochs    # some of the parts
 
 docs/performance.md explains each line and has a measured table. The published way reads files in the study
-hospital's form alone, so the folder's must be of that form. Nothing is written into the folder.
+hospital's format alone, so the folder's must be of that format. Nothing is written into the folder.
 """
 
 import argparse
@@ -116,10 +116,10 @@ def read_ecgs(options: argparse.Namespace, scratch: Path) -> tuple[Cohort, Path,
         patient_key=None,
         quality=NO_CHECKS,
     )
-    other = cohort.table[cohort.table["form"] != "hospital"]
+    other = cohort.table[cohort.table["file_format"] != "hospital"]
     if len(other):
-        file, form = other.iloc[0][["file", "form"]]
-        raise UserError(f"{folder / file}: found the form {form}, expected hospital, as published")
+        file, file_format = other.iloc[0][["file", "file_format"]]
+        raise UserError(f"{folder / file}: found the format {file_format}, expected hospital, as published")
     return cohort, folder, path
 
 

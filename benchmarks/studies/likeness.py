@@ -7,7 +7,7 @@ FOLDER is what the run was trained with (--data-dir). Of each way of altering a 
 
     refused    by the quality checks (ecg/quality.py) with the run's limits: predict.py would not score them
     doubted    by them, refused or warned of
-    range      outside the training ECGs' sampling rates, forms, or range of QRS amplitude
+    range      outside the training ECGs' sampling rates, formats, or range of QRS amplitude
     distance   too far from the training ECGs in what the model sees
     AUROC      of the distance, telling them from the test ECGs as they are; 0.5 is chance
     median     percentile of their distance among validation ECGs; 50 for ECGs like these
@@ -62,15 +62,15 @@ def main() -> None:
 
 def print_table(comparison: "Comparison", files: list[Path], others: list[Path]) -> None:
     """Print a line for each way of altering the ECGs, and one for the other ECGs."""
-    forms, signals, measurements = comparison.read(files)
-    print(f"{len(forms)} test ECGs, {comparison.distribution.n_ecgs} training ECGs")
+    file_formats, signals, measurements = comparison.read(files)
+    print(f"{len(file_formats)} test ECGs, {comparison.distribution.n_ecgs} training ECGs")
     heads = ("refused", "doubted", "range", "distance", "AUROC", "median")
     print(f"{'':<28}" + "".join(f"{head:>10}" for head in heads))
     as_they_are = None
     for name, alter in ALTERATIONS.items():
         altered = alter(signals)
         measured = [measure_again(*pair) for pair in zip(altered, measurements, strict=True)]
-        distances = comparison.print_line(name, forms, altered, np.array(measured), as_they_are)
+        distances = comparison.print_line(name, file_formats, altered, np.array(measured), as_they_are)
         as_they_are = distances if as_they_are is None else as_they_are
     if others:
         comparison.print_line(others[0].parent.name, *comparison.read(others), as_they_are)
@@ -88,7 +88,7 @@ class Comparison:
         self.distribution = distribution
 
     def read(self, files: list[Path]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return forms, signals at rest and measurements of the files that can be read."""
+        """Return formats, signals at rest and measurements of the files that can be read."""
         ecgs, refused = [], []
         for file in tqdm(files, desc="reading files", unit="file", disable=None, leave=False):
             try:
@@ -99,13 +99,13 @@ class Comparison:
             print(f"not read    {len(refused)} files, the first: {refused[0]}")
         if not ecgs:
             raise UserError(f"{files[0].parent if files else 'splits.csv'}: found no ECG that can be read")
-        forms, signals, measurements = zip(*ecgs, strict=True)
-        return list(forms), np.stack(signals), np.array(measurements)
+        file_formats, signals, measurements = zip(*ecgs, strict=True)
+        return list(file_formats), np.stack(signals), np.array(measurements)
 
     def print_line(
         self,
         name: str,
-        forms: list[str],
+        file_formats: list[str],
         signals: np.ndarray,
         measurements: np.ndarray,
         as_they_are: np.ndarray | None,
@@ -113,7 +113,7 @@ class Comparison:
         """Print how many ECGs are called unlike, and return their distances."""
         features = self.features(signals)
         distances = self.distribution.gaussian.distance(features)
-        findings = self.distribution.findings(features, measurements, forms)
+        findings = self.distribution.findings(features, measurements, file_formats)
         of_range = np.mean([bool(found.keys() - {"distance"}) for found in findings])
         far = np.mean(["distance" in found for found in findings])
         refused, doubted = (

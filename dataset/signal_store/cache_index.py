@@ -25,12 +25,14 @@ COLUMNS = {
     "modified_ns": np.int64,
     "changed_ns": np.int64,
     "digest": str,
-    "form": str,
+    "file_format": str,
     "row": np.int64,
     "checksum": np.uint32,
     "measured": np.uint32,
     "rejected": str,
 }
+# Of every cache so far: another one would have all files read again.
+HEADER = b"file,size,modified_ns,changed_ns,digest,form,row,checksum,measured,rejected\n"
 STATE = ["size", "modified_ns", "changed_ns"]
 PARSED_AT_ONCE = 200  # parts; parsing all at once would need several times the memory of the result
 
@@ -44,7 +46,7 @@ class Entry(NamedTuple):
     """
 
     digest: str
-    form: str = ""
+    file_format: str = ""
     row: int = NO_ROW
     checksum: int = 0
     measured: int = 0
@@ -100,14 +102,10 @@ def _content(part: Path) -> bytes:
 
 def _verified_lines(content: bytes) -> bytes | None:
     """Return the lines of a part, or None where they are not what was written."""
-    header, end = _header(), len(content) - len(_last_line(b""))
-    if end < len(header) or not content.startswith(header) or content[end:] != _last_line(content[:end]):
+    end = len(content) - len(_last_line(b""))
+    if end < len(HEADER) or not content.startswith(HEADER) or content[end:] != _last_line(content[:end]):
         return None
-    return content[len(header) : end]
-
-
-def _header() -> bytes:
-    return ",".join(COLUMNS).encode() + b"\n"
+    return content[len(HEADER) : end]
 
 
 def _last_line(before: bytes) -> bytes:
@@ -115,7 +113,8 @@ def _last_line(before: bytes) -> bytes:
 
 
 def _parse(texts: Iterable[bytes]) -> pd.DataFrame:
-    return pd.read_csv(io.BytesIO(_header() + b"".join(texts)), keep_default_na=False, dtype=COLUMNS)
+    content = io.BytesIO(HEADER + b"".join(texts))
+    return pd.read_csv(content, header=0, names=list(COLUMNS), keep_default_na=False, dtype=COLUMNS)
 
 
 def write_part(
@@ -134,7 +133,7 @@ def write_part(
     lines = [(file, *state, *entry) for file, state, entry in zip(files, states, entries, strict=True)]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    content = _header() + text.getvalue().encode()
+    content = HEADER + text.getvalue().encode()
     folder.mkdir(exist_ok=True)
     part = folder / f"{number:06d}.csv"
     write_atomically(part, lambda aside: aside.write_bytes(content + _last_line(content)))

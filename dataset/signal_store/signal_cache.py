@@ -2,8 +2,8 @@
 
 The cache of a data folder holds ``signals.int16``, rows of (12, 5000) int16 in microvolts one after another;
 ``measurements``, a record of ``ecg.quality.MEASUREMENTS`` for each of these rows; and ``index``: for each
-file its size and times, the digest of its content, its form, its row with checksums, or the reason why it was
-rejected. A file whose size and times are as before is not even opened, one whose content is known is not
+file its size and times, the digest of its content, its format, its row with checksums, or the reason why it
+was rejected. A file whose size and times are as before is not even opened, one whose content is known is not
 parsed again, everything else is.
 
 New files are dealt into parts. One process reads a part and writes its signals, to rows that are this part's
@@ -60,8 +60,9 @@ class CachedSignals:
     ----------
     signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts, read-only.
     measurements : memory map of ``ecg.quality.MEASUREMENTS``, shape (n_rows,), read-only.
-    entries : DataFrame, a line for each file asked for, in that order: file, digest of its content, form, row
-        in ``signals`` or ``NO_ROW``, checksum (uint32, CRC-32 of that row), rejected (the reason, or "").
+    entries : DataFrame, a line for each file asked for, in that order: file, digest of its content,
+        file_format, row in ``signals`` or ``NO_ROW``, checksum (uint32, CRC-32 of that row), rejected (the
+        reason, or "").
     n_parsed : how many files were read just now; the others were in the cache.
     """
 
@@ -79,7 +80,7 @@ class Decoded:
     """
 
     digest: str = ""
-    form: str = ""
+    file_format: str = ""
     signal: np.ndarray | None = None
     measurement: np.void | None = None
     rejected: str = ""
@@ -171,7 +172,7 @@ def check_rows(values: np.ndarray, checksums: np.ndarray, files: Sequence[str], 
 
 
 def decode(path: Path, window_start: float = 0.0) -> tuple[str, np.ndarray, np.void]:
-    """Return a file's form, its signal at rest, int16 (12, 5000) in µV, and its measurements.
+    """Return a file's format, its signal at rest, int16 (12, 5000) in µV, and its measurements.
 
     Raises
     ------
@@ -179,7 +180,7 @@ def decode(path: Path, window_start: float = 0.0) -> tuple[str, np.ndarray, np.v
     """
     recording = read_recording(path)
     rest = bring_to_rest(recording, path, window_start)
-    return recording.metadata["form"], rest.signal, measured(recording, rest)
+    return recording.metadata["file_format"], rest.signal, measured(recording, rest)
 
 
 def measured(recording: Recording, rest: AtRest) -> np.void:
@@ -197,7 +198,7 @@ def measured(recording: Recording, rest: AtRest) -> np.void:
 
 def _entries(cache: CacheFolder, files: Sequence[str], unread: dict[str, Entry]) -> pd.DataFrame:
     """Return what is known of each file, in this order."""
-    columns = ["file", "digest", "form", "row", "checksum", "rejected"]
+    columns = ["file", "digest", "file_format", "row", "checksum", "rejected"]
     lines = cache.lines[columns]
     if unread:
         tried = pd.DataFrame(
@@ -318,7 +319,7 @@ def _read_part(
         for file in part.files:
             decoded = _read(Path(reading.data_dir, file), (reading.known, of_this_part), reading.window_start)
             entry = of_this_part.get(decoded.digest) or Entry(
-                decoded.digest, decoded.form, rejected=decoded.rejected
+                decoded.digest, decoded.file_format, rejected=decoded.rejected
             )
             if decoded.signal is not None:
                 checksum, measured = write_row(row, decoded.signal, decoded.measurement)

@@ -1,6 +1,6 @@
-"""The forms in which ECGs are exported: one function a form, one row a function.
+"""The file formats in which ECGs are exported: one function and one row for each format.
 
-A reader takes an `EcgFile` and returns a `Recording`, or None where the file is not of its form, or raises
+A reader takes an `EcgFile` and returns a `Recording`, or None where the file is not of its format, or raises
 `EcgFileError` where it is but has a defect. It ends in `recording.assemble`. The content decides, never the
 name of the file.
 """
@@ -15,7 +15,7 @@ from ecg.formats.hospital import read_hospital
 from ecg.formats.schiller import read_schiller
 from ecg.recording import EcgFileError, PathLike, Recording, quote
 
-# The first that knows a file reads it. The hospital's form, which may have any root, comes last.
+# The first that knows a file reads it. The hospital's format, which may have any root, comes last.
 FORMATS: dict[str, Callable[[EcgFile], Recording | None]] = {
     "GE CardioSoft": read_cardiosoft,
     "Schiller EDI": read_schiller,
@@ -24,8 +24,8 @@ FORMATS: dict[str, Callable[[EcgFile], Recording | None]] = {
 }
 
 
-def read_form(path: PathLike) -> Recording:
-    """Read a file with the reader that knows its form.
+def read_any_format(path: PathLike) -> Recording:
+    """Read a file with the reader that knows its format.
 
     Raises
     ------
@@ -37,11 +37,11 @@ def read_form(path: PathLike) -> Recording:
         recording = read(file)
         if recording is not None:
             return recording
-    raise EcgFileError(path, _what_it_is(file), f"an ECG in one of the known forms: {', '.join(FORMATS)}")
+    raise EcgFileError(path, _what_it_is(file), f"an ECG in one of the known formats: {', '.join(FORMATS)}")
 
 
 def companion_files(path: PathLike, content: bytes) -> list[Path]:
-    """Return the other files that a file's signal lies in: those of a WFDB header; every other form has none.
+    """Return the other files that a file's signal lies in: those of a WFDB header; other formats have none.
 
     Raises
     ------
@@ -53,8 +53,8 @@ def companion_files(path: PathLike, content: bytes) -> list[Path]:
 
 def _what_it_is(file: EcgFile) -> str:
     if file.root is not None:
-        return f"root element {quote(file.root.tag)} without a rhythm of the hospital's form"
+        return f"root element {quote(file.root.tag)} without a rhythm of the hospital's format"
     if file.content.startswith(b"PK\x03\x04"):
         return "a zip archive"
     beginning = file.content[:4].hex(" ")  # not as text, which could be a name
-    return f"no form that is known, beginning with the bytes {beginning}"
+    return f"no format that is known, beginning with the bytes {beginning}"

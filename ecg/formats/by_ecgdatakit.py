@@ -1,7 +1,8 @@
-"""The forms that the package `ecgdatakit` decodes: MUSE, Philips, HL7 aECG, Mortara, DICOM, SCP-ECG, WFDB.
+"""The formats that the package `ecgdatakit` decodes: MUSE, Philips, HL7 aECG, Mortara, DICOM, SCP-ECG, WFDB.
 
-The form is found here, from the content that was checked; the package then reads the file by the parser of
-that form. What it raises or warns about becomes one line without the file's own words, which could be a name.
+The format is found here, from the content that was checked; the package then reads the file by the parser of
+that format. What it raises or warns about becomes one line without the file's own words, which could be a
+name.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def read_aecg(file: EcgFile) -> Recording | None:
 def read_mortara(file: EcgFile) -> Recording | None:
     """Root `ECG` with `CHANNEL` elements of base64."""
     known = _root(file) == "ecg" and next(file.root.iter("channel"), None) is not None
-    known = known and next(file.root.iter("rhythm"), None) is None  # that is the study hospital's form
+    known = known and next(file.root.iter("rhythm"), None) is None  # that is the study hospital's format
     return _decode(file, "Mortara ELI", "mortara_el250", "MortaraEL250Parser") if known else None
 
 
@@ -105,7 +106,7 @@ def wfdb_signal_files(path, content: bytes) -> list[Path] | None:
     EcgFileError
         Several segments, a signal file that is not in the header's folder, or absurd sizes.
     """
-    if content[:1] in (b"<", b"\0", b"\xef", b"\xff", b"\xfe"):  # XML and binary forms, without a search
+    if content[:1] in (b"<", b"\0", b"\xef", b"\xff", b"\xfe"):  # XML and binary formats, without a search
         return None
     lines = [line.strip() for line in content[:MAX_WFDB_HEADER_BYTES].decode("latin-1").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
@@ -147,17 +148,19 @@ def _root(file: EcgFile) -> str:
     return "" if file.root is None else file.root.tag
 
 
-def _decode(file: EcgFile, form: str, module: str, parser: str, correct: Callable | None = None) -> Recording:
+def _decode(
+    file: EcgFile, file_format: str, module: str, parser: str, correct: Callable | None = None
+) -> Recording:
     """Let one parser of ecgdatakit read the file, `correct` the record, and bring it to our contract."""
-    check_limits(file, form)
+    check_limits(file, file_format)
     try:
         parser_class = getattr(importlib.import_module(f"ecgdatakit.parsing.parsers.{module}"), parser)
     except ImportError as error:
         expected = f"the package that reads it: pip install {error.name or 'ecgdatakit'}"
-        raise EcgFileError(file.path, f"a file of the form {form}", expected) from error
+        raise EcgFileError(file.path, f"a file of the format {file_format}", expected) from error
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        record = _run(parser_class, file, form, correct)
+        record = _run(parser_class, file, file_format, correct)
         names = [_REPEATED.sub(r"\1", lead.label) for lead in record.leads]
         # What is not one of the twelve, such as V4R or a pressure, is left out, whatever its unit and rate.
         ours = {
@@ -166,14 +169,14 @@ def _decode(file: EcgFile, form: str, module: str, parser: str, correct: Callabl
             if standard_lead(name) is not None
         }
         channels = [
-            (name, _millivolts(lead, form, file) if name in ours else np.empty(0))
+            (name, _millivolts(lead, file_format, file) if name in ours else np.empty(0))
             for name, lead in zip(names, record.leads, strict=True)
         ]
     device = record.recording.device
     return assemble(
-        form,
+        file_format,
         channels,
-        _common_rate(ours, form, file),
+        _common_rate(ours, file_format, file),
         file.path,
         device=f"{device.manufacturer} {device.model}",
         microvolts_per_count=_resolution(list(ours.values())),
@@ -181,7 +184,7 @@ def _decode(file: EcgFile, form: str, module: str, parser: str, correct: Callabl
     )
 
 
-def _run(parser_class: type, file: EcgFile, form: str, correct: Callable | None):
+def _run(parser_class: type, file: EcgFile, file_format: str, correct: Callable | None):
     """Return ecgdatakit's record; whatever a parser raises on a damaged file is one EcgFileError."""
     from ecgdatakit.exceptions import ECGDataKitError, UnsupportedFormatError
 
@@ -192,13 +195,15 @@ def _run(parser_class: type, file: EcgFile, form: str, correct: Callable | None)
         return record
     except ImportError as error:
         expected = f"the package that reads it: pip install {error.name or 'ecgdatakit[dicom]'}"
-        raise EcgFileError(file.path, f"a file of the form {form}", expected) from error
+        raise EcgFileError(file.path, f"a file of the format {file_format}", expected) from error
     except ECGDataKitError as error:
         defect = "not supported" if isinstance(error, UnsupportedFormatError) else "damaged"
-        found = f"a file of the form {form} that is {defect} ({_without_quotations(str(error), file)})"
+        found = (
+            f"a file of the format {file_format} that is {defect} ({_without_quotations(str(error), file)})"
+        )
     except (Exception, RecursionError) as error:
-        found = f"a file of the form {form} that cannot be decoded ({type(error).__name__})"
-    raise EcgFileError(file.path, found, f"a complete {form} file of a version that is known")
+        found = f"a file of the format {file_format} that cannot be decoded ({type(error).__name__})"
+    raise EcgFileError(file.path, found, f"a complete {file_format} file of a version that is known")
 
 
 def _keep_zeros(record) -> None:
@@ -223,10 +228,12 @@ def _mark_missing_samples(record) -> None:
             lead.samples = np.where(lead.samples == _WFDB_MISSING[signal["fmt"]], np.nan, lead.samples)
 
 
-def _common_rate(leads: dict, form: str, file: EcgFile) -> float:
+def _common_rate(leads: dict, file_format: str, file: EcgFile) -> float:
     """Return the sampling rate that the leads, by name, share; they must begin together, too."""
     if not leads:
-        raise EcgFileError(file.path, f"a file of the form {form} without a rhythm", "a rhythm of 12 leads")
+        raise EcgFileError(
+            file.path, f"a file of the format {file_format} without a rhythm", "a rhythm of 12 leads"
+        )
     # SCP-ECG and GE MUSE have leads that were recorded one after another; ecgdatakit only notes it.
     starts = {
         tuple(lead.annotations.get(key) for key in ("start_sample", "LeadTimeOffset"))
@@ -240,13 +247,13 @@ def _common_rate(leads: dict, form: str, file: EcgFile) -> float:
     return next(iter(rates.values()))
 
 
-def _millivolts(lead, form: str, file: EcgFile) -> np.ndarray:
+def _millivolts(lead, file_format: str, file: EcgFile) -> np.ndarray:
     """Return a lead's samples in mV; a unit that is missing or no voltage is an error, never a guess."""
     from ecgdatakit.exceptions import ECGDataKitError
 
     unit = quote(lead.resolution_unit) if lead.resolution_unit else "counts"
     found, expected = (
-        f"lead {quote(lead.label)} of a {form} file in {unit}",
+        f"lead {quote(lead.label)} of a {file_format} file in {unit}",
         "a resolution in nV, uV, mV or V",
     )
     if lead.adc_resolution == 0:  # what the file says; where it is missing, `resolution` may have a default

@@ -10,7 +10,7 @@ from xml.etree.ElementTree import Element
 from ecg.formats.xml_tree import looks_like_xml, parse_xml
 from ecg.recording import EcgFileError, PathLike
 
-MAX_FILE_BYTES = 50_000_000  # a 10 s ECG is 0.1 to 1 MB in any vendor's form
+MAX_FILE_BYTES = 50_000_000  # a 10 s ECG is 0.1 to 1 MB in any vendor's format
 
 
 class EcgFile:

@@ -1,4 +1,4 @@
-"""The study hospital's own form: `rhythm` with one `channel` of counts a lead."""
+"""The study hospital's own format: `rhythm` with one `channel` of counts a lead."""
 
 from __future__ import annotations
 

@@ -30,15 +30,15 @@ _LONG_VALUES = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"SV", b"UC", b
 _LAST_LZW_CODE = 1022  # of 10 bits; 1023 ends a chunk
 
 
-def check_limits(file: EcgFile, form: str) -> None:
-    """Refuse a file that would take the decoder of its form minutes or gigabytes.
+def check_limits(file: EcgFile, file_format: str) -> None:
+    """Refuse a file that would take the decoder of its format minutes or gigabytes.
 
     Raises
     ------
     EcgFileError
     """
-    if form in _CHECKS:
-        _CHECKS[form](file)
+    if file_format in _CHECKS:
+        _CHECKS[file_format](file)
 
 
 def _check_dicom(file: EcgFile) -> None:

@@ -13,7 +13,10 @@ MAX_ELEMENTS = 200_000  # each costs about 100 bytes of memory, so that 50 MB of
 MAX_DEPTH = 100
 MAX_XML_BYTES = 8_000_000  # 12 leads of 500 Hz as text for 4 min; numbers cost ten times as much in memory
 MAX_ATTRIBUTES = 300_000  # of all elements; expat makes those of one before it can be asked to stop
-DOCTYPES = ("restingecg", "cardiologyxml")  # GE's, which name a DTD that is never fetched; no other form does
+DOCTYPES = (
+    "restingecg",
+    "cardiologyxml",
+)  # GE's, which name a DTD that is never fetched; no other format does
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UNMARKED_UTF16 = (b"<\0", b"\0<")
@@ -32,7 +35,7 @@ def parse_xml(content: bytes, path: PathLike) -> ElementTree.Element:
     Raises
     ------
     EcgFileError
-        Not well-formed; an internal DTD, or any DTD in a form that has none; too deep; too large.
+        Not well-formed; an internal DTD, or any DTD in a format that has none; too deep; too large.
     """
     if content.startswith(_UNMARKED_UTF16):
         raise EcgFileError(

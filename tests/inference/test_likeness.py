@@ -1,5 +1,6 @@
 """What training ECGs were like: the distance by hand and by scikit-learn, limits, sentences, the file."""
 
+import json
 import math
 
 import numpy as np
@@ -71,7 +72,7 @@ def described(seed=0, n_features=3, **changes):
         "training": generator.normal(size=(200, n_features)).astype(np.float32),
         "validation": generator.normal(size=(100, n_features)).astype(np.float32),
         "measurements": measurements_of(np.linspace(0.5, 2.5, 201)),
-        "forms": ["hospital"] * 201,
+        "file_formats": ["hospital"] * 201,
         "ages": np.append(np.linspace(20, 80, 200), np.nan),
     }
     return TrainingDistribution.fit(**{**parts, **changes})
@@ -180,9 +181,9 @@ def test_about_one_in_fifty_ecgs_like_the_validation_ecgs_is_beyond_the_limit():
 # What is said
 
 
-def sentences(found, qrs_mv=1.0, rate=500.0, form="hospital", age=50.0, features=(0, 0, 0)):
+def sentences(found, qrs_mv=1.0, rate=500.0, file_format="hospital", age=50.0, features=(0, 0, 0)):
     (of_ecg,) = found.findings(
-        np.array([features], np.float32), measurements_of([qrs_mv], rate), [form], np.array([age])
+        np.array([features], np.float32), measurements_of([qrs_mv], rate), [file_format], np.array([age])
     )
     return of_ecg
 
@@ -194,8 +195,8 @@ def test_an_ecg_like_the_training_ecgs_has_no_warning():
 def test_each_range_has_its_sentence():
     found = described()
     assert sentences(found, rate=1000.0) == {"rate": "sampled at 1,000 Hz, the training ECGs at 500 Hz"}
-    assert sentences(found, form="GE MUSE") == {
-        "form": "a file of the form GE MUSE, the training ECGs of hospital"
+    assert sentences(found, file_format="GE MUSE") == {
+        "file_format": "a file of the format GE MUSE, the training ECGs of hospital"
     }
     # 0.5 to 2.5 mV at 201 equal steps: half a per cent is one step
     assert sentences(found, qrs_mv=0.12) == {
@@ -216,13 +217,16 @@ def test_a_distance_beyond_the_limit_has_its_sentence():
     )
 
 
-def test_several_forms_and_rates_are_named_with_their_shares():
+def test_several_formats_and_rates_are_named_with_their_shares():
     rates = measurements_of(np.ones(201))
     rates["file_rate"][:50] = 250
-    found = described(measurements=rates, forms=["GE MUSE"] * 151 + ["hospital"] * 50)
-    said = sentences(found, rate=100.0, form="WFDB")
+    found = described(measurements=rates, file_formats=["GE MUSE"] * 151 + ["hospital"] * 50)
+    said = sentences(found, rate=100.0, file_format="WFDB")
     assert said["rate"] == "sampled at 100 Hz, the training ECGs at 500 Hz (75 %), 250 Hz (25 %)"
-    assert said["form"] == "a file of the form WFDB, the training ECGs of GE MUSE (75 %), hospital (25 %)"
+    assert (
+        said["file_format"]
+        == "a file of the format WFDB, the training ECGs of GE MUSE (75 %), hospital (25 %)"
+    )
 
 
 def test_ages_above_89_are_like_90():
@@ -266,7 +270,9 @@ def test_what_was_saved_comes_back(run):
     written.save(run)
     read = TrainingDistribution.load(run.folder)
     assert read.distances == written.distances
-    for name in ("n_ecgs", "file_rates", "forms", "qrs_mv", "ages"):
+    stored = json.loads((run.folder / "training_distribution.json").read_text())
+    assert stored["forms"] == {"hospital": 201}  # as earlier versions call and read it
+    for name in ("n_ecgs", "file_rates", "file_formats", "qrs_mv", "ages"):
         assert getattr(read, name) == getattr(written, name)
     features = np.random.default_rng(5).normal(size=(9, 3)).astype(np.float32)
     np.testing.assert_array_equal(read.percentiles(features), written.percentiles(features))
@@ -324,7 +330,7 @@ def test_a_finished_run_knows_its_training_ecgs(run, n_channels):
     cohort = make_cohort()
     cohort.measurements["qrs_mv"] = np.arange(24) / 10
     cohort.measurements["file_rate"] = np.repeat([500, 250], 12)  # the first 12 are the training part
-    cohort.table["form"] = ["hospital"] * 12 + ["DICOM"] * 12
+    cohort.table["file_format"] = ["hospital"] * 12 + ["DICOM"] * 12
     cohort.table["age"] = ["", "40", "about 60", *map(str, range(50, 71))]
     experiment = Experiment(cohort, run, epochs=1)
     experiment.model = Convolutional(n_channels)
@@ -332,7 +338,7 @@ def test_a_finished_run_knows_its_training_ecgs(run, n_channels):
     experiment.schedule = experiment.make_schedule("constant", steps_per_epoch=3)
     experiment.fit().test_once()
     found = TrainingDistribution.load(run.folder)
-    assert (found.n_ecgs, found.file_rates, found.forms) == (12, {"500": 12}, {"hospital": 12})
+    assert (found.n_ecgs, found.file_rates, found.file_formats) == (12, {"500": 12}, {"hospital": 12})
     assert found.qrs_mv == pytest.approx([0.0055, 1.0945])
     assert 40 < found.ages[0] < 50 and 57 < found.ages[1] < 58
     with ChannelStatistics(experiment.model) as statistics:
@@ -349,7 +355,7 @@ def test_a_finished_run_knows_its_training_ecgs(run, n_channels):
 def test_a_model_without_batch_norms_leaves_ranges_alone(run):
     Experiment(make_cohort(), run, epochs=1).fit().test_once()
     found = TrainingDistribution.load(run.folder)
-    assert found.gaussian is None is found.distances and found.forms == {} and found.n_ecgs == 12
+    assert found.gaussian is None is found.distances and found.file_formats == {} and found.n_ecgs == 12
     assert found.findings(np.empty((0, 0)), measurements_of([5.0]), ["hospital"])[0].keys() == {
         "rate",
         "amplitude",

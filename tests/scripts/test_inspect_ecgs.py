@@ -1,4 +1,4 @@
-"""Each file gets a line with its form and verdict, and a picture; nothing of a patient is shown."""
+"""Each file gets a line with its format and verdict, and a picture; nothing of a patient is shown."""
 
 import re
 import shutil
@@ -30,15 +30,17 @@ def counts(cohort):
 
 @pytest.fixture
 def folder(counts, tmp_path):
-    """A folder with an ECG of each form: one recording, rolled so far that none equals another."""
+    """A folder with an ECG of each format: one recording, rolled so far that none equals another."""
     folder = tmp_path / "exports"
     folder.mkdir()
-    for number, (form, write) in enumerate(WRITERS.items()):
-        suffix = {"WFDB": "hea", "DICOM": "dcm", "SCP-ECG": "scp"}.get(form, "xml")
+    for number, (file_format, write) in enumerate(WRITERS.items()):
+        suffix = {"WFDB": "hea", "DICOM": "dcm", "SCP-ECG": "scp"}.get(file_format, "xml")
         part = np.roll(counts, -1000 - 150 * number, axis=1) if number else counts
-        leads = EIGHT_LEADS if form == "GE MUSE" else LEADS
+        leads = EIGHT_LEADS if file_format == "GE MUSE" else LEADS
         rows = part[[LEADS.index(lead) for lead in leads]]
-        write(folder / f"{form.replace(' ', '_')}.{suffix}", rows, leads=leads, microvolts_per_count=2.5)
+        write(
+            folder / f"{file_format.replace(' ', '_')}.{suffix}", rows, leads=leads, microvolts_per_count=2.5
+        )
     return folder
 
 
@@ -47,15 +49,17 @@ def table_of(outcome, path):
     return pd.read_csv(path).set_index("file")
 
 
-def test_every_form_is_read_and_named(folder, tmp_path):
+def test_every_format_is_read_and_named(folder, tmp_path):
     outcome = run_here("inspect_ecgs.py", folder, "--csv", tmp_path / "table.csv")
     table = pd.read_csv(tmp_path / "table.csv")
     assert outcome.returncode == 0, outcome.stdout
-    assert sorted(table["form"]) == sorted(WRITERS)
+    assert sorted(table["format"]) == sorted(WRITERS)
     assert (table["Hz"] == 500).all() and (table["seconds"] >= 10).all()
     assert set(table["verdict"]) <= {"ok", "note"}
-    for form in WRITERS:
-        assert re.search(rf"^{form.replace(' ', '_')}\.\w+ +{form} .* 500 +10 ", outcome.stdout, re.MULTILINE)
+    for file_format in WRITERS:
+        assert re.search(
+            rf"^{file_format.replace(' ', '_')}\.\w+ +{file_format} .* 500 +10 ", outcome.stdout, re.MULTILINE
+        )
     assert f"{len(WRITERS)} files: " in outcome.stdout and "verdicts: ok" in outcome.stdout
     assert "1 file of the folders left out, as no ECG: .dat 1" in outcome.stdout
 

@@ -1,10 +1,11 @@
-"""Write an ECG in each form that `formats` reads, from counts; as no real file may be in the repository.
+"""Write an ECG in each format that `formats` reads, from counts; as no real file may be in the repository.
 
     write_muse(path, counts, sampling_rate=250, leads=EIGHT_LEADS)
 
 Every writer takes `counts`, an integer array of shape (n_leads, n_samples), the `leads` that its rows are,
-and what real exports vary. Every file also holds, where the form has them, the data of a patient that must
-never appear in an error or in the metadata, and, where the form has one, a median beat that must not be read.
+and what real exports vary. Every file also holds, where the format has them, the data of a patient that must
+never appear in an error or in the metadata, and, where the format has one, a median beat that must not be
+read.
 """
 
 import base64

@@ -1,16 +1,16 @@
-"""Damage ECG files of every form at random, read them, and see that nothing but EcgFileError comes of it.
+"""Damage ECG files of every format at random, read them, and see that nothing but EcgFileError comes of it.
 
     PYTHONPATH=. python tests/support/fuzz.py --cases 10000 --seed 0
 
-The originals are a file of each form from `format_writers` and, where the folder that ECG_REAL_DATA names has
-`vendor_ecgs/`, the real ones in it. A case takes one, damages it and reads it. It fails if anything but a
+The originals are a file of each format from `format_writers` and, where the folder that ECG_REAL_DATA names
+has `vendor_ecgs/`, the real ones in it. A case takes one, damages it and reads it. It fails if anything but a
 recording or an EcgFileError comes of it, if it takes too long or too much memory, if the recording or the ECG
 at rest has a wrong shape or type, or if the error names the patient. The file is then kept, and the seed and
 the number of the case, which determine it, are printed.
 
-It prints for each form how many were read and refused, and how many of those that were read gave another ECG
-than the original, without and with a warning: only GE MUSE, SCP-ECG and WFDB have checksums. One core of a
-server reads about 50 a second.
+It prints for each format how many were read and refused, and how many of those that were read gave another
+ECG than the original, without and with a warning: only GE MUSE, SCP-ECG and WFDB have checksums. One core of
+a server reads about 50 a second.
 """
 
 from __future__ import annotations
@@ -73,13 +73,13 @@ class Original:
 
     Attributes
     ----------
-    form : str
+    file_format : str
     files : dict of str to bytes
         By name; the first is the one that is read.
     at_rest : int16 ndarray of shape (12, 5000)
     """
 
-    form: str
+    file_format: str
     files: dict[str, bytes]
     at_rest: np.ndarray
 
@@ -96,24 +96,27 @@ def written_originals(folder: Path) -> list[Original]:
     one, two = counts[:2] = counts[:2] // 2 * 10  # even, so that the derived limb leads are whole numbers
     counts[2:6] = two - one, -(one + two) // 2, one - two // 2, two - one // 2
     originals = []
-    for form, write in WRITERS.items():
-        path = folder / f"ecg{SUFFIXES.get(form, '.xml')}"
-        write(path, counts[:8] if form == "GE MUSE" else counts, sampling_rate=SAMPLING_RATE)
-        paths = [path, path.with_suffix(".dat")] if form == "WFDB" else [path]
-        originals.append(original(form, paths))
+    for file_format, write in WRITERS.items():
+        path = folder / f"ecg{SUFFIXES.get(file_format, '.xml')}"
+        write(path, counts[:8] if file_format == "GE MUSE" else counts, sampling_rate=SAMPLING_RATE)
+        paths = [path, path.with_suffix(".dat")] if file_format == "WFDB" else [path]
+        originals.append(original(file_format, paths))
     return originals
 
 
 def real_originals() -> list[Original]:
     folder = Path(os.environ.get("ECG_REAL_DATA", ""), "vendor_ecgs")
     paths = sorted(path for path in folder.glob("*") if path.suffix in (".xml", ".dcm"))
-    forms = [xml_loader.read_recording(path).metadata["form"] for path in paths]
-    return [original(f"{form}, real", [path]) for form, path in zip(forms, paths, strict=True)]
+    file_formats = [xml_loader.read_recording(path).metadata["file_format"] for path in paths]
+    return [
+        original(f"{file_format}, real", [path])
+        for file_format, path in zip(file_formats, paths, strict=True)
+    ]
 
 
-def original(form: str, paths: list[Path]) -> Original:
+def original(file_format: str, paths: list[Path]) -> Original:
     at_rest = xml_loader.read_at_rest(paths[0])
-    return Original(form, {path.name: path.read_bytes() for path in paths}, at_rest)
+    return Original(file_format, {path.name: path.read_bytes() for path in paths}, at_rest)
 
 
 # Damage to bytes: each function takes the content and a generator, and returns the content that is damaged
@@ -369,7 +372,7 @@ def peak_megabytes() -> float:
 def fuzz(
     originals: list[Original], n_cases: int, seed: int, seconds: float, kept: Path, progress: bool = False
 ) -> tuple[Counter, list[str]]:
-    """Return how often each (form, outcome) occurred, and a line for each case that failed."""
+    """Return how often each (format, outcome) occurred, and a line for each case that failed."""
     outcomes, failures = Counter(), []
     with tempfile.TemporaryDirectory() as folder:
         for case in tqdm(range(n_cases), unit="case", disable=None if progress else True, leave=False):
@@ -388,9 +391,9 @@ def fuzz(
                 place = keep(files, kept / f"{seed}_{case}")
                 what = f"{type(error).__name__}: {error}"
                 failures.append(
-                    f"seed {seed}, case {case}, {chosen.form}, {', '.join(kinds)}, {place}: {what}"
+                    f"seed {seed}, case {case}, {chosen.file_format}, {', '.join(kinds)}, {place}: {what}"
                 )
-            outcomes[chosen.form, outcome] += 1
+            outcomes[chosen.file_format, outcome] += 1
     return outcomes, failures
 
 
@@ -402,12 +405,14 @@ def keep(files: dict[str, bytes], folder: Path) -> Path:
 
 
 def table(outcomes: Counter) -> str:
-    """Return a line for each form; "read" counts all that were read."""
-    lines = [f"{'form':<24}{'cases':>8}{'read':>8}{'another ECG':>13}{'with a warning':>16}{'refused':>9}"]
-    for form in dict.fromkeys(sorted(form for form, _ in outcomes)):
-        same, other, warned, refused = (outcomes[form, outcome] for outcome in OUTCOMES)
-        cases = sum(n for (of_form, _), n in outcomes.items() if of_form == form)
-        lines.append(f"{form:<24}{cases:>8}{same + other + warned:>8}{other:>13}{warned:>16}{refused:>9}")
+    """Return a line for each format; "read" counts all that were read."""
+    lines = [f"{'format':<24}{'cases':>8}{'read':>8}{'another ECG':>13}{'with a warning':>16}{'refused':>9}"]
+    for file_format in dict.fromkeys(sorted(file_format for file_format, _ in outcomes)):
+        same, other, warned, refused = (outcomes[file_format, outcome] for outcome in OUTCOMES)
+        cases = sum(n for (its_format, _), n in outcomes.items() if its_format == file_format)
+        lines.append(
+            f"{file_format:<24}{cases:>8}{same + other + warned:>8}{other:>13}{warned:>16}{refused:>9}"
+        )
     return "\n".join(lines)
 
 

@@ -141,14 +141,14 @@ def test_a_script_that_fails_is_named_with_its_last_line(given):
         script_speed._run(given, command)
 
 
-def test_a_folder_of_another_form(tmp_path):
+def test_a_folder_of_another_format(tmp_path):
     folder = tmp_path / "ecgs"
     folder.mkdir()
     counts = np.random.default_rng(0).integers(-400, 400, (12, 5000))
     WRITERS["Schiller EDI"](folder / "1.xml", counts, leads=LEADS)
     (folder / "labels.csv").write_text("file,PE\n1.xml,1\n")
     assert failure_of(run.read_ecgs, run.options_of([str(folder)]), tmp_path) == (
-        f"{folder / '1.xml'}: found the form Schiller EDI, expected hospital, as published"
+        f"{folder / '1.xml'}: found the format Schiller EDI, expected hospital, as published"
     )
 
 

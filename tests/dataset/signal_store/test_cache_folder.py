@@ -276,6 +276,15 @@ def test_a_later_part_wins(tmp_path):
     assert (index.n_rows, index.next_number, index.whole) == (5, 11, False)
 
 
+def test_an_index_of_an_earlier_version_is_read(tmp_path):
+    (tmp_path / "000000.csv").write_bytes(
+        b"file,size,modified_ns,changed_ns,digest,form,row,checksum,measured,rejected\n"
+        b"a,1,2,3,d,hospital,0,4,5,\n# CRC-32 5e98e19c\n"
+    )
+    index = load_index(tmp_path)
+    assert index.lines.to_numpy().tolist() == [["a", 1, 2, 3, "d", "hospital", 0, 4, 5, ""]] and index.whole
+
+
 def test_a_forgotten_file_is_not_listed_but_its_row_is_not_free(tmp_path):
     folder = tmp_path / "index"
     write_part(folder, 0, ["a", "b"], [(1, 1, 1)] * 2, [entry(0), entry(1)])

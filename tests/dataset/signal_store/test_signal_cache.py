@@ -50,9 +50,11 @@ def check(cached, folder, files=FILES):
     assert list(cached.entries["file"]) == list(files)
     for entry in cached.entries.itertuples():
         assert entry.rejected == ""
-        form, signal, measurement = decode(folder / entry.file)
+        file_format, signal, measurement = decode(folder / entry.file)
         np.testing.assert_array_equal(cached.signals[entry.row], signal)
-        assert cached.measurements[entry.row] == measurement and entry.form == form == "hospital"
+        assert (
+            cached.measurements[entry.row] == measurement and entry.file_format == file_format == "hospital"
+        )
         assert entry.checksum == zlib.crc32(signal.tobytes())
 
 
@@ -344,7 +346,7 @@ def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir, signal_file
     (tmp_path / signal_file).write_bytes((counts + 1).tobytes())
     after = read(tmp_path, cache_dir, ["1.hea"])
     np.testing.assert_array_equal(after.signals[after.entries.loc[0, "row"]], counts.T + 1)
-    assert after.entries.loc[0, "form"] == "WFDB"
+    assert after.entries.loc[0, "file_format"] == "WFDB"
 
 
 @pytest.mark.parametrize(
@@ -423,7 +425,7 @@ def test_parallel_is_serial(folder, tmp_path, monkeypatch):
     monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
     monkeypatch.setattr(signal_cache, "decode", refuse_in_parent(os.getpid()))
     parallel = read(folder, tmp_path / "parallel", workers=2)
-    described = ["file", "digest", "form", "checksum", "rejected"]
+    described = ["file", "digest", "file_format", "checksum", "rejected"]
     assert parallel.entries[described].equals(serial.entries[described])
     rows = [cached.entries["row"].to_numpy() for cached in (parallel, serial)]
     assert rows[0][0] == rows[0][3] and rows[0][1] == rows[1][1] == NO_ROW

@@ -1,4 +1,4 @@
-"""Every form of ECG file: exact millivolts of what `format_writers` writes; what is unclear is refused."""
+"""Every format of ECG file: exact millivolts of what `format_writers` writes; what is unclear is refused."""
 
 import re
 
@@ -22,21 +22,23 @@ MICROVOLTS = {
 COUNTS = np.random.default_rng(0).integers(-1000, 1000, (15, 8000))
 EXTRA_LEADS = ("V3R", "V4R", "V7")
 RATES = {250: 2000, 500: 4000, 1000: 8000}  # 8 s, the shortest that is read
-by_text = [form for form in FORMATS if form not in ("DICOM", "SCP-ECG")]  # these name a lead by a code
+by_text = [
+    file_format for file_format in FORMATS if file_format not in ("DICOM", "SCP-ECG")
+]  # these name a lead by a code
 
 
-def leads_of(form):
-    return EIGHT_LEADS if form == "GE MUSE" else LEADS
+def leads_of(file_format):
+    return EIGHT_LEADS if file_format == "GE MUSE" else LEADS
 
 
 def written(
-    folder, form, *, leads=None, n_samples=2000, sampling_rate=250, name=None, counts=None, **oddities
+    folder, file_format, *, leads=None, n_samples=2000, sampling_rate=250, name=None, counts=None, **oddities
 ):
-    """Write counts in a form, and return the path."""
-    leads = leads_of(form) if leads is None else leads
-    path = folder / (name or ("ecg.hea" if form == "WFDB" else "ecg.bin"))
+    """Write counts in a format, and return the path."""
+    leads = leads_of(file_format) if leads is None else leads
+    path = folder / (name or ("ecg.hea" if file_format == "WFDB" else "ecg.bin"))
     counts = COUNTS[: len(leads), :n_samples] if counts is None else counts
-    WRITERS[form](path, counts, leads=leads, sampling_rate=sampling_rate, **oddities)
+    WRITERS[file_format](path, counts, leads=leads, sampling_rate=sampling_rate, **oddities)
     return path
 
 
@@ -55,13 +57,13 @@ def assert_signal(recording, counts, leads, microvolts, offset=0.0):
     assert abs(recording.signal).max() < MEDIAN * microvolts / 1000
 
 
-def assert_reads(path, form, n_samples=2000, microvolts=None, leads=None, offset=0.0):
+def assert_reads(path, file_format, n_samples=2000, microvolts=None, leads=None, offset=0.0):
     """Check that a file that `written` wrote gives its counts, and return the recording."""
-    leads = leads_of(form) if leads is None else leads
-    microvolts = MICROVOLTS.get(form, 2.5) if microvolts is None else microvolts
+    leads = leads_of(file_format) if leads is None else leads
+    microvolts = MICROVOLTS.get(file_format, 2.5) if microvolts is None else microvolts
     recording = read_recording(path)
     assert_signal(recording, COUNTS[: len(leads), :n_samples], leads, microvolts, offset)
-    assert recording.metadata["form"] == form
+    assert recording.metadata["file_format"] == file_format
     return recording
 
 
@@ -89,7 +91,7 @@ def edit(path, old, new, count=-1):
     return path
 
 
-# What every form gives
+# What every format gives
 
 
 def test_every_row_of_formats_is_tested():
@@ -97,90 +99,94 @@ def test_every_row_of_formats_is_tested():
 
 
 @pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("form", FORMATS)
-def test_counts_times_unit_in_any_order_at_any_rate(tmp_path, form, rate):
-    leads = tuple(np.random.default_rng(rate).permutation(leads_of(form)).tolist())
-    path = written(tmp_path, form, leads=leads, n_samples=RATES[rate], sampling_rate=rate)
-    recording = assert_reads(path, form, RATES[rate], leads=leads)
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_counts_times_unit_in_any_order_at_any_rate(tmp_path, file_format, rate):
+    leads = tuple(np.random.default_rng(rate).permutation(leads_of(file_format)).tolist())
+    path = written(tmp_path, file_format, leads=leads, n_samples=RATES[rate], sampling_rate=rate)
+    recording = assert_reads(path, file_format, RATES[rate], leads=leads)
     assert recording.sampling_rate == rate and isinstance(recording.sampling_rate, float)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_metadata_without_the_patient(tmp_path, form):
-    metadata = dict(assert_reads(written(tmp_path, form), form).metadata)
-    assert metadata.pop("microvolts_per_count") == pytest.approx(MICROVOLTS.get(form, 2.5))
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_metadata_without_the_patient(tmp_path, file_format):
+    metadata = dict(assert_reads(written(tmp_path, file_format), file_format).metadata)
+    assert metadata.pop("microvolts_per_count") == pytest.approx(MICROVOLTS.get(file_format, 2.5))
     assert_anonymous(repr(metadata))
     assert isinstance(metadata.pop("device"), str)
     assert metadata == {
-        "form": form,
-        "leads_in_file": len(leads_of(form)),
-        "derived": ("III", "aVR", "aVL", "aVF") if form == "GE MUSE" else (),
+        "file_format": file_format,
+        "leads_in_file": len(leads_of(file_format)),
+        "derived": ("III", "aVR", "aVL", "aVF") if file_format == "GE MUSE" else (),
         "gap_samples": 0,
         "warnings": (),
     }
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_the_writers_hold_the_patient(tmp_path, form):
-    content = written(tmp_path, form).read_bytes().replace(b"\0", b"").decode("latin-1")
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_the_writers_hold_the_patient(tmp_path, file_format):
+    content = written(tmp_path, file_format).read_bytes().replace(b"\0", b"").decode("latin-1")
     assert "Doe" in content and "Jane" in content and "MRN-4711" in content
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_extra_leads_are_left_out(tmp_path, form):
-    leads = leads_of(form) + EXTRA_LEADS
-    recording = assert_reads(written(tmp_path, form, leads=leads), form, leads=leads)
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_extra_leads_are_left_out(tmp_path, file_format):
+    leads = leads_of(file_format) + EXTRA_LEADS
+    recording = assert_reads(written(tmp_path, file_format, leads=leads), file_format, leads=leads)
     assert recording.metadata["leads_in_file"] == len(leads)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_limb_leads_that_are_missing_are_derived(tmp_path, form):
-    recording = assert_reads(written(tmp_path, form, leads=EIGHT_LEADS), form, leads=EIGHT_LEADS)
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_limb_leads_that_are_missing_are_derived(tmp_path, file_format):
+    recording = assert_reads(
+        written(tmp_path, file_format, leads=EIGHT_LEADS), file_format, leads=EIGHT_LEADS
+    )
     assert recording.metadata["derived"] == ("III", "aVR", "aVL", "aVF")
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_three_leads_are_refused(tmp_path, form):
-    message = refusal(written(tmp_path, form, leads=("II", "V2", "V5")))
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_three_leads_are_refused(tmp_path, file_format):
+    message = refusal(written(tmp_path, file_format, leads=("II", "V2", "V5")))
     assert message.startswith("found 3 leads (II, V2, V5), I, III, aVR"), message
 
 
-@pytest.mark.parametrize("form", by_text)
-def test_a_lead_of_another_name_is_not_quoted(tmp_path, form):
-    assert "found 2 leads (II, V5), I," in refusal(written(tmp_path, form, leads=("II", "Doe", "V5")))
+@pytest.mark.parametrize("file_format", by_text)
+def test_a_lead_of_another_name_is_not_quoted(tmp_path, file_format):
+    assert "found 2 leads (II, V5), I," in refusal(written(tmp_path, file_format, leads=("II", "Doe", "V5")))
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_lead_twice_is_refused(tmp_path, form):
-    assert "found lead V2 twice" in refusal(written(tmp_path, form, leads=(*leads_of(form), "V2")))
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_a_lead_twice_is_refused(tmp_path, file_format):
+    assert "found lead V2 twice" in refusal(
+        written(tmp_path, file_format, leads=(*leads_of(file_format), "V2"))
+    )
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_less_than_8_s_is_refused(tmp_path, form):
-    message = refusal(written(tmp_path, form, n_samples=1999))
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_less_than_8_s_is_refused(tmp_path, file_format):
+    message = refusal(written(tmp_path, file_format, n_samples=1999))
     assert "found 1999 samples at 250 Hz (7.996 s); expected at least 8 s" in message
 
 
-@pytest.mark.parametrize("form", [form for form in FORMATS if form != "WFDB"])
+@pytest.mark.parametrize("file_format", [file_format for file_format in FORMATS if file_format != "WFDB"])
 @pytest.mark.parametrize("name", ["ecg", "ecg.hea", "ecg.dat", "ecg.dcm"])
-def test_the_content_decides_not_the_name(tmp_path, form, name):
-    assert_reads(written(tmp_path, form, name=name), form)
+def test_the_content_decides_not_the_name(tmp_path, file_format, name):
+    assert_reads(written(tmp_path, file_format, name=name), file_format)
 
 
-@pytest.mark.parametrize("form", by_text)
+@pytest.mark.parametrize("file_format", by_text)
 @pytest.mark.parametrize("spelling", [str.upper, str.lower, " {} ".format])
-def test_leads_in_other_spellings(tmp_path, form, spelling):
-    leads = tuple(map(spelling, leads_of(form)))
-    assert_reads(written(tmp_path, form, leads=leads), form, leads=leads)
+def test_leads_in_other_spellings(tmp_path, file_format, spelling):
+    leads = tuple(map(spelling, leads_of(file_format)))
+    assert_reads(written(tmp_path, file_format, leads=leads), file_format, leads=leads)
 
 
 @pytest.mark.parametrize(
-    "form", ["GE CardioSoft", "Schiller EDI", "GE MUSE", "Philips", "HL7 aECG", "hospital"]
+    "file_format", ["GE CardioSoft", "Schiller EDI", "GE MUSE", "Philips", "HL7 aECG", "hospital"]
 )
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_byte_order_marks(tmp_path, form, encoding):
-    declared = {"GE CardioSoft": {"declaration": ""}}.get(form, {})
-    assert_reads(written(tmp_path, form, encoding=encoding, **declared), form)
+def test_byte_order_marks(tmp_path, file_format, encoding):
+    declared = {"GE CardioSoft": {"declaration": ""}}.get(file_format, {})
+    assert_reads(written(tmp_path, file_format, encoding=encoding, **declared), file_format)
 
 
 @pytest.mark.parametrize("rate", [100, 250, 360, 1000, 2000])
@@ -207,10 +213,10 @@ IN_MILLIVOLTS = {
 }
 
 
-@pytest.mark.parametrize("form", IN_MILLIVOLTS)
-def test_other_units(tmp_path, form):
-    recording = assert_reads(written(tmp_path, form, **IN_MILLIVOLTS[form]), form)
-    assert recording.metadata["microvolts_per_count"] == pytest.approx(MICROVOLTS.get(form, 2.5))
+@pytest.mark.parametrize("file_format", IN_MILLIVOLTS)
+def test_other_units(tmp_path, file_format):
+    recording = assert_reads(written(tmp_path, file_format, **IN_MILLIVOLTS[file_format]), file_format)
+    assert recording.metadata["microvolts_per_count"] == pytest.approx(MICROVOLTS.get(file_format, 2.5))
 
 
 NO_UNIT = {
@@ -246,9 +252,9 @@ NO_UNIT = {
 }
 
 
-@pytest.mark.parametrize(("form", "oddity", "message"), NO_UNIT.values(), ids=NO_UNIT)
-def test_no_unit_is_guessed(tmp_path, form, oddity, message):
-    assert message in refusal(written(tmp_path, form, **oddity))
+@pytest.mark.parametrize(("file_format", "oddity", "message"), NO_UNIT.values(), ids=NO_UNIT)
+def test_no_unit_is_guessed(tmp_path, file_format, oddity, message):
+    assert message in refusal(written(tmp_path, file_format, **oddity))
 
 
 def test_a_wfdb_signal_without_unit_is_in_mv_by_definition_and_noted(tmp_path):
@@ -272,10 +278,12 @@ WRONG_LENGTH = {
 }
 
 
-@pytest.mark.parametrize("form", WRONG_LENGTH)
-def test_a_length_other_than_declared_is_refused(tmp_path, form):
-    oddity, message = WRONG_LENGTH[form]
-    assert message in refusal(written(tmp_path, form, **oddity)).replace("DURATION=2001", "DURATION='…'")
+@pytest.mark.parametrize("file_format", WRONG_LENGTH)
+def test_a_length_other_than_declared_is_refused(tmp_path, file_format):
+    oddity, message = WRONG_LENGTH[file_format]
+    assert message in refusal(written(tmp_path, file_format, **oddity)).replace(
+        "DURATION=2001", "DURATION='…'"
+    )
 
 
 def test_muse_of_another_length_than_declared_is_refused(tmp_path):
@@ -301,22 +309,22 @@ def test_extra_signals_may_have_any_unit(tmp_path):
     assert assert_reads(path, "WFDB", leads=(*LEADS, "ABP")).metadata["microvolts_per_count"] == 2.5
 
 
-@pytest.mark.parametrize("form", ["GE MUSE", "Philips", "Mortara ELI"])
+@pytest.mark.parametrize("file_format", ["GE MUSE", "Philips", "Mortara ELI"])
 @pytest.mark.parametrize("n_cut", [1, 4, 1000])
-def test_truncated_base64_is_refused(tmp_path, form, n_cut):
-    path = written(tmp_path, form)
+def test_truncated_base64_is_refused(tmp_path, file_format, n_cut):
+    path = written(tmp_path, file_format)
     content = path.read_bytes()
-    text = content.decode("utf-16" if form == "Philips" else "utf-8")
+    text = content.decode("utf-16" if file_format == "Philips" else "utf-8")
     longest = max(re.findall(r"[A-Za-z0-9+/=\n]{2000,}", text), key=len)
     cut = longest.rstrip().rstrip("=")[:-n_cut]
     path.write_text(text.replace(longest, cut).replace("utf-16", "utf-8"))
-    assert f"found a file of the form {form} that is damaged" in refusal(path)
+    assert f"found a file of the format {file_format} that is damaged" in refusal(path)
 
 
-@pytest.mark.parametrize("form", FORMATS)
-def test_damage_is_one_error_without_the_patient(tmp_path, form):
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_damage_is_one_error_without_the_patient(tmp_path, file_format):
     generator = np.random.default_rng(1)
-    path = written(tmp_path, form)
+    path = written(tmp_path, file_format)
     original = np.frombuffer(path.read_bytes(), np.uint8)
     for quarters in (1, 2, 3):
         path.write_bytes(original[: quarters * original.size // 4].tobytes())
@@ -361,11 +369,11 @@ def test_a_short_file_name_leaves_a_message_readable(tmp_path):
 MISSING = {"DICOM": {"padding": -32768}, "WFDB": {}}  # the count -32768 is WFDB's own
 
 
-@pytest.mark.parametrize("form", MISSING)
-def test_gaps_up_to_50_ms_are_interpolated(tmp_path, form):
+@pytest.mark.parametrize("file_format", MISSING)
+def test_gaps_up_to_50_ms_are_interpolated(tmp_path, file_format):
     counts = COUNTS[:12, :4000].copy()
     counts[7, 100:125] = counts[2, -3:] = -32768
-    path = written(tmp_path, form, counts=counts, sampling_rate=500, **MISSING[form])
+    path = written(tmp_path, file_format, counts=counts, sampling_rate=500, **MISSING[file_format])
     recording = read_recording(path)
     assert recording.metadata["gap_samples"] == 28 and recording.metadata["warnings"] == ()
     counts[7, 100:125] = -32768
@@ -375,11 +383,11 @@ def test_gaps_up_to_50_ms_are_interpolated(tmp_path, form):
     np.testing.assert_allclose(recording.signal, expected, rtol=2e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("form", MISSING)
-def test_longer_gaps_are_refused(tmp_path, form):
+@pytest.mark.parametrize("file_format", MISSING)
+def test_longer_gaps_are_refused(tmp_path, file_format):
     counts = COUNTS[:12, :4000].copy()
     counts[7, 100:126] = -32768
-    path = written(tmp_path, form, counts=counts, sampling_rate=500, **MISSING[form])
+    path = written(tmp_path, file_format, counts=counts, sampling_rate=500, **MISSING[file_format])
     assert refusal(path) == (
         "found 26 samples missing on end in lead V2; expected gaps of at most 50 ms (25 samples)"
     )
@@ -592,13 +600,13 @@ def test_philips_of_11_s(tmp_path):
 
 def test_philips_of_an_unknown_version_is_refused(tmp_path):
     message = refusal(written(tmp_path, "Philips", version="9.0"))
-    assert "found a file of the form Philips that is not supported" in message
+    assert "found a file of the format Philips that is not supported" in message
 
 
 def test_philips_with_a_character_among_its_base64_is_refused(tmp_path):
     path = written(tmp_path, "Philips", encoding="utf-8")
     path.write_text(path.read_text().replace("</parsedwaveforms>", "é</parsedwaveforms>"), "utf-8")
-    assert "found a file of the form Philips that" in refusal(path)
+    assert "found a file of the format Philips that" in refusal(path)
 
 
 # HL7 aECG
@@ -676,7 +684,7 @@ def test_dicom_without_a_waveform_is_refused(tmp_path):
     dataset = pydicom.dcmread(path)
     del dataset.WaveformSequence[0]
     dataset.save_as(path)
-    assert "found a file of the form DICOM without a rhythm" in refusal(path)
+    assert "found a file of the format DICOM without a rhythm" in refusal(path)
 
 
 # SCP-ECG
@@ -729,7 +737,7 @@ def test_wfdb_headers_that_are_refused(tmp_path, old, new, message):
     assert message in refusal(edit(written(tmp_path, "WFDB"), old, new))
 
 
-# Mortara and the hospital's form, which both may have the root `ECG`
+# Mortara and the hospital's format, which both may have the root `ECG`
 
 
 def test_mortara_in_milliseconds(tmp_path):

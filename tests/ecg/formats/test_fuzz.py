@@ -1,4 +1,4 @@
-"""Damaged files of every form: 300 at random; and that the fuzzer notices a reader that is wrong."""
+"""Damaged files of every format: 300 at random; and that the fuzzer notices a reader that is wrong."""
 
 import re
 import subprocess
@@ -21,8 +21,8 @@ def originals(tmp_path_factory):
     return fuzz.written_originals(tmp_path_factory.mktemp("originals"))
 
 
-def test_there_is_an_original_of_each_form(originals):
-    assert sorted(original.form for original in originals) == sorted(FORMATS)
+def test_there_is_an_original_of_each_format(originals):
+    assert sorted(original.file_format for original in originals) == sorted(FORMATS)
 
 
 def test_damaged_files_are_read_or_refused(originals, tmp_path):
@@ -82,7 +82,7 @@ def test_a_wrong_reader_is_noticed_and_the_file_kept(originals, tmp_path, monkey
 def test_another_ecg_is_counted(originals, tmp_path, monkeypatch):
     monkeypatch.setattr(xml_loader, "read_recording", give(np.ones((12, 5000), np.float32)))
     outcomes, failures = fuzz.fuzz(originals[:1], 5, seed=0, seconds=2, kept=tmp_path)
-    assert not failures and outcomes == {(originals[0].form, "another ECG"): 5}
+    assert not failures and outcomes == {(originals[0].file_format, "another ECG"): 5}
 
 
 def test_the_command_prints_a_table():
@@ -95,5 +95,5 @@ def test_the_command_prints_a_table():
     )
     assert run.returncode == 0, run.stdout + run.stderr
     header, *rows = run.stdout.strip().splitlines()
-    assert header.split()[:3] == ["form", "cases", "read"]
+    assert header.split()[:3] == ["format", "cases", "read"]
     assert sum(int(re.split(r"  +", row)[1]) for row in rows) == 20

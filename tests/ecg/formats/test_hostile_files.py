@@ -33,7 +33,7 @@ SECONDS_UNTIL_KILLED = 10
 NOBODY = 65534  # root may read every file; this user may not
 
 SUFFIXES = {"DICOM": ".dcm", "SCP-ECG": ".scp", "WFDB": ".hea"}
-XML_FORMS = [form for form in WRITERS if form not in SUFFIXES]
+XML_FORMATS = [file_format for file_format in WRITERS if file_format not in SUFFIXES]
 COUNTS = np.random.default_rng(0).integers(-400, 400, (12, 4000))
 HUGE = 2**31 - 1
 
@@ -41,46 +41,46 @@ HUGE = 2**31 - 1
 # Files
 
 
-def write_form(folder, form, **options):
-    path = folder / f"ecg{SUFFIXES.get(form, '.xml')}"
-    counts = COUNTS[:8] if form == "GE MUSE" else COUNTS
-    WRITERS[form](path, counts, **options)
+def write_format(folder, file_format, **options):
+    path = folder / f"ecg{SUFFIXES.get(file_format, '.xml')}"
+    counts = COUNTS[:8] if file_format == "GE MUSE" else COUNTS
+    WRITERS[file_format](path, counts, **options)
     return path
 
 
-def edited(form, pattern, replacement, **options):
-    """Return a function that writes a file of a form in which something is replaced, wherever it is."""
+def edited(file_format, pattern, replacement, **options):
+    """Return a function that writes a file of a format in which something is replaced, wherever it is."""
 
     def write(folder):
-        path = write_form(folder, form, **options)
+        path = write_format(folder, file_format, **options)
         content, n = re.subn(pattern, lambda _: replacement, path.read_bytes(), flags=re.DOTALL)
-        assert n, f"{pattern} is not in a file of the form {form}"
+        assert n, f"{pattern} is not in a file of the format {file_format}"
         path.write_bytes(content)
         return path
 
     return write
 
 
-def edited_xml(form, pattern, replacement):
+def edited_xml(file_format, pattern, replacement):
     """As `edited`, in text, whatever the encoding."""
 
     def write(folder):
-        encoding = {"Philips": "utf-16", "Schiller EDI": "utf-8-sig"}.get(form, "utf-8")
-        path = write_form(folder, form)
+        encoding = {"Philips": "utf-16", "Schiller EDI": "utf-8-sig"}.get(file_format, "utf-8")
+        path = write_format(folder, file_format)
         text, n = re.subn(pattern, lambda _: replacement, path.read_text(encoding), flags=re.DOTALL)
-        assert n, f"{pattern} is not in a file of the form {form}"
+        assert n, f"{pattern} is not in a file of the format {file_format}"
         path.write_text(text, encoding)
         return path
 
     return write
 
 
-def with_doctype(form, subset):
+def with_doctype(file_format, subset):
     """Return a function that gives a file's root a DTD with an entity, which the first element then uses."""
 
     def write(folder):
-        encoding = {"Philips": "utf-16", "Schiller EDI": "utf-8-sig"}.get(form, "utf-8")
-        path = write_form(folder, form)
+        encoding = {"Philips": "utf-16", "Schiller EDI": "utf-8-sig"}.get(file_format, "utf-8")
+        path = write_format(folder, file_format)
         text = re.sub("<!DOCTYPE[^>]*>", "", path.read_text(encoding))
         head, root, rest = re.match(r"(.*?\?>\s*)<([\w.]+)(.*)", text, re.DOTALL).groups()
         rest = rest.replace(">", ">&c;", 1)
@@ -98,19 +98,19 @@ def of_bytes(make_content, name="ecg.xml"):
     return write
 
 
-def utf_16_without_a_mark(form):
+def utf_16_without_a_mark(file_format):
     def write(folder):
-        path = write_form(folder, form)
-        text = path.read_text({"Philips": "utf-16", "Schiller EDI": "utf-8-sig"}.get(form, "utf-8"))
+        path = write_format(folder, file_format)
+        text = path.read_text({"Philips": "utf-16", "Schiller EDI": "utf-8-sig"}.get(file_format, "utf-8"))
         path.write_bytes(text.encode("utf-16-le"))
         return path
 
     return write
 
 
-def cut(form, fraction):
+def cut(file_format, fraction):
     def write(folder):
-        path = write_form(folder, form)
+        path = write_format(folder, file_format)
         content = path.read_bytes()
         path.write_bytes(content[: int(len(content) * fraction)])
         return path
@@ -139,7 +139,7 @@ def symlink_loop(folder):
 
 
 def unreadable(folder):
-    path = write_form(folder, "hospital")
+    path = write_format(folder, "hospital")
     path.chmod(0)
     return path
 
@@ -185,7 +185,7 @@ def dicom(change=lambda dataset: None, name="ExplicitVRLittleEndian"):
     def write(folder):
         import pydicom
 
-        path = write_form(folder, "DICOM")
+        path = write_format(folder, "DICOM")
         dataset = pydicom.dcmread(path)
         change(dataset)
         syntax = getattr(pydicom.uid, name)
@@ -232,7 +232,7 @@ def appended(*pieces):
     """Return a function that writes a DICOM file and more elements at its end."""
 
     def write(folder):
-        path = write_form(folder, "DICOM")
+        path = write_format(folder, "DICOM")
         with open(path, "ab") as handle:
             handle.write(b"".join(pieces))
         return path
@@ -310,7 +310,7 @@ def declare_scp_samples(bodies):
 
 def scp_length(offset, value):
     def write(folder):
-        path = write_form(folder, "SCP-ECG")
+        path = write_format(folder, "SCP-ECG")
         content = bytearray(path.read_bytes())
         struct.pack_into("<I", content, offset, value)
         path.write_bytes(content)
@@ -348,7 +348,7 @@ def many_signal_files(folder):
 
 
 def long_header(folder):
-    path = write_form(folder, "WFDB")
+    path = write_format(folder, "WFDB")
     path.write_text(path.read_text() + "#\n" * 10_000_000)
     return path
 
@@ -370,17 +370,20 @@ STATEMENTS = f"<subjectOf><annotationSet>{STATEMENTS}</annotationSet></subjectOf
 DAT = "ecg.dat 16"
 REFUSED = {
     **{
-        f"{name}, {form}": (with_doctype(form, subset), "a document type declaration")
-        for form in XML_FORMS
+        f"{name}, {file_format}": (with_doctype(file_format, subset), "a document type declaration")
+        for file_format in XML_FORMATS
         for name, subset in SUBSETS.items()
     },
-    **{f"UTF-16 without a mark, {form}": (utf_16_without_a_mark(form), "UTF-16") for form in XML_FORMS},
-    **{f"cut in the middle, {form}": (cut(form, 0.6), "") for form in WRITERS},
     **{
-        f"NUL bytes, {form}": (edited_xml(form, "</", "\0</"), "malformed or incomplete XML")
-        for form in XML_FORMS
+        f"UTF-16 without a mark, {file_format}": (utf_16_without_a_mark(file_format), "UTF-16")
+        for file_format in XML_FORMATS
     },
-    "NUL bytes alone": (of_bytes(lambda: bytes(1_000_000)), "no form that is known"),
+    **{f"cut in the middle, {file_format}": (cut(file_format, 0.6), "") for file_format in WRITERS},
+    **{
+        f"NUL bytes, {file_format}": (edited_xml(file_format, "</", "\0</"), "malformed or incomplete XML")
+        for file_format in XML_FORMATS
+    },
+    "NUL bytes alone": (of_bytes(lambda: bytes(1_000_000)), "no format that is known"),
     "deep nesting": (of_bytes(lambda: b"<a>" * 2_000_000), "nested in each other"),
     "deep nesting in Philips": (edited_xml("Philips", "<patient>", "<patient>" + "<a>" * 100_000), "nested"),
     "50 MB of elements": (of_bytes(lambda: b"<a>" + b"<b/>" * 12_000_000), ""),
@@ -399,7 +402,7 @@ REFUSED = {
     "an unreadable file": (unreadable, "nothing readable (Permission denied)"),
     "a sparse file of 2 GB": (sparse(2**31, "ecg.xml"), "more than 50,000,000 bytes"),
     "a zip archive": (zip_archive, "a zip archive"),
-    "gzip": (of_bytes(lambda: gzip.compress(bytes(50_000_000), 1)), "no form that is known"),
+    "gzip": (of_bytes(lambda: gzip.compress(bytes(50_000_000), 1)), "no format that is known"),
     "base64 cut, GE MUSE": (edited_xml("GE MUSE", r"[^>]{3}</WaveFormData>", "</WaveFormData>"), "Base64"),
     "base64 cut, Philips": (edited_xml("Philips", r".{3}</parsedwaveforms>", "</parsedwaveforms>"), "Base64"),
     "base64 cut, Mortara": (edited_xml("Mortara ELI", r'.{3}"/>\n<CHANNEL', '"/>\n<CHANNEL'), "Base64"),
@@ -481,7 +484,10 @@ REFUSED = {
 
 
 READ = {
-    **{form: lambda folder, form=form: write_form(folder, form) for form in WRITERS},
+    **{
+        file_format: lambda folder, file_format=file_format: write_format(folder, file_format)
+        for file_format in WRITERS
+    },
     "DICOM, explicit big endian": dicom(big_endian, "ExplicitVRBigEndian"),
     "DICOM, implicit little endian": dicom(name="ImplicitVRLittleEndian"),
     "DICOM, deflated": dicom(name="DeflatedExplicitVRLittleEndian"),

@@ -1,8 +1,9 @@
-"""Real files of each form against what is known of them and against independent readers.
+"""Real files of each format against what is known of them and against independent readers.
 
     ECG_REAL_DATA=folder pytest tests/test_real_formats.py
 
-The folder has `vendor_ecgs/` (the samples of FORMATS.md), `ludb/` (WFDB) and `ptbxl/` (the hospital's form).
+The folder has `vendor_ecgs/` (the samples of FORMATS.md), `ludb/` (WFDB) and `ptbxl/` (the hospital's
+format).
 """
 
 import base64
@@ -18,7 +19,7 @@ from xml_loader import bring_to_rest, read_recording
 
 pytestmark = pytest.mark.skipif(not os.environ.get("ECG_REAL_DATA"), reason="ECG_REAL_DATA is not set")
 
-# form, Hz, samples, µV a count
+# format, Hz, samples, µV a count
 VENDOR_ECGS = {
     "dicom_500hz.dcm": ("DICOM", 500, 5000, 2.5),
     "dicom_mortara_1khz.dcm": ("DICOM", 1000, 10_000, 1.25),
@@ -47,9 +48,9 @@ def vendor_ecg(name):
 
 @pytest.mark.parametrize("name", VENDOR_ECGS)
 def test_vendor_ecgs(name):
-    form, sampling_rate, n_samples, microvolts = VENDOR_ECGS[name]
+    file_format, sampling_rate, n_samples, microvolts = VENDOR_ECGS[name]
     recording = read_recording(vendor_ecg(name))
-    assert recording.metadata["form"] == form and recording.sampling_rate == sampling_rate
+    assert recording.metadata["file_format"] == file_format and recording.sampling_rate == sampling_rate
     assert recording.signal.shape == (12, n_samples) and recording.metadata["gap_samples"] == 0
     assert recording.metadata["microvolts_per_count"] == pytest.approx(microvolts)
     assert bring_to_rest(recording, name).signal.shape == (12, 5000)
@@ -59,11 +60,13 @@ def test_vendor_ecgs(name):
     "name", [name for name in VENDOR_ECGS if "mindray" not in name]
 )  # made up, not an ECG
 def test_limb_leads_of_vendor_ecgs_obey_einthoven_and_goldberger(name):
-    form, sampling_rate, _, microvolts = VENDOR_ECGS[name]
+    file_format, sampling_rate, _, microvolts = VENDOR_ECGS[name]
     recording = read_recording(vendor_ecg(name))
     first_10_s = recording.signal[:6, : 10 * sampling_rate].astype(np.float64)
     one, two, three, right, left, foot = first_10_s * 1000
-    tolerance = 1e-3 if form == "GE MUSE" else 4 * microvolts  # derived by us, or rounded by the device
+    tolerance = (
+        1e-3 if file_format == "GE MUSE" else 4 * microvolts
+    )  # derived by us, or rounded by the device
     for equation in (one + three - two, right + (one + two) / 2, left - one + two / 2, foot - two + one / 2):
         assert np.quantile(abs(equation), 0.99) <= tolerance
 
@@ -143,10 +146,10 @@ def test_wfdb_against_wfdb():
         assert recording.sampling_rate == record.fs and recording.metadata["warnings"] == ()
 
 
-def test_the_hospitals_form():
+def test_the_hospitals_format():
     paths = sorted(folder("ptbxl").glob("*.xml"))[::20]
     assert paths
     for path in paths:
         recording = read_recording(path)
-        assert recording.metadata["form"] == "hospital" and recording.metadata["derived"] == ()
+        assert recording.metadata["file_format"] == "hospital" and recording.metadata["derived"] == ()
         assert recording.signal.shape == (12, 5000) and recording.sampling_rate == 500
