@@ -37,8 +37,7 @@ from ecg.signs import measure_signals
 from explanations.groups import check_captum, explain_run
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
-from inference.comparison import Comparison, Scores, read_comparison, roots_of, score_cohort
-from inference.scoring import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
+from inference.comparison import Comparison, Scores, read_comparison, score_cohort
 from inference.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
 from metrics_and_performance import evaluate_strata
 from reporting.pages.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
@@ -49,6 +48,8 @@ from reporting.pages.explanation_section import (
     left_out_words,
 )
 from reporting.words.comparison_table import differences, format_comparison, group_cells, model_metrics
+from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
+from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from runtime.command_line import OneLineParser, one_line_errors, prepare
 

@@ -48,8 +48,10 @@ from dataset.labels_table import read_clinical
 from dataset.signal_store.signal_cache import decode
 from ecg.quality import judge
 from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
-from inference.scoring import Scorer, mean_score, performance_of
+from inference.scoring import Scorer
 from metrics.calibration import shift_prevalence
+from metrics.log_odds import mean_score
+from run_folder.ensemble import performance_of
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, prepare
 from runtime.errors import UserError

@@ -25,7 +25,7 @@ from explanations.group_means import GROUPS, ExplainedEcg, group_means, sums_of
 from inference.comparison import Comparison, Scores
 from inference.scoring import Scorer
 from metrics.log_odds import expit
-from run_folder.run import device_name
+from run_folder.environment import device_name
 from run_folder.run_record import most_confident_errors
 from runtime.errors import UserError
 

@@ -17,9 +17,12 @@ from tqdm import tqdm
 
 from cohorts.columns import PARTS
 from dataset.cohort import Cohort
-from inference.scoring import ENSEMBLE, Scorer, mean_score, members_of
+from inference.scoring import Scorer
+from metrics.log_odds import mean_score
 from metrics_and_performance import choose_threshold
-from run_folder.run import Run, beginnings_of, root_of
+from run_folder.ensemble import ENSEMBLE
+from run_folder.lineage import beginnings_of, root_of, roots_of
+from run_folder.run import Run
 from runtime.errors import UserError
 
 KEYS = ["file", "repeat"]
@@ -173,13 +176,6 @@ def _check_unseen(folder: Path, cohort: Cohort) -> None:
                     f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
                     f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
                 )
-
-
-def roots_of(folder: Path) -> list[Path]:
-    """Return the run folders, those with splits.csv, of a run, of one of its folds, or of a comparison."""
-    if (folder / "splits.csv").exists():
-        return [folder]
-    return list(dict.fromkeys(root_of(member) for member in members_of(folder)))
 
 
 def _folds(splits: pd.DataFrame, table: pd.DataFrame) -> dict[int, list[dict[str, np.ndarray]]]:

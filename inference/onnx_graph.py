@@ -18,7 +18,7 @@ from torch import nn
 from dataset.batches import normalise
 from ecg.recording import MILLIVOLTS
 from inference.scoring import SMALLEST_SCORE, Scorer
-from run_folder.run import ModelDescription
+from run_folder.descriptions import ModelDescription
 from runtime.errors import UserError
 from xml_loader import LEADS, N_SAMPLES, centre_start
 
@@ -60,7 +60,7 @@ class SignalToScore(nn.Module):
     def forward(self, signal_mv: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         of_members = [member(signal_mv, clinical) for member in self.members]
         logits = torch.stack(of_members)  # (n_members, N, n_labels)
-        if len(self.members) > 1:  # as in inference.scoring.mean_score: one member alone is not limited
+        if len(self.members) > 1:  # as in metrics.log_odds.mean_score: one member alone is not limited
             logits = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         return torch.sigmoid(logits.mean(dim=0))  # (N, n_labels)
 

@@ -5,12 +5,8 @@ folds are the members, or the ensemble of a comparison). An ensemble's score is 
 members' calibrated logits.
 """
 
-import json
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,30 +14,12 @@ from torch import nn
 
 from dataset.batches import Inputs, evaluation_input
 from metrics.calibration import Calibration, calibrated_score
-from metrics.log_odds import expit, logit
-from run_folder.run import ModelDescription, Run
+from metrics.log_odds import mean_score
+from run_folder.descriptions import ModelDescription
+from run_folder.ensemble import read_ensemble
+from run_folder.run import Run
 from runtime import processes
 from runtime.errors import UserError
-
-ENSEMBLE = "ensemble"  # its name among the models of a comparison
-SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64
-
-
-@dataclass(frozen=True, kw_only=True)
-class EnsembleDescription:
-    """``ensemble.json``: which models score together, and how they decide.
-
-    Attributes
-    ----------
-    members : folders of single models, relative to the folder of the ensemble.
-    label_names, prevalences, thresholds, threshold_policy : as in ``run_folder.run.ModelDescription``.
-    """
-
-    members: list[str]
-    label_names: list[str]
-    prevalences: list[float]
-    thresholds: list[float]
-    threshold_policy: str
 
 
 class Scorer:
@@ -52,7 +30,7 @@ class Scorer:
     models, descriptions : of the members.
     folders : of the members, as far as they were loaded from folders.
     label_names : one a column of the scores.
-    window_start, quality : how ECGs are read and judged, as in ``run_folder.run.ModelDescription``.
+    window_start, quality : how ECGs are read and judged, as in ``run_folder.descriptions.ModelDescription``.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
     prevalences : of each label, for which the scores hold, the mean of the members.
     thresholds : one a label; a score at or above it is a positive decision.
@@ -92,7 +70,7 @@ class Scorer:
             model, description = Run(folder).load_model(device)
             thresholds = description.thresholds
             return cls([(model, description)], thresholds=thresholds, device=device, folders=[folder])
-        ensemble = _read_ensemble(path)
+        ensemble = read_ensemble(path)
         folders = [folder / member for member in ensemble.members]
         members = [Run(member).load_model(device) for member in folders]
         for member, (_, description) in zip(ensemble.members, members, strict=True):
@@ -158,64 +136,6 @@ class Scorer:
         return mean_score(self.score_members(signals, clinical))
 
 
-def performance_of(folder: Path) -> dict[str, dict[str, Any]]:
-    """Return for each label the metrics of a run's test ECGs, or of a comparison's ensemble; {} without."""
-    path = folder / "metrics.json"
-    if not path.exists():
-        return {}
-    metrics = json.loads(path.read_text(encoding="utf-8"))
-    if "labels" in metrics:
-        return metrics["labels"]
-    return {label: models[ENSEMBLE] for label, models in metrics.items() if ENSEMBLE in models}
-
-
-def members_of(folder: Path) -> list[Path]:
-    """Return the folders of an ensemble's models, or the folder itself."""
-    path = folder / "ensemble.json"
-    return [folder / member for member in _read_ensemble(path).members] if path.exists() else [folder]
-
-
-def label_names_of(folder: Path) -> list[str]:
-    """Return the labels that a folder can score."""
-    return Run(members_of(folder)[0]).load_description().label_names
-
-
-def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
-    """Return the clinical columns that these folders need to score, each once."""
-    columns: dict[str, None] = {}
-    for folder in folders:
-        for member in members_of(folder):
-            columns |= dict.fromkeys(Run(member).load_description().clinical_columns)
-    return list(columns)
-
-
-def save_ensemble(run: Run, members: Sequence[Path], thresholds: Sequence[Sequence[float]]) -> None:
-    """Make the folder of a run an ensemble of finished single models.
-
-    Parameters
-    ----------
-    members : the folders of the models.
-    thresholds : (n_folds, n_labels), those of each fold; the ensemble decides at the sigmoid of the mean of
-        their logits.
-    """
-    described = [Run(member).load_description() for member in members]
-    ensemble = EnsembleDescription(
-        members=[os.path.relpath(member, run.folder) for member in members],
-        label_names=described[0].label_names,
-        prevalences=np.mean([one.prevalences for one in described], axis=0).tolist(),
-        thresholds=mean_score(np.asarray(thresholds)).tolist(),
-        threshold_policy=described[0].threshold_policy,
-    )
-    run.write_text("ensemble.json", json.dumps(asdict(ensemble), indent=2) + "\n")
-
-
-def mean_score(scores: np.ndarray) -> np.ndarray:
-    """Return the sigmoid of the mean logit of probabilities, along the first axis."""
-    if len(scores) == 1:
-        return scores[0]
-    return expit(logit(np.clip(scores, SMALLEST_SCORE, 1 - SMALLEST_SCORE)).mean(axis=0))
-
-
 @torch.inference_mode()
 def predict_logits(model: nn.Module, batches: Iterable[Inputs]) -> np.ndarray:
     """Return the logits of all ECGs, float64 (n_ecgs, n_labels), of batches as the model takes them.
@@ -239,12 +159,3 @@ def calibrate(logits: np.ndarray, calibrations: Sequence[Calibration]) -> np.nda
     """Return the scores, (n_ecgs, n_labels), of logits of that shape; one calibration a label."""
     columns = zip(logits.T, calibrations, strict=True)
     return np.stack([calibrated_score(one, calibration) for one, calibration in columns], axis=1)
-
-
-def _read_ensemble(path: Path) -> EnsembleDescription:
-    try:
-        return EnsembleDescription(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: found no usable ensemble ({error}), expected that of a comparison"
-        ) from None

@@ -6,6 +6,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64
+
 
 def expit(log_odds: ArrayLike) -> np.ndarray:
     """Return the probabilities, 1 / (1 + exp(-log_odds)), float64, without overflow."""
@@ -17,3 +19,10 @@ def logit(probability: ArrayLike) -> np.ndarray:
     probability = np.asarray(probability, np.float64)
     with np.errstate(divide="ignore"):
         return np.log(probability) - np.log1p(-probability)
+
+
+def mean_score(scores: np.ndarray) -> np.ndarray:
+    """Return the sigmoid of the mean logit of probabilities, along the first axis."""
+    if len(scores) == 1:
+        return scores[0]
+    return expit(logit(np.clip(scores, SMALLEST_SCORE, 1 - SMALLEST_SCORE)).mean(axis=0))

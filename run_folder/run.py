@@ -8,16 +8,12 @@ and everything else is text.
 import hashlib
 import json
 import os
-import platform
-import subprocess
-import sys
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pandas as pd
 import torch
@@ -26,9 +22,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hyperparameters.declaration import Hyperparameters
-from hyperparameters.reading import read_yaml, to_yaml
-from metrics.calibration import Calibration
+from hyperparameters.reading import to_yaml
 from models import MODELS
+from run_folder.descriptions import ModelDescription, PretrainedDescription
+from run_folder.environment import environment_of
+from run_folder.files import refuse_unfinished
 from run_folder.tracking import NoTracker
 from runtime import processes
 from runtime.atomic_files import write_atomically
@@ -36,79 +34,6 @@ from runtime.errors import UserError, one_line, reason
 from xml_loader import LEADS, SAMPLING_RATE
 
 BEFORE = "checkpoint-before.pt"
-KEY_FINGERPRINT = "patient_key_fingerprint"  # in environment.json
-RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelDescription:
-    """``model.json``: all that is needed to build the model and to feed it.
-
-    Attributes
-    ----------
-    model, arguments : its name in ``models.MODELS`` and the arguments of its constructor.
-    label_names : one a logit.
-    n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
-    calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
-        intercept, which the method of that name fitted.
-    prevalences : of each label among the ECGs that the level of the scores follows, those of validation with
-        Platt's calibration, else of training; the score holds for such a prevalence.
-    thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
-    threshold_policy : how they were chosen, from the validation ECGs.
-    window_start : second of each recording at which its 10 s begin.
-    quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
-    clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
-    """
-
-    model: str
-    arguments: dict[str, Any]
-    label_names: list[str]
-    n_samples: int
-    normalisation: str
-    leads: list[str]
-    sampling_rate: int
-    calibration: str
-    calibration_slopes: list[float]
-    calibration_intercepts: list[float]
-    prevalences: list[float]
-    thresholds: list[float]
-    threshold_policy: str
-    window_start: float = 0.0
-    quality: dict[str, Any] = field(default_factory=dict)
-    clinical_columns: list[str] = field(default_factory=list)
-
-    @property
-    def calibrations(self) -> list[Calibration]:
-        """One a label."""
-        pairs = zip(self.calibration_slopes, self.calibration_intercepts, strict=True)
-        return [Calibration(*pair) for pair in pairs]
-
-    @property
-    def threshold_source(self) -> str:
-        """How the thresholds were chosen, for a reader."""
-        return f"{self.threshold_policy.capitalize()}, from validation"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PretrainedDescription:
-    """``model.json`` of a pretraining: weights to start from, and how their signals were prepared.
-
-    Attributes
-    ----------
-    pretrained_by : the method, for a reader; no other description has it.
-    model, arguments : the class of ``models/`` by its file, and the arguments of its constructor.
-    n_samples, normalisation, leads, sampling_rate, window_start, quality : as in ``ModelDescription``.
-    """
-
-    pretrained_by: str
-    model: str
-    arguments: dict[str, Any]
-    n_samples: int
-    normalisation: str
-    leads: list[str]
-    sampling_rate: int
-    window_start: float
-    quality: dict[str, Any]
 
 
 class Run:
@@ -145,7 +70,7 @@ class Run:
         folder = new_folder(Path(values.output_dir), script) if processes.is_first() else None
         run = cls(processes.from_first(folder))
         run.write_text("hyperparameters.yml", to_yaml(values))
-        run.write_text("environment.json", json.dumps(_environment(device, patient_key), indent=2) + "\n")
+        run.write_text("environment.json", json.dumps(environment_of(device, patient_key), indent=2) + "\n")
         run.write_table("splits.csv", splits)
         run.write_table("rejected.csv", rejected)
         run.write_table("quality.csv", quality)
@@ -265,7 +190,7 @@ class Run:
         """Return what is needed to start from the weights."""
         path = self.folder / "model.json"
         if not path.exists():
-            _refuse_unfinished(self.folder)
+            refuse_unfinished(self.folder)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
             is_pretrained = "pretrained_by" in values
@@ -330,53 +255,6 @@ def _digest(state: Mapping[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _refuse_unfinished(folder: Path) -> NoReturn:
-    """Raise a UserError that says what a folder without ``model.json`` is."""
-    fold = folder / "fold-1"
-    if fold.is_dir() and (folder / "ensemble.json").exists():
-        found = f"a cross-validation, expected one model; name a fold, such as {fold}"
-    elif fold.is_dir():
-        found = "a cross-validation that is not finished, expected a finished run; "
-        found += f"--resume it, or name a finished fold, such as {fold}"
-    elif (folder / "splits.csv").exists():
-        found = f"a run that is not finished, expected a finished one: --resume {folder}"
-    elif (folder / "checkpoint.pt").exists():
-        found = f"a fold that is not finished, expected a finished one: --resume {folder.parent}"
-    else:
-        reason = "no such file" if folder.is_dir() else "no such folder"
-        path = folder / "model.json"
-        raise UserError(f"{path}: found no usable model ({reason}), expected a finished run")
-    raise UserError(f"{folder}: found {found}")
-
-
-def root_of(folder: Path) -> Path:
-    """Return the run that a folder is of: itself or, of a fold, the cross-validation around it.
-
-    A UserError where it is neither.
-    """
-    if (folder / "splits.csv").exists():
-        return folder
-    if not (folder / "model.json").exists():
-        _refuse_unfinished(folder)
-    return folder.resolve().parent
-
-
-def patient_key_of(root: Path) -> str | None:
-    """Return the fingerprint of the key that a run's pseudonyms were made by, None where it is not known."""
-    try:
-        return json.loads((root / "environment.json").read_text(encoding="utf-8"))[KEY_FINGERPRINT]
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def beginnings_of(folder: Path) -> Iterator[Path]:
-    """Yield a run or fold, then the one whose weights it began from (--init-from), and so on."""
-    yield folder
-    before = read_yaml(root_of(folder) / "hyperparameters.yml")[0].get("init_from")
-    if before:
-        yield from beginnings_of(Path(before))
-
-
 def new_folder(output_dir: Path, script: str) -> Path:
     """Make a folder named after script and time; a second run of the same second gets a number."""
     stem = f"{script}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -393,36 +271,3 @@ def new_folder(output_dir: Path, script: str) -> Path:
                 f"{folder}: cannot be made ({error.strerror}); name another place with --output-dir"
             ) from None
     raise UserError(f"{output_dir}: found something else there, expected a folder for runs (--output-dir)")
-
-
-def _environment(device: torch.device, patient_key: str) -> dict[str, Any]:
-    """Return versions, device, command, git commit, and by which key the patients' pseudonyms were made."""
-    return {
-        "command": sys.argv,
-        "started": datetime.now().isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "packages": {name: version(name) for name in RECORDED_PACKAGES},
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "git_commit": _git_commit(),
-        KEY_FINGERPRINT: patient_key,
-    }
-
-
-def device_name(device: torch.device) -> str:
-    """Return the name that a person knows the device by."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    n_threads = torch.get_num_threads()
-    return f"the CPU ({n_threads} thread{'' if n_threads == 1 else 's'})"
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the code, with a + where files differ from it, or None outside a clone."""
-    here = Path(__file__).resolve().parents[1]
-    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

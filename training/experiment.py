@@ -11,9 +11,10 @@ from torch import nn
 from dataset.cohort import Cohort
 from dataset.splits import Fold
 from hyperparameters.declaration import Hyperparameters
-from inference.scoring import save_ensemble
 from metrics_and_performance import evaluate
-from run_folder.run import Run, device_name
+from run_folder.ensemble import save_ensemble
+from run_folder.environment import device_name
+from run_folder.run import Run
 from run_folder.tracking import start_tracker
 from runtime import processes
 from runtime.interruption import name_run

@@ -13,7 +13,8 @@ from inference.likeness import ChannelStatistics, TrainingDistribution
 from inference.scoring import calibrate, predict_logits
 from metrics.calibration import Calibration, calibrated_score, fit_calibration
 from metrics_and_performance import choose_threshold, evaluate
-from run_folder.run import ModelDescription, Run
+from run_folder.descriptions import ModelDescription
+from run_folder.run import Run
 from runtime import processes
 from xml_loader import LEADS, SAMPLING_RATE
 

@@ -3,25 +3,17 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
 from dataset.cohort import Cohort
 from dataset.splits import Fold
 from models import MODELS
-from run_folder.run import (
-    ModelDescription,
-    PretrainedDescription,
-    Run,
-    beginnings_of,
-    patient_key_of,
-    root_of,
-)
+from run_folder.descriptions import ModelDescription, PretrainedDescription
+from run_folder.lineage import SEEN, beginnings_of, patient_key_of, root_of, splits_of
+from run_folder.run import Run
 from runtime.errors import UserError
 from xml_loader import LEADS, SAMPLING_RATE
-
-SEEN = ("train", "validation")  # parts that the weights, or the choice of their epoch, come from
 
 
 def load_pretrained(
@@ -147,17 +139,6 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
                 f"note        {folder}: its patients' pseudonyms are of another key: only the ECGs were "
                 "compared; if they may share patients, train both with one --patient-key"
             )
-
-
-def splits_of(run: Run) -> pd.DataFrame:
-    """Return digest, patient_id and part of each ECG of the run, or of the fold, that a model is of."""
-    root = root_of(run.folder)
-    path, column = root / "splits.csv", "split" if root == run.folder else run.folder.resolve().name
-    try:
-        table = pd.read_csv(path, usecols=["digest", "patient_id", column], dtype=str)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: found no usable splits ({error}), expected those of a run") from None
-    return table.rename(columns={column: "part"})
 
 
 def _rooms(names: list[str] | dict[str, torch.Tensor]) -> str:

@@ -32,7 +32,7 @@ from cohorts.synthetic import make_cohort
 from dataset.cohort import Cohort, read_cohort
 from dataset.labels_table import read_labels
 from models import MODELS
-from run_folder.run import device_name
+from run_folder.environment import device_name
 from runtime.command_line import prepare
 from runtime.errors import UserError
 

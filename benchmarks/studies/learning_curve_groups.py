@@ -14,10 +14,10 @@ import pandas as pd
 
 from dataset.cohort import Cohort
 from dataset.splits import number_patients, split_by_patient
+from run_folder.lineage import SEEN, splits_of
 from run_folder.run import Run
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
-from training.transfer import SEEN, splits_of
 
 PRETRAINING = "pretraining"
 # Of the pretraining patients; these pick the epoch. None is needed to test, but the scripts test.

@@ -16,13 +16,14 @@ from markupsafe import Markup
 
 from dataset.clinical import coding_of
 from hyperparameters.declaration import Hyperparameters
-from inference.comparison import roots_of
-from inference.scoring import ENSEMBLE, Scorer
+from inference.scoring import Scorer
 from reporting.pages.run_page import TEMPLATES
 from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.comparison_table import group_cells
 from reporting.words.metric_meanings import counted, metric_groups
 from reporting.words.run_sentences import confusion_sentences, verdict
+from run_folder.ensemble import ENSEMBLE
+from run_folder.lineage import roots_of
 from run_folder.run_record import RunRecord, read_run
 from runtime.errors import UserError, one_line
 from xml_loader import LEADS, SAMPLING_RATE

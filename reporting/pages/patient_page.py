@@ -24,8 +24,9 @@ from ecg.recording import MILLIVOLTS
 from ecg.signs import SAMPLING_RATE, Signs, measure_signs
 from explanations.attribution import NO_BEATS, UNTOLD, Explanation
 from explanations.ensemble import explain_scorer
-from inference.scoring import Scorer, mean_score, performance_of
+from inference.scoring import Scorer
 from metrics.calibration import shift_prevalence
+from metrics.log_odds import mean_score
 from reporting.figures.attribution import (
     AGAINST,
     ATTENTION,
@@ -45,6 +46,7 @@ from reporting.figures.ecg_paper import (
 )
 from reporting.pages.run_page import new_environment, svg_picture, write_page
 from reporting.words.sign_table import MINUS, sign_rows
+from run_folder.ensemble import performance_of
 from xml_loader import centre_start
 
 ECG_SCALE = 0.7  # the 270 mm of ECG paper on the 189 mm that an upright A4 has between its margins

@@ -15,7 +15,9 @@ from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
 from models import MODELS
 from run_folder import run as run_module
-from run_folder.run import ModelDescription, Run, new_folder, root_of
+from run_folder.descriptions import ModelDescription
+from run_folder.lineage import root_of
+from run_folder.run import Run, new_folder
 from runtime.errors import UserError
 from xml_loader import LEADS
 

@@ -14,9 +14,11 @@ from tiny_runs import ROOT, line_of, run_here
 
 from cohorts.synthetic import draw_patient, simulate_ecg
 from inference.onnx_graph import SignalToScore, check_graph, to_onnx
-from inference.scoring import Scorer, save_ensemble
+from inference.scoring import Scorer
 from models import MODELS
-from run_folder.run import ModelDescription, Run
+from run_folder.descriptions import ModelDescription
+from run_folder.ensemble import save_ensemble
+from run_folder.run import Run
 from runtime.errors import UserError
 from xml_loader import LEADS
 

@@ -24,7 +24,7 @@ from inference.scoring import Scorer
 from reporting.pages import patient_page
 from reporting.pages.patient_page import percent, performance_sentence, write_patient_page
 from reporting.words.sign_table import NOT_MEASURABLE, sign_rows
-from run_folder.run import ModelDescription
+from run_folder.descriptions import ModelDescription
 
 pytest.importorskip("captum", reason="captum is not installed: pip install captum")
 

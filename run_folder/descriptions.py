@@ -1,0 +1,77 @@
+"""What the weights of a run folder belong to: ``model.json`` of a finished model, and of a pretraining."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from metrics.calibration import Calibration
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """``model.json``: all that is needed to build the model and to feed it.
+
+    Attributes
+    ----------
+    model, arguments : its name in ``models.MODELS`` and the arguments of its constructor.
+    label_names : one a logit.
+    n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
+    calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
+        intercept, which the method of that name fitted.
+    prevalences : of each label among the ECGs that the level of the scores follows, those of validation with
+        Platt's calibration, else of training; the score holds for such a prevalence.
+    thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
+    threshold_policy : how they were chosen, from the validation ECGs.
+    window_start : second of each recording at which its 10 s begin.
+    quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
+    clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    label_names: list[str]
+    n_samples: int
+    normalisation: str
+    leads: list[str]
+    sampling_rate: int
+    calibration: str
+    calibration_slopes: list[float]
+    calibration_intercepts: list[float]
+    prevalences: list[float]
+    thresholds: list[float]
+    threshold_policy: str
+    window_start: float = 0.0
+    quality: dict[str, Any] = field(default_factory=dict)
+    clinical_columns: list[str] = field(default_factory=list)
+
+    @property
+    def calibrations(self) -> list[Calibration]:
+        """One a label."""
+        pairs = zip(self.calibration_slopes, self.calibration_intercepts, strict=True)
+        return [Calibration(*pair) for pair in pairs]
+
+    @property
+    def threshold_source(self) -> str:
+        """How the thresholds were chosen, for a reader."""
+        return f"{self.threshold_policy.capitalize()}, from validation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainedDescription:
+    """``model.json`` of a pretraining: weights to start from, and how their signals were prepared.
+
+    Attributes
+    ----------
+    pretrained_by : the method, for a reader; no other description has it.
+    model, arguments : the class of ``models/`` by its file, and the arguments of its constructor.
+    n_samples, normalisation, leads, sampling_rate, window_start, quality : as in ``ModelDescription``.
+    """
+
+    pretrained_by: str
+    model: str
+    arguments: dict[str, Any]
+    n_samples: int
+    normalisation: str
+    leads: list[str]
+    sampling_rate: int
+    window_start: float
+    quality: dict[str, Any]

@@ -1,0 +1,99 @@
+"""Which models of a folder score together: ``ensemble.json``.
+
+A folder can score if it holds ``model.json`` (one model) or ``ensemble.json`` (a cross-validation, whose
+folds are the members, or the ensemble of a comparison).
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metrics.log_odds import mean_score
+from run_folder.run import Run
+from runtime.errors import UserError
+
+ENSEMBLE = "ensemble"  # its name among the models of a comparison
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleDescription:
+    """``ensemble.json``: which models score together, and how they decide.
+
+    Attributes
+    ----------
+    members : folders of single models, relative to the folder of the ensemble.
+    label_names, prevalences, thresholds, threshold_policy : as in
+        ``run_folder.descriptions.ModelDescription``.
+    """
+
+    members: list[str]
+    label_names: list[str]
+    prevalences: list[float]
+    thresholds: list[float]
+    threshold_policy: str
+
+
+def read_ensemble(path: Path) -> EnsembleDescription:
+    """Return what an ``ensemble.json`` says; a UserError where it is damaged."""
+    try:
+        return EnsembleDescription(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(
+            f"{path}: found no usable ensemble ({error}), expected that of a comparison"
+        ) from None
+
+
+def performance_of(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return for each label the metrics of a run's test ECGs, or of a comparison's ensemble; {} without."""
+    path = folder / "metrics.json"
+    if not path.exists():
+        return {}
+    metrics = json.loads(path.read_text(encoding="utf-8"))
+    if "labels" in metrics:
+        return metrics["labels"]
+    return {label: models[ENSEMBLE] for label, models in metrics.items() if ENSEMBLE in models}
+
+
+def members_of(folder: Path) -> list[Path]:
+    """Return the folders of an ensemble's models, or the folder itself."""
+    path = folder / "ensemble.json"
+    return [folder / member for member in read_ensemble(path).members] if path.exists() else [folder]
+
+
+def label_names_of(folder: Path) -> list[str]:
+    """Return the labels that a folder can score."""
+    return Run(members_of(folder)[0]).load_description().label_names
+
+
+def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
+    """Return the clinical columns that these folders need to score, each once."""
+    columns: dict[str, None] = {}
+    for folder in folders:
+        for member in members_of(folder):
+            columns |= dict.fromkeys(Run(member).load_description().clinical_columns)
+    return list(columns)
+
+
+def save_ensemble(run: Run, members: Sequence[Path], thresholds: Sequence[Sequence[float]]) -> None:
+    """Make the folder of a run an ensemble of finished single models.
+
+    Parameters
+    ----------
+    members : the folders of the models.
+    thresholds : (n_folds, n_labels), those of each fold; the ensemble decides at the sigmoid of the mean of
+        their logits.
+    """
+    described = [Run(member).load_description() for member in members]
+    ensemble = EnsembleDescription(
+        members=[os.path.relpath(member, run.folder) for member in members],
+        label_names=described[0].label_names,
+        prevalences=np.mean([one.prevalences for one in described], axis=0).tolist(),
+        thresholds=mean_score(np.asarray(thresholds)).tolist(),
+        threshold_policy=described[0].threshold_policy,
+    )
+    run.write_text("ensemble.json", json.dumps(asdict(ensemble), indent=2) + "\n")

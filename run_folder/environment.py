@@ -1,0 +1,47 @@
+"""Where and with what a run was trained: ``environment.json``."""
+
+import platform
+import subprocess
+import sys
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+KEY_FINGERPRINT = "patient_key_fingerprint"
+RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
+
+
+def environment_of(device: torch.device, patient_key: str) -> dict[str, Any]:
+    """Return versions, device, command, git commit, and by which key the patients' pseudonyms were made."""
+    return {
+        "command": sys.argv,
+        "started": datetime.now().isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "packages": {name: version(name) for name in RECORDED_PACKAGES},
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "git_commit": _git_commit(),
+        KEY_FINGERPRINT: patient_key,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name that a person knows the device by."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    n_threads = torch.get_num_threads()
+    return f"the CPU ({n_threads} thread{'' if n_threads == 1 else 's'})"
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the code, with a + where files differ from it, or None outside a clone."""
+    here = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=40", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
