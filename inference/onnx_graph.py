@@ -17,7 +17,8 @@ from torch import nn
 
 from dataset.batches import normalise
 from ecg.recording import MILLIVOLTS
-from inference.scoring import SMALLEST_SCORE, Scorer
+from inference.scoring import Scorer
+from metrics.log_odds import SMALLEST_SCORE
 from run_folder.descriptions import ModelDescription
 from runtime.errors import UserError
 from xml_loader import LEADS, N_SAMPLES, centre_start
