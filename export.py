@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cohorts.synthetic import draw_patient, simulate_ecg
+from ecg.simulation import draw_patient, simulate_ecg
 from inference.onnx_graph import (
     BATCH_SIZES,
     PACKAGES,

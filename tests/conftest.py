@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from headless_chromium import CHROMIUM, Browser
 
-from cohorts.synthetic import MV_PER_COUNT, hospital_xml, make_cohort
+from ecg.simulation import MV_PER_COUNT, hospital_xml, make_cohort
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and their children with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)

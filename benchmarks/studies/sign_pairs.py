@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cohorts.synthetic import SIGN_RATES, Patient, draw_patient, draw_qrs, draw_t, qrs_limits, simulate_ecg
+from ecg.simulation import SIGN_RATES, Patient, draw_patient, draw_qrs, draw_t, qrs_limits, simulate_ecg
 
 NO_SIGN = dict.fromkeys(SIGN_RATES, 0)
 AXES = {"right_axis": (98, 130), "S1Q3T3": (40, 80)}  # degrees, as cohorts/synthetic.py draws them

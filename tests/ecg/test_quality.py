@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cohorts.synthetic import draw_patient, simulate_ecg
 from ecg.duplicates import near_duplicates
 from ecg.quality import MEASUREMENTS, judge, measure
 from ecg.recording import LEADS
+from ecg.simulation import draw_patient, simulate_ecg
 from xml_loader import bring_to_rest, read_recording
 
 AS_READ = {

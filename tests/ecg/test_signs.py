@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from cohorts.synthetic import draw_patient, simulate_ecg
 from ecg.recording import LEADS
 from ecg.signs import Signs, detect_beats, measure_signals, measure_signs, median_beat
+from ecg.simulation import draw_patient, simulate_ecg
 from xml_loader import read_at_rest
 
 RATE = 500

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from benchmarks.studies.randomisation_check import randomisation_check, randomised
-from cohorts.synthetic import draw_patient, simulate_ecg
 from dataset.batches import normalise
 from ecg.recording import LEADS
+from ecg.simulation import draw_patient, simulate_ecg
 from ecg.waves import SEGMENTS, find_waves
 from explanations.attribution import (
     attention_of,

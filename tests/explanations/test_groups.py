@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from fake_cohort import cohort_of
 
-from cohorts.synthetic import draw_patient, simulate_ecg
 from ecg.recording import LEADS
 from ecg.signs import NOT_MEASURED
+from ecg.simulation import draw_patient, simulate_ecg
 from ecg.waves import SEGMENTS, find_waves
 from explanations.attribution import NO_BEATS, Explanation
 from explanations.group_means import GROUPS, PARTS, ExplainedEcg, group_means, sums_of

@@ -12,7 +12,7 @@ import torch
 from scipy.special import expit
 from tiny_runs import ROOT, line_of, run_here
 
-from cohorts.synthetic import draw_patient, simulate_ecg
+from ecg.simulation import draw_patient, simulate_ecg
 from inference.onnx_graph import SignalToScore, check_graph, to_onnx
 from inference.scoring import Scorer
 from models import MODELS

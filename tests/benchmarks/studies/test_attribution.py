@@ -10,9 +10,9 @@ from torch import nn
 
 from benchmarks.studies.attribution import PLACES, agreement, cropped, interval, measure, share
 from benchmarks.studies.sign_pairs import draw_pair
-from cohorts.synthetic import SIGN_RATES
 from ecg.recording import LEADS
 from ecg.signs import measure_signs
+from ecg.simulation import SIGN_RATES
 from ecg.waves import find_waves
 
 N_SAMPLES = 2048

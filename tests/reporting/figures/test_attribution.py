@@ -9,8 +9,8 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from torch import nn
 
-from cohorts.synthetic import draw_patient, simulate_ecg
 from ecg.recording import LEADS
+from ecg.simulation import draw_patient, simulate_ecg
 from ecg.waves import SEGMENTS, find_waves
 from explanations.attribution import Explanation
 from reporting.figures.attribution import (

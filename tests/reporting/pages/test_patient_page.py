@@ -15,9 +15,9 @@ from scipy.special import expit, logit
 from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny, train_here
 from torch import nn
 
-from cohorts.synthetic import draw_patient, simulate_ecg
 from ecg.recording import LEADS
 from ecg.signs import NOT_MEASURED, measure_signs
+from ecg.simulation import draw_patient, simulate_ecg
 from explanations.attribution import explain
 from explanations.ensemble import explain_scorer
 from inference.scoring import Scorer

@@ -11,7 +11,7 @@ import pytest
 from scipy.signal import find_peaks
 from sklearn.metrics import roc_auc_score
 
-from cohorts.synthetic import (
+from ecg.simulation import (
     DISCLAIMER,
     LEADS,
     MV_PER_COUNT,
@@ -258,14 +258,14 @@ def test_existing_folder_is_used_when_the_same_and_refused_otherwise(labels_tabl
 
 
 def test_failed_writing_leaves_nothing_behind(tmp_path, monkeypatch):
-    monkeypatch.setattr("cohorts.synthetic.hospital_xml", lambda signal: 1 / 0)
+    monkeypatch.setattr("ecg.simulation.hospital_xml", lambda signal: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         make_cohort(tmp_path / "cohort", **SMALL)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_command_line(tmp_path):
-    command = [sys.executable, "-m", "cohorts.synthetic", str(tmp_path / "cohort")]
+    command = [sys.executable, "-m", "ecg.simulation", str(tmp_path / "cohort")]
     made = subprocess.run([*command, "--n-ecgs", "10"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "10 ECGs, 2 with PE" in made.stdout
     assert f"{achievable_auroc():.3f}" in made.stdout

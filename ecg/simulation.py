@@ -1,6 +1,6 @@
 """Make a synthetic cohort: 12-lead ECGs as XML, some with the signs of acute pulmonary embolism (PE).
 
-    python -m cohorts.synthetic FOLDER [--n-ecgs N] [--n-patients N] [--prevalence P] [--seed S]
+    python -m ecg.simulation FOLDER [--n-ecgs N] [--n-patients N] [--prevalence P] [--seed S]
 
 writes
     FOLDER/demo-0001.xml …   12 leads x 10 s at 500 Hz in the format of the study hospital
