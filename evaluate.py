@@ -31,9 +31,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cohorts.synthetic import demo_cohort
 from dataset.cohort import Cohort, read_cohort
 from ecg.signs import measure_signals
-from ecg.simulation import demo_cohort
 from explanations.groups import check_captum, explain_run
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml

@@ -16,12 +16,12 @@ have been pretrained on. An epoch takes about as long as one of train_atten.py o
 from pathlib import Path
 
 import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
+from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
 from dataset.cohort import read_unlabelled
 from dataset.signals import place_signals
 from dataset.splits import split_for_pretraining, with_patients_as_targets
-from ecg.simulation import demo_cohort
 from hyperparameters.reading import read_hyperparameters
 from models.contrastive_resnet18 import ContrastiveResNet18
 from runtime.command_line import one_line_errors, prepare

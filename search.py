@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from cohorts.synthetic import demo_cohort
 from dataset.cohort import read_cohort
 from dataset.splits import make_folds
-from ecg.simulation import demo_cohort
 from hyperparameters.declaration import ABSENT, Hyperparameters
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number

@@ -13,12 +13,12 @@ about 0.88 (95 % CI 0.83-0.93) with --model rnn and 0.89 (0.82-0.94) with --mode
 from pathlib import Path
 
 import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
+from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
 from dataset.cohort import read_cohort
 from dataset.signals import place_signals
 from dataset.splits import make_folds
-from ecg.simulation import demo_cohort
 from focal_loss import FocalLoss
 from hyperparameters.reading import read_hyperparameters, read_yaml
 from models import MODELS

@@ -13,12 +13,12 @@ about 0.86 (95 % CI 0.80-0.91).
 from pathlib import Path
 
 import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
+from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
 from dataset.cohort import read_cohort
 from dataset.signals import place_signals
 from dataset.splits import make_folds
-from ecg.simulation import demo_cohort
 from focal_loss import FocalLoss
 from hyperparameters.reading import read_hyperparameters
 from models import MODELS

@@ -23,7 +23,7 @@ import pandas as pd
 from cohorts.columns import PARTS
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser
-from runtime.errors import UserError, reason
+from runtime.errors import UserError, message_of, reason
 
 CHUNK_ROWS = 50_000
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError)  # of reading a table, .gz or not
@@ -274,7 +274,7 @@ def run(main: Callable[[], None]) -> None:
     """Run a maker; what is wrong with its source ends it with one line."""
     try:
         main()
-    except UserError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    except (UserError, OSError) as error:
+        sys.exit(f"{Path(sys.argv[0]).name}: {message_of(error)}")
     except KeyboardInterrupt:
         sys.exit(f"{Path(sys.argv[0]).name}: interrupted")

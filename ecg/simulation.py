@@ -1,12 +1,7 @@
-"""Make a synthetic cohort: 12-lead ECGs as XML, some with the signs of acute pulmonary embolism (PE).
+"""Simulate 12-lead ECGs, some with the signs of acute pulmonary embolism (PE).
 
-    python -m ecg.simulation FOLDER [--n-ecgs N] [--n-patients N] [--prevalence P] [--seed S]
-
-writes
-    FOLDER/demo-0001.xml …   12 leads x 10 s at 500 Hz in the format of the study hospital
-    FOLDER/labels.csv        file, patient_id, age, sex, PE
-    FOLDER/truth.csv         what was planted in each file: signs, rate, axis, intervals, some amplitudes
-    FOLDER/cohort.json       the parameters: the same ones give byte-identical files; other ones are refused
+    patient = draw_patient(generator, pe=True)
+    signal, truth = simulate_ecg(patient, generator)    # (12, 5000) in mV at 500 Hz, and what was planted
 
 Each beat is a moving dipole, a sum of Gaussians for P, QRS, ST and T (McSharry et al., IEEE Trans Biomed Eng
 2003;50:289; in three dimensions Sameni et al., EURASIP J Adv Signal Process 2007:43407), projected on the
@@ -14,23 +9,15 @@ leads by the Dower matrix (Dower et al., Clin Cardiol 1980;3:87). It lets the pr
 It is no clinical evidence, and a metric obtained on it says nothing about the diagnosis of PE.
 """
 
-import argparse
-import csv
 import itertools
-import json
-import os
-import shutil
-import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ecg.recording import LEADS, N_SAMPLES, SAMPLING_RATE
+from ecg.recording import N_SAMPLES, SAMPLING_RATE
 
-GENERATOR_VERSION = 1  # to be raised with every change that alters the files
-MV_PER_COUNT = 0.0025
-DISCLAIMER = "Synthetic ECGs, computed from formulas; no patient's. They prove nothing clinically."
+MV_PER_COUNT = 0.0025  # mV; signals are whole counts, as files have them
 
 # P(sign | PE), P(sign | no PE), chosen for the demo: a small network is to learn something in minutes. The
 # comments give the rates of 6,049 emergency patients (Marchick et al., Ann Emerg Med 2010;55:331), which
@@ -73,7 +60,7 @@ class Patient:
     age: int
     sex: str
     PE: int
-    signs: dict
+    signs: dict[str, int]  # 0 or 1
     heart_rate: float  # beats per minute
     pr: float  # s
     qrs_duration: float  # s
@@ -85,7 +72,7 @@ class Patient:
     chest_gains: np.ndarray  # (6,), how well each chest electrode sees the heart
 
 
-def achievable_auroc(sign_rates=SIGN_RATES):
+def achievable_auroc(sign_rates: Mapping[str, tuple[float, float]] = SIGN_RATES) -> float:
     """Return the AUROC of the best possible score, the likelihood ratio of the planted signs.
 
     It is exact: the probability that a pattern drawn given PE has a higher ratio than one drawn given no PE,
@@ -99,27 +86,29 @@ def achievable_auroc(sign_rates=SIGN_RATES):
     return float(with_pe @ wins @ without_pe)
 
 
-def draw_patient(generator, *, pe, patient_id="demo", signs=None):
+def draw_patient(
+    generator: np.random.Generator,
+    *,
+    pe: bool,
+    patient_id: str = "demo",
+    signs: Mapping[str, int] | None = None,
+) -> Patient:
     """Draw one patient.
 
     Parameters
     ----------
-    generator : numpy.random.Generator
-    pe : bool
-        Whether the patient has PE; decides how likely each sign is.
-    patient_id : str
-    signs : dict of sign name to 0 or 1, optional
-        Signs to plant instead of drawn ones; those left out are drawn.
+    pe : whether the patient has PE; decides how likely each sign is
+    signs : sign name -> 0 or 1, planted instead of drawn ones; those left out are drawn
 
-    Returns
-    -------
-    Patient
+    Raises
+    ------
+    ValueError : a sign that is not one of ``SIGN_RATES``.
     """
     unknown = set(signs or ()) - set(SIGN_RATES)
     if unknown:
         raise ValueError(f"signs: found {sorted(unknown)}, expected some of {list(SIGN_RATES)}")
     drawn = {sign: int(generator.random() < rates[0 if pe else 1]) for sign, rates in SIGN_RATES.items()}
-    signs = drawn | (signs or {})
+    signs = {**drawn, **(signs or {})}
     usual_rate, usual_axis = generator.normal(74, 10), generator.normal(45, 22)
     heart_rate = generator.uniform(105, 132) if signs["sinus_tachycardia"] else np.clip(usual_rate, 50, 94)
     axis = generator.uniform(98, 130) if signs["right_axis"] else np.clip(usual_axis, -25, 82)
@@ -145,7 +134,7 @@ def draw_patient(generator, *, pe, patient_id="demo", signs=None):
     )
 
 
-def draw_p(generator):
+def draw_p(generator: np.random.Generator) -> np.ndarray:
     """Return the two P waves, (2, 6): the right atrium (forwards and down), then the left (backwards)."""
     waves = np.array(
         [[0.036, 0.015, 0.016, 0.045, 0.085, 0.050], [0.066, 0.016, 0.018, 0.055, 0.060, -0.015]]
@@ -154,10 +143,11 @@ def draw_p(generator):
     return waves
 
 
-def draw_qrs(generator, signs, axis):
+def draw_qrs(generator: np.random.Generator, signs: Mapping[str, int], axis: float) -> np.ndarray:
     """Return the QRS waves, (4, 6): septum, left ventricle, base, and the late right ventricle of RBBB.
 
-    The direction of the left ventricle is solved for, so that the net area of the QRS has the axis asked for.
+    The direction of the left ventricle is solved for, so that the net area of the QRS has the axis, in
+    radians.
     """
     severity = generator.uniform(0, 1)
     septum = np.array([-0.07, -0.04, 0.33]) * np.exp(generator.normal(0, 0.25))
@@ -182,7 +172,7 @@ def draw_qrs(generator, signs, axis):
     return np.hstack([centres, widths, widths, amplitudes])
 
 
-def draw_t(generator, signs, axis):
+def draw_t(generator: np.random.Generator, signs: Mapping[str, int], axis: float) -> np.ndarray:
     """Return the amplitudes of the T wave, (3,), for a QRS axis in degrees."""
     angle = np.radians(45 + 0.3 * (np.clip(axis, -20, 80) - 45) + generator.normal(0, 8))
     frontal = 0.24 * np.exp(generator.normal(0, 0.25)) * np.array([np.cos(angle), np.sin(angle)])
@@ -196,21 +186,21 @@ def draw_t(generator, signs, axis):
     return np.append(frontal, v2)
 
 
-def qrs_limits(qrs_waves):
-    """Return onset and end of the QRS in s: where a lead first and last exceeds 0.03 mV."""
+def qrs_limits(qrs_waves: np.ndarray) -> np.ndarray:
+    """Return onset and end of the QRS, (2,), in s: where a lead first and last exceeds 0.03 mV."""
     times = np.arange(-0.150, 0.250, 0.0005)
     visible = np.abs(PROJECTION @ dipole(qrs_waves, times)).max(axis=0) > 0.03
     return times[visible][[0, -1]]
 
 
-def dipole(waves, times):
-    """Return the sum of the waves at times from the R peak, (3, n), in mV."""
+def dipole(waves: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Return the sum of waves, (n_waves, 6), at times in s from the R peak, (n,), as (3, n) in mV."""
     distance = times - waves[:, :1]
     widths = np.where(distance < 0, waves[:, 1:2], waves[:, 2:3])
     return waves[:, 3:].T @ np.exp(-0.5 * (distance / widths) ** 2)
 
 
-def waves_at_rate(patient, heart_rate):
+def waves_at_rate(patient: Patient, heart_rate: float) -> tuple[np.ndarray, float]:
     """Return all waves of a beat, (8, 6), T last, and the QT interval in s, which follows the rate."""
     onset, end = qrs_limits(patient.qrs_waves)
     qt = patient.qtc * (60 / heart_rate) ** (1 / 3)  # Fridericia
@@ -223,22 +213,20 @@ def waves_at_rate(patient, heart_rate):
     return np.vstack([p_waves, patient.qrs_waves, st_segment, t_wave]), qt
 
 
-def simulate_ecg(patient, generator, *, noise=1.0):
+def simulate_ecg(
+    patient: Patient, generator: np.random.Generator, *, noise: float = 1.0
+) -> tuple[np.ndarray, dict[str, float]]:
     """Simulate one ECG of a patient, 10 s at 500 Hz.
 
     Parameters
     ----------
-    patient : Patient
-    generator : numpy.random.Generator
-    noise : float
-        Scale of baseline wander, mains and muscle noise; 0 gives the clean ECG.
+    noise : scale of baseline wander, mains and muscle noise; 0 gives the clean ECG
 
     Returns
     -------
     signal : ndarray of shape (12, 5000), in mV
         Whole counts of `MV_PER_COUNT`, in which III, aVR, aVL and aVF follow from I and II exactly.
-    truth : dict
-        What was planted, by the column names of `truth.csv`.
+    truth : what was planted: the signs (0 or 1), rate, axis, intervals and some amplitudes
     """
     heart_rate = patient.heart_rate + generator.uniform(-2, 2)
     beats, breath = draw_beats(generator, heart_rate, patient.age)
@@ -256,7 +244,9 @@ def simulate_ecg(patient, generator, *, noise=1.0):
     return whole_counts(heart + noise * draw_noise(generator)) * MV_PER_COUNT, truth
 
 
-def draw_beats(generator, heart_rate, age):
+def draw_beats(
+    generator: np.random.Generator, heart_rate: float, age: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the times of the R peaks in s and the breath (-1 to 1) at each.
 
     Breathing in shortens the cycle (respiratory sinus arrhythmia), less so in old age and at high rates.
@@ -273,7 +263,7 @@ def draw_beats(generator, heart_rate, age):
     return np.array(beats), np.array(breath)
 
 
-def draw_noise(generator):
+def draw_noise(generator: np.random.Generator) -> np.ndarray:
     """Return baseline wander, muscle noise and 50 Hz mains on I, II, V1 … V6, (8, 5000), in mV."""
     level = np.exp(generator.normal(0, 0.5, 3))
     wander = 0.035 * level[0] * band_noise(generator, 0.05, 0.5)
@@ -283,7 +273,7 @@ def draw_noise(generator):
     return ELECTRODES @ (wander + muscle + mains)
 
 
-def band_noise(generator, low, high):
+def band_noise(generator: np.random.Generator, low: float, high: float) -> np.ndarray:
     """Return noise between two frequencies in Hz on nine electrodes, (9, 5000), standard deviation 1."""
     n_long = 8192  # longer than the ECG, which therefore does not end where it began
     frequencies = np.fft.rfftfreq(n_long, 1 / SAMPLING_RATE)
@@ -294,7 +284,7 @@ def band_noise(generator, low, high):
     return np.fft.irfft(spectrum)[:, :N_SAMPLES] * n_long / (2 * np.sqrt(inside.sum()))
 
 
-def whole_counts(signal):
+def whole_counts(signal: np.ndarray) -> np.ndarray:
     """Return the 12 leads in counts, (12, n), from I, II, V1 … V6 in mV.
 
     I and II are rounded to even counts, of which aVR, aVL and aVF need the halves.
@@ -304,7 +294,7 @@ def whole_counts(signal):
     return np.vstack([one, two, two - one, -(one + two) // 2, one - two // 2, two - one // 2, chest])
 
 
-def describe(patient, waves, gains, qt):
+def describe(patient: Patient, waves: np.ndarray, gains: np.ndarray, qt: float) -> dict[str, float]:
     """Return what was planted in a patient's ECG, amplitudes measured in the beat without noise."""
     onset, end = qrs_limits(patient.qrs_waves)
     times = np.arange(-0.150, 0.600, 0.001)
@@ -324,178 +314,3 @@ def describe(patient, waves, gains, qt):
         "t_in_v2_mv": v2[t_peak],
         "r_prime_in_v1_mv": v1[late & (times > 0.030)].max(),
     }
-
-
-def draw_patients(generator, n_ecgs, n_patients, prevalence):
-    """Return a list of (patient, number of ECGs); PE has its prevalence as nearly as whole patients allow."""
-    counts = 1 + np.bincount(generator.integers(n_patients, size=n_ecgs - n_patients), minlength=n_patients)
-    with_pe, room = set(), round(prevalence * n_ecgs)
-    for index in generator.permutation(n_patients):
-        if counts[index] <= room:
-            with_pe.add(int(index))
-            room -= counts[index]
-    if not 0 < len(with_pe) < n_patients:
-        raise ValueError(
-            f"prevalence: found {prevalence}, which gives {len(with_pe)} of {n_patients} patients PE; "
-            "expected at least one with and one without"
-        )
-    return [
-        (draw_patient(generator, pe=i in with_pe, patient_id=f"demo-patient-{i + 1:04d}"), int(count))
-        for i, count in enumerate(counts)
-    ]
-
-
-def demo_cohort(folder="demo_cohort"):
-    """Make the default cohort, say what it is, and return its folder."""
-    print(f"demo        no --data-dir: {folder}, 300 ECGs. {DISCLAIMER}", flush=True)
-    try:
-        return str(make_cohort(folder).parent)
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))
-
-
-def make_cohort(folder, *, n_ecgs=300, n_patients=270, prevalence=0.15, seed=42):
-    """Write a synthetic cohort, or leave it as it is where the very same one is there already.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Absent, empty, or holding this cohort. It appears whole or not at all.
-    n_ecgs, n_patients : int
-        The ECGs beyond one a patient go to patients at random.
-    prevalence : float
-        Share of the ECGs that come from patients with PE.
-    seed : int
-
-    Returns
-    -------
-    Path
-        The labels table.
-
-    Raises
-    ------
-    ValueError
-        For an argument out of range, and for a folder that holds something else.
-    """
-    parameters = {"n_ecgs": n_ecgs, "n_patients": n_patients, "prevalence": prevalence, "seed": seed}
-    check_parameters(**parameters)
-    folder = Path(folder)
-    identity = {"generator_version": GENERATOR_VERSION, **parameters}
-    if holds_cohort(folder, identity):
-        return folder / "labels.csv"
-    aside = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        write_cohort(aside, np.random.default_rng(seed), identity)
-        aside.rename(folder)
-    except OSError:
-        # Another process, e.g. of a training on several GPUs, may have been faster with the same cohort.
-        if not holds_cohort(folder, identity):
-            raise
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-    return folder / "labels.csv"
-
-
-def check_parameters(n_ecgs, n_patients, prevalence, seed):
-    """Raise a ValueError that names the first argument out of range."""
-    ranges = {"n_patients": (n_patients, 2), "n_ecgs": (n_ecgs, n_patients), "seed": (seed, 0)}
-    for name, (value, least) in ranges.items():
-        if type(value) is not int or value < least:
-            raise ValueError(f"{name}: found {value!r}, expected a whole number of at least {least}")
-    if not 0 < prevalence < 1:
-        raise ValueError(f"prevalence: found {prevalence!r}, expected a number between 0 and 1")
-
-
-def holds_cohort(folder, identity):
-    """Return whether the folder holds this cohort; raise a ValueError where it holds something else."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return False
-    record = folder / "cohort.json"
-    found = record.read_text(encoding="utf-8").strip() if record.is_file() else "no cohort.json"
-    n_files = len(list(folder.glob("demo-*.xml")))
-    tables = (folder / "labels.csv").is_file() and (folder / "truth.csv").is_file()
-    if found == json.dumps(identity) and n_files == identity["n_ecgs"] and tables:
-        return True
-    raise ValueError(
-        f"{folder}: found {n_files} synthetic ECGs and {found}, expected an absent or empty folder "
-        f"or the whole cohort {json.dumps(identity)}; name another folder or remove this one"
-    )
-
-
-def write_cohort(folder, generator, identity):
-    """Write all files of a cohort into an empty folder."""
-    labels, truths = [], []
-    sizes = [identity[name] for name in ("n_ecgs", "n_patients", "prevalence")]
-    for patient, count in draw_patients(generator, *sizes):
-        for _ in range(count):
-            file = f"demo-{len(labels) + 1:04d}.xml"
-            signal, truth = simulate_ecg(patient, generator)
-            (folder / file).write_bytes(hospital_xml(signal).encode("iso-8859-1"))
-            person = {name: getattr(patient, name) for name in ("patient_id", "age", "sex", "PE")}
-            labels.append({"file": file} | person)
-            rounded = {name: f"{v:.3f}" if isinstance(v, float) else v for name, v in truth.items()}
-            truths.append({"file": file, "PE": patient.PE} | rounded)
-    write_table(folder / "labels.csv", labels)
-    write_table(folder / "truth.csv", truths)
-    (folder / "cohort.json").write_text(json.dumps(identity) + "\n", encoding="utf-8")
-
-
-def write_table(path, rows):
-    """Write a list of dicts with the same keys as a CSV file."""
-    with open(path, "w", newline="", encoding="utf-8") as handle:
-        writer = csv.DictWriter(handle, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def hospital_xml(signal):
-    """Return one ECG, (12, n) in mV, as the text of the study hospital's XML."""
-    counts = np.rint(signal / MV_PER_COUNT).astype(int)
-    # Looking the digits up is five times as fast as str() on each of the 60,000 samples.
-    digits = np.array([str(count) for count in range(counts.min(), counts.max() + 1)], dtype=object)
-    attributes = f'freq="{SAMPLING_RATE}" amplitude_unit="{MV_PER_COUNT}"'.replace(".", ",")
-    channels = "\n".join(
-        f'    <channel name="{lead}" {attributes}>{" ".join(digits[row - counts.min()].tolist())}</channel>'
-        for lead, row in zip(LEADS, counts, strict=True)
-    )
-    head = f'<?xml version="1.0" encoding="ISO-8859-1"?>\n<!-- {DISCLAIMER} -->\n'
-    return f"{head}<ecg>\n  <rhythm>\n{channels}\n  </rhythm>\n</ecg>\n"
-
-
-def summary(labels_table):
-    """Return what a cohort holds, as text for a person."""
-    with open(labels_table.with_name("truth.csv"), newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle))
-    pe = np.array([row["PE"] == "1" for row in rows])
-    lines = [f"{labels_table}: {len(rows)} ECGs, {pe.sum()} with PE ({pe.mean():.1%})"]
-    lines.append(f"{'sign':<20}{'with PE':>9}{'without':>9}")
-    for sign in SIGN_RATES:
-        present = np.array([row[sign] == "1" for row in rows])
-        lines.append(f"{sign:<20}{present[pe].mean():>9.1%}{present[~pe].mean():>9.1%}")
-    lines.append(f"best AUROC that the planted signs allow on average: {achievable_auroc():.3f}")
-    return "\n".join([*lines, DISCLAIMER])
-
-
-def main():
-    """Make a cohort from the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--n-ecgs", type=int, default=300)
-    parser.add_argument("--n-patients", type=int, help="default: nine for ten ECGs")
-    parser.add_argument("--prevalence", type=float, default=0.15, help="share of the ECGs with PE")
-    parser.add_argument("--seed", type=int, default=42)
-    options = vars(parser.parse_args())
-    if options["n_patients"] is None:
-        options["n_patients"] = round(0.9 * options["n_ecgs"])
-    try:
-        print(summary(make_cohort(options.pop("folder"), **options)))
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-
-
-if __name__ == "__main__":
-    main()

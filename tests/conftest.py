@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from headless_chromium import CHROMIUM, Browser
 
-from ecg.simulation import MV_PER_COUNT, hospital_xml, make_cohort
+from cohorts.synthetic import make_cohort
+from ecg.formats.hospital import hospital_xml
+from ecg.simulation import MV_PER_COUNT
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and their children with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -28,9 +28,9 @@ from benchmarks.speed.epoch_speed import busy_share, epochs
 from benchmarks.speed.model_speed import PUBLISHED_MODELS, matrix_product, our_model, published_model
 from benchmarks.speed.script_speed import start_up, trainings
 from benchmarks.speed.timing import Conditions, Row
+from cohorts.synthetic import make_cohort
 from dataset.cohort import Cohort, read_cohort
 from dataset.labels_table import read_labels
-from ecg.simulation import make_cohort
 from models import MODELS
 from run_folder.environment import device_name
 from runtime.command_line import prepare

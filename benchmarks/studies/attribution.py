@@ -37,8 +37,9 @@ from tqdm import tqdm
 
 from benchmarks.studies.randomisation_check import randomised
 from benchmarks.studies.sign_pairs import Pair, draw_pair
+from cohorts.synthetic import make_cohort
 from ecg.recording import LEADS
-from ecg.simulation import SIGN_RATES, make_cohort
+from ecg.simulation import SIGN_RATES
 from ecg.waves import SEGMENTS, Waves, find_waves
 from explanations.attribution import integrated_gradients, model_input
 from inference.scoring import predict_logits

@@ -1,4 +1,4 @@
-"""The study hospital's own format: `rhythm` with one `channel` of counts a lead."""
+"""The study hospital's own format, read and written: `rhythm` with one `channel` of counts for each lead."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ import numpy as np
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.numbers import parse_counts, positive_number
 from ecg.formats.xml_tree import complete_or_only
-from ecg.recording import LEADS, EcgFileError, PathLike, Recording, assemble, by_value, quote, standard_lead
+from ecg.recording import (
+    LEADS,
+    SAMPLING_RATE,
+    EcgFileError,
+    PathLike,
+    Recording,
+    assemble,
+    by_value,
+    quote,
+    standard_lead,
+)
 
 DEFAULT_AMPLITUDE_UNIT = "0.0025"  # mV per count where the file does not say
 
@@ -59,3 +69,23 @@ def _rhythm(rhythms: list[Element], path: PathLike) -> Element:
 
 def _leads(rhythm: Element) -> set[str | None]:
     return {standard_lead(channel.get("name", "")) for channel in rhythm.findall("channel")}
+
+
+def hospital_xml(
+    signal: np.ndarray,
+    *,
+    sampling_rate: float = SAMPLING_RATE,
+    mv_per_count: float = float(DEFAULT_AMPLITUDE_UNIT),
+    comment: str = "",
+) -> str:
+    """Return one ECG, (12, n_samples) in mV, as the text of a file, to be encoded as ISO-8859-1."""
+    counts = np.rint(signal / mv_per_count).astype(int)
+    # Looking the digits up is five times as fast as str() on each of the 60,000 samples.
+    digits = np.array([str(count) for count in range(counts.min(), counts.max() + 1)], dtype=object)
+    attributes = f'freq="{sampling_rate}" amplitude_unit="{mv_per_count}"'.replace(".", ",")
+    channels = "\n".join(
+        f'    <channel name="{lead}" {attributes}>{" ".join(digits[row - counts.min()].tolist())}</channel>'
+        for lead, row in zip(LEADS, counts, strict=True)
+    )
+    head = f'<?xml version="1.0" encoding="ISO-8859-1"?>\n<!-- {comment} -->\n'
+    return f"{head}<ecg>\n  <rhythm>\n{channels}\n  </rhythm>\n</ecg>\n"

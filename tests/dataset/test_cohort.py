@@ -11,7 +11,7 @@ from dataset.cohort import _duplicates, read_cohort
 from dataset.pseudonyms import KEY_FILE, pseudonymise
 from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import check_rows
-from ecg.simulation import hospital_xml
+from ecg.formats.hospital import hospital_xml
 from hyperparameters.declaration import Hyperparameters
 from runtime.errors import UserError
 from xml_loader import read_at_rest, read_recording

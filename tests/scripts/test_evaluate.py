@@ -17,9 +17,9 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run_here, tiny, train_here
 
+from cohorts.synthetic import make_cohort
 from dataset.cohort import read_cohort
 from ecg.recording import LEADS
-from ecg.simulation import make_cohort
 from evaluate import AGES, strata_of
 from explanations import groups
 from explanations.groups import explain_ecg, explain_run

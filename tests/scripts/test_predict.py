@@ -24,7 +24,7 @@ from tiny_runs import (
 )
 
 import predict as predict_script
-from ecg.simulation import hospital_xml
+from ecg.formats.hospital import hospital_xml
 from inference.scoring import Scorer
 from xml_loader import read_recording
 

@@ -13,7 +13,7 @@ from unittest import mock
 
 import pandas as pd
 
-from ecg.simulation import make_cohort
+from cohorts.synthetic import make_cohort
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}"}

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_runs import line_of, make_tiny_cohort, run_folder_of, tiny, train_here
 
-from ecg.simulation import make_cohort
+from cohorts.synthetic import make_cohort
 from inference.comparison import _check_unseen
 from runtime.errors import UserError
 

@@ -28,7 +28,7 @@ from benchmarks.studies.learning_curve_result import (
     standard_error,
     weighted_aurocs,
 )
-from ecg.simulation import make_cohort
+from cohorts.synthetic import make_cohort
 from metrics.bootstrap import auroc_of_counts, bootstrap_intervals
 from runtime.errors import UserError
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from headless_chromium import check_page
 
-from ecg.simulation import make_cohort
+from cohorts.synthetic import make_cohort
 from metrics_and_performance import evaluate
 from reporting.figures.curves import bootstrap_band, curve_points, precision_on_grid, roc_on_grid
 from reporting.pages import run_page

@@ -1,0 +1,188 @@
+"""Make a synthetic cohort: simulated 12-lead ECGs, some with the signs of acute pulmonary embolism (PE).
+
+    python -m cohorts.synthetic FOLDER [--n-ecgs N] [--n-patients N] [--prevalence P] [--seed S]
+
+writes
+    FOLDER/demo-0001.xml …   12 leads x 10 s at 500 Hz in the format of the study hospital
+    FOLDER/labels.csv        file, patient_id, age, sex, PE
+    FOLDER/truth.csv         what was planted in each file: signs, rate, axis, intervals, some amplitudes
+    FOLDER/cohort.json       the parameters: the same ones give byte-identical files; other ones are refused
+
+The ECGs are those of ``ecg/simulation.py``: computed, no clinical evidence.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cohorts.table_maker import run
+from ecg.formats.hospital import hospital_xml
+from ecg.simulation import MV_PER_COUNT, SIGN_RATES, Patient, achievable_auroc, draw_patient, simulate_ecg
+from runtime.command_line import OneLineParser
+from runtime.errors import UserError
+
+GENERATOR_VERSION = 1  # to be raised with every change that alters the files
+DISCLAIMER = "Synthetic ECGs, computed from formulas; no patient's. They prove nothing clinically."
+
+
+def draw_patients(
+    generator: np.random.Generator, n_ecgs: int, n_patients: int, prevalence: float
+) -> list[tuple[Patient, int]]:
+    """Return (patient, number of ECGs); PE has its prevalence as nearly as whole patients allow."""
+    counts = 1 + np.bincount(generator.integers(n_patients, size=n_ecgs - n_patients), minlength=n_patients)
+    with_pe, room = set(), round(prevalence * n_ecgs)
+    for index in generator.permutation(n_patients):
+        if counts[index] <= room:
+            with_pe.add(int(index))
+            room -= counts[index]
+    if not 0 < len(with_pe) < n_patients:
+        raise UserError(
+            f"prevalence: found {prevalence}, which gives {len(with_pe)} of {n_patients} patients PE; "
+            "expected at least one with and one without"
+        )
+    return [
+        (draw_patient(generator, pe=i in with_pe, patient_id=f"demo-patient-{i + 1:04d}"), int(count))
+        for i, count in enumerate(counts)
+    ]
+
+
+def demo_cohort(folder: str | Path = "demo_cohort") -> str:
+    """Make the default cohort, say what it is, and return its folder."""
+    print(f"demo        no --data-dir: {folder}, 300 ECGs. {DISCLAIMER}", flush=True)
+    return str(make_cohort(folder).parent)
+
+
+def make_cohort(
+    folder: str | Path,
+    *,
+    n_ecgs: int = 300,
+    n_patients: int = 270,
+    prevalence: float = 0.15,
+    seed: int = 42,
+) -> Path:
+    """Write a synthetic cohort, or leave it as it is where the very same one is there already.
+
+    Parameters
+    ----------
+    folder : absent, empty, or holding this cohort; it appears whole or not at all
+    n_ecgs, n_patients : the ECGs beyond one for each patient go to patients at random
+    prevalence : share of the ECGs that come from patients with PE
+
+    Returns
+    -------
+    The path of the labels table.
+
+    Raises
+    ------
+    UserError : an argument out of range, or a folder that holds something else.
+    """
+    parameters = {"n_ecgs": n_ecgs, "n_patients": n_patients, "prevalence": prevalence, "seed": seed}
+    check_parameters(**parameters)
+    folder = Path(folder)
+    identity = {"generator_version": GENERATOR_VERSION, **parameters}
+    if holds_cohort(folder, identity):
+        return folder / "labels.csv"
+    aside = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        write_cohort(aside, np.random.default_rng(seed), identity)
+        aside.rename(folder)
+    except OSError:
+        # Another process, e.g. of a training on several GPUs, may have been faster with the same cohort.
+        if not holds_cohort(folder, identity):
+            raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder / "labels.csv"
+
+
+def check_parameters(n_ecgs: int, n_patients: int, prevalence: float, seed: int) -> None:
+    """Raise a UserError that names the first argument out of range."""
+    ranges = {"n_patients": (n_patients, 2), "n_ecgs": (n_ecgs, n_patients), "seed": (seed, 0)}
+    for name, (value, least) in ranges.items():
+        if type(value) is not int or value < least:
+            raise UserError(f"{name}: found {value!r}, expected a whole number of at least {least}")
+    if not 0 < prevalence < 1:
+        raise UserError(f"prevalence: found {prevalence!r}, expected a number between 0 and 1")
+
+
+def holds_cohort(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Return whether the folder holds this cohort; raise a UserError where it holds something else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    record = folder / "cohort.json"
+    found = record.read_text(encoding="utf-8").strip() if record.is_file() else "no cohort.json"
+    n_files = len(list(folder.glob("demo-*.xml")))
+    tables = (folder / "labels.csv").is_file() and (folder / "truth.csv").is_file()
+    if found == json.dumps(identity) and n_files == identity["n_ecgs"] and tables:
+        return True
+    raise UserError(
+        f"{folder}: found {n_files} synthetic ECGs and {found}, expected an absent or empty folder "
+        f"or the whole cohort {json.dumps(identity)}; name another folder or remove this one"
+    )
+
+
+def write_cohort(folder: Path, generator: np.random.Generator, identity: Mapping[str, Any]) -> None:
+    """Write all files of a cohort into an empty folder."""
+    labels, truths = [], []
+    sizes = [identity[name] for name in ("n_ecgs", "n_patients", "prevalence")]
+    for patient, count in draw_patients(generator, *sizes):
+        for _ in range(count):
+            file = f"demo-{len(labels) + 1:04d}.xml"
+            signal, truth = simulate_ecg(patient, generator)
+            text = hospital_xml(signal, mv_per_count=MV_PER_COUNT, comment=DISCLAIMER)
+            (folder / file).write_bytes(text.encode("iso-8859-1"))
+            person = {name: getattr(patient, name) for name in ("patient_id", "age", "sex", "PE")}
+            labels.append({"file": file} | person)
+            rounded = {name: f"{v:.3f}" if isinstance(v, float) else v for name, v in truth.items()}
+            truths.append({"file": file, "PE": patient.PE} | rounded)
+    write_table(folder / "labels.csv", labels)
+    write_table(folder / "truth.csv", truths)
+    (folder / "cohort.json").write_text(json.dumps(identity) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a list of dicts with the same keys as a CSV file."""
+    with open(path, "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def summary(labels_table: Path) -> str:
+    """Return what a cohort holds, as text for a person."""
+    with open(labels_table.with_name("truth.csv"), newline="", encoding="utf-8") as handle:
+        rows = list(csv.DictReader(handle))
+    pe = np.array([row["PE"] == "1" for row in rows])
+    lines = [f"{labels_table}: {len(rows)} ECGs, {pe.sum()} with PE ({pe.mean():.1%})"]
+    lines.append(f"{'sign':<20}{'with PE':>9}{'without':>9}")
+    for sign in SIGN_RATES:
+        present = np.array([row[sign] == "1" for row in rows])
+        lines.append(f"{sign:<20}{present[pe].mean():>9.1%}{present[~pe].mean():>9.1%}")
+    lines.append(f"best AUROC that the planted signs allow on average: {achievable_auroc():.3f}")
+    return "\n".join([*lines, DISCLAIMER])
+
+
+def main() -> None:
+    """Make a cohort from the command line."""
+    parser = OneLineParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--n-ecgs", type=int, default=300)
+    parser.add_argument("--n-patients", type=int, help="default: nine for ten ECGs")
+    parser.add_argument("--prevalence", type=float, default=0.15, help="share of the ECGs with PE")
+    parser.add_argument("--seed", type=int, default=42)
+    options = vars(parser.parse_args())
+    if options["n_patients"] is None:
+        options["n_patients"] = round(0.9 * options["n_ecgs"])
+    print(summary(make_cohort(options.pop("folder"), **options)))
+
+
+if __name__ == "__main__":
+    run(main)
