@@ -1,7 +1,7 @@
 """Where P wave, QRS complex, ST segment and T wave lie in an ECG, beat by beat.
 
-The limits are those of the median beat (`ecg/signs.py`), laid on every beat that was found. They
-cut an ECG into its parts, such as for hiding one of them from a model; they are no interval measurements.
+The limits are those of the median beat (`ecg/beats.py`), laid on every beat that was found. They cut an ECG
+into its parts, so that each can be looked at or hidden; they are not interval measurements.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from ecg.signs import BEFORE, MAX_SHIFT, SAMPLING_RATE, T_SMOOTHING, MedianBeat, median_beat
+from ecg.beats import BEFORE, MAX_SHIFT, T_SMOOTHING, MedianBeat, median_beat
+from ecg.recording import SAMPLING_RATE
 
 SEGMENTS = ("P", "QRS", "ST", "T")
 P_AND_PR = round(0.240 * SAMPLING_RATE)  # samples ahead of the QRS; a normal PR interval is at most 200 ms

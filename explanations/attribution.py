@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from dataset.batches import normalise
+from ecg.beats import AFTER, BEFORE
 from ecg.recording import LEADS
-from ecg.signs import AFTER, BEFORE
 from ecg.waves import SEGMENTS, Waves, find_waves
 from models.resnet18 import ResNet18
 

@@ -3,7 +3,7 @@
     for name, columns in probe_sets(features).items():
         y_score = out_of_fold_scores(features[columns], y_true, folds, patient_ids)
 
-`features` has a line an ECG: the columns of `reporting.ecg_signs.measure_signals`, and age and sex where the
+`features` has one line for each ECG: the columns of `ecg.signs.measure_signals`, and age and sex where the
 cohort has them. A network no better than "ECG signs, age and sex" adds nothing to reading the ECG. One that
 is no better than "heart rate alone" or "age and sex alone" may have learned only these, which differ between
 patients with and without PE for many reasons; `auroc_within_tertiles` shows what is left among ECGs of like
@@ -28,29 +28,11 @@ from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ecg.signs import Signs
 from metrics.checks import patient_index
 
-SIGN_COLUMNS = (
-    "heart_rate_bpm",
-    "rr_irregularity",
-    "qrs_axis_deg",
-    "qrs_ms",
-    "s_in_i_mv",
-    "q_in_iii_mv",
-    "t_in_iii_mv",
-    "t_in_v1_mv",
-    "t_in_v2_mv",
-    "t_in_v3_mv",
-    "t_in_v4_mv",
-    "r_prime_in_v1_mv",
-    "s1q3t3",
-    "inverted_t_v1_v4",
-    "rbbb_pattern",
-    "right_axis",
-    "sinus_tachycardia",
-)
 PROBES = {
-    "ECG signs, age and sex": (*SIGN_COLUMNS, "age", "sex"),
+    "ECG signs, age and sex": (*Signs._fields, "age", "sex"),
     "heart rate alone": ("heart_rate_bpm",),
     "age and sex alone": ("age", "sex"),
 }

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Polygon, Rectangle
 from scipy.ndimage import gaussian_filter1d
 
-from ecg.recording import LEADS
-from ecg.signs import AFTER, BEFORE, SAMPLING_RATE
+from ecg.beats import AFTER, BEFORE
+from ecg.recording import LEADS, SAMPLING_RATE
 from ecg.waves import SEGMENTS
 from explanations.attribution import Explanation, attribution_of_beats
 from reporting.figures.ecg_paper import (

@@ -138,7 +138,7 @@ def signs_in_words(signs: Signs) -> str:
         return "no beats of one shape"
     present = {
         "S1Q3T3": signs.s1q3t3 == 1,
-        f"T inverted in {signs.inverted_t_v1_v4:.0f} of V1 to V4": signs.inverted_t_v1_v4 > 0,
+        f"T inverted in {signs.n_inverted_t_v1_v4:.0f} of V1 to V4": signs.n_inverted_t_v1_v4 > 0,
         "incomplete RBBB": signs.rbbb_pattern == 1,
         "complete RBBB": signs.rbbb_pattern == 2,
         "right axis": signs.right_axis == 1,

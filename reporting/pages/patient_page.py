@@ -20,8 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from dataset.clinical import in_words
-from ecg.recording import MILLIVOLTS
-from ecg.signs import SAMPLING_RATE, Signs, measure_signs
+from ecg.recording import MILLIVOLTS, SAMPLING_RATE
+from ecg.signs import Signs, measure_signs
 from explanations.attribution import NO_BEATS, UNTOLD, Explanation
 from explanations.ensemble import explain_scorer
 from inference.scoring import Scorer

@@ -222,7 +222,7 @@ def test_signs_are_told_in_words():
         qrs_axis_deg=98.0,
         qrs_ms=124.0,
         s1q3t3=1.0,
-        inverted_t_v1_v4=3.0,
+        n_inverted_t_v1_v4=3.0,
         rbbb_pattern=2.0,
     )
     words = "104 bpm, 98° axis, 124 ms QRS, S1Q3T3, T inverted in 3 of V1 to V4, complete RBBB"

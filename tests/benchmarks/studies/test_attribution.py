@@ -21,7 +21,7 @@ SHOWN = {  # by ecg/signs.py: where a planted sign is seen
     "S1Q3T3": lambda signs: signs.s1q3t3 == 1,
     "right_axis": lambda signs: signs.right_axis == 1,
     "incomplete_RBBB": lambda signs: signs.rbbb_pattern > 0,
-    "T_inversion_V1_V4": lambda signs: signs.inverted_t_v1_v4 >= 2,
+    "T_inversion_V1_V4": lambda signs: signs.n_inverted_t_v1_v4 >= 2,
 }
 
 
