@@ -79,7 +79,7 @@ def main() -> None:
     run = Run(new_folder(arguments.output_dir, "evaluate"))
     print(f"comparison  {run.folder}")
     if arguments.cohort:
-        run.write_table("rejected.csv", cohort.rejected)
+        run.write_table("rejected.csv", cohort.reading.rejected)
         run.write_table("predictions.csv", predictions(comparison))
     results = {}
     for number, label in enumerate(comparison.label_names):
@@ -138,7 +138,7 @@ def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) ->
     changed["clinical_columns"] = clinical_columns_of(arguments.runs)
     options = {**values.group("cohort"), **changed}
     cohort = read_cohort(data_dir=arguments.cohort, quality=values.group("quality"), **options)
-    n_read, n_rejected = len(cohort.table), len(cohort.rejected)
+    n_read, n_rejected = len(cohort.table), len(cohort.reading.rejected)
     print(f"cohort      {n_read + n_rejected:,} files: {n_read:,} read, {n_rejected:,} rejected")
     return cohort
 
@@ -218,7 +218,7 @@ def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
 
 def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
     """Return the ECG signs of these lines of the table, with age and sex where it has them."""
-    features = measure_signals(cohort.read_signals(lines[[ecg]])[0] for ecg in range(len(lines)))
+    features = measure_signals(cohort.signals.read([line])[0] for line in lines)
     for column in ("age", "sex"):
         if column in cohort.table:
             features[column] = cohort.table[column].replace("", np.nan).to_numpy()[lines]

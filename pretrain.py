@@ -25,7 +25,7 @@ from dataset.splits import split_for_pretraining, with_patients_as_targets
 from hyperparameters.reading import read_hyperparameters
 from models.contrastive_resnet18 import ContrastiveResNet18
 from runtime.command_line import one_line_errors, prepare
-from runtime.processes import count, first_before_others
+from runtime.processes import count
 from training.contrastive import AugmentedHalves, ContrastiveLoss, announce_chance, retrieval
 from training.experiment import announce, open_run
 from training.loop import ValidationMetrics, fit
@@ -63,10 +63,8 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort and split
-    quality = values.group("quality")
-    with first_before_others():  # of several processes, the first fills the cache
-        data_dir = values.data_dir or demo_cohort()
-        cohort = read_unlabelled(data_dir=data_dir, quality=quality, **values.group("cohort"))
+    data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
+    cohort = read_unlabelled(data_dir=data_dir, quality=quality, **values.group("cohort"))
     fold = split_for_pretraining(cohort, seed=values.seed, **values.group("split"))
     arguments = {**values.group("layers"), **values.group("projection")}
     run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=[fold])

@@ -146,7 +146,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
     (fold,) = make_folds(cohort, seed=values.seed, **values.group("split"))
     ours = np.sort(np.concatenate([fold.parts["train"], fold.parts["validation"]]))
     columns = ["file", "patient_id", *(name for name in TAKEN if name in cohort.table)]
-    columns += [name for name in (*cohort.label_names, *cohort.clinical_columns) if name not in columns]
+    columns += [name for name in (*cohort.label_names, *cohort.clinical) if name not in columns]
     table = cohort.table.iloc[ours][columns]
     path = options.output_dir / "development.csv"
     text = table.to_csv(index=False)

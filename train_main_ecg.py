@@ -24,7 +24,7 @@ from hyperparameters.reading import read_hyperparameters, read_yaml
 from models import MODELS
 from reporting.run_report import report_run
 from runtime.command_line import one_line_errors, prepare
-from runtime.processes import first_before_others, is_first
+from runtime.processes import is_first
 from training.experiment import announce, open_run, pool_folds, unfinished
 from training.loop import fit
 from training.optimization import adamw, learning_rate_schedule
@@ -49,10 +49,8 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort and folds
-    quality = values.group("quality")
-    with first_before_others():  # of several processes, the first fills the cache
-        data_dir = values.data_dir or demo_cohort()
-        cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
+    data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
+    cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     name = MODEL[values.model]
     arguments = {**cohort.model_arguments, **values.group("layers"), **values.group(values.model)}

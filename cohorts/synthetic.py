@@ -53,9 +53,12 @@ def draw_patients(
 
 
 def demo_cohort(folder: str | Path = "demo_cohort") -> str:
-    """Make the default cohort, say what it is, and return its folder."""
+    """Make the default cohort, say what it is, and return its folder; the first of several processes does."""
+    from runtime.processes import first_before_others  # PyTorch takes seconds; nothing else here needs it
+
     print(f"demo        no --data-dir: {folder}, 300 ECGs. {DISCLAIMER}", flush=True)
-    return str(make_cohort(folder).parent)
+    with first_before_others():
+        return str(make_cohort(folder).parent)
 
 
 def make_cohort(

@@ -72,10 +72,9 @@ class _Batches:
         self.files = cohort.table["file"].to_numpy()
         self.signals = signals
         self._targets = torch.tensor(cohort.targets, device=self.device)
-        self._clinical = (
-            torch.tensor(cohort.clinical, device=self.device) if cohort.clinical_columns else None
-        )
-        self.clinical = cohort.clinical[self.indices] if cohort.clinical_columns else None
+        clinical = None if cohort.clinical.empty else cohort.clinical.to_numpy()
+        self._clinical = None if clinical is None else torch.tensor(clinical, device=self.device)
+        self.clinical = None if clinical is None else clinical[self.indices]
 
     def __len__(self) -> int:
         return self.n_batches

@@ -5,9 +5,10 @@ its reason. Patients have pseudonyms from here on.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,34 @@ from dataset.clinical import check_clinical, clinical_values
 from dataset.labels_table import check_present, files_of_folder, read_files, read_labels
 from dataset.pseudonyms import KEY_FILE, key_fingerprint, pseudonymise
 from dataset.signal_store.cache_index import NO_ROW
-from dataset.signal_store.signal_cache import CachedSignals, cached_signals, check_rows, read_rows
+from dataset.signal_store.signal_cache import StoredSignals, cached_signals
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
 from runtime.errors import UserError
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files were read and judged, and what was found.
+
+    Attributes
+    ----------
+    window_start, quality_limits : as ``read_cohort`` takes them.
+    patient_key : fingerprint of the key of the pseudonyms; those of another key say nothing of these.
+    patients_assumed : whether the labels table names no patients, so that each file counts as one.
+    rejected : DataFrame with one row per file that could not be read, or whose ECG is unusable: file, reason.
+    findings : DataFrame of what is notable in the ECGs, rejected or not: file, check, verdict ("reject",
+        "warn" or "note"), finding.
+    n_parsed : files that were read just now; the others were in the cache.
+    """
+
+    window_start: float
+    quality_limits: Mapping[str, Any]
+    patient_key: str
+    patients_assumed: bool
+    rejected: pd.DataFrame
+    findings: pd.DataFrame
+    n_parsed: int
 
 
 @dataclass(frozen=True)
@@ -28,66 +53,29 @@ class Cohort:
 
     Attributes
     ----------
-    signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts at 500 Hz.
-    rows : int array of shape (n_ecgs,), each ECG's row in ``signals``.
-    measurements : array of ``ecg.quality.MEASUREMENTS``, shape (n_ecgs,).
+    table : DataFrame of n_ecgs rows: the labels table with a pseudonym as ``patient_id``, and ``digest`` of
+        the content, ``file_format``, and ``same_ecg``, a number that equal ECGs share.
     targets : float32 array of shape (n_ecgs, n_labels), 0 or 1, or nan where it is not known.
     label_names : the names of the labels.
-    clinical_columns, clinical : what the head sees beside the ECG: names, and float32 array of shape (n_ecgs,
-        n_clinical) in the table's units, nan where it is not known.
-    table : DataFrame of n_ecgs lines: the labels table with a pseudonym as ``patient_id``, and ``digest`` of
-        the content, ``file_format``, and ``same_ecg``, a number that equal ECGs share.
-    rejected : DataFrame with a line a file that could not be read, or whose ECG is unusable: file, reason.
-    quality : DataFrame of what was found in the ECGs, rejected or not: file, check, verdict ("reject", "warn"
-        or "note"), finding.
-    patients_assumed : whether the labels table names no patients, so that each file counts as one.
-    patient_key : fingerprint of the key of the pseudonyms; those of another key say nothing of these.
-    n_parsed : files that were read just now; the others were in the cache.
-    checksums : uint32 array of shape (n_ecgs,), the CRC-32 of each ECG's row of ``signals``, which
-        ``read_signals`` checks; None for signals that come from no cache.
-    window_start, quality_limits : how the files were read and judged, as ``read_cohort`` was told.
+    clinical : float32 DataFrame of n_ecgs rows, what the head sees beside the ECG: a column for each of its
+        names, in the table's units, nan where it is not known.
+    signals : of n_ecgs ECGs, on the disk.
+    measurements : array of ``ecg.quality.MEASUREMENTS``, shape (n_ecgs,).
+    reading : how the files were read, and which ones are not here.
     """
 
-    signals: np.ndarray
-    rows: np.ndarray
-    measurements: np.ndarray
+    table: pd.DataFrame
     targets: np.ndarray
     label_names: tuple[str, ...]
-    table: pd.DataFrame
-    rejected: pd.DataFrame
-    quality: pd.DataFrame
-    patients_assumed: bool
-    n_parsed: int
-    checksums: np.ndarray | None = None
-    patient_key: str = ""
-    window_start: float = 0.0
-    clinical_columns: tuple[str, ...] = ()
-    clinical: np.ndarray | None = None
-    quality_limits: Mapping[str, Any] = field(default_factory=dict)
+    clinical: pd.DataFrame
+    signals: StoredSignals
+    measurements: np.ndarray
+    reading: Reading
 
     @property
     def model_arguments(self) -> dict[str, int]:
         """What the constructor of every model must know of the cohort."""
-        return {"n_labels": len(self.label_names), "n_clinical": len(self.clinical_columns)}
-
-    def clinical_of(self, columns: Sequence[str]) -> np.ndarray:
-        """Return some of the clinical columns, float32 (n_ecgs, n_columns)."""
-        chosen = [self.clinical_columns.index(name) for name in columns]
-        return np.empty((len(self.rows), 0), np.float32) if not chosen else self.clinical[:, chosen]
-
-    def read_signals(self, ecgs: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Return the signals of some ECGs, int16 (n, 12, 5000), and write them to ``out`` where it is given.
-
-        Raises
-        ------
-        UserError : a row of the cache is not as it was written.
-        """
-        if out is None:
-            out = np.empty((len(ecgs), *self.signals.shape[1:]), np.int16)
-        read_rows(self.signals, self.rows[ecgs], out)
-        if self.checksums is not None:
-            check_rows(out, self.checksums[ecgs], self.table["file"].to_numpy()[ecgs], self.signals)
-        return out
+        return {"n_labels": len(self.label_names), "n_clinical": self.clinical.shape[1]}
 
 
 def read_cohort(
@@ -104,6 +92,8 @@ def read_cohort(
 ) -> Cohort:
     """Read a labels table and the signals of its files, and leave out what is unusable.
 
+    Where several processes train together, the first fills the cache before the others look into it.
+
     Parameters
     ----------
     data_dir : folder of the ECG files.
@@ -116,41 +106,20 @@ def read_cohort(
 
     Raises
     ------
-    UserError : whatever is wrong with table or folder, in one line.
+    UserError : anything that is wrong with table or folder, in one line.
     """
-    folder = _folder(data_dir)
-    path = Path(labels) if labels else folder / "labels.csv"
-    table, label_names = read_labels(path, label_columns)
-    check_clinical(path, table, clinical_columns or (), label_names=label_names)
-    unlabelled = table[list(label_names)].isna().all(axis=1)
-    rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
-    _check_any_left(data_dir, len(table), rejected)
-    table = table[~unlabelled]
-    check_present(path, table, folder)
-    return _cohort(
-        folder,
-        table,
-        rejected,
-        label_names=label_names,
-        clinical_columns=tuple(clinical_columns or ()),
-        key_file=Path(patient_key) if patient_key else path.with_name(KEY_FILE),
-        window_start=window_start,
-        quality=quality,
-        cache_dir=cache_dir,
-        workers=workers,
-    )
+    with _first_before_others():
+        return _read(
+            _listed(data_dir, labels, label_columns, clinical_columns or ()),
+            cache_dir=cache_dir,
+            workers=workers,
+            window_start=window_start,
+            patient_key=patient_key,
+            quality=quality,
+        )
 
 
-def read_unlabelled(
-    *,
-    data_dir: str,
-    labels: str | None,
-    cache_dir: str,
-    workers: int,
-    window_start: float,
-    patient_key: str | None,
-    quality: Mapping[str, Any],
-) -> Cohort:
+def read_unlabelled(*, data_dir: str, labels: str | None, **reading: Any) -> Cohort:
     """Read ECGs of which no label is needed, and print where the list of them comes from.
 
     Parameters
@@ -158,7 +127,7 @@ def read_unlabelled(
     labels : a table with the column ``file``, and optionally ``patient_id`` and ``split``; None means
         ``labels.csv`` in the folder or, where there is none, all ECG files of the folder, each a patient of
         its own.
-    data_dir, cache_dir, workers, window_start, patient_key, quality : as ``read_cohort`` takes them.
+    data_dir, reading : as ``read_cohort`` takes them.
 
     Returns
     -------
@@ -166,10 +135,45 @@ def read_unlabelled(
 
     Raises
     ------
-    UserError : whatever is wrong with table or folder, in one line.
+    UserError : anything that is wrong with table or folder, in one line.
     """
-    folder = _folder(data_dir)
-    path = Path(labels) if labels else folder / "labels.csv"
+    with _first_before_others():
+        return _read(_listed_without_labels(data_dir, labels), **reading)
+
+
+def _first_before_others() -> AbstractContextManager[None]:
+    from runtime.processes import first_before_others  # PyTorch takes seconds; nothing else here needs it
+
+    return first_before_others()
+
+
+class _Listed(NamedTuple):
+    """A checked table of files to be read; ``rejected`` are those that need not be, with the reason."""
+
+    folder: Path
+    path: Path
+    table: pd.DataFrame
+    label_names: tuple[str, ...] = ()
+    clinical_columns: tuple[str, ...] = ()
+    rejected: Sequence[tuple[str, str]] = ()
+
+
+def _listed(
+    data_dir: str, labels: str | None, label_columns: Sequence[str] | None, clinical_columns: Sequence[str]
+) -> _Listed:
+    folder, path = _places(data_dir, labels)
+    table, label_names = read_labels(path, label_columns)
+    check_clinical(path, table, clinical_columns, label_names=label_names)
+    unlabelled = table[list(label_names)].isna().all(axis=1)
+    rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
+    _check_any_left(data_dir, len(table), rejected)
+    table = table[~unlabelled]
+    check_present(path, table, folder)
+    return _Listed(folder, path, table, label_names, tuple(clinical_columns), rejected)
+
+
+def _listed_without_labels(data_dir: str, labels: str | None) -> _Listed:
+    folder, path = _places(data_dir, labels)
     if labels or path.exists():
         table = read_files(path)
         check_present(path, table, folder)
@@ -177,91 +181,65 @@ def read_unlabelled(
     else:
         table = files_of_folder(folder)
         print(f"table       no {path}: all {len(table):,} ECG files of the folder, each a patient of its own")
-    return _cohort(
-        folder,
-        table,
-        [],
-        label_names=(),
-        clinical_columns=(),
-        key_file=Path(patient_key) if patient_key else path.with_name(KEY_FILE),
-        window_start=window_start,
-        quality=quality,
-        cache_dir=cache_dir,
-        workers=workers,
-    )
+    return _Listed(folder, path, table)
 
 
-def _folder(data_dir: str) -> Path:
+def _places(data_dir: str, labels: str | None) -> tuple[Path, Path]:
+    """Return the folder of the ECG files, and the path of the table."""
     folder = Path(data_dir)
     if not folder.is_dir():
         raise UserError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
-    return folder
+    return folder, Path(labels) if labels else folder / "labels.csv"
 
 
-def _cohort(
-    folder: Path,
-    table: pd.DataFrame,
-    rejected: list[tuple[str, str]],
+def _read(
+    listed: _Listed,
     *,
-    label_names: tuple[str, ...],
-    clinical_columns: tuple[str, ...],
-    key_file: Path,
+    cache_dir: str,
+    workers: int,
     window_start: float,
+    patient_key: str | None,
     quality: Mapping[str, Any],
-    **reading: Any,
 ) -> Cohort:
-    """Return the ECGs of a checked table, without those that are unusable.
-
-    Parameters
-    ----------
-    rejected : file and reason of those that are left out already.
-    reading : ``cache_dir`` and ``workers``.
-    """
-    n_files = len(table) + len(rejected)
+    """Read the files that are listed, and leave out those that are unusable."""
+    folder, path, table, label_names, clinical_columns, unlabelled = listed
+    n_files = len(table) + len(unlabelled)
+    key_file = Path(patient_key) if patient_key else path.with_name(KEY_FILE)
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
     table = table.assign(patient_id=pseudonymise(table["patient_id"], key_file))
-    cached = cached_signals(folder, list(table["file"]), window_start=window_start, **reading)
-    table, rows, checksums, unreadable = _readable(table, cached)
-    rejected += unreadable
+    files = list(table["file"])
+    cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers, window_start=window_start)
+    has_row = (cached.entries["row"] != NO_ROW).to_numpy()
+    unreadable = cached.entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
+    rejected = [*unlabelled, *unreadable]
     _check_any_left(folder, n_files, rejected)
-    measurements = cached.measurements[rows]
-    table["same_ecg"] = near_duplicates(cached.signals, rows, measurements)
+    entries = cached.entries[has_row].reset_index(drop=True)
+    table = table[has_row].reset_index(drop=True).assign(**entries[["digest", "file_format"]])
+    measurements = cached.measurements[entries["row"]]
+    table["same_ecg"] = near_duplicates(cached.signals, entries["row"].to_numpy(), measurements)
     findings = _findings(table, label_names, measurements, **quality)
     refused = findings[findings["verdict"] == "reject"]
-    rejected += list(refused.groupby("file", sort=False)["finding"].agg("; ".join).items())
+    rejected += refused.groupby("file", sort=False)["finding"].agg("; ".join).items()
     _check_any_left(folder, n_files, rejected)
     kept = ~table["file"].isin(refused["file"]).to_numpy()
     table = table[kept].reset_index(drop=True)
     return Cohort(
-        signals=cached.signals,
-        rows=rows[kept],
-        measurements=measurements[kept],
+        table=table,
         targets=table[list(label_names)].to_numpy(np.float32),
         label_names=label_names,
-        table=table,
-        rejected=pd.DataFrame(rejected, columns=["file", "reason"]),
-        quality=findings,
-        patients_assumed=patients_assumed,
-        patient_key=key_fingerprint(key_file),
-        n_parsed=cached.n_parsed,
-        checksums=checksums[kept],
-        window_start=window_start,
-        clinical_columns=clinical_columns,
-        clinical=clinical_values(table, clinical_columns),
-        quality_limits=dict(quality),
+        clinical=pd.DataFrame(clinical_values(table, clinical_columns), columns=list(clinical_columns)),
+        signals=StoredSignals.of(cached.signals, entries[kept]),
+        measurements=measurements[kept],
+        reading=Reading(
+            window_start=window_start,
+            quality_limits=dict(quality),
+            patient_key=key_fingerprint(key_file),
+            patients_assumed=patients_assumed,
+            rejected=pd.DataFrame(rejected, columns=["file", "reason"]),
+            findings=findings,
+            n_parsed=cached.n_parsed,
+        ),
     )
-
-
-def _readable(
-    table: pd.DataFrame, cached: CachedSignals
-) -> tuple[pd.DataFrame, np.ndarray, np.ndarray, list[tuple[str, str]]]:
-    """Return the lines whose files could be read, their rows and checksums, and the others' reasons."""
-    entries = cached.entries
-    table = table.assign(digest=entries["digest"].to_numpy(), file_format=entries["file_format"].to_numpy())
-    has_row = (entries["row"] != NO_ROW).to_numpy()
-    rejected = entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
-    rows, checksums = (entries[column].to_numpy()[has_row] for column in ("row", "checksum"))
-    return table[has_row].reset_index(drop=True), rows, checksums, list(rejected)
 
 
 def _check_any_left(folder: str | Path, n_files: int, rejected: list[tuple[str, str]]) -> None:

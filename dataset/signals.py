@@ -16,6 +16,7 @@ import torch
 
 from dataset.cohort import Cohort
 from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS
+from dataset.signal_store.signal_cache import StoredSignals
 from xml_loader import LEADS, N_SAMPLES
 
 READERS = 4  # threads, each of which reads a batch
@@ -40,9 +41,9 @@ def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> "Sig
     ------
     UserError : a row of the cache is not as it was written.
     """
-    n_bytes = len(cohort.rows) * ROW_BYTES[SIGNALS]
+    n_bytes = len(cohort.signals) * ROW_BYTES[SIGNALS]
     held = signals == "device" or (signals == "auto" and n_bytes <= _room(device))
-    placed = SignalsOnDevice(cohort, device) if held else SignalsOnDisk(cohort, device)
+    placed = (SignalsOnDevice if held else SignalsOnDisk)(cohort.signals, device)
     where = "held on the device" if held else "on the disk, read ahead"
     print(f"signals     {n_bytes / 1e6:,.0f} MB as int16, {where}")
     return placed
@@ -51,9 +52,9 @@ def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> "Sig
 class SignalsOnDisk:
     """Rows are read when they are needed, some batches ahead."""
 
-    def __init__(self, cohort: Cohort, device: torch.device):
+    def __init__(self, stored: StoredSignals, device: torch.device):
         self.device = device
-        self._cohort = cohort
+        self._stored = stored
 
     def crops(self, plan: Plan, n_samples: int) -> Iterator[torch.Tensor]:
         """Yield for each batch of the plan int16 (N, 12, n_samples) in microvolts, on the device."""
@@ -83,20 +84,20 @@ class SignalsOnDisk:
         """Return rows, int16 (N, 12, 5000), in pinned memory where the device is a GPU."""
         shape = (len(indices), len(LEADS), N_SAMPLES)
         rows = torch.empty(shape, dtype=torch.int16, pin_memory=self.device.type == "cuda")
-        self._cohort.read_signals(indices, out=rows.numpy())
+        self._stored.read(indices, out=rows.numpy())
         return rows
 
 
 class SignalsOnDevice:
-    """All rows of the cohort are held on the device as int16; every fold and every epoch shares them."""
+    """All rows of a cohort are held on the device as int16; every fold and every epoch shares them."""
 
-    def __init__(self, cohort: Cohort, device: torch.device):
+    def __init__(self, stored: StoredSignals, device: torch.device):
         self.device = device
-        shape = (len(cohort.rows), len(LEADS), N_SAMPLES)
+        shape = (len(stored), len(LEADS), N_SAMPLES)
         self._signals = torch.empty(shape, dtype=torch.int16, device=device)
         first = 0
-        chunks = np.split(np.arange(len(cohort.rows)), range(CHUNK, len(cohort.rows), CHUNK))
-        for rows in SignalsOnDisk(cohort, device).whole(chunks):
+        chunks = np.split(np.arange(len(stored)), range(CHUNK, len(stored), CHUNK))
+        for rows in SignalsOnDisk(stored, device).whole(chunks):
             self._signals[first : first + len(rows)].copy_(rows, non_blocking=True)
             first += len(rows)
 

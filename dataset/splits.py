@@ -86,10 +86,8 @@ def _made_folds(
 
 def _check_clinical(cohort: Cohort, fold: Fold) -> None:
     """Refuse a clinical column of which training knows no value: it has no mean to standardise by."""
-    if not cohort.clinical_columns:
-        return
-    known = ~np.isnan(cohort.clinical[fold.parts["train"]])
-    for name, any_known in zip(cohort.clinical_columns, known.any(axis=0), strict=True):
+    known = cohort.clinical.iloc[fold.parts["train"]].notna()
+    for name, any_known in known.any().items():
         if not any_known:
             where = f" of {fold.name}" if fold.name else ""
             raise UserError(

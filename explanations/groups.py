@@ -238,14 +238,14 @@ def _explain_all(
 def _scorer(folder: Path, fold: int, cohort: Cohort, device: torch.device) -> Scorer:
     """Load what scored the test ECGs of a fold, or with 0 the run as it is."""
     scorer = Scorer.load(folder / f"fold-{fold}" if fold else folder, device)
-    if missing := [name for name in scorer.clinical_columns if name not in cohort.clinical_columns]:
+    if missing := [name for name in scorer.clinical_columns if name not in cohort.clinical]:
         raise UserError(
             f"{folder}: found a model that takes {', '.join(missing)}, expected those of the first run"
         )
-    if scorer.window_start != cohort.window_start:
+    if scorer.window_start != cohort.reading.window_start:
         raise UserError(
             f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
-            f"{cohort.window_start:g}; explain it alone"
+            f"{cohort.reading.window_start:g}; explain it alone"
         )
     return scorer
 
@@ -254,9 +254,9 @@ def explain_ecg(scorer: Scorer, cohort: Cohort, ecg: int, label: int) -> tuple[E
     """Explain one logit of one ECG of a cohort, and return its score too."""
     explanation = explain_scorer(
         scorer,
-        cohort.read_signals(np.array([ecg]))[0],
+        cohort.signals.read([ecg])[0],
         label=label,
-        clinical=cohort.clinical_of(scorer.clinical_columns)[[ecg]],
+        clinical=cohort.clinical.loc[[ecg], scorer.clinical_columns].to_numpy(np.float32),
         occlusion=False,
     )
     return sums_of(explanation), float(expit(explanation.logit))

@@ -126,18 +126,18 @@ def score_cohort(
                 f"{folder}: found the labels {', '.join(scorer.label_names)}, expected those of the first "
                 f"run: {', '.join(cohort.label_names)}"
             )
-        if scorer.window_start != cohort.window_start:
+        if scorer.window_start != cohort.reading.window_start:
             raise UserError(
                 f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
-                f"{cohort.window_start:g}"
+                f"{cohort.reading.window_start:g}"
             )
         _check_unseen(folder, cohort)
-        clinical = cohort.clinical_of(scorer.clinical_columns)
+        clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
         scores = [
-            scorer.score(cohort.read_signals(ecgs), clinical[ecgs])
-            for ecgs in _chunks(len(cohort.rows), name)
+            scorer.score(cohort.signals.read(ecgs), clinical[ecgs])
+            for ecgs in _chunks(len(cohort.table), name)
         ]
-        thresholds = np.tile(scorer.thresholds, (len(cohort.rows), 1))
+        thresholds = np.tile(scorer.thresholds, (len(cohort.table), 1))
         models.append(Scores(name, np.concatenate(scores), thresholds))
     if len(models) > 1:
         y_score, thresholds = (

@@ -44,9 +44,9 @@ def open_run(
             values=values,
             device=device,
             splits=splits,
-            rejected=cohort.rejected,
-            quality=cohort.quality,
-            patient_key=cohort.patient_key,
+            rejected=cohort.reading.rejected,
+            quality=cohort.reading.findings,
+            patient_key=cohort.reading.patient_key,
         )
     name_run(run.folder)
     if processes.is_first():
@@ -70,25 +70,25 @@ def announce(
         where = f"{processes.count()} processes, each on {where}"
     print(f"{model.title}, {n_parameters:.1f} M parameters, on {where}, seed {seed}")
     print(f"run         {run.folder}")
-    n_read, n_rejected = len(cohort.table), len(cohort.rejected)
-    files = (
-        f"{n_read + n_rejected:,} files ({cohort.n_parsed:,} new): {n_read:,} read, {n_rejected:,} rejected"
-    )
+    reading = cohort.reading
+    n_read, n_rejected = len(cohort.table), len(reading.rejected)
+    n_files = f"{n_read + n_rejected:,} files ({reading.n_parsed:,} new)"
+    files = f"{n_files}: {n_read:,} read, {n_rejected:,} rejected"
     if n_rejected:
         files += f" ({run.folder / 'rejected.csv'})"
     labels = _count_labels(cohort, np.arange(n_read), share=True)
     patients = f"{cohort.table['patient_id'].nunique():,} patients"
     print(f"cohort      {files}; {patients}{f'; {labels}' if labels else ''}")
-    if cohort.clinical_columns:
+    if not cohort.clinical.empty:
         print(f"clinical    beside the ECG: {_count_clinical(cohort)}")
-    print(f"quality     {_count_findings(cohort.quality, run)}")
+    print(f"quality     {_count_findings(reading.findings, run)}")
     if len(folds) == 1:
         print(f"split       by patient: {_sizes(cohort, folds[0])}")
     else:
         n_repeats = folds[-1].repeat
         repeats = f", {n_repeats} times" if n_repeats > 1 else ""
         print(f"split       by patient, into {len(folds) // n_repeats} folds{repeats}: each is tested once")
-    if cohort.patients_assumed:
+    if reading.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
     if fewest := _fewest_to_validate(cohort, folds):
         print(f"            only {fewest} to validate on: best epoch, calibration and threshold rest on them")
@@ -189,9 +189,8 @@ def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> s
 
 def _count_clinical(cohort: Cohort) -> str:
     """Return such as 'age (known of 100 %), d_dimer (known of 61 %)'."""
-    known = 1 - np.isnan(cohort.clinical).mean(axis=0)
-    pairs = zip(cohort.clinical_columns, known, strict=True)
-    return ", ".join(f"{name} (known of {100 * share:.0f} %)" for name, share in pairs)
+    known = cohort.clinical.notna().mean()
+    return ", ".join(f"{name} (known of {100 * share:.0f} %)" for name, share in known.items())
 
 
 def _count_findings(quality: pd.DataFrame, run: Run) -> str:

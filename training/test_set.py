@@ -72,9 +72,9 @@ def test_once(
         prevalences=_prevalences_of_scores(cohort, fold, calibration),
         thresholds=thresholds,
         threshold_policy=threshold_policy,
-        window_start=cohort.window_start,
-        quality=dict(cohort.quality_limits),
-        clinical_columns=list(cohort.clinical_columns),
+        window_start=cohort.reading.window_start,
+        quality=dict(cohort.reading.quality_limits),
+        clinical_columns=list(cohort.clinical),
     )
     run.save_description(description)
     tables = [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]

@@ -82,8 +82,8 @@ def keep_trunk(
         normalisation=normalisation,
         leads=list(LEADS),
         sampling_rate=SAMPLING_RATE,
-        window_start=cohort.window_start,
-        quality=dict(cohort.quality_limits),
+        window_start=cohort.reading.window_start,
+        quality=dict(cohort.reading.quality_limits),
     )
     run.save_description(description)
     print(f"trunk       {run.folder}: start from it by --init-from, such as")
@@ -134,7 +134,7 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
                 f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; "
                 "expected none: give both tables one split column, or leave these out of one"
             )
-        if patient_key_of(root_of(folder)) != cohort.patient_key:
+        if patient_key_of(root_of(folder)) != cohort.reading.patient_key:
             print(
                 f"note        {folder}: its patients' pseudonyms are of another key: only the ECGs were "
                 "compared; if they may share patients, train both with one --patient-key"

@@ -91,8 +91,8 @@ def published_seconds(given: Conditions, augmented: bool) -> float:
 
 def _placed(given: Conditions) -> dict[str, SignalsOnDevice | SignalsOnDisk]:
     return {
-        "held on the device": SignalsOnDevice(given.cohort, given.device),
-        "streamed from disk": SignalsOnDisk(given.cohort, given.device),
+        "held on the device": SignalsOnDevice(given.cohort.signals, given.device),
+        "streamed from disk": SignalsOnDisk(given.cohort.signals, given.device),
     }
 
 

@@ -21,7 +21,7 @@ MODEL = "resnet18_with_atten"
 
 def epochs(given: Conditions) -> list[Row]:
     """Time an epoch of each, once, after a first step that is not counted."""
-    signals = SignalsOnDevice(given.cohort, given.device)
+    signals = SignalsOnDevice(given.cohort.signals, given.device)
     timed = {
         "published files and model": _published(given, PublishedAttention()),
         "published model, our batches": _published_on_our_batches(given, PublishedAttention(), signals),
@@ -66,7 +66,7 @@ def busy_share(given: Conditions) -> list[Row]:
         "held on the device": SignalsOnDevice,
         "streamed from disk": SignalsOnDisk,
     }.items():
-        epoch = ours(given, build(MODEL, given.device), signals(given.cohort, given.device))
+        epoch = ours(given, build(MODEL, given.device), signals(given.cohort.signals, given.device))
         plain = seconds_of(epoch, given.device)
         with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as profiler:
             seconds = seconds_of(epoch, given.device)

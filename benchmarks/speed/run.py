@@ -159,7 +159,7 @@ def header(given: Conditions) -> str:
         "ECGs": f"{len(given.paths):,} files of {kilobytes:.0f} kB; batches of {given.batch_size}; "
         f"workers of the DataLoader: {given.loader_workers}; torch.compile: {given.compile}",
     }
-    rejected = given.cohort.rejected
+    rejected = given.cohort.reading.rejected
     if len(rejected):
         first = " ".join(rejected.iloc[0][["file", "reason"]])
         lines["left out"] = f"{len(rejected):,} files that cannot be read, the first: {first}"

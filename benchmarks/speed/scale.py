@@ -19,7 +19,6 @@ import time
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -27,12 +26,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by NumPy when it is import
 import numpy as np
 import pandas as pd
 
-from dataset.cohort import Cohort
+from dataset.cohort import Cohort, Reading
 from dataset.labels_table import read_labels
 from dataset.pseudonyms import KEY_FILE, pseudonymise
 from dataset.signal_store.cache_folder import MEASURED, ROW_BYTES, SIGNALS, CacheFolder
 from dataset.signal_store.cache_index import Entry
-from dataset.signal_store.signal_cache import FLUSH_EVERY
+from dataset.signal_store.signal_cache import FLUSH_EVERY, StoredSignals
 from dataset.splits import make_folds, split_by_patient
 from ecg.duplicates import near_duplicates
 from ecg.quality import MEASUREMENTS
@@ -66,19 +65,25 @@ def read_table(folder: Path) -> pd.DataFrame:
 def fake_cohort(folder: Path) -> Cohort:
     """Return the cohort of the table as ``read_cohort`` would, every ECG readable and different."""
     table = read_table(folder).reset_index(drop=True)
-    nothing = pd.DataFrame(columns=["file", "reason"])
     return Cohort(
-        signals=np.empty((0, 12, 5000), np.int16),
-        rows=np.arange(len(table)),
-        measurements=np.empty(0, MEASUREMENTS),
+        table=table.assign(digest=table["file"], same_ecg=np.arange(len(table))),
         targets=table[["PE"]].to_numpy(np.float32),
         label_names=("PE",),
-        table=table.assign(digest=table["file"], same_ecg=np.arange(len(table))),
-        rejected=nothing,
-        quality=nothing,
-        patients_assumed=False,
-        n_parsed=0,
+        clinical=table[[]],
+        signals=stored_zeros(folder, table["file"].to_numpy()),
+        measurements=np.empty(0, MEASUREMENTS),
+        reading=Reading(0.0, {}, "", False, rejected=table[:0], findings=table[:0], n_parsed=0),
     )
+
+
+def stored_zeros(folder: Path, files: np.ndarray) -> StoredSignals:
+    """Return signals of a file that takes no room on the disk."""
+    path = folder / SIGNALS
+    path.touch()
+    os.truncate(path, len(files) * ROW_BYTES[SIGNALS])
+    memmap = np.memmap(path, np.int16, "r", shape=(len(files), 12, 5000))
+    checksums = np.full(len(files), zlib.crc32(bytes(ROW_BYTES[SIGNALS])), np.uint32)
+    return StoredSignals(memmap, np.arange(len(files)), checksums, files)
 
 
 # A step: given the number of ECGs and the folder, it makes what is needed and returns what is to be timed.
@@ -146,14 +151,7 @@ def streaming(n_ecgs: int, folder: Path) -> Callable[[], object]:
 
     from dataset.signals import SignalsOnDisk
 
-    shape = (n_ecgs, 12, 5000)
-    path = folder / SIGNALS
-    path.touch()
-    os.truncate(path, n_ecgs * ROW_BYTES[SIGNALS])
-    checksums = np.full(n_ecgs, zlib.crc32(bytes(ROW_BYTES[SIGNALS])), np.uint32)
-    signals = np.memmap(path, np.int16, "r", shape=shape)
-    cohort = replace(fake_cohort(folder), signals=signals, checksums=checksums)
-    placed = SignalsOnDisk(cohort, torch.device("cpu"))
+    placed = SignalsOnDisk(fake_cohort(folder).signals, torch.device("cpu"))
     generator = np.random.default_rng(0)
     plan = [(generator.integers(n_ecgs, size=BATCH_SIZE), np.full(BATCH_SIZE, 451)) for _ in range(BATCHES)]
 

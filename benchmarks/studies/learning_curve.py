@@ -185,12 +185,12 @@ def read_ecgs(options: argparse.Namespace) -> Cohort:
     except OSError as error:
         raise UserError(f"{place}: cannot be made ({error.strerror}); name another --output-dir") from None
     cohort = read_cohort(data_dir=values.data_dir, quality=values.group("quality"), **values.group("cohort"))
-    rejected = place / "rejected.csv"
-    write_atomically(rejected, lambda aside: cohort.rejected.to_csv(aside, index=False))
-    print(f"cohort      {len(cohort.table):,} ECGs read, {len(cohort.rejected):,} rejected ({rejected})")
+    path, rejected = place / "rejected.csv", cohort.reading.rejected
+    write_atomically(path, lambda aside: rejected.to_csv(aside, index=False))
+    print(f"cohort      {len(cohort.table):,} ECGs read, {len(rejected):,} rejected ({path})")
     if "split" in cohort.table:
         print("            column split: not used, since the patients are dealt anew")
-    if cohort.patients_assumed:
+    if cohort.reading.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
     return cohort
 

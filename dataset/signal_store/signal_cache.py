@@ -73,6 +73,56 @@ class CachedSignals:
 
 
 @dataclass(frozen=True)
+class StoredSignals:
+    """The signals of some ECGs, in a cache on the disk.
+
+    Attributes
+    ----------
+    memmap : int16, shape (n_rows, 12, 5000), in microvolts at 500 Hz, read-only.
+    rows : int array of shape (n_ecgs,), the row of each ECG.
+    checksums : uint32 array of shape (n_ecgs,), the CRC-32 of each of these rows.
+    files : array of shape (n_ecgs,), the names of the ECGs' files.
+    """
+
+    memmap: np.memmap
+    rows: np.ndarray
+    checksums: np.ndarray
+    files: np.ndarray
+
+    @classmethod
+    def of(cls, memmap: np.memmap, entries: pd.DataFrame) -> "StoredSignals":
+        """Take what ``CachedSignals`` has of some files, all of which have a row."""
+        return cls(memmap, *(entries[column].to_numpy() for column in ("row", "checksum", "file")))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def read(self, ecgs: Sequence[int] | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """Return the signals of some ECGs, int16 (n, 12, 5000), and write them to ``out`` where it is given.
+
+        Their rows are checked, 0.1 ms each. The file is read: mapped pages would stay in memory.
+
+        Raises
+        ------
+        UserError : a row is not as it was written.
+        """
+        if out is None:
+            out = np.empty((len(ecgs), *self.memmap.shape[1:]), np.int16)
+        out[:] = 0  # where the file was cut meanwhile, and the checksum will say so
+        with open(self.memmap.filename, "rb", buffering=0) as handle:
+            for ecg, signal in zip(ecgs, out, strict=True):
+                handle.seek(int(self.rows[ecg]) * ROW_BYTES[SIGNALS])
+                handle.readinto(memoryview(signal).cast("B"))
+                if zlib.crc32(signal) != self.checksums[ecg]:
+                    path = Path(self.memmap.filename)
+                    raise UserError(
+                        f"{path}: the signal of {self.files[ecg]} is damaged (its CRC-32 is not as written); "
+                        f"delete the folder {path.parent}, and the files are read again"
+                    )
+        return out
+
+
+@dataclass(frozen=True)
 class Decoded:
     """What one file gives: the digest of its content, and its signal or the reason why there is none.
 
@@ -131,44 +181,6 @@ def cached_signals(
             f"{data_dir}: a process that read files was killed, perhaps for memory; try --workers 1"
         ) from None
     return CachedSignals(*cache.map(), _entries(cache, files, unread), n_parsed)
-
-
-def read_rows(signals: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
-    """Fill ``out``, int16 (n, 12, 5000), with rows of a cache; ``check_rows`` says whether they are intact.
-
-    Its file is read: mapped pages would stay in memory.
-    """
-    if not isinstance(signals, np.memmap):
-        out[:] = signals[rows]
-        return
-    out[:] = 0  # where the file was cut meanwhile, and the checksum will say so
-    with open(signals.filename, "rb", buffering=0) as handle:
-        for row, place in zip(rows, out, strict=True):
-            handle.seek(int(row) * ROW_BYTES[SIGNALS])
-            handle.readinto(memoryview(place).cast("B"))
-
-
-def check_rows(values: np.ndarray, checksums: np.ndarray, files: Sequence[str], signals: np.ndarray) -> None:
-    """Check that rows of a cache are as they were written, 0.1 ms a row; the first that is not is an error.
-
-    Parameters
-    ----------
-    values : int16 array of shape (n, 12, 5000), rows as they were read from the disk.
-    checksums : uint32 array of shape (n,), the CRC-32 of each, such as ``Cohort.checksums`` of these ECGs.
-    files : the names of their ECG files.
-    signals : the memory map that the rows are of; its file is named in the message.
-
-    Raises
-    ------
-    UserError : a row is not as it was written.
-    """
-    for value, checksum, file in zip(values, checksums, files, strict=True):
-        if zlib.crc32(np.ascontiguousarray(value)) != checksum:
-            path = Path(getattr(signals, "filename", None) or "signals")
-            raise UserError(
-                f"{path}: the signal of {file} is damaged (its CRC-32 is not as written); "
-                f"delete the folder {path.parent}, and the files are read again"
-            )
 
 
 def decode(path: Path, window_start: float = 0.0) -> tuple[str, np.ndarray, np.void]:

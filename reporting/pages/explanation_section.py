@@ -94,7 +94,7 @@ def explained_errors(explained: ExplainedLabel) -> pd.DataFrame:
 
 
 def _error_row(row: tuple, cohort: Cohort, explained: ExplainedLabel) -> ErrorRow:
-    signs = measure_signs(cohort.read_signals(np.array([row.ecg]))[0] * MILLIVOLTS)
+    signs = measure_signs(cohort.signals.read([row.ecg])[0] * MILLIVOLTS)
     return ErrorRow(
         file=row.file,
         patient=row.patient_id,

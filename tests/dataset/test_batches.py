@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from fake_cohort import cohort_of
@@ -33,7 +34,7 @@ def cohort(tmp_path_factory):
 
 def shared(cohort, batch_size=8, n_samples=512, normalisation="none", place=SignalsOnDevice):
     sizes = {"batch_size": batch_size, "n_samples": n_samples, "normalisation": normalisation}
-    return {"signals": place(cohort, CPU), **sizes}
+    return {"signals": place(cohort.signals, CPU), **sizes}
 
 
 def training(cohort, indices=None, seed=0, augmentation=UNCHANGED, **arguments):
@@ -92,7 +93,7 @@ def test_training_crops_are_windows_at_random_starts(cohort):
     for epoch in range(4):
         for (signal,), _, indices in training(cohort).epoch(epoch):
             for ecg, index in zip(signal, indices, strict=True):
-                starts.append(start_of(ecg, cohort.signals[cohort.rows[index]]))
+                starts.append(start_of(ecg, cohort.signals.read([index])[0]))
     starts = np.array(starts).reshape(4, N_ECGS)
     assert starts.min() < 300 and starts.max() > 4188  # of 0 to 4,488
     assert abs(starts.mean() - 2244) < 450  # standard deviation 4,488 / sqrt(12 x 148) = 106
@@ -104,14 +105,14 @@ def test_last_start_is_drawn_too(cohort):
     for epoch in range(3):
         for (signal,), _, indices in training(cohort, n_samples=4999).epoch(epoch):
             starts |= {
-                start_of(ecg, cohort.signals[cohort.rows[i]]) for ecg, i in zip(signal, indices, strict=True)
+                start_of(ecg, cohort.signals.read([i])[0]) for ecg, i in zip(signal, indices, strict=True)
             }
     assert starts == {0, 1}
 
 
 def test_whole_ecg(cohort):
     for (signal,), _, indices in training(cohort, n_samples=5000).epoch(0):
-        np.testing.assert_allclose(signal * 1000, cohort.signals[cohort.rows[indices]], atol=1e-3)
+        np.testing.assert_allclose(signal * 1000, cohort.signals.read(indices), atol=1e-3)
 
 
 def same(first, second):
@@ -144,7 +145,7 @@ def test_augmentation_gets_millivolts_before_normalisation(cohort):
     batches = training(cohort, augmentation=augment, normalisation="recording")
     for number, ((signal,), _, indices) in enumerate(batches.epoch(0)):
         for ecg, index in zip(seen[number], indices, strict=True):
-            start_of(ecg, cohort.signals[cohort.rows[index]])
+            start_of(ecg, cohort.signals.read([index])[0])
         torch.testing.assert_close(signal, normalise(seen[number] + 5, "recording"))
     assert len(seen) == len(batches)
 
@@ -159,7 +160,7 @@ def test_evaluation_is_the_centre_in_order_and_always_the_same(cohort, n_samples
     chosen = np.array([4, 9, 2, 30, 31, 7])
     batches = EvaluationBatches(cohort, chosen, **shared(cohort, 4, n_samples))
     signal, targets = map(torch.cat, zip(*((signal, targets) for (signal,), targets in batches), strict=True))
-    expected = cohort.signals[cohort.rows[chosen], :, start : start + n_samples]
+    expected = cohort.signals.read(chosen)[:, :, start : start + n_samples]
     np.testing.assert_allclose(signal * 1000, expected, atol=1e-3)
     np.testing.assert_array_equal(targets, cohort.targets[chosen])
     assert torch.equal(torch.cat([signal for (signal,), _ in batches]), signal)
@@ -168,7 +169,7 @@ def test_evaluation_is_the_centre_in_order_and_always_the_same(cohort, n_samples
 def test_clinical_values_come_beside_the_signal_of_their_ecg(cohort):
     values = np.random.default_rng(3).normal(size=(N_ECGS, 2)).astype(np.float32)
     values[5, 1] = np.nan
-    cohort = replace(cohort, clinical_columns=("age", "sex"), clinical=values)
+    cohort = replace(cohort, clinical=pd.DataFrame(values, columns=["age", "sex"]))
     batches = training(cohort)
     np.testing.assert_array_equal(batches.clinical, values)
     for (_, clinical), _, indices in batches.epoch(3):
@@ -187,7 +188,7 @@ def test_evaluation_is_what_load_ecg_gives_to_a_microvolt(cohort_folder, tmp_pat
     millivolts = torch.stack([load_ecg(cohort_folder / file, 4096) for file in cohort.table["file"]])
     unit = torch.ones(()) if axes is None else millivolts.std(dim=axes, keepdim=True)  # mV
     assert ((signal - normalise(millivolts, normalisation)) * unit).abs().max() < 1e-3
-    whole = torch.from_numpy(cohort.signals[cohort.rows])
+    whole = torch.from_numpy(cohort.signals.read(range(len(cohort.signals))))
     found = evaluation_input(whole, n_samples=4096, normalisation=normalisation)
     torch.testing.assert_close(found, signal)
 

@@ -10,7 +10,6 @@ from one_line import failure_of
 from dataset.cohort import _duplicates, read_cohort
 from dataset.pseudonyms import KEY_FILE, pseudonymise
 from dataset.signal_store.cache_index import NO_ROW
-from dataset.signal_store.signal_cache import check_rows
 from ecg.formats.hospital import hospital_xml
 from hyperparameters.declaration import Hyperparameters
 from runtime.errors import UserError
@@ -59,17 +58,17 @@ def test_cohort(read, cohort_folder):
     assert list(cohort.table.index) == list(range(12))
     np.testing.assert_array_equal(cohort.targets, expected[["PE"]].to_numpy(np.float32))
     assert cohort.targets.dtype == np.float32 and cohort.targets.shape == (12, 1)
-    assert cohort.label_names == ("PE",) and not cohort.patients_assumed
-    assert cohort.n_parsed == 12 and len(cohort.rejected) == 0
+    assert cohort.label_names == ("PE",) and not cohort.reading.patients_assumed
+    assert cohort.reading.n_parsed == 12 and len(cohort.reading.rejected) == 0
     assert cohort.table["digest"].nunique() == 12
-    assert read(cohort_folder).n_parsed == 0
+    assert read(cohort_folder).reading.n_parsed == 0
 
 
 def test_signals_belong_to_their_files(read, cohort_folder):
     cohort = read(cohort_folder)
-    for row, file in zip(cohort.rows, cohort.table["file"], strict=True):
-        np.testing.assert_array_equal(cohort.signals[row], read_at_rest(cohort_folder / file))
-    check_rows(cohort.signals[cohort.rows], cohort.checksums, cohort.table["file"], cohort.signals)
+    for ecg, file in enumerate(cohort.table["file"]):
+        np.testing.assert_array_equal(cohort.signals.read([ecg])[0], read_at_rest(cohort_folder / file))
+    assert list(cohort.signals.files) == list(cohort.table["file"])
 
 
 def test_rejected_files_are_counted_with_their_reason(read, write_ecgs):
@@ -79,14 +78,14 @@ def test_rejected_files_are_counted_with_their_reason(read, write_ecgs):
     write_labels(folder, "a.xml;1\nb.xml;1\nc.xml;0\nd.xml;0\n")
     for _ in range(2):  # from the files, then from the cache
         cohort = read(folder)
-        assert list(cohort.rejected["file"]) == ["b.xml", "d.xml"]
-        first, second = cohort.rejected["reason"]
+        assert list(cohort.reading.rejected["file"]) == ["b.xml", "d.xml"]
+        first, second = cohort.reading.rejected["reason"]
         assert first.startswith(f"{folder / 'b.xml'}: found an empty file; expected")
         assert second.startswith(f"{folder / 'd.xml'}: found root element 'html'")
         assert list(cohort.table["file"]) == ["a.xml", "c.xml"]
         assert cohort.targets.tolist() == [[1], [0]]
-        assert len(cohort.rows) == 2 and NO_ROW not in cohort.rows
-        assert cohort.patients_assumed
+        assert len(cohort.signals) == 2 and NO_ROW not in cohort.signals.rows
+        assert cohort.reading.patients_assumed
 
 
 def test_table_elsewhere_and_several_labels(read, write_ecgs, table_of):
@@ -96,7 +95,7 @@ def test_table_elsewhere_and_several_labels(read, write_ecgs, table_of):
     assert cohort.label_names == ("MI", "PE")
     assert cohort.targets.tolist() == [[0, 1], [1, 1]]
     hashes = pseudonymise(pd.Series(["p1", "p2"]), table.with_name(KEY_FILE))
-    assert list(cohort.table["patient_id"]) == list(hashes) and not cohort.patients_assumed
+    assert list(cohort.table["patient_id"]) == list(hashes) and not cohort.reading.patients_assumed
 
 
 def test_no_such_folder(read, tmp_path):
@@ -158,21 +157,20 @@ def without_v3(signal):
 
 def test_an_unusable_ecg_is_left_out_and_said(judged):
     cohort = judged(demo_0003=without_v3, demo_0005=lambda signal: signal / 100)
-    assert list(cohort.rejected["file"]) == ["demo-0003.xml", "demo-0005.xml"]
-    assert cohort.rejected["reason"][0] == "lead V3 flat for 10 s (refused beyond 5 s)"
-    assert "median of the leads (refused outside 0.05 to 20 mV)" in cohort.rejected["reason"][1]
-    assert len(cohort.table) == len(cohort.rows) == len(cohort.targets) == len(cohort.measurements) == 10
-    check_rows(cohort.signals[cohort.rows], cohort.checksums, cohort.table["file"], cohort.signals)
-    assert set(cohort.quality["verdict"]) == {"reject"}
-    for row, file in zip(cohort.rows, cohort.table["file"], strict=True):
-        assert file not in set(cohort.rejected["file"])
-        assert (np.abs(cohort.signals[row]).max(axis=1) > 100).all()
+    assert list(cohort.reading.rejected["file"]) == ["demo-0003.xml", "demo-0005.xml"]
+    assert cohort.reading.rejected["reason"][0] == "lead V3 flat for 10 s (refused beyond 5 s)"
+    assert "median of the leads (refused outside 0.05 to 20 mV)" in cohort.reading.rejected["reason"][1]
+    assert len(cohort.table) == len(cohort.signals) == len(cohort.targets) == len(cohort.measurements) == 10
+    assert set(cohort.reading.findings["verdict"]) == {"reject"}
+    for ecg, file in enumerate(cohort.table["file"]):
+        assert file not in set(cohort.reading.rejected["file"])
+        assert (np.abs(cohort.signals.read([ecg])[0]).max(axis=1) > 100).all()
 
 
 def test_without_checks_all_are_kept(judged, read, tmp_path):
     judged(demo_0003=without_v3)
     cohort = read(tmp_path / "changed")
-    assert len(cohort.table) == 12 and cohort.quality.empty and cohort.rejected.empty
+    assert len(cohort.table) == 12 and cohort.reading.findings.empty and cohort.reading.rejected.empty
 
 
 def test_no_ecg_is_usable(judged, read, cohort_folder):
@@ -187,10 +185,11 @@ def test_the_same_ecg_in_two_files_is_found_by_its_waveform(judged, cohort_folde
     cohort = judged(demo_0002=lambda signal: np.round(first / 0.005) * 0.005)
     same = cohort.table.set_index("file")["same_ecg"]
     assert same["demo-0001.xml"] == same["demo-0002.xml"] and same.nunique() == 11
-    assert list(cohort.quality["check"]) == ["duplicate", "duplicate"]
-    assert list(cohort.quality["verdict"]) == ["warn", "warn"]
-    assert cohort.quality["finding"].iloc[0].startswith("the same ECG as demo-0002.xml, of another patient")
-    assert cohort.quality["finding"].iloc[1].startswith("the same ECG as demo-0001.xml, of another patient")
+    findings = cohort.reading.findings
+    assert list(findings["check"]) == ["duplicate", "duplicate"]
+    assert list(findings["verdict"]) == ["warn", "warn"]
+    assert findings["finding"].iloc[0].startswith("the same ECG as demo-0002.xml, of another patient")
+    assert findings["finding"].iloc[1].startswith("the same ECG as demo-0001.xml, of another patient")
 
 
 def test_each_of_two_pairs_of_files_names_its_own_other():
@@ -208,13 +207,14 @@ def test_each_of_two_pairs_of_files_names_its_own_other():
 
 def test_a_damaged_signal_is_named_however_it_is_read(read, cohort_folder):
     cohort = read(cohort_folder)
-    np.testing.assert_array_equal(cohort.read_signals(np.array([4, 2])), cohort.signals[cohort.rows[[4, 2]]])
-    with open(cohort.signals.filename, "r+b") as file:
-        file.seek(int(cohort.rows[2]) * 120_000 + 60_000)
+    signals = cohort.signals
+    np.testing.assert_array_equal(signals.read([4, 2]), signals.memmap[signals.rows[[4, 2]]])
+    with open(signals.memmap.filename, "r+b") as file:
+        file.seek(int(signals.rows[2]) * 120_000 + 60_000)
         file.write(b"\xff\x7f")
-    cohort.read_signals(np.array([4]))
+    signals.read([4])
     with pytest.raises(UserError, match=r"the signal of demo-0003.xml is damaged"):
-        cohort.read_signals(np.array([4, 2]))
+        signals.read([4, 2])
 
 
 # Unknown labels
@@ -226,7 +226,7 @@ def test_ecgs_of_which_no_label_is_known_are_left_out_and_said(read, write_ecgs)
     cohort = read(folder, label_columns=["PE", "MI"])
     assert list(cohort.table["file"]) == ["a.xml", "c.xml"]
     np.testing.assert_array_equal(cohort.targets, [[1, 0], [np.nan, 1]])
-    assert cohort.rejected.to_numpy().tolist() == [["b.xml", "no label is known"]]
+    assert cohort.reading.rejected.to_numpy().tolist() == [["b.xml", "no label is known"]]
 
 
 def test_a_table_without_any_label_is_one_line(read, write_ecgs):

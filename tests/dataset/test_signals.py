@@ -13,6 +13,7 @@ from fake_cohort import cohort_of
 
 from dataset import signals as signals_module
 from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS
+from dataset.signal_store.signal_cache import StoredSignals
 from dataset.signals import SignalsOnDevice, SignalsOnDisk, place_signals
 from runtime.errors import UserError
 
@@ -21,39 +22,39 @@ N_ECGS, N_ROWS = 21, 30
 
 
 @pytest.fixture
-def cohort(tmp_path):
+def stored(tmp_path):
     """21 ECGs of noise in a file that holds them in another order among others."""
     generator = np.random.default_rng(0)
     signals = generator.integers(-2000, 2000, (N_ROWS, 12, 5000)).astype(np.int16)
     rows = generator.permutation(N_ROWS)[:N_ECGS]
     signals.tofile(tmp_path / "signals.int16")
     mapped = np.memmap(tmp_path / "signals.int16", np.int16, mode="r", shape=signals.shape)
-    fake = cohort_of(np.arange(N_ECGS) % 3 == 0, signals=mapped, rows=rows)
-    return replace(fake, checksums=np.array([zlib.crc32(signals[row]) for row in rows], np.uint32))
+    checksums = np.array([zlib.crc32(signals[row]) for row in rows], np.uint32)
+    return StoredSignals(mapped, rows, checksums, np.array([f"{number}.xml" for number in range(N_ECGS)]))
 
 
-def plan_of(cohort, sizes=(4, 7, 1)):
+def plan_of(sizes=(4, 7, 1)):
     generator = np.random.default_rng(1)
     return [(generator.integers(0, N_ECGS, n), generator.integers(0, 4001, n)) for n in sizes]
 
 
 @pytest.mark.parametrize("place", [SignalsOnDevice, SignalsOnDisk])
 @pytest.mark.parametrize("ahead", [0, 1, 8])
-def test_crops_are_the_samples_from_their_starts(cohort, place, ahead, monkeypatch):
+def test_crops_are_the_samples_from_their_starts(stored, place, ahead, monkeypatch):
     monkeypatch.setattr(signals_module, "READ_AHEAD", ahead)
     monkeypatch.setattr(signals_module, "CHUNK", 4)
-    plan = plan_of(cohort)
-    found = list(place(cohort, CPU).crops(plan, 1000))
+    plan = plan_of()
+    found = list(place(stored, CPU).crops(plan, 1000))
     assert len(found) == 3
     for crops, (indices, starts) in zip(found, plan, strict=True):
         assert crops.dtype == torch.int16 and crops.shape == (len(indices), 12, 1000)
         for crop, index, start in zip(crops, indices, starts, strict=True):
-            np.testing.assert_array_equal(crop, cohort.signals[cohort.rows[index], :, start : start + 1000])
+            np.testing.assert_array_equal(crop, stored.memmap[stored.rows[index], :, start : start + 1000])
 
 
-def test_indexing_as_on_a_gpu_gives_the_same_crops(cohort):
-    signals = torch.from_numpy(np.array(cohort.signals))
-    (rows, starts), *_ = plan_of(cohort)
+def test_indexing_as_on_a_gpu_gives_the_same_crops(stored):
+    signals = torch.from_numpy(np.array(stored.memmap))
+    (rows, starts), *_ = plan_of()
     windows = signals.unfold(2, 1000, 1)
     by_index = windows[torch.from_numpy(rows), :, torch.from_numpy(starts)]
     assert torch.equal(by_index, signals_module._crop(signals, rows, starts, 1000))
@@ -61,10 +62,10 @@ def test_indexing_as_on_a_gpu_gives_the_same_crops(cohort):
 
 @pytest.mark.parametrize("place", [SignalsOnDevice, SignalsOnDisk])
 @pytest.mark.parametrize("damage", ["flip", "cut"])
-def test_a_damaged_row_is_named(cohort, tmp_path, place, damage):
-    path, row = tmp_path / "signals.int16", int(cohort.rows[5])
+def test_a_damaged_row_is_named(stored, tmp_path, place, damage):
+    path, row = tmp_path / "signals.int16", int(stored.rows[5])
     if damage == "cut":
-        row = int(cohort.rows.max())
+        row = int(stored.rows.max())
         os.truncate(path, row * ROW_BYTES[SIGNALS] + 7)
     else:
         with open(path, "r+b") as file:
@@ -72,16 +73,16 @@ def test_a_damaged_row_is_named(cohort, tmp_path, place, damage):
             byte = file.read(1)[0]
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte ^ 4]))
-    (index,) = np.flatnonzero(cohort.rows == row)
+    (index,) = np.flatnonzero(stored.rows == row)
     plan = [(np.arange(N_ECGS), np.zeros(N_ECGS, int))]
     with pytest.raises(UserError) as caught:
-        list(place(cohort, CPU).crops(plan, 512))
+        list(place(stored, CPU).crops(plan, 512))
     assert f"{index}.xml" in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
-def test_readers_end_with_the_epoch(cohort, monkeypatch):
+def test_readers_end_with_the_epoch(stored, monkeypatch):
     monkeypatch.setattr(signals_module, "READ_AHEAD", 1)
-    crops = SignalsOnDisk(cohort, CPU).crops(plan_of(cohort), 512)
+    crops = SignalsOnDisk(stored, CPU).crops(plan_of(), 512)
     next(crops)
     crops.close()  # as by an error in the step
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
@@ -96,8 +97,9 @@ def test_readers_end_with_the_epoch(cohort, monkeypatch):
         ("disk", 1e12, SignalsOnDisk),
     ],
 )
-def test_the_place_is_chosen_by_size_and_said(cohort, monkeypatch, capsys, asked, room, kind):
+def test_the_place_is_chosen_by_size_and_said(stored, monkeypatch, capsys, asked, room, kind):
     monkeypatch.setattr(signals_module, "_room", lambda device: room)
+    cohort = replace(cohort_of(np.arange(N_ECGS) % 3 == 0), signals=stored)
     assert type(place_signals(cohort, device=CPU, signals=asked)) is kind
     words = "held on the device" if kind is SignalsOnDevice else "on the disk, read ahead"
     assert capsys.readouterr().out == f"signals     3 MB as int16, {words}\n"

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_cohort import cohort_of
 from one_line import failure_of
@@ -219,12 +220,12 @@ def test_folds_that_cannot_be_made():
 
 def test_a_clinical_column_that_training_knows_nothing_of_is_one_line():
     cohort = cohort_of([0, 1] * 6, split=["train"] * 6 + ["validation"] * 2 + ["test"] * 4)
-    clinical = np.full((12, 2), 60, np.float32)
-    clinical[:6, 1] = np.nan
-    cohort = replace(cohort, clinical_columns=("age", "d_dimer"), clinical=clinical)
+    clinical = pd.DataFrame(np.full((12, 2), 60, np.float32), columns=["age", "d_dimer"])
+    clinical.loc[:5, "d_dimer"] = np.nan
+    cohort = replace(cohort, clinical=clinical)
     options = {"validation_fraction": 0.1, "test_fraction": 0.2, "folds": 0, "repeats": 1, "seed": 0}
     assert failure_of(make_folds, cohort, **options) == (
         "clinical column d_dimer: found no value among the 6 training ECGs, expected some"
     )
-    clinical[3, 1] = 500
+    clinical.loc[3, "d_dimer"] = 500
     assert len(make_folds(cohort, **options)) == 1

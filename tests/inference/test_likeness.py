@@ -370,7 +370,7 @@ def test_the_test_part_has_no_say(tmp_path):
         cohort, run = make_cohort(), Run(tmp_path / name)
         run.folder.mkdir()
         if name == "two":
-            cohort.signals[FOLD.parts["test"]] //= 2
+            cohort.signals.values[FOLD.parts["test"]] //= 2
             cohort.measurements["qrs_mv"][FOLD.parts["test"]] = 99
         experiment = Experiment(cohort, run, epochs=1)
         torch.manual_seed(0)

@@ -243,7 +243,7 @@ def test_attributions_add_up_to_the_calibrated_score(places):
         explained, score = explain_ecg(scorer, cohort, ecg, 0)
         assert score == pytest.approx(scores[line], rel=1e-3)
         start = centre_start(512)
-        seen = cohort.signals[cohort.rows[ecg]][:, start : start + 512] * 1e-3
+        seen = cohort.signals.read([ecg])[0][:, start : start + 512] * 1e-3
         flat = np.repeat(np.median(seen, axis=1, keepdims=True), 512, axis=1)
         x = torch.tensor(normalised_as(seen, flat)[None], dtype=torch.float32)
         (calibration,) = scorer.descriptions[0].calibrations

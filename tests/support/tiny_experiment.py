@@ -1,16 +1,14 @@
 """What a script puts together before it trains, as small as can be: ECGs in memory, two linear layers."""
 
 import numpy as np
-import pandas as pd
 import torch
+from fake_cohort import cohort_of
 from torch import nn
 
 from data_augmentation import Augmentation
 from dataset.batches import EvaluationBatches, TrainingBatches
-from dataset.cohort import Cohort
 from dataset.signals import SignalsOnDevice
 from dataset.splits import Fold
-from ecg.quality import MEASUREMENTS
 from focal_loss import FocalLoss
 from training.loop import fit
 from training.optimization import learning_rate_schedule
@@ -59,28 +57,9 @@ def make_cohort(seed=0):
     targets = (np.arange(24) % 3 == 0).astype(np.float32)[:, None]
     signals = generator.normal(0, 200, (24, 12, 5000))
     signals[:, 6] *= 1 + targets
-    names = [f"{number:02}.xml" for number in range(24)]
-    table = pd.DataFrame(
-        {
-            "file": names,
-            "patient_id": names,
-            "digest": names,
-            "same_ecg": range(24),
-            "PE": targets[:, 0].astype(int),
-        }
-    )
-    return Cohort(
-        signals=signals.astype(np.int16),
-        rows=np.arange(24),
-        targets=targets,
-        label_names=("PE",),
-        table=table,
-        measurements=np.zeros(24, MEASUREMENTS),
-        rejected=pd.DataFrame({"file": [], "reason": []}),
-        quality=pd.DataFrame({"file": [], "check": [], "verdict": [], "finding": []}),
-        patients_assumed=False,
-        n_parsed=24,
-    )
+    cohort = cohort_of(targets, signals=signals.astype(np.int16))
+    cohort.table["PE"] = targets.astype(int)
+    return cohort
 
 
 class Experiment:
@@ -100,7 +79,7 @@ class Experiment:
             **options,
         }
         self.model, self.loss, self.diary = TinyModel(), FocalLoss(gamma=0.0), []
-        signals = SignalsOnDevice(cohort, CPU)
+        signals = SignalsOnDevice(cohort.signals, CPU)
         shared = {"signals": signals, "batch_size": 4, "n_samples": 512, "normalisation": "none"}
         augmentation = Augmentation(augmentation="independent", gaussian_noise=0.5, polarity_flip=0.5)
         self.training = TrainingBatches(cohort, PARTS["train"], augmentation=augmentation, seed=5, **shared)
@@ -121,7 +100,7 @@ class Experiment:
         self.training = TrainingBatches(
             self.cohort,
             PARTS["train"],
-            signals=SignalsOnDevice(self.cohort, CPU),
+            signals=SignalsOnDevice(self.cohort.signals, CPU),
             batch_size=batch_size,
             n_samples=512,
             normalisation="none",

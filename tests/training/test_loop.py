@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fake_cohort import SignalsInMemory
 from safetensors.torch import load_file
 from tiny_experiment import (
     CPU,
@@ -48,9 +49,9 @@ class BreakingLoss(FocalLoss):
 
 def with_signals(cohort, part, signals):
     """Return a cohort with other signals of some ECGs."""
-    changed = cohort.signals.copy()
+    changed = cohort.signals.values.copy()
     changed[part] = signals
-    return replace(cohort, signals=changed)
+    return replace(cohort, signals=SignalsInMemory(changed))
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run):
         experiment.fit()
     message = str(caught.value)
     assert "nan" in message and "checkpoint of epoch 1 is kept" in message
-    assert message.endswith(": " + ", ".join(f"{index:02}.xml" for index in indices))
+    assert message.endswith(": " + ", ".join(f"{index}.xml" for index in indices))
     assert len(message.splitlines()) == 1
     assert [row["epoch"] for row in run.load_checkpoint(CPU)["log"]] == [1]
     assert log_of(run)["epoch"].tolist() == [1]
@@ -346,7 +347,7 @@ def test_evaluation_is_without_dropout_and_without_chance(cohort, run):
     first, second = (score(experiment.model, (x for x, _ in experiment.test)) for _ in range(2))
     assert not any(experiment.model.modes)
     np.testing.assert_array_equal(first, second)
-    centre = torch.from_numpy(cohort.signals[PARTS["test"], :, 2244:2756] / 1000).float()
+    centre = torch.from_numpy(cohort.signals.read(PARTS["test"])[:, :, 2244:2756] / 1000).float()
     with torch.no_grad():
         np.testing.assert_allclose(first, torch.sigmoid(experiment.model(centre)).numpy(), rtol=1e-5)
 
@@ -363,7 +364,7 @@ def test_predictions_are_those_of_the_best_epoch(cohort, run, monkeypatch):
         *["file", "patient_id", "fold", "repeat", "split", "y_true_PE", "y_score_PE"]
     ]
     tested = table[table["split"] == "test"]
-    assert tested["file"].tolist() == [f"{index:02}.xml" for index in PARTS["test"]]
+    assert tested["file"].tolist() == [f"{index}.xml" for index in PARTS["test"]]
     np.testing.assert_allclose(tested["y_score_PE"], best[:, 0], rtol=1e-12)
     assert tested["y_true_PE"].tolist() == cohort.targets[PARTS["test"], 0].tolist()
 
@@ -399,7 +400,7 @@ def test_calibration_comes_from_validation_alone(tmp_path, calibration):
         if what == "labels":
             cohort.targets[part] = 1 - cohort.targets[part]
         elif what == "signals":
-            cohort = with_signals(cohort, part, cohort.signals[part] // 2)
+            cohort = with_signals(cohort, part, cohort.signals.read(part) // 2)
             experiment.test = Experiment(cohort, run).test
         experiment.test_once(calibration)
         description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))

@@ -161,7 +161,7 @@ def test_some_files_of_a_table_and_those_that_cannot_be_read(tmp_path, write_ecg
     options = run.options_of([str(folder), "--ecgs", "24", "--label-columns", "B"])
     cohort, where, table = run.read_ecgs(options, tmp_path)
     assert where == folder and len(pd.read_csv(table)) == 24
-    assert cohort.table["file"][0] == "0.xml" and list(cohort.rejected["file"]) == ["29.xml"]
+    assert cohort.table["file"][0] == "0.xml" and list(cohort.reading.rejected["file"]) == ["29.xml"]
     assert cohort.label_names == ("B",) and len(cohort.table) == 23
     assert set(cohort.targets[:, 0]) == {0, 1}  # empty fields count as 0
     assert not (folder / "patient_key.txt").exists()

@@ -19,7 +19,7 @@ from one_line import failure_of
 
 from dataset.signal_store import signal_cache
 from dataset.signal_store.cache_index import Entry, load_index, write_part
-from dataset.signal_store.signal_cache import cached_signals, check_rows, decode
+from dataset.signal_store.signal_cache import StoredSignals, cached_signals, decode
 from runtime.errors import UserError
 
 FILES = [f"{letter}.xml" for letter in "abcdefgh"]
@@ -241,14 +241,14 @@ def test_what_is_current_is_read_while_another_run_holds_the_lock(
 
 def test_a_damaged_signal_is_named(folder, cache_dir):
     cached = read(folder, cache_dir)
-    rows, checksums = (cached.entries[name].to_numpy() for name in ("row", "checksum"))
-    assert checksums.dtype == np.uint32
-    check_rows(cached.signals[rows], checksums, FILES, cached.signals)
+    stored = StoredSignals.of(cached.signals, cached.entries)
+    assert stored.checksums.dtype == np.uint32
+    stored.read(range(len(FILES)))
     path = Path(cached.signals.filename)
     with open(path, "r+b") as signals:
         signals.seek(2 * 120_000 + 5)
         signals.write(bytes([cached.signals[2].view(np.uint8).ravel()[5] ^ 1]))  # one bit
-    assert failure_of(check_rows, cached.signals[rows], checksums, FILES, cached.signals) == (
+    assert failure_of(stored.read, range(len(FILES))) == (
         f"{path}: the signal of c.xml is damaged (its CRC-32 is not as written); "
         f"delete the folder {path.parent}, and the files are read again"
     )
