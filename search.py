@@ -23,6 +23,7 @@ from runtime.errors import UserError
 # isort: split
 import argparse
 import json
+import runpy
 import shlex
 import sys
 from collections.abc import Sequence
@@ -36,9 +37,10 @@ from cohorts.synthetic import demo_cohort
 from dataset.cohort import read_cohort
 from dataset.splits import make_folds
 from hyperparameters.declaration import ABSENT, Hyperparameters
+from hyperparameters.reading import read_hyperparameters, read_yaml
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
-from training.script_runs import SCRIPTS, hyperparameters_of, train
+from training.script_runs import ROOT, SCRIPTS, train
 
 if TYPE_CHECKING:
     import optuna
@@ -103,6 +105,18 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
         )
     options.values = hyperparameters_of(options.script, options.further, __doc__)
     return options
+
+
+def hyperparameters_of(script: str, flags: Sequence[str], description: str) -> Hyperparameters:
+    """Return what a training script makes of its flags; exits with one line where one is wrong.
+
+    ``description`` is the help text of the program that needs them.
+    """
+    # A script runs others by their path, and reads their blocks in the same way; no script imports another.
+    block = runpy.run_path(str(ROOT / script))
+    if "HYPERPARAMETERS" in block:
+        return read_hyperparameters(description, block["HYPERPARAMETERS"], block["PUBLISHED"], flags)
+    return read_hyperparameters(description, *read_yaml(block["HYPERPARAMETERS_FILE"]), flags)
 
 
 def searched(options: argparse.Namespace) -> list[str]:

@@ -5,7 +5,6 @@ onnxruntime compute it and compares. The packages onnx, onnxscript and onnxrunti
 """
 
 import contextlib
-import importlib
 import logging
 import math
 import warnings
@@ -86,13 +85,14 @@ class _SignalToLogit(nn.Module):
 
 def check_packages() -> None:
     """Raise an UserError where a package is missing that only ONNX needs."""
-    for name in PACKAGES:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise UserError(
-                f"{name}: cannot be imported ({one_line(error)}); pip install {' '.join(PACKAGES)}"
-            ) from None
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"{error.name}: cannot be imported ({one_line(error)}); pip install {' '.join(PACKAGES)}"
+        ) from None
 
 
 def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:

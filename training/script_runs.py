@@ -9,12 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from hyperparameters.declaration import Hyperparameters
-from hyperparameters.reading import read_hyperparameters, read_yaml
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
@@ -28,19 +25,6 @@ class Training(NamedTuple):
 
     run: Path
     seconds: float
-
-
-def hyperparameters_of(script: str, flags: Sequence[str], description: str) -> Hyperparameters:
-    """Return what a script makes of its flags; exits with one line where one is wrong.
-
-    ``description`` is the help text of the program that asks.
-    """
-    module = import_module(Path(script).stem)
-    if hasattr(module, "HYPERPARAMETERS"):
-        blocks = module.HYPERPARAMETERS, module.PUBLISHED
-    else:
-        blocks = read_yaml(module.HYPERPARAMETERS_FILE)
-    return read_hyperparameters(description, *blocks, flags)
 
 
 def train(script: str, flags: Sequence[str], folder: Path) -> Training:

@@ -1,15 +1,14 @@
 """Time the reading of ECG files: `xml_loader.py` against BeautifulSoup over lxml, as in the published code.
 
-    python -m benchmarks.speed.decoding                  # files made from a seeded walk, in every format
-    python -m benchmarks.speed.decoding FOLDER --files 50  # a folder of ECG files of any format
+    python -m benchmarks.speed.decoding FOLDER --files 50        # a folder of ECG files of any format
+    PYTHONPATH=. python tests/support/format_writers.py FOLDER   # writes an invented ECG in each format
 
-First, files in the study hospital's format are read by both, in one process on one core, by turns; both must
-give the same millivolts. Then each format by this project alone, and last the decoding of all files of the
-folder into a new cache. Times of a file are of the processor, from the best pass, as other programs on the
-machine disturb it least; that of the cohort is by the clock.
+First, files in the study hospital's format are read by both, in one process on one core, one pass of each in
+turn; both must give the same millivolts. Then each format by this project alone, and last the decoding of all
+files of the folder into a new cache. Times of a file are of the processor, from the best pass, as other
+programs on the machine disturb it least; that of the cohort is by the clock.
 """
 
-import argparse
 import os
 import sys
 import tempfile
@@ -23,7 +22,9 @@ import numpy as np
 import torch
 
 from dataset.signal_store.signal_cache import cached_signals, decode
-from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE, find_files, read_recording
+from ecg.recording import LEADS
+from runtime.command_line import OneLineParser
+from xml_loader import find_files, read_recording
 
 try:
     from bs4 import BeautifulSoup, FeatureNotFound
@@ -63,20 +64,6 @@ def unit_of_each_lead(path: Path) -> torch.Tensor:
     return torch.tensor([[float(text.replace(",", "."))] for text in texts])
 
 
-def write_random_walks(folder: Path, n_files: int, seed: int = 0) -> None:
-    """Write files in the hospital's format, 12 leads of 10 s at 500 Hz in steps of 1 µV."""
-    generator = np.random.default_rng(seed)
-    for number in range(n_files):
-        counts = generator.integers(-10, 11, (len(LEADS), N_SAMPLES)).cumsum(axis=1)
-        channels = "\n".join(
-            f'<channel name="{lead}" freq="{SAMPLING_RATE}" amplitude_unit="0,001">'
-            f"{' '.join(map(str, row))}</channel>"
-            for lead, row in zip(LEADS, counts.tolist(), strict=True)
-        )
-        text = f'<?xml version="1.0" encoding="ISO-8859-1"?>\n<ecg><rhythm>\n{channels}\n</rhythm></ecg>\n'
-        (folder / f"{number:05d}.xml").write_text(text, encoding="iso-8859-1")
-
-
 def seconds_per_file(read: Callable[[Path], torch.Tensor], paths: list[Path]) -> float:
     """Return the mean processor time of one file, from one pass over all."""
     start = time.process_time()
@@ -86,7 +73,7 @@ def seconds_per_file(read: Callable[[Path], torch.Tensor], paths: list[Path]) ->
 
 
 def compare(paths: list[Path], repeats: int) -> None:
-    """Check that both readers agree, time them by turns and print the table."""
+    """Check that both readers agree, time one pass of each in turn, and print the table."""
     for path in paths:  # this also brings the files into the page cache
         published = read_with_beautifulsoup(path) * unit_of_each_lead(path)
         torch.testing.assert_close(read_with_xml_loader(path)[:, PUBLISHED_CROP], published)
@@ -129,21 +116,6 @@ def time_formats(paths: list[Path], repeats: int) -> None:
         print(f"{file_format:<16}{len(files):>6}{times[0] * 1e3:>16.2f}{times[1] * 1e3:>26.2f}")
 
 
-def write_formats(folder: Path, seed: int = 0) -> list[Path]:
-    """Write one ECG in each format, with the writers of the tests, from a random walk at 500 Hz."""
-    from format_writers import EIGHT_LEADS, WRITERS
-
-    counts = np.random.default_rng(seed).integers(-10, 11, (len(LEADS), N_SAMPLES)).cumsum(axis=1)
-    counts -= counts.mean(axis=1, keepdims=True).astype(int)
-    paths = []
-    for file_format, write in WRITERS.items():
-        leads = EIGHT_LEADS if file_format == "GE MUSE" else LEADS
-        path = folder / f"{file_format.replace(' ', '_')}{'.hea' if file_format == 'WFDB' else ''}"
-        write(path, counts[[LEADS.index(lead) for lead in leads]], leads=leads)
-        paths.append(path)
-    return paths
-
-
 def time_cohort(paths: list[Path], workers: int) -> None:
     """Time how long it takes to decode, judge and cache all files, and to open the cache again."""
     with tempfile.TemporaryDirectory() as cache_dir:
@@ -161,34 +133,28 @@ def time_cohort(paths: list[Path], workers: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("folder", nargs="?", type=Path, help="of ECG files; random walks are made if absent")
+    parser = OneLineParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="of ECG files")
     parser.add_argument("--files", type=int, default=20, help="how many to compare (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="passes over all files (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=0, help="processes for the cohort; 0: one a core")
     options = parser.parse_args()
     if min(options.files, options.repeats) < 1:
         parser.error("--files and --repeats must be at least 1")
+    if not options.folder.is_dir():
+        parser.error(f"{options.folder}: found no such folder, expected one of ECG files")
     require_beautifulsoup()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore", message=".*using an HTML parser to parse an XML document")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = options.folder
-        if folder is None:
-            folder = Path(temporary)
-            write_random_walks(folder, options.files)
-        paths, _, problems = find_files([folder])
-        if problems:
-            parser.error(problems[0])
-        few = paths[: options.files]
-        hospital = [path for path in few if read_recording(path).metadata["file_format"] == "hospital"]
-        if hospital:
-            compare(hospital, options.repeats)
-        with tempfile.TemporaryDirectory() as made:
-            time_formats(few if options.folder else write_formats(Path(made)), options.repeats)
-        time_cohort(paths, options.workers)
+    paths, _, problems = find_files([options.folder])
+    if problems:
+        parser.error(problems[0])
+    few = paths[: options.files]
+    hospital = [path for path in few if read_recording(path).metadata["file_format"] == "hospital"]
+    if hospital:
+        compare(hospital, options.repeats)
+    time_formats(few, options.repeats)
+    time_cohort(paths, options.workers)
 
 
 if __name__ == "__main__":

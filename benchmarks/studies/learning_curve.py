@@ -48,7 +48,8 @@ from metrics_and_performance import auroc
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from runtime.errors import UserError
-from training.script_runs import SCRIPTS, Training, hyperparameters_of, train
+from search import hyperparameters_of
+from training.script_runs import SCRIPTS, Training, train
 
 OURS = {
     "data_dir", "labels", "label_columns", "epochs", "seed", "output_dir", "init_from", "freeze_epochs",

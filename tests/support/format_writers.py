@@ -2,21 +2,25 @@
 
     write_muse(path, counts, sampling_rate=250, leads=EIGHT_LEADS)
 
+    PYTHONPATH=. python tests/support/format_writers.py FOLDER    # one ECG in each format, a random walk
+
 Every writer takes `counts`, an integer array of shape (n_leads, n_samples), the `leads` that its rows are,
 and what real exports vary. Every file also holds, where the format has them, the data of a patient that must
 never appear in an error or in the metadata, and, where the format has one, a median beat that must not be
 read.
 """
 
+import argparse
 import base64
 import binascii
 import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 
-from ecg.recording import LEADS, standard_lead
+from ecg.recording import LEADS, N_SAMPLES, standard_lead
 
 FAMILY_NAME, GIVEN_NAME, PATIENT_ID, AGE = "Doe", "Jane", "MRN-4711", 94
 BIRTH_DATE = "1931-02-03"
@@ -24,16 +28,8 @@ BIRTH_DIGITS = BIRTH_DATE.replace("-", "")
 # What no error and no metadata may hold.
 PRIVATE = re.compile(rf"{FAMILY_NAME}|{GIVEN_NAME}|MRN|1931|(?<!\d)(?:4711|{AGE})(?!\d)")
 
-EIGHT_LEADS = (
-    "I",
-    "II",
-    "V1",
-    "V2",
-    "V3",
-    "V4",
-    "V5",
-    "V6",
-)  # stored by GE MUSE; the others follow from I, II
+# Stored by GE MUSE; the others follow from I and II.
+EIGHT_LEADS = ("I", "II", "V1", "V2", "V3", "V4", "V5", "V6")
 MEDIAN = 7777  # the constant that every median beat consists of
 N_MEDIAN = 600
 
@@ -576,3 +572,25 @@ WRITERS = {
     "WFDB": write_wfdb,
     "hospital": write_hospital,
 }
+
+
+def write_each_format(folder, seed=0):
+    """Write one ECG in each format, 10 s of a random walk at 500 Hz, and return the paths."""
+    counts = np.random.default_rng(seed).integers(-10, 11, (len(LEADS), N_SAMPLES)).cumsum(axis=1)
+    counts -= counts.mean(axis=1, keepdims=True).astype(int)
+    paths = []
+    for file_format, write in WRITERS.items():
+        leads = EIGHT_LEADS if file_format == "GE MUSE" else LEADS
+        suffix = {"WFDB": ".hea", "DICOM": ".dcm", "SCP-ECG": ".scp"}.get(file_format, ".xml")
+        path = folder / f"{file_format.replace(' ', '_')}{suffix}"
+        write(path, counts[[LEADS.index(lead) for lead in leads]], leads=leads)
+        paths.append(path)
+    return paths
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    print(*write_each_format(folder), sep="\n")
