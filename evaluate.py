@@ -20,10 +20,6 @@ With --explain each run shows which leads and parts of the beat speak for a labe
 and negatives, and its most confident errors: explanations.csv, explained_errors.csv, a picture, report.html.
 """
 
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
-from runtime.errors import UserError
-
-# isort: split
 import argparse
 from collections import Counter
 from pathlib import Path
@@ -52,6 +48,7 @@ from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, s
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from runtime.command_line import OneLineParser, one_line_errors, prepare
+from runtime.errors import UserError
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
 AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}

@@ -17,9 +17,6 @@ first, the card has that folder's results by stratum too.
 Needs three more packages: pip install onnx onnxscript onnxruntime
 """
 
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
-
-# isort: split
 import argparse
 import hashlib
 import json

@@ -10,9 +10,6 @@ hyperparameters of the same names. The exit status is 1 where a file is rejected
 name, identifier or birth date is shown.
 """
 
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
-
-# isort: split
 import argparse
 import os
 import sys
@@ -31,8 +28,7 @@ from ecg.duplicates import near_duplicates
 from ecg.quality import judge
 from hyperparameters.declaration import Hyperparameters
 from runtime.atomic_files import write_atomically
-from runtime.command_line import OneLineParser
-from runtime.errors import message_of
+from runtime.command_line import OneLineParser, one_line_errors
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
 COLUMNS = {
@@ -211,9 +207,5 @@ def width(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors():
         sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(f"{Path(sys.argv[0]).name}: interrupted")
-    except OSError as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {message_of(error)}")

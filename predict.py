@@ -28,9 +28,6 @@ whose ECG the run would not have been trained on (--any-quality scores it all th
 reason, the rest is scored, and the exit status is 1.
 """
 
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
-
-# isort: split
 import argparse
 import importlib.util
 import sys

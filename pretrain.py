@@ -13,9 +13,6 @@ Of a table with a split column only the training patients are used: who validate
 have been pretrained on. An epoch takes about as long as one of train_atten.py on as many ECGs.
 """
 
-from pathlib import Path
-
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
@@ -25,10 +22,10 @@ from dataset.splits import split_for_pretraining, with_patients_as_targets
 from hyperparameters.reading import read_hyperparameters
 from models.contrastive_resnet18 import ContrastiveResNet18
 from runtime.command_line import one_line_errors, prepare
-from runtime.processes import count
+from runtime.processes import count, stop
 from training.contrastive import AugmentedHalves, ContrastiveLoss, announce_chance, retrieval
-from training.experiment import announce, open_run
-from training.loop import ValidationMetrics, fit
+from training.experiment import start_run
+from training.loop import TrainingStep, ValidationMetrics, fit
 from training.optimization import adamw, learning_rate_schedule
 from training.transfer import keep_trunk
 
@@ -50,11 +47,22 @@ HYPERPARAMETERS = {
 }
 
 # What needs labels, a test or other weights.
-WITHOUT = (
-    *("label_columns", "clinical_columns", "gamma", "alpha", "monitor", "recipe"),
-    *("test_fraction", "folds", "repeats", "calibration", "threshold_policy"),
-    *("init_from", "freeze_epochs", "pretrained_rate"),
-)
+WITHOUT = [
+    "label_columns",
+    "clinical_columns",
+    "gamma",
+    "alpha",
+    "monitor",
+    "recipe",
+    "test_fraction",
+    "folds",
+    "repeats",
+    "calibration",
+    "threshold_policy",
+    "init_from",
+    "freeze_epochs",
+    "pretrained_rate",
+]
 
 
 def main() -> None:
@@ -66,43 +74,34 @@ def main() -> None:
     data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
     cohort = read_unlabelled(data_dir=data_dir, quality=quality, **values.group("cohort"))
     fold = split_for_pretraining(cohort, seed=values.seed, **values.group("split"))
-    arguments = {**values.group("layers"), **values.group("projection")}
-    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=[fold])
-    model = ContrastiveResNet18(**arguments)
-    announce(model, device=device, seed=values.seed, cohort=cohort, folds=[fold], run=run)
+    title = ContrastiveResNet18.title
+    run = start_run(__file__, title=title, values=values, device=device, cohort=cohort, folds=[fold])
     signals = place_signals(cohort, device=device, **values.group("placement"))
 
     # 3. Batches and model
+    augmentation = AugmentedHalves(Augmentation(**values.group("augmentation")))
     training, validation, _ = make_batches(
         with_patients_as_targets(cohort),
         fold,
-        augmentation=AugmentedHalves(Augmentation(**values.group("augmentation"))),
         signals=signals,
+        augmentation=augmentation,
         **values.group("batches"),
     )
     announce_chance([size // count() for size in training.sizes], validation.all_targets.numpy())
-    model = model.to(device)
+    arguments = {**values.group("layers"), **values.group("projection")}
+    model = ContrastiveResNet18(**arguments).to(device)
 
-    # 4. Loss and optimizer
+    # 4. Loss, optimizer and step
     loss = ContrastiveLoss(**values.group("contrast"))
     optimizer = adamw(model, pretrained=(), pretrained_rate=1.0, **values.group("optimizer"))
     schedule = learning_rate_schedule(
         optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
     )
+    step = TrainingStep(model, loss, optimizer, schedule, freeze_epochs=0, **values.group("step"))
 
     # 5. Train, and keep what others start from
-    fit(
-        model,
-        loss=loss,
-        optimizer=optimizer,
-        schedule=schedule,
-        training=training,
-        validation=validation,
-        run=run,
-        metrics=ValidationMetrics({"retrieval": "retrieval"}, lambda *ecgs: [retrieval(*ecgs)]),
-        monitor="loss",
-        **values.group("training"),
-    )
+    metrics = ValidationMetrics({"retrieval": "retrieval"}, lambda *ecgs: [retrieval(*ecgs)])
+    fit(step, training, validation, run, metrics=metrics, monitor="loss", **values.group("training"))
     keep_trunk(
         run,
         name="contrastive_resnet18",
@@ -112,6 +111,7 @@ def main() -> None:
         n_samples=values.n_samples,
         normalisation=values.normalisation,
     )
+    stop()
 
 
 if __name__ == "__main__":

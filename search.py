@@ -17,10 +17,6 @@ best of many values is a little too good: believe that test, not the search.
 Needs one more package: pip install optuna
 """
 
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
-from runtime.errors import UserError
-
-# isort: split
 import argparse
 import json
 import runpy
@@ -40,6 +36,7 @@ from hyperparameters.declaration import ABSENT, Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
+from runtime.errors import UserError
 from training.script_runs import ROOT, SCRIPTS, train
 
 if TYPE_CHECKING:
@@ -124,7 +121,7 @@ def searched(options: argparse.Namespace) -> list[str]:
     missing = [name for name in SPACE if not hasattr(options.values, name)]
     if missing:
         raise UserError(f"SPACE: found {', '.join(missing)}, expected declared names")
-    of_script = [name for name in SPACE if getattr(options.values, name) != ABSENT]
+    of_script = [name for name in SPACE if getattr(options.values, name) is not ABSENT]
     return [name for name in of_script if name not in options.given]
 
 

@@ -12,7 +12,6 @@ about 0.88 (95 % CI 0.83-0.93) with --model rnn and 0.89 (0.82-0.94) with --mode
 
 from pathlib import Path
 
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
@@ -24,22 +23,29 @@ from hyperparameters.reading import read_hyperparameters, read_yaml
 from models import MODELS
 from reporting.run_report import report_run
 from runtime.command_line import one_line_errors, prepare
-from runtime.processes import is_first
-from training.experiment import announce, open_run, pool_folds, unfinished
-from training.loop import fit
+from training.experiment import finish, start_run, unfinished
+from training.loop import TrainingStep, fit
 from training.optimization import adamw, learning_rate_schedule
-from training.test_set import test_once
+from training.test_set import score_test_set
 from training.transfer import load_pretrained
 
 # What this experiment sets; hyperparameters/declaration.py declares all, with range and default.
 HYPERPARAMETERS_FILE = Path(__file__).with_name("hyperparameters.yml")
 MODEL = {"rnn": "resnet_with_rnn", "encoder": "resnet_with_encoder"}  # --model: the file in models/
 
-# What the file must set, since no default is declared.
-REQUIRED = (
-    *("model", "dropout", "kernel_size", "rnn_cell", "rnn_layers", "rnn_hidden_size", "rnn_bidirectional"),
-    *("encoder_layers", "encoder_heads", "encoder_width"),
-)
+# What the file must set, since no default is declared
+REQUIRED = [
+    "model",
+    "dropout",
+    "kernel_size",
+    "rnn_cell",
+    "rnn_layers",
+    "rnn_hidden_size",
+    "rnn_bidirectional",
+    "encoder_layers",
+    "encoder_heads",
+    "encoder_width",
+]
 
 
 def main() -> None:
@@ -53,46 +59,34 @@ def main() -> None:
     cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     name = MODEL[values.model]
-    arguments = {**cohort.model_arguments, **values.group("layers"), **values.group(values.model)}
-    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)
-    announce(MODELS[name](**arguments), device=device, seed=values.seed, cohort=cohort, folds=folds, run=run)
+    title = MODELS[name].title
+    run = start_run(__file__, title=title, values=values, device=device, cohort=cohort, folds=folds)
     signals = place_signals(cohort, device=device, **values.group("placement"))
 
     for fold, fold_run in unfinished(folds, run=run, cohort=cohort):  # one, unless --folds
         # 3. Batches and model
+        augmentation = Augmentation(**values.group("augmentation"))
         training, validation, test = make_batches(
-            cohort,
-            fold,
-            augmentation=Augmentation(**values.group("augmentation")),
-            signals=signals,
-            **values.group("batches"),
+            cohort, fold, signals=signals, augmentation=augmentation, **values.group("batches")
         )
+        arguments = {**cohort.model_arguments, **values.group("layers"), **values.group(values.model)}
         model = MODELS[name](**arguments).to(device)
         model.head.standardise(training.clinical)
         pretrained = load_pretrained(
             model, cohort=cohort, fold=fold, normalisation=values.normalisation, init_from=values.init_from
         )
 
-        # 4. Loss and optimizer
+        # 4. Loss, optimizer and step
         loss = FocalLoss(**values.group("loss"))
         optimizer = adamw(model, pretrained=pretrained, **values.group("optimizer"))
         schedule = learning_rate_schedule(
             optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
         )
+        step = TrainingStep(model, loss, optimizer, schedule, pretrained=pretrained, **values.group("step"))
 
         # 5. Train and test
-        fit(
-            model,
-            loss=loss,
-            optimizer=optimizer,
-            schedule=schedule,
-            training=training,
-            validation=validation,
-            run=fold_run,
-            pretrained=pretrained,
-            **values.group("training"),
-        )
-        test_once(
+        fit(step, training, validation, fold_run, **values.group("training"))
+        score_test_set(
             model,
             name=name,
             arguments=arguments,
@@ -103,9 +97,7 @@ def main() -> None:
             run=fold_run,
             **values.group("decision"),
         )
-    pool_folds(run, folds, cohort=cohort, seed=values.seed)
-    if is_first():
-        report_run(run.folder)
+    finish(run, folds, cohort=cohort, seed=values.seed, report=report_run)
 
 
 if __name__ == "__main__":

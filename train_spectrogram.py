@@ -10,9 +10,6 @@ On 1,014 real ECGs (PTB-XL, label MI), 10 epochs of about 12 s on two CPU cores 
 about 0.86 (95 % CI 0.80-0.91).
 """
 
-from pathlib import Path
-
-import runtime.interruption  # noqa: F401  first: from here on Ctrl-C is one line
 from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
@@ -24,11 +21,10 @@ from hyperparameters.reading import read_hyperparameters
 from models import MODELS
 from reporting.run_report import report_run
 from runtime.command_line import one_line_errors, prepare
-from runtime.processes import is_first
-from training.experiment import announce, open_run, pool_folds, unfinished
-from training.loop import fit
+from training.experiment import finish, start_run, unfinished
+from training.loop import TrainingStep, fit
 from training.optimization import adamw, learning_rate_schedule
-from training.test_set import test_once
+from training.test_set import score_test_set
 from training.transfer import load_pretrained
 
 MODEL = "resnet18_with_atten_spectr"  # models/resnet18_with_atten_spectr.py
@@ -68,46 +64,34 @@ def main() -> None:
     data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
     cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
-    arguments = {**cohort.model_arguments, **values.group("layers")}
-    run = open_run(Path(__file__).stem, values=values, device=device, cohort=cohort, folds=folds)
-    announce(MODELS[MODEL](**arguments), device=device, seed=values.seed, cohort=cohort, folds=folds, run=run)
+    title = MODELS[MODEL].title
+    run = start_run(__file__, title=title, values=values, device=device, cohort=cohort, folds=folds)
     signals = place_signals(cohort, device=device, **values.group("placement"))
 
     for fold, fold_run in unfinished(folds, run=run, cohort=cohort):  # one, unless --folds
         # 3. Batches and model
+        augmentation = Augmentation(**values.group("augmentation"))
         training, validation, test = make_batches(
-            cohort,
-            fold,
-            augmentation=Augmentation(**values.group("augmentation")),
-            signals=signals,
-            **values.group("batches"),
+            cohort, fold, signals=signals, augmentation=augmentation, **values.group("batches")
         )
+        arguments = {**cohort.model_arguments, **values.group("layers")}
         model = MODELS[MODEL](**arguments).to(device)
         model.head.standardise(training.clinical)
         pretrained = load_pretrained(
             model, cohort=cohort, fold=fold, normalisation=values.normalisation, init_from=values.init_from
         )
 
-        # 4. Loss and optimizer
+        # 4. Loss, optimizer and step
         loss = FocalLoss(**values.group("loss"))
         optimizer = adamw(model, pretrained=pretrained, **values.group("optimizer"))
         schedule = learning_rate_schedule(
             optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
         )
+        step = TrainingStep(model, loss, optimizer, schedule, pretrained=pretrained, **values.group("step"))
 
         # 5. Train and test
-        fit(
-            model,
-            loss=loss,
-            optimizer=optimizer,
-            schedule=schedule,
-            training=training,
-            validation=validation,
-            run=fold_run,
-            pretrained=pretrained,
-            **values.group("training"),
-        )
-        test_once(
+        fit(step, training, validation, fold_run, **values.group("training"))
+        score_test_set(
             model,
             name=MODEL,
             arguments=arguments,
@@ -118,9 +102,7 @@ def main() -> None:
             run=fold_run,
             **values.group("decision"),
         )
-    pool_folds(run, folds, cohort=cohort, seed=values.seed)
-    if is_first():
-        report_run(run.folder)
+    finish(run, folds, cohort=cohort, seed=values.seed, report=report_run)
 
 
 if __name__ == "__main__":

@@ -37,12 +37,18 @@ EXPECTED = {  # in words, what values of these types are
     bool: "true or false",
     str: "text",
 }
-ABSENT = "not of this script"  # the value of what a script has no use for; such have no flag
-LISTS = {
-    "label_columns": str,
-    "clinical_columns": str,
-    "milestones": PositiveInt,
-}  # flags that take several values, and the type of each
+# Flags that take several values, and the type of each
+LISTS = {"label_columns": str, "clinical_columns": str, "milestones": PositiveInt}
+
+
+class _Absent:
+    """The value of a hyperparameter that a script does not have; it has no flag and is in no group."""
+
+    def __repr__(self) -> str:
+        return "absent"
+
+
+ABSENT: Any = _Absent()
 
 
 def declared(group: str, default: Any, help: str) -> Any:
@@ -189,21 +195,23 @@ class Hyperparameters:
     milestones: list[PositiveInt] = declared("schedule", [5, 10, 30, 50], "epochs after which the rate falls")
     decay: OpenUnitInterval = declared("schedule", 0.5, "factor of each step or milestone")
 
-    # training
-    epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
-    gradient_clip: NonNegativeFloat = declared("training", 0.0, "largest norm of the gradient; 0: no limit")
-    freeze_epochs: NonNegativeInt = declared(
-        "training", 0, "first epochs in which what --init-from has loaded stays as it is"
-    )
+    # step: what one batch does to the weights
+    gradient_clip: NonNegativeFloat = declared("step", 0.0, "largest norm of the gradient; 0: no limit")
     weight_average: BelowOne = declared(
-        "training", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
+        "step", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
+    )
+    freeze_epochs: NonNegativeInt = declared(
+        "step", 0, "first epochs in which what --init-from has loaded stays as it is"
     )
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = declared(
-        "training", "none", "mode of torch.compile, which needs a C++ compiler; reduce-overhead: CUDA graphs"
+        "step", "none", "mode of torch.compile, which needs a C++ compiler; reduce-overhead: CUDA graphs"
     )
     sync_batch_norm: bool = declared(
-        "training", True, "under torchrun, batch norms see the whole batch, as in one process"
+        "step", True, "under torchrun, batch norms see the whole batch, as in one process"
     )
+
+    # training
+    epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
     patience: NonNegativeInt = declared(
         "training", 0, "epochs without a better validation score; 0: never stop early"
     )
@@ -225,9 +233,16 @@ class Hyperparameters:
     def of_script(self) -> dict[str, Any]:
         """Return all that the script has, by name."""
         values = {declaration.name: getattr(self, declaration.name) for declaration in fields(self)}
-        return {name: value for name, value in values.items() if value != ABSENT}
+        return {name: value for name, value in values.items() if value is not ABSENT}
 
     def group(self, name: str) -> dict[str, Any]:
-        """Return one group as keyword arguments, those that the script has."""
-        members = {declared.name for declared in fields(self) if declared.metadata["group"] == name}
+        """Return one group as keyword arguments, those that the script has.
+
+        Raises
+        ------
+        KeyError : there is no such group.
+        """
+        members = {field.name for field in fields(self) if field.metadata["group"] == name}
+        if not members:
+            raise KeyError(name)
         return {key: value for key, value in self.of_script().items() if key in members}

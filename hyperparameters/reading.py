@@ -174,7 +174,7 @@ def _parser(
     headings = {}
     for declaration in fields(Hyperparameters):
         name, group = declaration.name, declaration.metadata["group"]
-        if name in without or (declaration.default == ABSENT and name not in {*defaults, *required}):
+        if name in without or (declaration.default is ABSENT and name not in {*defaults, *required}):
             continue
         if group not in headings:
             headings[group] = parser.add_argument_group(group)
@@ -191,7 +191,7 @@ def _parser(
 def _help(declaration: Field, defaults: Mapping[str, Any]) -> str:
     """Return the line of help, with the value that counts where neither recipe nor flag gives one."""
     default = defaults.get(declaration.name, _default(declaration))
-    if default is None or default == ABSENT:
+    if default is None or default is ABSENT:
         return declaration.metadata["help"]
     shown = " ".join(map(str, default)) if isinstance(default, list) else default
     return f"{declaration.metadata['help']} [{shown}]"
@@ -297,7 +297,7 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error("freeze_epochs: found some, expected --init-from: there is nothing to freeze")
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
-    if hyperparameters.threshold_policy != ABSENT:
+    if hyperparameters.threshold_policy is not ABSENT:
         try:
             parse_policy(hyperparameters.threshold_policy)
         except ValueError:

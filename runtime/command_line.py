@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.errors import UserError, message_of
-from runtime.interruption import Ending
+from runtime.interruption import HANDLER
 
 if TYPE_CHECKING:
     import torch
@@ -39,22 +39,18 @@ def prepare(seed: int) -> "torch.device":
 def one_line_errors() -> Iterator[None]:
     """Let a script end with one line instead of a traceback where the user can mend what is wrong.
 
-    What the metrics warn of is one line too, without the place in the code.
+    A warning of the metrics is one line too, without its place in the code.
     """
-    from runtime import processes
-
     warnings.formatwarning = _short_warning
-    ending = Ending()
-    ending.take_over()
+    HANDLER.take_over()
     script = Path(sys.argv[0]).name
     try:
         yield
-        processes.stop()
     except (KeyboardInterrupt, Exception) as error:
         caught = isinstance(error.__context__, KeyboardInterrupt)  # by the script, whose error says more
-        if isinstance(error, KeyboardInterrupt) or (ending.came and not caught):
+        if isinstance(error, KeyboardInterrupt) or (HANDLER.came and not caught):
             trains = script.startswith(("train", "pretrain"))
-            sys.exit(f"{script}: interrupted{f'; {ending.how_to_go_on()}' if trains else ''}")
+            sys.exit(f"{script}: interrupted{f'; {HANDLER.how_to_go_on()}' if trains else ''}")
         if not isinstance(error, UserError | OSError):
             raise
         sys.exit(f"{script}: {message_of(error)}")

@@ -1,8 +1,4 @@
-"""How a script ends early: by a signal, which in training waits until a step is saved, or by a failure.
-
-A script imports this module first. It takes no time, and from then on Ctrl-C ends with one line, also while
-the imports that follow are under way.
-"""
+"""How a script ends early: by a signal, which in training waits until a step is saved."""
 
 import atexit
 import shlex
@@ -10,13 +6,12 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import NoReturn
 
 from runtime.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; kill, a batch system, the end of a session
-_usual_excepthook = sys.excepthook
 
 
 class StoppedError(UserError):
@@ -27,7 +22,7 @@ class StoppedError(UserError):
 
 
 class Interruption:
-    """Within this context the first SIGINT or SIGTERM is only noted; the second interrupts at once.
+    """Within this context the first SIGINT or SIGTERM is only noted; the second interrupts immediately.
 
     Attributes
     ----------
@@ -56,12 +51,12 @@ class Interruption:
         self.signal = signal.Signals(number).name
 
 
-class Ending:
-    """What a signal does in a script, outside of the loop: it interrupts at once.
+class SignalHandler:
+    """Handler of SIGINT and SIGTERM outside the training loop: raise KeyboardInterrupt immediately.
 
     Attributes
     ----------
-    came : whether one came; libraries may have made another error of the KeyboardInterrupt in their midst.
+    came : whether a signal came; a library may have turned the KeyboardInterrupt into an error of its own.
     run_folder : the run that is under way, once there is one.
     """
 
@@ -74,39 +69,23 @@ class Ending:
         raise KeyboardInterrupt
 
     def take_over(self) -> None:
-        """Answer the signals, except one that this process is to ignore; at its very end ignore both."""
+        """Handle the signals from now on, except one that this process is to ignore; ignore both at exit."""
+        self.came, self.run_folder = False, None
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self)
                 atexit.register(signal.signal, number, signal.SIG_IGN)
 
     def how_to_go_on(self) -> str:
-        """Return the command that goes on with the training."""
-        if self.run_folder is None or not any(self.run_folder.rglob("checkpoint.pt")):  # of a fold, perhaps
+        """Return the command that continues the training."""
+        if self.run_folder is None or not any(self.run_folder.rglob("checkpoint.pt")):  # a fold may have it
             return "nothing was trained yet by this command; start it again"
         return f"{_command_that_resumes(self.run_folder)} goes on from what is saved"
 
 
-def name_run(run_folder: Path) -> None:
-    """Let the line with which a signal ends this script name the run that is under way."""
-    ending = signal.getsignal(signal.SIGTERM)
-    if isinstance(ending, Ending):
-        ending.run_folder = run_folder
+HANDLER = SignalHandler()  # a process has one handler of each signal
 
 
 def _command_that_resumes(run_folder: Path) -> str:
     script, folder = shlex.quote(Path(sys.argv[0]).name), shlex.quote(str(run_folder))
     return f"python {script} --resume {folder}"
-
-
-def _one_line_of_interrupt(
-    kind: type[BaseException], error: BaseException, place: TracebackType | None
-) -> None:
-    """Print one line instead of the traceback of a Ctrl-C that came before or after a script's main()."""
-    if issubclass(kind, KeyboardInterrupt):
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
-    else:
-        _usual_excepthook(kind, error, place)
-
-
-sys.excepthook = _one_line_of_interrupt

@@ -95,21 +95,22 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
     return torch.cat([share for share in shares if len(share)])
 
 
-def total(value: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
     """Return the sum over all processes."""
     if count() > 1:
         distributed.all_reduce(value)
     return value
 
 
-def shared(model: nn.Module, device: torch.device) -> nn.Module:
+def wrap_ddp(model: nn.Module) -> nn.Module:
     """Return the model so that its gradients are the mean over the processes; of one process, as it is."""
     if count() == 1:
         return model
+    device = next(model.parameters()).device
     return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
 
-def synchronised(model: nn.Module) -> nn.Module:
+def sync_batch_norms(model: nn.Module) -> nn.Module:
     """Let batch norms take their statistics over the whole batch instead of each process's share."""
     if count() == 1:
         return model
@@ -117,11 +118,11 @@ def synchronised(model: nn.Module) -> nn.Module:
         return nn.SyncBatchNorm.convert_sync_batchnorm(model)
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.__class__ = _SynchronisedBatchNorm  # PyTorch has none for the CPU
+            module.__class__ = _SyncBatchNorm  # PyTorch has none for the CPU
     return model
 
 
-class _SynchronisedBatchNorm(nn.modules.batchnorm._BatchNorm):
+class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm with mean and variance over the ECGs of all processes, (N, C, ...), for the CPU."""
 
     def _check_input_dim(self, x: torch.Tensor) -> None:
@@ -151,8 +152,8 @@ class _SumOfAll(torch.autograd.Function):
 
     @staticmethod
     def forward(context: Any, value: torch.Tensor) -> torch.Tensor:
-        return total(value.clone())
+        return all_reduce_sum(value.clone())
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
-        return total(gradient.contiguous().clone())
+        return all_reduce_sum(gradient.contiguous().clone())

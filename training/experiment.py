@@ -1,12 +1,12 @@
 """What surrounds the loop: open the run, say what is trained on what, go through the folds, pool them."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from dataset.cohort import Cohort
 from dataset.splits import Fold
@@ -17,30 +17,36 @@ from run_folder.environment import device_name
 from run_folder.run import Run
 from run_folder.tracking import start_tracker
 from runtime import processes
-from runtime.interruption import name_run
+from runtime.interruption import HANDLER
 
 FEW = 5  # ECGs of a class in validation; with fewer, what is chosen on them is chosen nearly by chance
 
 
-def open_run(
-    script: str, *, values: Hyperparameters, device: torch.device, cohort: Cohort, folds: list[Fold]
+def start_run(
+    script: str,
+    *,
+    title: str,
+    values: Hyperparameters,
+    device: torch.device,
+    cohort: Cohort,
+    folds: list[Fold],
 ) -> Run:
     """Return a new run folder with all that is known before training, or the one to resume, checked.
 
-    Its ``splits.csv`` has each ECG's part, in a column for each fold where there are several.
+    Its ``splits.csv`` has each ECG's part, in a column for each fold where there are several. Prints what is
+    about to be trained, on which ECGs, and where it will be kept.
+
+    Parameters
+    ----------
+    script : file of the script, after which the folder is named.
+    title : of the model, for a reader.
     """
-    described = [name for name in ("age", "sex") if name in cohort.table]
-    splits = cohort.table[["file", "patient_id", "digest", *described, *cohort.label_names]].copy()
-    for fold in folds:
-        part_of = np.empty(len(splits), dtype=object)
-        for part, indices in fold.parts.items():
-            part_of[indices] = part
-        splits[fold.name or "split"] = part_of
+    splits = _splits_table(cohort, folds)
     if values.resume:
         run = Run.resume(values.resume, splits)
     else:
         run = Run.create(
-            script=script,
+            script=Path(script).stem,
             values=values,
             device=device,
             splits=splits,
@@ -48,28 +54,35 @@ def open_run(
             quality=cohort.reading.findings,
             patient_key=cohort.reading.patient_key,
         )
-    name_run(run.folder)
+    HANDLER.run_folder = run.folder
     if processes.is_first():
         run.tracker = start_tracker(values.tracking, run.folder, values.of_script())
+    print(f"{title}, on {_where(device)}, seed {values.seed}")
+    print(f"run         {run.folder}")
+    _announce(cohort, folds, run)
     return run
 
 
-def announce(
-    model: nn.Module,
-    *,
-    device: torch.device,
-    seed: int,
-    cohort: Cohort,
-    folds: list[Fold],
-    run: Run,
-) -> None:
-    """Print what is about to be trained, on which ECGs, and where it will be kept."""
-    n_parameters = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+def _splits_table(cohort: Cohort, folds: list[Fold]) -> pd.DataFrame:
+    """Return ``splits.csv``: patients, labels and parts of each ECG."""
+    described = [name for name in ("age", "sex") if name in cohort.table]
+    splits = cohort.table[["file", "patient_id", "digest", *described, *cohort.label_names]].copy()
+    for fold in folds:
+        part_of = np.empty(len(splits), dtype=object)
+        for part, indices in fold.parts.items():
+            part_of[indices] = part
+        splits[fold.name or "split"] = part_of
+    return splits
+
+
+def _where(device: torch.device) -> str:
+    """Return the hardware and the precision, for a reader."""
     where = f"{device_name(device)} in {'bfloat16' if device.type == 'cuda' else 'float32'}"
-    if processes.count() > 1:
-        where = f"{processes.count()} processes, each on {where}"
-    print(f"{model.title}, {n_parameters:.1f} M parameters, on {where}, seed {seed}")
-    print(f"run         {run.folder}")
+    return f"{processes.count()} processes, each on {where}" if processes.count() > 1 else where
+
+
+def _announce(cohort: Cohort, folds: list[Fold], run: Run) -> None:
+    """Print the ECGs: read and rejected, labels, clinical values, findings, parts."""
     reading = cohort.reading
     n_read, n_rejected = len(cohort.table), len(reading.rejected)
     n_files = f"{n_read + n_rejected:,} files ({reading.n_parsed:,} new)"
@@ -109,13 +122,21 @@ def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple
             processes.wait()  # until it is tested
 
 
-def pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> None:
+def finish(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int, report: Callable[[Path], None]) -> None:
+    """Pool the folds, let the first process write the report on the run's folder, and leave the others."""
+    if processes.is_first():
+        _pool_folds(run, folds, cohort=cohort, seed=seed)
+        report(run.folder)
+    processes.stop()
+
+
+def _pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> None:
     """Evaluate the out-of-fold scores of a cross-validation together; a single split has its metrics already.
 
     Each ECG has the score and the threshold of the fold that did not see it. With several repeats each ECG is
     there as often; patients are resampled for the intervals, which therefore do not shrink.
     """
-    if len(folds) == 1 or run.is_tested or not processes.is_first():
+    if len(folds) == 1 or run.is_tested:
         return
     tables, thresholds, of_folds, aurocs = [], [], [], []
     for fold in folds:

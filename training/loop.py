@@ -49,24 +49,100 @@ def _rank_labels(targets: np.ndarray, logits: np.ndarray) -> tuple[float, float]
 RANKING = ValidationMetrics({"auroc": "AUROC", "average_precision": "AP"}, _rank_labels)
 
 
+class TrainingStep:
+    """One batch: forward, backward, new weights. Nothing in it waits for the device.
+
+    Parameters
+    ----------
+    pretrained, freeze_epochs : names of the parameters that stay as they are in the first ``freeze_epochs``
+        epochs; the batch norms among them keep their statistics.
+    gradient_clip : largest norm of the gradient; 0 means no limit.
+    weight_average : decay; see ``optimization.WeightAverage``. 0 means the weights as they are.
+    compile : "none", or a mode of ``torch.compile``.
+    sync_batch_norm : of several processes, whether batch norms see the whole batch.
+
+    Attributes
+    ----------
+    model : the model that is trained.
+    average : its ``WeightAverage``, which is validated and kept.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        schedule: lr_scheduler.LRScheduler,
+        *,
+        pretrained: frozenset[str] = frozenset(),
+        freeze_epochs: int,
+        gradient_clip: float,
+        weight_average: float,
+        compile: str,
+        sync_batch_norm: bool,
+    ):
+        self.model = processes.sync_batch_norms(model) if sync_batch_norm else model
+        self.average = WeightAverage(self.model, decay=weight_average)
+        self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
+        self.pretrained, self.freeze_epochs, self.gradient_clip = pretrained, freeze_epochs, gradient_clip
+        if compile != "none":
+            self.model.compile(mode=compile)
+        self._shared = processes.wrap_ddp(self.model)
+        self._frozen: list[nn.Parameter] = []
+
+    def start_epoch(self, epoch: int) -> None:
+        """Turn to training; leave what is frozen in this epoch as it is."""
+        self._shared.train()
+        names = self.pretrained if epoch <= self.freeze_epochs else frozenset()
+        self._frozen = [parameter for name, parameter in self.model.named_parameters() if name in names]
+        for name, module in self.model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in names:
+                module.eval()  # its statistics stay too
+
+    def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
+        """Return the loss, on the device.
+
+        ``share`` is this process's share of the batch, times the number of processes: gradients are averaged
+        over processes, whatever the sizes of their shares.
+        """
+        batch_loss = self.loss(forward(self._shared, inputs), targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        (batch_loss * share if share != 1 else batch_loss).backward()
+        for parameter in self._frozen:
+            parameter.grad = None  # the optimizer leaves it out, weight decay included
+        if self.gradient_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
+        self.optimizer.step()
+        self.schedule.step()
+        self.average.update()
+        return batch_loss.detach()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for name, part in self._parts.items():
+            part.load_state_dict(state[name])
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model,
+            "average": self.average,
+            "optimizer": self.optimizer,
+            "schedule": self.schedule,
+        }
+
+
 def fit(
-    model: nn.Module,
-    *,
-    loss: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    schedule: lr_scheduler.LRScheduler,
+    step: TrainingStep,
     training: TrainingBatches,
     validation: EvaluationBatches,
     run: Run,
-    pretrained: frozenset[str] = frozenset(),
-    freeze_epochs: int = 0,
+    *,
     epochs: int,
-    gradient_clip: float,
-    weight_average: float,
     patience: int,
     monitor: str,
-    compile: str,
-    sync_batch_norm: bool,
     metrics: ValidationMetrics = RANKING,
 ) -> None:
     """Train, and leave the averaged weights of the best epoch in the run folder.
@@ -77,14 +153,8 @@ def fit(
 
     Parameters
     ----------
-    pretrained, freeze_epochs : names of the parameters that stay as they are in so many first epochs; the
-        batch norms among them keep their statistics.
-    weight_average : see ``training.optimization.WeightAverage``; 0 means the weights as they are.
-    gradient_clip : largest norm of the gradient; 0 means no limit.
     patience : epochs without a better score after which training stops; 0 means never.
     monitor : "loss", or the name of one of the metrics, of the validation ECGs.
-    compile : "none", or a mode of ``torch.compile``.
-    sync_batch_norm : of several processes, whether batch norms see the whole batch.
     metrics : what is validated beside the loss.
 
     Raises
@@ -92,15 +162,10 @@ def fit(
     UserError : a loss is not finite.
     StoppedError : a signal asked for the end; the checkpoint is saved.
     """
-    model = processes.synchronised(model) if sync_batch_norm else model
-    average = WeightAverage(model, decay=weight_average)
-    state = _State(run, {"model": model, "average": average, "optimizer": optimizer, "schedule": schedule})
+    state = _State(run, step)
     state.restore(training.device)
-    if compile != "none":
-        model.compile(mode=compile)
-    shared = processes.shared(model, training.device)
-    step = TrainingStep(shared, loss, optimizer, schedule, average, gradient_clip)
     log = state.log
+    print(f"model       {_count(step.model):.1f} M parameters")
     columns = "".join(f"   val {title}" for title in metrics.titles.values())
     print(f" epoch   train loss   val loss{columns}        lr     ECG/s    time")
     for row in log:
@@ -109,7 +174,7 @@ def fit(
         for epoch in range(len(log) + 1, epochs + 1):
             if patience and log and epoch - _best(log)["epoch"] > patience:
                 break
-            step.start_epoch(model, pretrained if epoch <= freeze_epochs else frozenset())
+            step.start_epoch(epoch)
             row = _one_epoch(step, training, validation, metrics, epoch, state, interruption)
             row["best"] = int(_is_better(row, log, monitor))
             state.save_epoch(row)
@@ -121,52 +186,12 @@ def fit(
     _print_end(log, epochs, patience, monitor)
 
 
-class TrainingStep:
-    """One batch: forward, backward, new weights. Nothing in it waits for the device."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loss: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        schedule: lr_scheduler.LRScheduler,
-        average: WeightAverage,
-        gradient_clip: float,
-    ):
-        self.model, self.loss, self.optimizer, self.schedule = model, loss, optimizer, schedule
-        self.average, self.gradient_clip = average, gradient_clip
-        self.frozen: list[nn.Parameter] = []
-
-    def start_epoch(self, model: nn.Module, frozen: frozenset[str]) -> None:
-        """Turn to training; leave the parameters of these names, of the model itself, as they are."""
-        self.model.train()
-        self.frozen = [parameter for name, parameter in model.named_parameters() if name in frozen]
-        for name, module in model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in frozen:
-                module.eval()  # its statistics stay too
-
-    def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
-        """Return the loss, on the device. ``share`` is that of this process in the batch, times their number:
-        gradients are averaged over processes, whatever the sizes of their shares."""
-        batch_loss = self.loss(forward(self.model, inputs), targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        (batch_loss * share if share != 1 else batch_loss).backward()
-        for parameter in self.frozen:
-            parameter.grad = None  # the optimizer leaves it out, weight decay included
-        if self.gradient_clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
-        self.optimizer.step()
-        self.schedule.step()
-        self.average.update()
-        return batch_loss.detach()
-
-
 class _State:
-    """What a checkpoint holds: weights, average, optimizer, schedule, log, and the place in an epoch."""
+    """What a checkpoint holds: the state of the step, the log, and the place in an epoch."""
 
-    def __init__(self, run: Run, parts: dict[str, Any]):
+    def __init__(self, run: Run, step: TrainingStep):
         self.run = run
-        self.parts = parts
+        self.step = step
         self.log: list[dict[str, Any]] = []
         self.losses: list[torch.Tensor] = []  # of this epoch's steps so far
         self.seconds = 0.0  # that they took
@@ -177,8 +202,7 @@ class _State:
         checkpoint = self.run.load_checkpoint(device)
         if checkpoint is None:
             return
-        for name, part in self.parts.items():
-            part.load_state_dict(checkpoint[name])
+        self.step.load_state_dict(checkpoint)
         self.log = checkpoint["log"]
         self.losses = list(checkpoint["losses"])
         self.seconds = checkpoint["seconds"]
@@ -188,7 +212,7 @@ class _State:
     def save(self) -> None:
         losses = torch.stack(self.losses) if self.losses else torch.empty(0)
         place = {"log": self.log, "losses": losses, "seconds": self.seconds}
-        self.run.save_checkpoint({**{name: part.state_dict() for name, part in self.parts.items()}, **place})
+        self.run.save_checkpoint({**self.step.state_dict(), **place})
         self.saved_at = time.monotonic()
 
     def save_epoch(self, row: dict[str, Any]) -> None:
@@ -197,7 +221,7 @@ class _State:
         self.log.append(row)
         self.losses, self.seconds = [], 0.0
         if row["best"]:
-            self.run.save_weights(self.parts["average"].model)
+            self.run.save_weights(self.step.average.model)
         self.save()
         self.run.write_log(self.log)
 
@@ -242,7 +266,7 @@ def _train(
             bar.update()
             state.seconds = before + time.perf_counter() - started
             _save_within_epoch(state, training, epoch, interruption)
-    losses = processes.total(torch.stack(state.losses))
+    losses = processes.all_reduce_sum(torch.stack(state.losses))
     _check_finite(losses, training, epoch)
     return float((losses * sizes).sum() / sizes.sum())
 
@@ -310,6 +334,11 @@ def _is_better(row: dict[str, Any], log: list[dict[str, Any]], monitor: str) -> 
 
 def _best(log: list[dict[str, Any]]) -> dict[str, Any]:
     return [row for row in log if row["best"]][-1]
+
+
+def _count(model: nn.Module) -> float:
+    """Return the number of a model's parameters, in millions."""
+    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
 
 
 def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:

@@ -21,7 +21,7 @@ from xml_loader import LEADS, SAMPLING_RATE
 MAX_ECGS = 5000  # of a part that the training ECGs are described by; more would change little
 
 
-def test_once(
+def score_test_set(
     model: nn.Module,
     *,
     name: str,

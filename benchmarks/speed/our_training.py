@@ -12,11 +12,11 @@ from data_augmentation import Augmentation
 from dataset.batches import TrainingBatches
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
 from focal_loss import FocalLoss
-from hyperparameters.declaration import Hyperparameters
+from hyperparameters.declaration import ABSENT, Hyperparameters
 from hyperparameters.reading import read_yaml
 from models import MODELS
 from training.loop import TrainingStep  # the loop's own, to time that and no copy of it
-from training.optimization import WeightAverage, adamw, learning_rate_schedule
+from training.optimization import adamw, learning_rate_schedule
 
 MANY_STEPS = 1_000_000  # of the learning rate's schedule, more than any benchmark makes
 
@@ -34,8 +34,8 @@ def values_of(name: str) -> Hyperparameters:
 def build(name: str, device: torch.device) -> nn.Module:
     """Return a new model for one label."""
     values = values_of(name)
-    layers = {**values.group("layers"), **(values.group(values.model) if values.model else {})}
-    return MODELS[name](n_labels=1, **layers).to(device)
+    after_the_trunk = {} if values.model is ABSENT else values.group(values.model)
+    return MODELS[name](n_labels=1, **values.group("layers"), **after_the_trunk).to(device)
 
 
 def training_step(name: str, model: nn.Module) -> TrainingStep:
@@ -45,9 +45,10 @@ def training_step(name: str, model: nn.Module) -> TrainingStep:
     schedule = learning_rate_schedule(
         optimizer, epochs=1, steps_per_epoch=MANY_STEPS, **values.group("schedule")
     )
-    average = WeightAverage(model, decay=values.weight_average)
     loss = FocalLoss(**values.group("loss"))
-    return TrainingStep(model.train(), loss, optimizer, schedule, average, values.gradient_clip)
+    step = TrainingStep(model, loss, optimizer, schedule, **values.group("step"))
+    step.start_epoch(1)
+    return step
 
 
 def training_batches(

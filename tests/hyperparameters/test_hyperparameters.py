@@ -21,7 +21,7 @@ from hyperparameters.reading import read_hyperparameters, read_yaml, to_yaml
 from models import MODELS
 from runtime.errors import UserError
 from training import test_set
-from training.loop import fit
+from training.loop import TrainingStep, fit
 from training.optimization import adamw, learning_rate_schedule
 from training.transfer import load_pretrained
 
@@ -261,7 +261,7 @@ def test_a_missing_required_key_is_one_line_that_names_it(refused):
 def test_what_the_main_script_requires_is_all_that_its_file_must_set():
     defaults, _ = script_blocks("train_main_ecg")
     required = importlib.import_module("train_main_ecg").REQUIRED
-    declared = {field.name for field in fields(Hyperparameters) if field.default == ABSENT}
+    declared = {field.name for field in fields(Hyperparameters) if field.default is ABSENT}
     assert set(required) == declared & defaults.keys()
 
 
@@ -392,7 +392,7 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
         (place_signals, ["placement"], ["cohort", "device"]),
         (make_folds, ["split"], ["cohort", "seed"]),
         (
-            test_set.test_once,
+            test_set.score_test_set,
             ["decision"],
             ["model", "name", "arguments", "cohort", "fold", "validation", "test", "run"],
         ),
@@ -401,14 +401,8 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
         (adamw, ["optimizer"], ["model", "pretrained"]),
         (load_pretrained, ["transfer"], ["model", "cohort", "fold", "normalisation"]),
         (learning_rate_schedule, ["schedule"], ["optimizer", "epochs", "steps_per_epoch"]),
-        (
-            fit,
-            ["training"],
-            [
-                *("model", "loss", "optimizer", "schedule", "training", "validation", "run", "pretrained"),
-                "metrics",
-            ],
-        ),
+        (TrainingStep, ["step"], ["model", "loss", "optimizer", "schedule", "pretrained"]),
+        (fit, ["training"], ["step", "training", "validation", "run", "metrics"]),
     ],
 )
 def test_group_is_what_its_function_takes(function, groups, given):

@@ -336,7 +336,7 @@ def test_a_finished_run_knows_its_training_ecgs(run, n_channels):
     experiment.model = Convolutional(n_channels)
     experiment.optimizer = torch.optim.AdamW(experiment.model.parameters(), 1e-3)
     experiment.schedule = experiment.make_schedule("constant", steps_per_epoch=3)
-    experiment.fit().test_once()
+    experiment.fit().score_test_set()
     found = TrainingDistribution.load(run.folder)
     assert (found.n_ecgs, found.file_rates, found.file_formats) == (12, {"500": 12}, {"hospital": 12})
     assert found.qrs_mv == pytest.approx([0.0055, 1.0945])
@@ -353,7 +353,7 @@ def test_a_finished_run_knows_its_training_ecgs(run, n_channels):
 
 
 def test_a_model_without_batch_norms_leaves_ranges_alone(run):
-    Experiment(make_cohort(), run, epochs=1).fit().test_once()
+    Experiment(make_cohort(), run, epochs=1).fit().score_test_set()
     found = TrainingDistribution.load(run.folder)
     assert found.gaussian is None is found.distances and found.file_formats == {} and found.n_ecgs == 12
     assert found.findings(np.empty((0, 0)), measurements_of([5.0]), ["hospital"])[0].keys() == {
@@ -377,7 +377,7 @@ def test_the_test_part_has_no_say(tmp_path):
         experiment.model = Convolutional(4)
         experiment.optimizer = torch.optim.AdamW(experiment.model.parameters(), 1e-3)
         experiment.schedule = experiment.make_schedule("constant", steps_per_epoch=3)
-        experiment.fit().test_once()
+        experiment.fit().score_test_set()
         left.append((run.folder / RANGES).read_bytes())
     assert left[0] == left[1]
 

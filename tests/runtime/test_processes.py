@@ -19,7 +19,7 @@ def test_one_process_is_all_there_is():
     assert processes.share_of(items).tolist() == items.tolist()
     assert processes.from_first("value") == "value"
     model = torch.nn.Linear(1, 1)
-    assert processes.shared(model, torch.device("cpu")) is model is processes.synchronised(model)
+    assert processes.wrap_ddp(model) is model is processes.sync_batch_norms(model)
 
 
 @pytest.mark.parametrize(("n_items", "n_processes"), [(7, 2), (2, 3), (0, 2), (16, 4)])
@@ -41,8 +41,8 @@ def losses(share=None, steps=4):
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
     model = MODELS["resnet18_with_atten"](n_labels=1, dropout=0.0, kernel_size=3, attention_heads=4)
-    model = processes.synchronised(model)
-    parallel = processes.shared(model, torch.device("cpu"))
+    model = processes.sync_batch_norms(model)
+    parallel = processes.wrap_ddp(model)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
     loss, generator, found = FocalLoss(gamma=0.0), torch.Generator().manual_seed(1), []
     for _ in range(steps):
@@ -53,7 +53,7 @@ def losses(share=None, steps=4):
         optimizer.zero_grad()
         (batch_loss * len(share) * processes.count() / 7).backward()
         optimizer.step()
-        found.append(processes.total(batch_loss.detach() * len(share)).item() / 7)
+        found.append(processes.all_reduce_sum(batch_loss.detach() * len(share)).item() / 7)
     model.eval()
     found.append(model(signal).sum().item())  # the running statistics
     torch.set_default_dtype(torch.float32)

@@ -80,13 +80,14 @@ def test_the_script_leaves_a_whole_run_where_it_was_started(whole):
     assert {file.name for file in run.iterdir()} == FILES and "Traceback" not in outcome.stderr
     patterns = (
         r"table +\S+all.csv: 24 files; no label is read, no other file of the folder",
-        r"1D ResNet-18 \+ projection, 4\.2 M parameters, on .+, seed 42",
+        r"1D ResNet-18 \+ projection, on .+ in float32, seed 42",
         r"run +runs/pretrain-\d{8}-\d{6}",
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients",
         r"quality +nothing found",
         r"split +by patient: train \d+, validation \d+",
         r"signals +3 MB as int16, held on the device",
         r"chance +loss \d\.\d\d in training batches, \d\.\d\d in validation, .+; retrieval 0\.\d{4}",
+        r"model +4\.2 M parameters",
         r" epoch +train loss +val loss +val retrieval +lr +ECG/s +time",
         r" +1( +[\d.e,-]+){5} +0:\d\d   best",
     )

@@ -10,11 +10,10 @@ from dataset.batches import EvaluationBatches, TrainingBatches
 from dataset.signals import SignalsOnDevice
 from dataset.splits import Fold
 from focal_loss import FocalLoss
-from training.loop import fit
+from training.loop import TrainingStep, fit
 from training.optimization import learning_rate_schedule
-from training.test_set import test_once
+from training.test_set import score_test_set
 
-test_once.__test__ = False  # a function of the loop, not a test
 CPU = torch.device("cpu")
 PARTS = {"train": np.arange(12), "validation": np.arange(12, 18), "test": np.arange(18, 24)}
 FOLD = Fold(0, 1, 1, PARTS)
@@ -109,22 +108,17 @@ class Experiment:
         )
 
     def fit(self):
-        fit(
-            self.model,
-            loss=self.loss,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            training=self.training,
-            validation=self.validation,
-            run=self.run,
-            pretrained=self.pretrained,
-            epochs=self.epochs,
-            **self.options,
-        )
+        options = {name: self.options[name] for name in ("patience", "monitor")}
+        fit(self.step(), self.training, self.validation, self.run, epochs=self.epochs, **options)
         return self
 
-    def test_once(self, calibration="none"):
-        test_once(
+    def step(self):
+        options = {name: value for name, value in self.options.items() if name not in ("patience", "monitor")}
+        parts = self.model, self.loss, self.optimizer, self.schedule
+        return TrainingStep(*parts, pretrained=self.pretrained, **options)
+
+    def score_test_set(self, calibration="none"):
+        score_test_set(
             self.model,
             name="tiny",
             arguments={"n_labels": 1},

@@ -30,7 +30,7 @@ from run_folder.run import Run
 from runtime.errors import UserError
 from runtime.interruption import StoppedError
 from training import loop as training_module
-from training.experiment import open_run
+from training.experiment import start_run
 
 SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
 
@@ -243,10 +243,10 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(cohort, tmp_path, sche
     whole.folder.mkdir()
     parts.folder.mkdir()
     options = {"schedule": schedule, "epochs": 4, "gradient_clip": 0.5}
-    expected = Experiment(cohort, whole, **options).fit().test_once()
+    expected = Experiment(cohort, whole, **options).fit().score_test_set()
     with pytest.raises(KeyboardInterrupt):
         interrupt(Experiment(cohort, parts, **options), *interrupted).fit()
-    found = Experiment(cohort, parts, **options).fit().test_once()
+    found = Experiment(cohort, parts, **options).fit().score_test_set()
     for name in ("model.safetensors", "predictions.csv", "metrics.json", "model.json"):
         assert (parts.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
     timings = ["seconds", "ecgs_per_second"]
@@ -263,13 +263,13 @@ def test_a_signal_lets_the_step_end_and_saves_it(cohort, tmp_path, number, epoch
     whole, parts = Run(tmp_path / "whole"), Run(tmp_path / "parts")
     whole.folder.mkdir()
     parts.folder.mkdir()
-    Experiment(cohort, whole).fit().test_once()
+    Experiment(cohort, whole).fit().score_test_set()
     with pytest.raises(StoppedError, match=place) as caught:
         interrupt(Experiment(cohort, parts), 2, step, lambda: signal.raise_signal(number)).fit()
     assert number.name in str(caught.value) and f"--resume {parts.folder}" in str(caught.value)
     resumed = Experiment(cohort, parts)
     resumed.diary.clear()
-    resumed.fit().test_once()
+    resumed.fit().score_test_set()
     assert (parts.folder / "model.safetensors").read_bytes() == (
         whole.folder / "model.safetensors"
     ).read_bytes()
@@ -300,9 +300,9 @@ def test_kill_between_checkpoint_and_log_costs_no_row(cohort, run):
 
 def test_resuming_refuses_another_cohort(cohort, tmp_path):
     values = Hyperparameters(output_dir=str(tmp_path))
-    first = open_run("train_x", values=values, device=CPU, cohort=cohort, folds=[FOLD])
+    first = start_run("train_x.py", title="Tiny", values=values, device=CPU, cohort=cohort, folds=[FOLD])
     again = Hyperparameters(output_dir=str(tmp_path), resume=str(first.folder))
-    resumed = open_run("train_x", values=again, device=CPU, cohort=cohort, folds=[FOLD])
+    resumed = start_run("train_x.py", title="Tiny", values=again, device=CPU, cohort=cohort, folds=[FOLD])
     assert resumed.folder == first.folder
     assert len(list(tmp_path.iterdir())) == 1
     other = make_cohort()
@@ -311,12 +311,14 @@ def test_resuming_refuses_another_cohort(cohort, tmp_path):
     for changed_cohort, parts in ((other, PARTS), (cohort, swapped)):
         with pytest.raises(UserError, match=r"not those that this run began with \(splits.csv\)"):
             folds = [Fold(0, 1, 1, parts)]
-            open_run("train_x", values=again, device=CPU, cohort=changed_cohort, folds=folds)
+            start_run(
+                "train_x.py", title="Tiny", values=again, device=CPU, cohort=changed_cohort, folds=folds
+            )
 
 
 def test_splits_are_written_with_the_part_of_each_ecg(cohort, tmp_path):
     values = Hyperparameters(output_dir=str(tmp_path))
-    run = open_run("train_x", values=values, device=CPU, cohort=cohort, folds=[FOLD])
+    run = start_run("train_x.py", title="Tiny", values=values, device=CPU, cohort=cohort, folds=[FOLD])
     table = pd.read_csv(run.folder / "splits.csv")
     assert table["split"].tolist() == ["train"] * 12 + ["validation"] * 6 + ["test"] * 6
     assert table["PE"].tolist() == cohort.targets[:, 0].tolist()
@@ -328,12 +330,12 @@ def test_splits_are_written_with_the_part_of_each_ecg(cohort, tmp_path):
 def test_the_test_part_is_scored_once_and_last(cohort, run):
     experiment = Experiment(cohort, run).fit()
     assert experiment.diary == ["validation"] * 3
-    experiment.test_once()
+    experiment.score_test_set()
     assert experiment.diary == ["validation"] * 4 + ["test"]
     metrics = (run.folder / "metrics.json").read_bytes()
-    Experiment(cohort, run).fit().test_once()
+    Experiment(cohort, run).fit().score_test_set()
     again = Experiment(cohort, run)
-    again.test_once()
+    again.score_test_set()
     assert again.diary == []
     assert (run.folder / "metrics.json").read_bytes() == metrics
 
@@ -356,7 +358,7 @@ def test_predictions_are_those_of_the_best_epoch(cohort, run, monkeypatch):
     follow(monkeypatch, val_auroc=[0.9, 0.1, 0.1])
     experiment = Experiment(cohort, run, monitor="auroc", learning_rate=0.1).fit()
     last = score(experiment.model, (x for x, _ in experiment.test))
-    experiment.test_once()
+    experiment.score_test_set()
     best = score(experiment.model, (x for x, _ in experiment.test))
     assert not np.allclose(best, last)
     table = pd.read_csv(run.folder / "predictions.csv")
@@ -377,7 +379,7 @@ def test_thresholds_come_from_validation_alone(tmp_path):
         experiment = Experiment(cohort, run).fit()
         if flipped:
             cohort.targets[PARTS[flipped]] = 1 - cohort.targets[PARTS[flipped]]
-        experiment.test_once()
+        experiment.score_test_set()
         description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
         metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
         assert description["thresholds"] == [metrics["labels"]["PE"]["threshold"]]
@@ -402,7 +404,7 @@ def test_calibration_comes_from_validation_alone(tmp_path, calibration):
         elif what == "signals":
             cohort = with_signals(cohort, part, cohort.signals.read(part) // 2)
             experiment.test = Experiment(cohort, run).test
-        experiment.test_once(calibration)
+        experiment.score_test_set(calibration)
         description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
         assert description["calibration"] == calibration
         fitted.append((description["calibration_slopes"], description["calibration_intercepts"]))
@@ -417,7 +419,7 @@ def test_scores_hold_for_the_prevalence_that_their_level_follows(tmp_path, calib
     cohort, run = make_cohort(), Run(tmp_path)
     cohort.targets[PARTS["validation"]] = np.float32([[1], [0], [0], [0], [0], [0]])
     experiment = Experiment(cohort, run).fit()
-    experiment.test_once(calibration)
+    experiment.score_test_set(calibration)
     description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
     prevalences = {name: float(cohort.targets[PARTS[name]].mean()) for name in ("train", "validation")}
     assert prevalences["train"] != pytest.approx(prevalences["validation"])
@@ -426,7 +428,7 @@ def test_scores_hold_for_the_prevalence_that_their_level_follows(tmp_path, calib
 
 def test_scores_are_calibrated_logits(cohort, run):
     experiment = Experiment(cohort, run).fit()
-    experiment.test_once("platt")
+    experiment.score_test_set("platt")
     description = json.loads((run.folder / "model.json").read_text(encoding="utf-8"))
     logits = predict_logits(experiment.model, (x for x, _ in experiment.test))[:, 0]
     slope, intercept = description["calibration_slopes"][0], description["calibration_intercepts"][0]
@@ -437,7 +439,7 @@ def test_scores_are_calibrated_logits(cohort, run):
 
 
 def test_metrics_are_of_the_test_part(cohort, run):
-    Experiment(cohort, run).fit().test_once()
+    Experiment(cohort, run).fit().score_test_set()
     metrics = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["split"], metrics["n_ecgs"], metrics["n_patients"]) == ("test", 6, 6)
     assert metrics["labels"]["PE"]["n_positive"] == 2
