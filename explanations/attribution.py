@@ -5,7 +5,7 @@
 All numbers are in logits, of one ECG and one label: above 0 speaks for the label, below against it. They say
 what the model uses, not what the disease does: a model that reads the rate, or the hospital's filter, is
 explained as faithfully as one that reads the waves. An attribution that a model with random weights gives
-just as well explains nothing; `reporting/explanations/randomisation_check.py` tells.
+just as well explains nothing; `docs/explanations.md` has the numbers.
 
 Integrated gradients need the package captum (BSD, `pip install captum`); the rest does not.
 """

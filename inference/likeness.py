@@ -54,9 +54,11 @@ class ChannelStatistics:
         self._hooks: list[Any] = []
 
     def __enter__(self) -> "ChannelStatistics":
-        for norms, of_model in zip(self._norms, self._rows, strict=True):
-            for norm, rows in zip(norms, of_model, strict=True):
-                hook = norm.register_forward_hook(lambda _, __, output, rows=rows: rows.append(_of(output)))
+        for norms, model_rows in zip(self._norms, self._rows, strict=True):
+            for norm, rows in zip(norms, model_rows, strict=True):
+                hook = norm.register_forward_hook(
+                    lambda _, __, output, rows=rows: rows.append(_moments(output))
+                )
                 self._hooks.append(hook)
         return self
 
@@ -71,11 +73,11 @@ class ChannelStatistics:
         all must call, and all get the features of all.
         """
         taken = []
-        for of_model in self._rows:
-            columns = [torch.cat(rows) for rows in of_model if rows]
+        for model_rows in self._rows:
+            columns = [torch.cat(rows) for rows in model_rows if rows]
             share = torch.cat(columns, dim=1) if columns else torch.empty(0, 0)
             taken.append(processes.gather(share).numpy())
-            for rows in of_model:
+            for rows in model_rows:
                 rows.clear()
         return taken
 
@@ -86,7 +88,7 @@ def _first_norms(model: nn.Module) -> list[nn.Module]:
     return norms[: max(1, len(norms) // SHARE_OF_NORMS)]
 
 
-def _of(output: torch.Tensor) -> torch.Tensor:
+def _moments(output: torch.Tensor) -> torch.Tensor:
     """Return mean and standard deviation of each channel: (N, C, ...) -> (N, 2 C)."""
     output = output.detach().float().unsqueeze(-1)  # without positions, one
     axes = tuple(range(2, output.dim()))
@@ -153,13 +155,6 @@ class ValidationDistances:
     def limit(self) -> float:
         """The distance that 98 % of ECGs like the validation ECGs stay below."""
         return self.quantiles[-1] + self.tail * math.log(TAIL / FLAGGED)
-
-    def percentile(self, distances: np.ndarray) -> np.ndarray:
-        """Return the share of ECGs like the validation ECGs that are nearer, in per cent, (n_ecgs,)."""
-        below = np.interp(distances, self.quantiles, np.linspace(0, 1 - TAIL, STEPS))
-        beyond = np.maximum(distances - self.quantiles[-1], 0)
-        tail = TAIL * np.exp(-beyond / self.tail) if self.tail else np.where(beyond > 0, 0, TAIL)
-        return 100 * np.where(beyond > 0, 1 - tail, below)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -261,12 +256,6 @@ class TrainingDistribution:
                 "expected it as written"
             ) from None
 
-    def percentiles(self, features: np.ndarray) -> np.ndarray:
-        """Return for each ECG what share of ECGs like the validation ECGs are nearer, in per cent."""
-        if self.gaussian is None:
-            return np.full(len(features), np.nan)
-        return self.distances.percentile(self.gaussian.distance(features))
-
     def findings(
         self,
         features: np.ndarray,
@@ -328,17 +317,17 @@ def unlike_training(
     """
     pairs = [(member, rows) for member, rows in zip(members, features, strict=True) if member is not None]
     found = [member.findings(rows, measurements, file_formats, ages) for member, rows in pairs]
-    return [_agreed(of_members) for of_members in zip(*found, strict=True)] or [[] for _ in measurements]
+    return [_agreed(ecg) for ecg in zip(*found, strict=True)] or [[] for _ in measurements]
 
 
-def _agreed(of_members: Sequence[Mapping[str, str]]) -> list[str]:
+def _agreed(member_findings: Sequence[Mapping[str, str]]) -> list[str]:
     """Return the sentences about one ECG that at least half of the members have, in the first's words."""
-    sentences = []
-    for name in dict.fromkeys(name for findings in of_members for name in findings):
-        having = [findings[name] for findings in of_members if name in findings]
-        if 2 * len(having) >= len(of_members):
-            of_how_many = f" ({len(having)} of {len(of_members)} models)" if len(of_members) > 1 else ""
-            sentences.append(having[0] + of_how_many)
+    sentences, n_members = [], len(member_findings)
+    for name in dict.fromkeys(name for findings in member_findings for name in findings):
+        having = [findings[name] for findings in member_findings if name in findings]
+        if 2 * len(having) >= n_members:
+            how_many = f" ({len(having)} of {n_members} models)" if n_members > 1 else ""
+            sentences.append(having[0] + how_many)
     return sentences
 
 
@@ -360,7 +349,7 @@ def _central(values: np.ndarray) -> list[float]:
 
 
 def _shares(counts: Mapping[str, int], unit: str = "") -> str:
-    """Return such as "500 Hz", or "500 Hz (97 %), 1,000 Hz (3 %)"."""
+    """Return text such as "500 Hz", or "500 Hz (97 %), 1,000 Hz (3 %)"."""
     if len(counts) == 1:
         return f"{next(iter(counts))}{unit}"
     total = sum(counts.values())

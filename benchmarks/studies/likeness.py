@@ -33,7 +33,7 @@ from dataset.batches import evaluation_input
 from dataset.signal_store.signal_cache import decode
 from ecg.quality import judge, measure
 from ecg.recording import LEADS
-from inference.likeness import ChannelStatistics, TrainingDistribution
+from inference.likeness import TAIL, ChannelStatistics, TrainingDistribution, ValidationDistances
 from inference.scoring import predict_logits
 from metrics_and_performance import auroc
 from run_folder.run import Run
@@ -120,7 +120,7 @@ class Comparison:
             self.judged(measurements, verdicts) for verdicts in (["reject"], ["reject", "warn"])
         )
         shares = "".join(f"{100 * share:>8.0f} %" for share in (refused, doubted, of_range, far))
-        median = np.median(self.distribution.percentiles(features))
+        median = np.median(percentiles(distances, self.distribution.distances))
         area = "" if as_they_are is None else f"{separation(as_they_are, distances):.2f}"
         print(f"{name:<28}{shares}{area:>10}{median:>10.0f}", flush=True)
         return distances
@@ -146,6 +146,14 @@ class Comparison:
             batch = torch.from_numpy(signals[first : first + BATCH_SIZE]).to(self.device)
             clinical = (unknown.expand(len(batch), -1),) if unknown.numel() else ()
             yield evaluation_input(batch, **shape), *clinical
+
+
+def percentiles(distances: np.ndarray, validation: ValidationDistances) -> np.ndarray:
+    """Return the share of ECGs like the validation ECGs that are nearer, in per cent, (n_ecgs,)."""
+    below = np.interp(distances, validation.quantiles, np.linspace(0, 1 - TAIL, len(validation.quantiles)))
+    beyond = np.maximum(distances - validation.quantiles[-1], 0)
+    tail = TAIL * np.exp(-beyond / validation.tail) if validation.tail else np.where(beyond > 0, 0, TAIL)
+    return 100 * np.where(beyond > 0, 1 - tail, below)
 
 
 def separation(near: np.ndarray, far: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""Explanations against functions whose attributions are known, planted waves, and random weights."""
+"""Explanations against functions whose attributions are known, and planted waves."""
 
 import math
 import sys
@@ -7,9 +7,9 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from explained_models import build, ecg
 from torch import nn
 
-from benchmarks.studies.randomisation_check import randomisation_check, randomised
 from dataset.batches import normalise
 from ecg.recording import LEADS
 from ecg.simulation import draw_patient, simulate_ecg
@@ -29,7 +29,6 @@ from models.resnet_with_encoder import sinusoidal_positions
 
 pytest.importorskip("captum", reason="captum is not installed: pip install captum")
 
-N_SAMPLES = 2048
 V2 = LEADS.index("V2")
 
 
@@ -49,56 +48,8 @@ class Weighted(nn.Module):
         return torch.stack([logit, -logit], dim=1)
 
 
-class SmallNetwork(nn.Module):
-    """Two convolutions and the mean over time: a detector of one wave in one lead."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv1d(12, 8, 15, 4, 7),
-            nn.ReLU(),
-            nn.Conv1d(8, 8, 15, 4, 7),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool1d(1),
-        )
-        self.head = nn.Linear(8, 1)
-
-    def forward(self, x):
-        return self.head(self.layers(x).flatten(1))
-
-
 def random_ecgs(n=1, n_samples=600, seed=0):
     return torch.randn(n, 12, n_samples, generator=torch.Generator().manual_seed(seed))
-
-
-def ecg(seed=0, n_samples=N_SAMPLES, **signs):
-    """Return a synthetic ECG, (12, n_samples) in mV, with the signs given and no other."""
-    generator = np.random.default_rng(seed)
-    none = dict.fromkeys(
-        ("sinus_tachycardia", "S1Q3T3", "right_axis", "incomplete_RBBB", "T_inversion_V1_V4"), 0
-    )
-    patient = draw_patient(generator, pe=False, signs=none | signs)
-    return simulate_ecg(patient, generator)[0][:, 500 : 500 + n_samples]
-
-
-ARGUMENTS = {
-    "res_net_model": {},
-    "resnet18_with_atten": {"kernel_size": 3, "attention_heads": 4},
-    "resnet18_with_atten_spectr": {"attention_heads": 4},
-    "resnet_with_rnn": {
-        "kernel_size": 3,
-        "rnn_cell": "lstm",
-        "rnn_layers": 1,
-        "rnn_hidden_size": 16,
-        "rnn_bidirectional": True,
-    },
-    "resnet_with_encoder": {"kernel_size": 3, "encoder_layers": 2, "encoder_heads": 2, "encoder_width": 32},
-}
-
-
-def build(name="resnet18_with_atten"):
-    torch.manual_seed(0)
-    return MODELS[name](n_labels=1, dropout=0.2, **ARGUMENTS[name]).eval()
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -347,91 +298,6 @@ def test_encoder_attention_is_the_rollout_of_its_layers():
 
 def test_a_model_without_attention_has_none():
     assert attention_of(MODELS["res_net_model"](n_labels=1, dropout=0).eval(), random_ecgs()[0]) is None
-
-
-# ----------------------------------------------------------------------------------------------------
-# Random weights
-# ----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """A small network that has learned to tell inverted T waves, and an ECG that has them."""
-    torch.manual_seed(0)
-    signals = np.stack([ecg(seed, T_inversion_V1_V4=seed % 2) for seed in range(32)])
-    x = normalise(torch.tensor(signals, dtype=torch.float32), "recording")
-    y = (torch.arange(32) % 2).float()[:, None]
-    model = SmallNetwork()
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
-    for _ in range(60):
-        loss = nn.functional.binary_cross_entropy_with_logits(model(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    with torch.no_grad():
-        assert ((model(x) > 0) == y.bool()).float().mean() > 0.95
-    return model.eval(), ecg(101, T_inversion_V1_V4=1)
-
-
-def test_a_trained_model_and_its_random_copies_disagree(trained):
-    model, signal = trained
-    check = randomisation_check(model, signal, label=0, normalisation="recording", n_copies=3)
-    assert check.attributions.shape == check.gradients.shape == (3,)
-    assert (np.abs(check.gradients) < 0.4).all()
-    assert (check.attributions < 0.95).all()
-    assert (check.attributions > check.gradients).all()  # the height of the waves is common to both
-    assert check.passed
-
-
-def test_the_same_model_agrees_with_itself_and_fails_the_check(trained, monkeypatch):
-    model, signal = trained
-    monkeypatch.setattr("benchmarks.studies.randomisation_check.randomised", lambda model, seed: model)
-    check = randomisation_check(model, signal, label=0, normalisation="recording", n_copies=2)
-    np.testing.assert_allclose(check.attributions, 1)
-    np.testing.assert_allclose(check.gradients, 1)
-    assert not check.passed
-
-
-def test_a_model_whose_explanation_owes_nothing_to_training_fails_the_check():
-    class EnergyOfV2(nn.Module):
-        """What it learns is a factor: the attribution ranks the samples the same for any weight."""
-
-        def __init__(self):
-            super().__init__()
-            self.head = nn.Linear(1, 1)
-
-        def forward(self, x):
-            return self.head(x[:, V2].square().mean(dim=1, keepdim=True))
-
-    torch.manual_seed(0)
-    check = randomisation_check(EnergyOfV2(), ecg(), label=0, normalisation="none", n_copies=2)
-    assert (check.gradients > 0.99).all()
-    assert not check.passed
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_a_randomised_copy_has_other_weights_and_leaves_the_model_alone(name):
-    model = build(name)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    state = torch.get_rng_state()
-    copies = [randomised(model, seed) for seed in (1, 1, 2)]
-    assert torch.equal(torch.get_rng_state(), state)
-    for name, tensor in model.state_dict().items():
-        assert torch.equal(tensor, before[name])
-        first, again, other = (copy.state_dict()[name] for copy in copies)
-        assert torch.equal(first, again)
-        if "weight" in name and tensor.dim() > 1:
-            assert not torch.equal(first, tensor) and not torch.equal(first, other)
-
-
-def test_weights_that_cannot_be_drawn_again_are_named():
-    class Scaled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.scale = nn.Parameter(torch.ones(1))
-
-    with pytest.raises(ValueError, match=r"0: found weights of a Scaled without reset_parameters\(\)"):
-        randomised(nn.Sequential(Scaled()), 0)
 
 
 # ----------------------------------------------------------------------------------------------------

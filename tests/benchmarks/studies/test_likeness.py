@@ -1,6 +1,7 @@
 """The benchmark of likeness: its alterations are what they are called, and each has a line."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, tin
 from benchmarks.studies import likeness
 from benchmarks.studies.likeness import ALTERATIONS
 from ecg.recording import LEADS
+from inference.likeness import ValidationDistances
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +73,19 @@ def test_wrong_rates_move_a_rhythm():
     rhythm = np.sin(2 * np.pi * np.arange(5000) / 500) * np.ones((1, 12, 1)) * 1000
     for name, place in (("250 Hz taken for 500", 20), ("1,000 Hz taken for 500", 5)):
         assert spectrum(ALTERATIONS[name](rhythm.astype(np.int16))).argmax() == place
+
+
+def test_percentiles_by_hand():
+    """Distances 1 to 10: the 80 % quantile is 8.2; 9 and 10 lie beyond, by 1.3 on average."""
+    validation = ValidationDistances.fit(np.arange(1.0, 11.0))
+    found = likeness.percentiles(np.array([0.0, 1.0, 5.5, 8.2, 8.2 + 1.3, validation.limit]), validation)
+    assert found == pytest.approx([0, 0, 50, 80, 100 - 20 / math.e, 98])
+
+
+@pytest.mark.parametrize("n_ecgs", [1, 2, 5])
+def test_far_beyond_few_validation_ecgs_is_100_percent(n_ecgs):
+    validation = ValidationDistances.fit(np.arange(1.0, n_ecgs + 1))
+    assert likeness.percentiles(np.array([1000.0]), validation) == pytest.approx([100])
 
 
 def test_every_alteration_and_the_other_ecgs_have_a_line(tmp_path, cohort_folder):
