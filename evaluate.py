@@ -32,7 +32,6 @@ from dataset.cohort import Cohort, read_cohort
 from ecg.signs import measure_signals
 from explanations.groups import check_captum, explain_run
 from hyperparameters.declaration import Hyperparameters
-from hyperparameters.reading import read_yaml
 from inference.comparison import Comparison, Scores, read_comparison, score_cohort
 from inference.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
 from metrics_and_performance import evaluate_strata
@@ -45,6 +44,7 @@ from reporting.pages.explanation_section import (
 )
 from reporting.words.comparison_table import differences, format_comparison, group_cells, model_metrics
 from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
+from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from runtime.command_line import OneLineParser, one_line_errors, prepare
@@ -152,9 +152,8 @@ def predictions(comparison: Comparison) -> pd.DataFrame:
 
 def values_of(run: Path) -> Hyperparameters:
     """Return a run's hyperparameters, as it was trained."""
-    values, _ = read_yaml(run / "hyperparameters.yml")
     try:
-        return Hyperparameters(**values)
+        return Hyperparameters(**RunFiles(run).hyperparameters())
     except TypeError as error:
         raise UserError(f"{run / 'hyperparameters.yml'}: found another version's values ({error})") from None
 

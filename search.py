@@ -34,6 +34,7 @@ from dataset.cohort import read_cohort
 from dataset.splits import make_folds
 from hyperparameters.declaration import ABSENT, Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
+from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from runtime.errors import UserError
@@ -263,7 +264,7 @@ def run_trial(
         study.tell(trial, state=TrialState.PRUNED)
         print(f"{folder}   failed: {error}", flush=True)
         return
-    labels = json.loads((done.run / "metrics.json").read_text(encoding="utf-8"))["labels"]
+    labels = RunFiles(done.run).metrics()["labels"]
     values = [label[options.metric]["value"] for label in labels.values()]
     if None in values:
         study.tell(trial, state=TrialState.PRUNED)

@@ -26,6 +26,7 @@ from inference.comparison import Comparison, Scores
 from inference.scoring import Scorer
 from metrics.log_odds import expit
 from run_folder.environment import device_name
+from run_folder.files import RunFiles
 from run_folder.run_record import most_confident_errors
 from runtime.errors import UserError
 
@@ -124,7 +125,7 @@ def check_never_trained(folder: Path, table: pd.DataFrame) -> None:
     ----------
     table : DataFrame with the columns file and fold, 0 for a single split
     """
-    splits = pd.read_csv(folder / "splits.csv", dtype={"file": str}).set_index("file")
+    splits = RunFiles(folder).splits().set_index("file")
     for fold, lines in table.groupby("fold"):
         parts = splits[f"fold-{fold}" if fold else "split"].reindex(lines["file"])
         if (parts != "test").any():

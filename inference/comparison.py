@@ -4,11 +4,9 @@ A run's scores are those of its test ECGs; of a cross-validation, the out-of-fol
 hospital's cohort every ECG is scored by all models of a run together.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,8 +19,8 @@ from inference.scoring import Scorer
 from metrics.log_odds import mean_score
 from metrics_and_performance import choose_threshold
 from run_folder.ensemble import ENSEMBLE
-from run_folder.lineage import beginnings_of, root_of, roots_of
-from run_folder.run import Run
+from run_folder.files import RunFiles
+from run_folder.lineage import ancestors, roots_of, seen_by
 from runtime.errors import UserError
 
 KEYS = ["file", "repeat"]
@@ -104,7 +102,7 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
         folds=_folds(splits, table),
         label_names=first.label_names,
         models=models,
-        members=[member for run in runs for member in run.folders.values()],
+        members=[fold.folder for run in runs for fold in run.folds.values()],
         ensemble_thresholds=None if of_fold is None else np.array(list(of_fold.values())),
     )
 
@@ -164,18 +162,18 @@ def _check_unseen(folder: Path, cohort: Cohort) -> None:
 
     Patients of two hospitals cannot be compared, only contents.
     """
-    for root in roots_of(folder):
-        for run in beginnings_of(root):
-            if not run.is_dir():
-                print(f"note        {folder} began from {run}, which is not there: its ECGs are not compared")
-                break
-            seen = cohort.table["digest"].isin(_read_table(root_of(run) / "splits.csv")["digest"])
-            if seen.any():
-                by = f" by way of {run}" if run != root else ""
-                raise UserError(
-                    f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
-                    f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
-                )
+    own = {folder, *roots_of(folder)}
+    for run in ancestors(folder):
+        if not run.is_dir():
+            print(f"note        {folder} began from {run}, which is not there: its ECGs are not compared")
+            continue
+        seen = cohort.table["digest"].isin(seen_by(run)["digest"])
+        if seen.any():
+            by = "" if run in own else f" by way of {run}"
+            raise UserError(
+                f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
+                f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
+            )
 
 
 def _folds(splits: pd.DataFrame, table: pd.DataFrame) -> dict[int, list[dict[str, np.ndarray]]]:
@@ -189,17 +187,19 @@ def _folds(splits: pd.DataFrame, table: pd.DataFrame) -> dict[int, list[dict[str
 
 
 class _FinishedRun:
-    """The files of one run that a comparison needs."""
+    """What a comparison needs of one run."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        if not (folder / "metrics.json").exists():
-            Run(folder).load_description()  # which says so where it is only pretrained
-        self.label_names = list(_read_json(folder / "metrics.json")["labels"])
-        folds = sorted(folder.glob("fold-*"), key=lambda path: int(path.name.removeprefix("fold-")))
-        self.folders = {int(path.name.removeprefix("fold-")): path for path in folds} or {0: folder}
-        self.splits = _read_table(folder / "splits.csv")
+        self.folder, run = folder, RunFiles(folder)
+        if not (run.is_tested and run.has("splits.csv")):
+            run.load_description()  # which says so where it is not finished, or only pretrained
+        self.label_names = list(run.metrics()["labels"])
+        self.folds = run.folds()
+        self.splits = run.splits()
         self.files = pd.Index(self.splits["file"])
+        descriptions = [fold.load_description() for fold in self.folds.values()]
+        self.threshold_policy = descriptions[0].threshold_policy
+        self.fold_thresholds = np.array([one.thresholds for one in descriptions])  # (n_folds, n_labels)
 
     def columns(self, kind: str) -> list[str]:
         return [f"{kind}_{name}" for name in self.label_names]
@@ -210,40 +210,13 @@ class _FinishedRun:
         With the run's own files that is the order in which it was evaluated, so that the same patients are
         resampled for its intervals.
         """
-        tables = [
-            pd.read_csv(folder / "predictions.csv", dtype={"file": str, "patient_id": str})
-            for folder in self.folders.values()
-        ]
-        table = pd.concat(tables, ignore_index=True)
-        table = table[table["split"] == part]
+        table = pd.concat([fold.predictions(part) for fold in self.folds.values()], ignore_index=True)
         order = np.lexsort([files.get_indexer(table["file"]), table["fold"]])
         return table.iloc[order].reset_index(drop=True)
 
-    def fold_thresholds(self) -> np.ndarray:
-        """Return the thresholds of each fold, (n_folds, n_labels)."""
-        return np.array([_read_json(folder / "model.json")["thresholds"] for folder in self.folders.values()])
-
     def thresholds_of(self, table: pd.DataFrame) -> np.ndarray:
         """Return the thresholds of each line's fold, (n_lines, n_labels)."""
-        return self.fold_thresholds()[pd.Index(self.folders).get_indexer(table["fold"])]
-
-    @property
-    def threshold_policy(self) -> str:
-        return _read_json(next(iter(self.folders.values())) / "model.json")["threshold_policy"]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: found no finished run ({error}), expected one") from None
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    try:
-        return pd.read_csv(path, dtype={"file": str, "patient_id": str})
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: found no finished run ({error}), expected one") from None
+        return self.fold_thresholds[pd.Index(self.folds).get_indexer(table["fold"])]
 
 
 def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
@@ -273,11 +246,11 @@ def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
         print(
             "note        the runs were validated on different ECGs: the ensemble takes their mean threshold"
         )
-        of_runs = np.stack([run.fold_thresholds() for run in runs])  # (n_runs, n_folds, n_labels)
-        return dict(zip(runs[0].folders, mean_score(of_runs).tolist(), strict=True))
+        of_runs = np.stack([run.fold_thresholds for run in runs])  # (n_runs, n_folds, n_labels)
+        return dict(zip(runs[0].folds, mean_score(of_runs).tolist(), strict=True))
     means = mean_score(np.stack([table[runs[0].columns("y_score")].to_numpy() for table in validated]))
     of_fold = {}
-    for fold in runs[0].folders:
+    for fold in runs[0].folds:
         rows = (validated[0]["fold"] == fold).to_numpy()
         y_true = validated[0].loc[rows, runs[0].columns("y_true")].to_numpy(float)
         of_fold[fold] = [

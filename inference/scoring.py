@@ -65,12 +65,11 @@ class Scorer:
         ------
         UserError : there is none, or a member is missing, damaged or of other labels.
         """
-        path = folder / "ensemble.json"
-        if not path.exists():
+        if not (folder / "ensemble.json").exists():
             model, description = Run(folder).load_model(device)
             thresholds = description.thresholds
             return cls([(model, description)], thresholds=thresholds, device=device, folders=[folder])
-        ensemble = read_ensemble(path)
+        ensemble = read_ensemble(folder)
         folders = [folder / member for member in ensemble.members]
         members = [Run(member).load_model(device) for member in folders]
         for member, (_, description) in zip(ensemble.members, members, strict=True):

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from metrics.log_odds import mean_score
+from run_folder.files import RunFiles
 from run_folder.run import Run
-from runtime.errors import UserError
 
 ENSEMBLE = "ensemble"  # its name among the models of a comparison
 
@@ -38,22 +38,19 @@ class EnsembleDescription:
     threshold_policy: str
 
 
-def read_ensemble(path: Path) -> EnsembleDescription:
-    """Return what an ``ensemble.json`` says; a UserError where it is damaged."""
-    try:
-        return EnsembleDescription(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(
-            f"{path}: found no usable ensemble ({error}), expected that of a comparison"
-        ) from None
+def read_ensemble(folder: Path) -> EnsembleDescription:
+    """Return what makes a folder an ensemble; a UserError where its ``ensemble.json`` is damaged."""
+    return RunFiles(folder).read(
+        "ensemble.json",
+        lambda path: EnsembleDescription(**json.loads(path.read_text(encoding="utf-8"))),
+        "that of a comparison",
+    )
 
 
 def performance_of(folder: Path) -> dict[str, dict[str, Any]]:
     """Return for each label the metrics of a run's test ECGs, or of a comparison's ensemble; {} without."""
-    path = folder / "metrics.json"
-    if not path.exists():
-        return {}
-    metrics = json.loads(path.read_text(encoding="utf-8"))
+    files = RunFiles(folder)
+    metrics = files.metrics() if files.is_tested else {}
     if "labels" in metrics:
         return metrics["labels"]
     return {label: models[ENSEMBLE] for label, models in metrics.items() if ENSEMBLE in models}
@@ -61,13 +58,14 @@ def performance_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 def members_of(folder: Path) -> list[Path]:
     """Return the folders of an ensemble's models, or the folder itself."""
-    path = folder / "ensemble.json"
-    return [folder / member for member in read_ensemble(path).members] if path.exists() else [folder]
+    if not (folder / "ensemble.json").exists():
+        return [folder]
+    return [folder / member for member in read_ensemble(folder).members]
 
 
 def label_names_of(folder: Path) -> list[str]:
     """Return the labels that a folder can score."""
-    return Run(members_of(folder)[0]).load_description().label_names
+    return RunFiles(members_of(folder)[0]).load_description().label_names
 
 
 def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
@@ -75,7 +73,7 @@ def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
     columns: dict[str, None] = {}
     for folder in folders:
         for member in members_of(folder):
-            columns |= dict.fromkeys(Run(member).load_description().clinical_columns)
+            columns |= dict.fromkeys(RunFiles(member).load_description().clinical_columns)
     return list(columns)
 
 
@@ -88,7 +86,7 @@ def save_ensemble(run: Run, members: Sequence[Path], thresholds: Sequence[Sequen
     thresholds : (n_folds, n_labels), those of each fold; the ensemble decides at the sigmoid of the mean of
         their logits.
     """
-    described = [Run(member).load_description() for member in members]
+    described = [RunFiles(member).load_description() for member in members]
     ensemble = EnsembleDescription(
         members=[os.path.relpath(member, run.folder) for member in members],
         label_names=described[0].label_names,

@@ -1,9 +1,121 @@
-"""What a run folder holds."""
+"""What a run folder holds, read as it was written: tables, JSON and YAML.
 
+No model and no torch is needed, so that a report is made without them. Files, patients, contents and groups
+stay the text that they are: a patient may be called ``NA``, ``0017`` or ``1e5``.
+"""
+
+import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
-from runtime.errors import UserError
+import pandas as pd
+
+from ecg.recording import LEADS, SAMPLING_RATE
+from hyperparameters.reading import read_yaml
+from run_folder.descriptions import ModelDescription, PretrainedDescription
+from runtime.errors import UserError, reason
+
+TEXT = {  # columns that are text; in the others an empty field is nan
+    "splits.csv": ("file", "patient_id", "digest", "sex"),
+    "predictions.csv": ("file", "patient_id"),
+    "rejected.csv": ("file", "reason"),
+    "quality.csv": ("file", "check", "verdict", "finding"),
+    "strata.csv": ("label", "stratum", "value"),
+}
+
+Content = TypeVar("Content")
+
+
+class RunFiles:
+    """The files of one run folder, or of a fold's, to be read.
+
+    Where a file is missing or damaged, its reader raises a UserError: one line that names the file.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder = Path(folder)
+
+    def has(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    @property
+    def is_tested(self) -> bool:
+        return self.has("metrics.json")
+
+    def checkpoints(self) -> list[Path]:
+        """Return the last checkpoints, of each fold that has begun."""
+        return list(self.folder.rglob("checkpoint.pt"))
+
+    def folds(self) -> dict[int, "RunFiles"]:
+        """Return the folds of a cross-validation by number; of a single split the run itself, as 0."""
+        numbers = sorted(int(fold.name.removeprefix("fold-")) for fold in self.folder.glob("fold-*/"))
+        return {number: RunFiles(self.folder / f"fold-{number}") for number in numbers} or {0: self}
+
+    def read(
+        self, name: str, parse: Callable[[Path], Content], expected: str = "the file of a run"
+    ) -> Content:
+        """Return what ``parse`` makes of a file; ``expected`` ends the line of the error."""
+        path = self.folder / name
+        try:
+            return parse(path)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"{path}: found no usable {path.stem} ({reason(error)}), expected {expected}"
+            ) from None
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Return a CSV file; nothing but an empty field is missing."""
+        as_text = dict.fromkeys(TEXT.get(name, ()), str)
+        return self.read(
+            name, lambda path: pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""])
+        )
+
+    def json(self, name: str) -> dict[str, Any]:
+        return self.read(name, lambda path: json.loads(path.read_text(encoding="utf-8")))
+
+    def splits(self) -> pd.DataFrame:
+        """Return each ECG's file, patient_id, digest and labels, and its part, in a column for each fold."""
+        return self.table("splits.csv")
+
+    def predictions(self, part: str) -> pd.DataFrame:
+        """Return file, patient_id, fold, repeat, y_true_<label> and y_score_<label> of the ECGs of a part."""
+        table = self.table("predictions.csv")
+        return table[table["split"] == part].reset_index(drop=True)
+
+    def metrics(self) -> dict[str, Any]:
+        return self.json("metrics.json")
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return the values that the run was trained with; of another version, perhaps other ones."""
+        return read_yaml(self.folder / "hyperparameters.yml")[0]
+
+    def load_description(self) -> ModelDescription:
+        """Return what is needed to score. A UserError where the run is not finished, or only pretrained."""
+        description = self.load_any_description()
+        if isinstance(description, PretrainedDescription):
+            raise UserError(
+                f"{self.folder}: found a pretrained trunk, expected a finished run that scores; train one "
+                f"that starts from it: --init-from {self.folder}"
+            )
+        return description
+
+    def load_any_description(self) -> ModelDescription | PretrainedDescription:
+        """Return what is needed to start from the weights."""
+        if not self.has("model.json"):
+            refuse_unfinished(self.folder)
+        description = self.read("model.json", _read_description, "a finished run")
+        if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
+            raise UserError(
+                f"{self.folder / 'model.json'}: found leads {', '.join(description.leads)} at "
+                f"{description.sampling_rate} Hz, expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
+            )
+        return description
+
+
+def _read_description(path: Path) -> ModelDescription | PretrainedDescription:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return (PretrainedDescription if "pretrained_by" in values else ModelDescription)(**values)
 
 
 def refuse_unfinished(folder: Path) -> NoReturn:

@@ -1,23 +1,20 @@
-"""Where the weights of a run come from, and whom they have seen."""
+"""Where the weights of a run come from, and whose ECGs they have seen."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from hyperparameters.reading import read_yaml
 from run_folder.ensemble import members_of
 from run_folder.environment import KEY_FINGERPRINT
-from run_folder.files import refuse_unfinished
-from run_folder.run import Run
+from run_folder.files import RunFiles, refuse_unfinished
 from runtime.errors import UserError
 
 SEEN = ("train", "validation")  # parts that the weights, or the choice of their epoch, come from
 
 
 def root_of(folder: Path) -> Path:
-    """Return the run that a folder is of: itself or, of a fold, the cross-validation around it.
+    """Return the run that a folder belongs to: itself or, of a fold, the cross-validation around it.
 
     A UserError where it is neither.
     """
@@ -35,28 +32,36 @@ def roots_of(folder: Path) -> list[Path]:
     return list(dict.fromkeys(root_of(member) for member in members_of(folder)))
 
 
-def patient_key_of(root: Path) -> str | None:
-    """Return the fingerprint of the key that a run's pseudonyms were made by, None where it is not known."""
+def ancestors(folder: Path) -> Iterator[Path]:
+    """Yield the runs and folds that the weights in a folder come from, each before those that it began from.
+
+    The first is the folder itself or, of the ensemble of a comparison, the runs of its members; then follow
+    those whose weights it began from (--init-from). A folder that is not there any more is the last of its
+    line.
+    """
+    for one in roots_of(folder) if (folder / "ensemble.json").exists() else [folder]:
+        yield one
+        if one.is_dir() and (before := RunFiles(root_of(one)).hyperparameters().get("init_from")):
+            yield from ancestors(Path(before))
+
+
+def seen_by(folder: Path) -> pd.DataFrame:
+    """Return digest, patient_id and part of each ECG of the run or fold that a model was trained in.
+
+    A cross-validation as a whole has each ECG as often as it has folds.
+    """
+    root = root_of(folder)
+    splits = RunFiles(root).splits()
+    columns = [name for name in splits if name == "split" or name.startswith("fold-")]
+    if root != folder:
+        columns = [folder.resolve().name]
+    keys = ["digest", "patient_id"]
+    return splits.melt(keys, columns, value_name="part")[[*keys, "part"]]
+
+
+def patient_key_of(folder: Path) -> str | None:
+    """Return the fingerprint of the key of a run's or fold's pseudonyms, None where it is not known."""
     try:
-        return json.loads((root / "environment.json").read_text(encoding="utf-8"))[KEY_FINGERPRINT]
-    except (OSError, ValueError, KeyError):
+        return RunFiles(root_of(folder)).json("environment.json")[KEY_FINGERPRINT]
+    except (UserError, KeyError):
         return None
-
-
-def beginnings_of(folder: Path) -> Iterator[Path]:
-    """Yield a run or fold, then the one whose weights it began from (--init-from), and so on."""
-    yield folder
-    before = read_yaml(root_of(folder) / "hyperparameters.yml")[0].get("init_from")
-    if before:
-        yield from beginnings_of(Path(before))
-
-
-def splits_of(run: Run) -> pd.DataFrame:
-    """Return digest, patient_id and part of each ECG of the run, or of the fold, that a model is of."""
-    root = root_of(run.folder)
-    path, column = root / "splits.csv", "split" if root == run.folder else run.folder.resolve().name
-    try:
-        table = pd.read_csv(path, usecols=["digest", "patient_id", column], dtype=str)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: found no usable splits ({error}), expected those of a run") from None
-    return table.rename(columns={column: "part"})

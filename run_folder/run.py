@@ -26,18 +26,17 @@ from hyperparameters.reading import to_yaml
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
 from run_folder.environment import environment_of
-from run_folder.files import refuse_unfinished
+from run_folder.files import RunFiles
 from run_folder.tracking import NoTracker
 from runtime import processes
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError, one_line, reason
-from xml_loader import LEADS, SAMPLING_RATE
 
 BEFORE = "checkpoint-before.pt"
 
 
-class Run:
-    """One run folder. Its files, in the order in which they appear:
+class Run(RunFiles):
+    """One run folder, to be written and read. Its files, in the order in which they appear:
 
     ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` and ``quality.csv`` before
     training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
@@ -47,7 +46,7 @@ class Run:
     """
 
     def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):
-        self.folder = Path(folder)
+        super().__init__(folder)
         self.root = root or self.folder  # of a fold, the run that it belongs to
         self.tracker = tracker or NoTracker()  # is told of epochs and metrics
 
@@ -176,36 +175,6 @@ class Run:
     def save_description(self, description: ModelDescription | PretrainedDescription) -> None:
         self.write_text("model.json", json.dumps(asdict(description), indent=2) + "\n")
 
-    def load_description(self) -> ModelDescription:
-        """Return what is needed to score. A UserError where the run is not finished, or only pretrained."""
-        description = self.load_any_description()
-        if isinstance(description, PretrainedDescription):
-            raise UserError(
-                f"{self.folder}: found a pretrained trunk, expected a finished run that scores; train one "
-                f"that starts from it: --init-from {self.folder}"
-            )
-        return description
-
-    def load_any_description(self) -> ModelDescription | PretrainedDescription:
-        """Return what is needed to start from the weights."""
-        path = self.folder / "model.json"
-        if not path.exists():
-            refuse_unfinished(self.folder)
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            is_pretrained = "pretrained_by" in values
-            description = (PretrainedDescription if is_pretrained else ModelDescription)(**values)
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"{path}: found no usable model ({reason(error)}), expected a finished run"
-            ) from None
-        if description.leads != list(LEADS) or description.sampling_rate != SAMPLING_RATE:
-            raise UserError(
-                f"{path}: found leads {', '.join(description.leads)} at {description.sampling_rate} Hz, "
-                f"expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
-            )
-        return description
-
     def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
         """Return the model of the best epoch, in evaluation mode, and its description."""
         description, path = self.load_description(), self.folder / "model.json"
@@ -221,10 +190,6 @@ class Run:
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
         self.write_text("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
         self.tracker.metrics(metrics, self.fold_name)
-
-    @property
-    def is_tested(self) -> bool:
-        return (self.folder / "metrics.json").exists()
 
     def write_file(self, name: str, write: Callable[[Path], Any]) -> None:
         """Write a file whole; of several processes, the first does. A UserError where the disk refuses."""

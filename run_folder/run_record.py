@@ -3,16 +3,15 @@
 Only text is read (CSV, JSON, YAML), so that a report needs neither the model nor torch.
 """
 
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from cohorts.columns import RESERVED
+from run_folder.files import RunFiles
 
 NOT_LABELS = (*RESERVED, "digest")  # columns of splits.csv
 N_ERRORS = 5  # of a label
@@ -102,53 +101,35 @@ class RunRecord:
 
 
 def read_run(folder: str | Path) -> RunRecord:
-    """Read a run folder; only `splits.csv` or `metrics.json` must be there for a report to say something."""
-    folder = Path(folder)
-    metrics = _read_json(folder / "metrics.json")
-    predictions = _read_table(folder / "predictions.csv")
-    if metrics and "split" in predictions:
-        predictions = predictions[predictions["split"] == metrics.get("split", "test")].reset_index(drop=True)
-    folds = sorted(folder.glob("fold-*/"), key=lambda fold: int(fold.name.removeprefix("fold-")))
-    places = {fold.name.replace("-", " "): fold for fold in folds} or {"": folder}
+    """Read a run folder; only `splits.csv` or `metrics.json` must be there for a report to say something.
+
+    Raises
+    ------
+    UserError : a file is damaged.
+    """
+    run = RunFiles(folder)
+    metrics = run.metrics() if run.is_tested else {}
+    part, has_scores = metrics.get("split", "test"), run.has("predictions.csv")
+    folds = {f"fold {number}" if number else "": fold for number, fold in run.folds().items()}
     return RunRecord(
-        folder=folder,
+        folder=run.folder,
         metrics=metrics,
-        predictions=predictions,
-        splits=_read_table(folder / "splits.csv", ("file", "patient_id")),
-        rejected=_read_table(folder / "rejected.csv", ("file", "reason")),
-        quality=_read_table(folder / "quality.csv", ("file", "check", "verdict", "finding")),
-        logs={
-            name: pd.read_csv(place / "log.csv") for name, place in places.items() if _has(place, "log.csv")
-        },
+        predictions=run.predictions(part) if has_scores else pd.DataFrame(),
+        splits=_table(run, "splits.csv", "file", "patient_id"),
+        rejected=_table(run, "rejected.csv", "file", "reason"),
+        quality=_table(run, "quality.csv", "file", "check", "verdict", "finding"),
+        logs={name: fold.table("log.csv") for name, fold in folds.items() if fold.has("log.csv")},
         descriptions={
-            int(name.removeprefix("fold ") or 0): _read_json(place / "model.json")
-            for name, place in places.items()
-            if _has(place, "model.json")
+            number: fold.json("model.json") for number, fold in run.folds().items() if fold.has("model.json")
         },
-        hyperparameters=_read_yaml(folder / "hyperparameters.yml"),
-        environment=_read_json(folder / "environment.json"),
+        hyperparameters=run.hyperparameters() if run.has("hyperparameters.yml") else {},
+        environment=run.json("environment.json") if run.has("environment.json") else {},
     )
 
 
-def _has(folder: Path, name: str) -> bool:
-    return (folder / name).exists()
-
-
-def _read_table(path: Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
-    """Return a table, files and patients as text; empty where there is none."""
-    if not path.exists():
-        return pd.DataFrame(columns=list(columns))
-    as_text = dict.fromkeys(("file", "patient_id", "digest", "sex", "reason", "finding"), str)
-    # A patient or a file may be called "NA"; nothing but an empty field is missing
-    return pd.read_csv(path, dtype=as_text, keep_default_na=False, na_values=[""])
-
-
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _read_yaml(path: Path) -> dict:
-    return (yaml.safe_load(path.read_text(encoding="utf-8")) or {}) if path.exists() else {}
+def _table(run: RunFiles, name: str, *columns: str) -> pd.DataFrame:
+    """Return a table; empty where there is none."""
+    return run.table(name) if run.has(name) else pd.DataFrame(columns=columns)
 
 
 def most_confident_errors(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """What surrounds the loop: open the run, say what is trained on what, go through the folds, pool them."""
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -140,13 +139,11 @@ def _pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> No
         return
     tables, thresholds, of_folds, aurocs = [], [], [], []
     for fold in folds:
-        folder = run.fold(fold.name).folder
-        table = pd.read_csv(folder / "predictions.csv", dtype={"patient_id": str, "file": str})
-        tables.append(table[table["split"] == "test"])
-        description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
-        of_folds.append(description["thresholds"])
-        thresholds += [description["thresholds"]] * len(tables[-1])
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        fold_run = run.fold(fold.name)
+        tables.append(fold_run.predictions("test"))
+        of_folds.append(fold_run.load_description().thresholds)
+        thresholds += [of_folds[-1]] * len(tables[-1])
+        metrics = fold_run.metrics()
         aurocs.append({name: label["auroc"]["value"] for name, label in metrics["labels"].items()})
     save_ensemble(run, [run.fold(fold.name).folder for fold in folds], of_folds)
     predictions = pd.concat(tables, ignore_index=True)

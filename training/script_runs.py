@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
@@ -39,23 +40,24 @@ def train(script: str, flags: Sequence[str], folder: Path) -> Training:
     KeyboardInterrupt : after the script has saved its step.
     """
     _check_flags(folder / "flags.txt", shlex.join([script, *flags]))
-    if finished := _runs(folder, script, "metrics.json"):
-        return Training(finished[-1], 0.0)
-    begun = _runs(folder, script, "checkpoint.pt")
+    if finished := _finished(folder, script):
+        return Training(finished[-1].folder, 0.0)
+    begun = [run.folder for run in _runs(folder, script) if run.checkpoints()]
     words = ["--resume", str(begun[-1])] if begun else [*flags, "--output-dir", str(folder)]
     started = time.perf_counter()
     _run([sys.executable, str(ROOT / script), *words], folder / "output.txt")
-    run = _runs(folder, script, "metrics.json")[-1]
-    for checkpoint in run.rglob("checkpoint.pt"):
+    run = _finished(folder, script)[-1]
+    for checkpoint in run.checkpoints():
         checkpoint.unlink()
-    return Training(run, time.perf_counter() - started)
+    return Training(run.folder, time.perf_counter() - started)
 
 
-def _runs(folder: Path, script: str, file: str) -> list[Path]:
-    """Return the run folders that have a file, be it in a fold."""
-    runs = sorted(folder.glob(f"{Path(script).stem}-*/"))
-    inside = "" if file == "metrics.json" else "**/"
-    return [run for run in runs if any(run.glob(inside + file))]
+def _runs(folder: Path, script: str) -> list[RunFiles]:
+    return [RunFiles(run) for run in sorted(folder.glob(f"{Path(script).stem}-*/"))]
+
+
+def _finished(folder: Path, script: str) -> list[RunFiles]:
+    return [run for run in _runs(folder, script) if run.is_tested]
 
 
 def _check_flags(path: Path, flags: str) -> None:

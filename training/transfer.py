@@ -10,7 +10,7 @@ from dataset.cohort import Cohort
 from dataset.splits import Fold
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
-from run_folder.lineage import SEEN, beginnings_of, patient_key_of, root_of, splits_of
+from run_folder.lineage import SEEN, ancestors, patient_key_of, seen_by
 from run_folder.run import Run
 from runtime.errors import UserError
 from xml_loader import LEADS, SAMPLING_RATE
@@ -124,9 +124,9 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
     """
     rows = np.concatenate([fold.parts[part] for part in ("validation", "test")])
     held_out = cohort.table.iloc[rows]
-    for folder in beginnings_of(run.folder):
-        splits = splits_of(Run(folder))
-        seen = splits[splits["part"].isin(SEEN)]
+    for folder in ancestors(run.folder):
+        seen = seen_by(folder)
+        seen = seen[seen["part"].isin(SEEN)]
         again = held_out["digest"].isin(seen["digest"]) | held_out["patient_id"].isin(seen["patient_id"])
         if again.any():
             raise UserError(
@@ -134,7 +134,7 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
                 f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; "
                 "expected none: give both tables one split column, or leave these out of one"
             )
-        if patient_key_of(root_of(folder)) != cohort.reading.patient_key:
+        if patient_key_of(folder) != cohort.reading.patient_key:
             print(
                 f"note        {folder}: its patients' pseudonyms are of another key: only the ECGs were "
                 "compared; if they may share patients, train both with one --patient-key"

@@ -8,9 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from benchmarks.speed.timing import Conditions, Row, number
+from run_folder.files import RunFiles
 
 SCRIPT = Path(__file__).resolve().parents[2] / "train_atten.py"
 FIRST_STEP = " epoch   train loss"  # the line that it prints just before
@@ -49,8 +48,8 @@ def trainings(given: Conditions) -> list[Row]:
         if n_processes > 1:
             launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
         script = _run(given, [*launcher, *_training(given, output)], threads=threads)
-        (log,) = output.glob("*/log.csv")
-        speed = float(pd.read_csv(log)["ecgs_per_second"].iloc[-1])
+        (run,) = output.iterdir()
+        speed = float(RunFiles(run).table("log.csv")["ecgs_per_second"].iloc[-1])
         alone = alone or speed
         relation = (
             "" if n_processes == 1 else f"{number(speed / alone)} times as fast as {given.processes[0]}"

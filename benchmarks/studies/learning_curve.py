@@ -16,7 +16,6 @@ It leaves tables/, a folder a training, learning_curve.csv, .png and .svg in --o
 """
 
 import argparse
-import json
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -45,6 +44,7 @@ from benchmarks.studies.learning_curve_result import (
 from dataset.cohort import Cohort, read_cohort
 from hyperparameters.declaration import Hyperparameters
 from metrics_and_performance import auroc
+from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from runtime.errors import UserError
@@ -68,7 +68,7 @@ def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], 
     if not init_from:
         flags = ["--label-columns", *options.pretrain_labels, "--epochs", str(options.pretrain_epochs)]
         done = _train(folder / PRETRAINING, options, [*_shared_flags(options, seed, PRETRAINING), *flags])
-        metrics = json.loads((done.run / "metrics.json").read_text(encoding="utf-8"))
+        metrics = RunFiles(done.run).metrics()
         aurocs = [label["auroc"]["value"] for label in metrics["labels"].values()]
         _print_line(seed, PRETRAINING, f"mean of {len(aurocs)} labels", float(np.mean(aurocs)), done.seconds)
         init_from = str(done.run)

@@ -14,8 +14,8 @@ import pandas as pd
 
 from dataset.cohort import Cohort
 from dataset.splits import number_patients, split_by_patient
-from run_folder.lineage import SEEN, splits_of
-from run_folder.run import Run
+from run_folder.files import RunFiles
+from run_folder.lineage import SEEN, seen_by
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
@@ -119,9 +119,9 @@ def patients_of(cohort: Cohort, label: str, init_from: str | None) -> tuple[np.n
     for value in (0, 1):
         labels[patient_of[of_ecg == value]] = value
     if init_from:
-        Run(init_from).load_any_description()
-        splits = splits_of(Run(init_from))
-        seen = splits[splits["part"].isin(SEEN)]
+        RunFiles(init_from).load_any_description()
+        seen = seen_by(Path(init_from))
+        seen = seen[seen["part"].isin(SEEN)]
         columns = ("digest", "patient_id")
         again = np.any([cohort.table[column].isin(seen[column]) for column in columns], axis=0)
         labels[patient_of[again]] = np.nan

@@ -19,6 +19,7 @@ from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.checks import normal_quantile, patient_index
 from metrics_and_performance import auroc
 from reporting.figures.run_figures import COLOURS, DOTS_PER_INCH
+from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
@@ -45,12 +46,10 @@ class Scored(NamedTuple):
 def read_scored(run: Path, label: str) -> Scored:
     """Return the test ECGs of a finished run; a UserError where its predictions cannot be used."""
     columns = ["file", "patient_id", f"y_true_{label}", f"y_score_{label}"]
-    path = run / "predictions.csv"
-    try:
-        table = pd.read_csv(path, usecols=[*columns, "split"], dtype={"file": str, "patient_id": str})
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: found no usable predictions ({error}), expected those of {label}") from None
-    table = table[(table["split"] == "test") & table[columns[2]].notna()]
+    table = RunFiles(run).predictions("test")
+    if missing := [name for name in columns if name not in table]:
+        raise UserError(f"{run / 'predictions.csv'}: found no column {missing[0]}, expected those of {label}")
+    table = table[table[columns[2]].notna()]
     return Scored(*(table[column].to_numpy() for column in columns))
 
 

@@ -24,7 +24,6 @@ from runtime.errors import UserError
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by PyTorch when it is imported
 import numpy as np
-import pandas as pd
 import torch
 from scipy.signal import butter, resample_poly, sosfiltfilt
 from tqdm import tqdm
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--ecgs", type=int, default=200, help="of each kind, at most")
     options = parser.parse_args()
     comparison = Comparison(options.run, prepare(seed=0))
-    table = pd.read_csv(options.run / "splits.csv", dtype=str)
+    table = comparison.run.splits()
     files = [options.folder / file for file in table.loc[table["split"] == "test", "file"]]
     others = find_files([options.others])[0] if options.others else []
     print_table(comparison, files[: options.ecgs], others[: options.ecgs])
@@ -80,7 +79,8 @@ class Comparison:
     """A run's model, and what its training ECGs were like."""
 
     def __init__(self, run: Path, device: torch.device):
-        self.model, self.description = Run(run).load_model(device)
+        self.run = Run(run)
+        self.model, self.description = self.run.load_model(device)
         self.device = device
         distribution = TrainingDistribution.load(run)
         if distribution is None:

@@ -4,13 +4,11 @@ After Mitchell et al., Model cards for model reporting, FAT* 2019 (doi:10.1145/3
 from the run's files and holds counts and metrics, but nothing of a patient: no file name, no identifier.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -22,7 +20,8 @@ from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.comparison_table import group_cells
 from reporting.words.metric_meanings import counted, metric_groups
 from reporting.words.run_sentences import confusion_sentences, verdict
-from run_folder.ensemble import ENSEMBLE
+from run_folder.ensemble import performance_of
+from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run_record import RunRecord, read_run
 from runtime.errors import UserError, one_line
@@ -158,12 +157,12 @@ def _environment() -> Environment:
 
 def _records(folder: Path) -> tuple[RunRecord, list[RunRecord]]:
     """Return the record with the metrics of what was exported, and those of the runs that trained it."""
-    runs = [read_run(root) for root in roots_of(folder) if (root / "splits.csv").exists()]
+    runs = [read_run(root) for root in roots_of(folder) if RunFiles(root).has("splits.csv")]
     if not runs:
         runs = [read_run(folder)]
     if runs[0].folder.resolve() == folder.resolve():
         return runs[0], runs
-    if (folder / "ensemble.json").exists():
+    if RunFiles(folder).has("ensemble.json"):
         return replace(runs[0], folder=folder, metrics=_ensemble_metrics(folder)), runs
     fold = _fold_record(runs[0], folder)
     return fold, [fold]
@@ -186,16 +185,11 @@ def _fold_record(run: RunRecord, folder: Path) -> RunRecord:
 
 def _ensemble_metrics(folder: Path) -> dict:
     """Return the metrics of the ensemble of a comparison, in the form of those of a run."""
-    labels = {name: models[ENSEMBLE] for name, models in _read_metrics(folder).items()}
+    labels = performance_of(folder)
     counts = {
         key: max((label[key] for label in labels.values()), default=0) for key in ("n_ecgs", "n_patients")
     }
     return {**counts, "confidence": CONFIDENCE, "labels": labels}
-
-
-def _read_metrics(folder: Path) -> dict:
-    path = folder / "metrics.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -305,27 +299,27 @@ def _metrics(record: RunRecord) -> list[tuple[str, list[tuple[str, list[list[str
 
 def _strata(record: RunRecord, evaluation: Path | None) -> tuple[Table | None, str]:
     """Return the metrics by stratum, and whose they are; of a comparison's own folder, its first model's."""
-    folder = evaluation or record.folder
-    path = folder / "strata.csv"
+    files = RunFiles(evaluation or record.folder)
     if evaluation:
-        if not path.exists():
+        if not files.has("strata.csv"):
+            path = evaluation / "strata.csv"
             raise UserError(f"{path}: found none, expected that of evaluate.py --strata")
         _check_same_model(record, evaluation)
-    elif not path.exists():
+    elif not files.has("strata.csv"):
         return None, ""
-    as_text = dict.fromkeys(("label", "stratum", "value"), str)  # a site may be called "NA"
-    cells = group_cells(pd.read_csv(path, converters=as_text))
+    cells = group_cells(files.table("strata.csv"))
     whose = "Metrics of the tested ECGs in each group; small groups have wide intervals."
     if not evaluation:
-        first = next(iter(next(iter(_read_metrics(folder).values()))))
+        first = next(iter(next(iter(files.metrics().values()))))
         whose = f"Of {first}, the first of the compared models, and not of their ensemble. {whose}"
     return (list(cells), cells.to_numpy().tolist()), whose
 
 
 def _check_same_model(record: RunRecord, evaluation: Path) -> None:
     """Refuse an evaluation whose first model is another one: it would have another AUROC."""
+    of_models = RunFiles(evaluation).metrics()
     for name in record.label_names:
-        models = _read_metrics(evaluation).get(name) or {"": {}}
+        models = of_models.get(name) or {"": {}}
         found, expected = next(iter(models.values())), record.metrics.get("labels", {}).get(name, {})
         pair = [label.get("auroc", {}).get("value") for label in (found, expected)]
         if None in pair or not math.isclose(*pair, rel_tol=1e-9):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,6 @@ from safetensors.torch import load_file
 from tiny_runs import line_of, make_tiny_cohort, run_folder_of, tiny, train_here
 
 from cohorts.synthetic import make_cohort
-from inference.comparison import _check_unseen
-from runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -135,28 +132,3 @@ def test_wrong_flags_are_one_line(places, flags, message):
     where = ("--output-dir", places / "runs", "--cache-dir", places / "cache")
     outcome = train_here("train_atten.py", *tiny(places / "ecgs", *where, *flags))
     assert outcome.returncode != 0 and message in outcome.stderr and "Traceback" not in outcome.stderr
-
-
-def test_another_cohort_may_not_have_been_seen_by_what_a_run_began_from(tmp_path, capsys):
-    def run_of(name, digests, init_from):
-        folder = tmp_path / name
-        folder.mkdir()
-        pd.DataFrame({"file": digests, "digest": digests}).to_csv(folder / "splits.csv", index=False)
-        (folder / "hyperparameters.yml").write_text(f"init_from: {init_from}\n")
-        return folder
-
-    first = run_of("first", ["a", "b"], "null")
-    second = run_of("second", ["c"], first)
-    third = run_of("third", ["d"], second)
-    _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["e"], "digest": ["e"]})))
-    with pytest.raises(UserError) as caught:
-        _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["x", "y"], "digest": ["e", "b"]})))
-    assert str(caught.value).startswith(
-        f"{third}: found 1 ECGs of the cohort in what it was trained and tested"
-    )
-    assert f"on by way of {first}, such as y; expected" in str(caught.value)
-    fourth = run_of("fourth", ["f"], tmp_path / "gone")
-    _check_unseen(fourth, SimpleNamespace(table=pd.DataFrame({"file": ["e"], "digest": ["e"]})))
-    assert (
-        f"note        {fourth} began from {tmp_path / 'gone'}, which is not there" in capsys.readouterr().out
-    )
