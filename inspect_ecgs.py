@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from dataset.signal_store.signal_cache import measured
+from dataset.decoding import measure_recording
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
 from hyperparameters.declaration import Hyperparameters
@@ -101,7 +101,7 @@ def inspect(
             finding = f"found {error.found}; expected {error.expected}"
             yield {"file": str(file), "verdict": "refused", "findings": finding}, None
             continue
-        measurement = measured(recording, rest)
+        measurement = measure_recording(recording, rest)
         findings = judge(np.array([measurement]), **limits)
         yield row_of(file, recording, findings), measurement
         if plots:

@@ -41,8 +41,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from dataset.clinical import given_values
+from dataset.decoding import decode
 from dataset.labels_table import read_clinical
-from dataset.signal_store.signal_cache import decode
 from ecg.quality import judge
 from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
 from inference.scoring import Scorer
@@ -62,7 +62,7 @@ class Batch(NamedTuple):
 
     Attributes
     ----------
-    files, measurements, file_formats : one an ECG, as ``signal_cache.decode`` gives them.
+    files, measurements, file_formats : one an ECG, as ``decoding.decode`` gives them.
     signals : int16, (N, 12, 5000), in microvolts.
     doubts : sentences about the quality of each.
     """

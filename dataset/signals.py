@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from dataset.cohort import Cohort
-from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS
+from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE
 from dataset.signal_store.signal_cache import StoredSignals
 from xml_loader import LEADS, N_SAMPLES
 
@@ -41,7 +41,7 @@ def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> "Sig
     ------
     UserError : a row of the cache is not as it was written.
     """
-    n_bytes = len(cohort.signals) * ROW_BYTES[SIGNALS]
+    n_bytes = len(cohort.signals) * ROW_BYTES[SIGNALS_FILE]
     held = signals == "device" or (signals == "auto" and n_bytes <= _room(device))
     placed = (SignalsOnDevice if held else SignalsOnDisk)(cohort.signals, device)
     where = "held on the device" if held else "on the disk, read ahead"

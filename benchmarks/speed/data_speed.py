@@ -9,7 +9,7 @@ from benchmarks.speed.decoding import read_with_beautifulsoup
 from benchmarks.speed.our_training import training_batches
 from benchmarks.speed.published_style import N_SAMPLES, PublishedItems, published_loader
 from benchmarks.speed.timing import Conditions, Row, by_turns, drain, number, seconds_of, times_as_fast
-from dataset.signal_store.signal_cache import decode
+from dataset.decoding import decode
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
 
 AUGMENTATIONS = {  # of the batches, and what to call it

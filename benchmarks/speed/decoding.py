@@ -21,7 +21,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by NumPy and PyTorch when 
 import numpy as np
 import torch
 
-from dataset.signal_store.signal_cache import cached_signals, decode
+from dataset.decoding import decode
+from dataset.signal_store.signal_cache import cached_signals
 from ecg.recording import LEADS
 from runtime.command_line import OneLineParser
 from xml_loader import find_files, read_recording

@@ -29,9 +29,10 @@ import pandas as pd
 from dataset.cohort import Cohort, Reading
 from dataset.labels_table import read_labels
 from dataset.pseudonyms import KEY_FILE, pseudonymise
-from dataset.signal_store.cache_folder import MEASURED, ROW_BYTES, SIGNALS, CacheFolder
+from dataset.signal_store.cache_folder import MEASUREMENTS_FILE, ROW_BYTES, SIGNALS_FILE, CacheFolder
 from dataset.signal_store.cache_index import Entry
-from dataset.signal_store.signal_cache import FLUSH_EVERY, StoredSignals
+from dataset.signal_store.reading import FLUSH_EVERY
+from dataset.signal_store.signal_cache import StoredSignals
 from dataset.splits import make_folds, split_by_patient
 from ecg.duplicates import near_duplicates
 from ecg.quality import MEASUREMENTS
@@ -78,11 +79,11 @@ def fake_cohort(folder: Path) -> Cohort:
 
 def stored_zeros(folder: Path, files: np.ndarray) -> StoredSignals:
     """Return signals of a file that takes no room on the disk."""
-    path = folder / SIGNALS
+    path = folder / SIGNALS_FILE
     path.touch()
-    os.truncate(path, len(files) * ROW_BYTES[SIGNALS])
+    os.truncate(path, len(files) * ROW_BYTES[SIGNALS_FILE])
     memmap = np.memmap(path, np.int16, "r", shape=(len(files), 12, 5000))
-    checksums = np.full(len(files), zlib.crc32(bytes(ROW_BYTES[SIGNALS])), np.uint32)
+    checksums = np.full(len(files), zlib.crc32(bytes(ROW_BYTES[SIGNALS_FILE])), np.uint32)
     return StoredSignals(memmap, np.arange(len(files)), checksums, files)
 
 
@@ -100,7 +101,7 @@ def writing_the_index(n_ecgs: int, folder: Path) -> Callable[[], object]:
     for name, n_bytes in ROW_BYTES.items():
         (folder / name).touch()
         os.truncate(folder / name, n_ecgs * n_bytes)
-    measured = zlib.crc32(bytes(ROW_BYTES[MEASURED]))
+    measured = zlib.crc32(bytes(ROW_BYTES[MEASUREMENTS_FILE]))
 
     def write() -> None:
         for start in range(0, n_ecgs, FLUSH_EVERY):

@@ -29,7 +29,7 @@ from scipy.signal import butter, resample_poly, sosfiltfilt
 from tqdm import tqdm
 
 from dataset.batches import evaluation_input
-from dataset.signal_store.signal_cache import decode
+from dataset.decoding import decode
 from ecg.quality import judge, measure
 from ecg.recording import LEADS
 from inference.likeness import TAIL, ChannelStatistics, TrainingDistribution, ValidationDistances

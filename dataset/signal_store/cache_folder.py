@@ -18,8 +18,8 @@ from dataset.signal_store.cache_index import NO_ROW, STATE, Entry, load_index, w
 from ecg.quality import MEASUREMENTS
 from xml_loader import LEADS, N_SAMPLES
 
-SIGNALS, MEASURED = "signals.int16", "measurements"
-ROW_BYTES = {SIGNALS: len(LEADS) * N_SAMPLES * 2, MEASURED: MEASUREMENTS.itemsize}
+SIGNALS_FILE, MEASUREMENTS_FILE = "signals.int16", "measurements"
+ROW_BYTES = {SIGNALS_FILE: len(LEADS) * N_SAMPLES * 2, MEASUREMENTS_FILE: MEASUREMENTS.itemsize}
 
 
 class CacheFolder:
@@ -38,10 +38,10 @@ class CacheFolder:
         self._index = load_index(self.path / "index")
         lines = self._index.lines
         rows = lines["row"].to_numpy()
-        self._cut = rows >= self._size(SIGNALS) // ROW_BYTES[SIGNALS]
+        self._cut = rows >= self._size(SIGNALS_FILE) // ROW_BYTES[SIGNALS_FILE]
         self._damaged = ~self._cut & (rows != NO_ROW)
         checksums = self._checksums_of_measurements(rows[self._damaged])
-        self._damaged[self._damaged] = checksums != lines["measured"].to_numpy()[self._damaged]
+        self._damaged[self._damaged] = checksums != lines["measurements_crc"].to_numpy()[self._damaged]
         lost = self._cut | self._damaged
         self.lines = lines[~lost].reset_index(drop=True) if lost.any() else lines
         self._place_of = pd.Index(self.lines["file"])
@@ -56,9 +56,9 @@ class CacheFolder:
     def mend(self) -> None:
         """Say what is lost, and forget it, so that rows written later are not taken for these."""
         files = self._index.lines["file"]
-        for name, lost in ((SIGNALS, self._cut), (MEASURED, self._damaged)):
+        for name, lost in ((SIGNALS_FILE, self._cut), (MEASUREMENTS_FILE, self._damaged)):
             if lost.any():
-                fault = "shorter than the index says" if name == SIGNALS else "cut or damaged"
+                fault = "shorter than the index says" if name == SIGNALS_FILE else "cut or damaged"
                 print(f"cache       {self.path / name} is {fault}: {_n_files(lost.sum())} to be read again")
         lost = files[self._cut | self._damaged].tolist()
         self.write(lost, [(0, 0, 0)] * len(lost), [Entry(digest="")] * len(lost))
@@ -94,8 +94,8 @@ class CacheFolder:
         if n_rows == 0:
             return np.empty(shape, np.int16), np.empty(0, MEASUREMENTS)
         return (
-            np.memmap(self.path / SIGNALS, np.int16, mode="r", shape=shape),
-            np.memmap(self.path / MEASURED, MEASUREMENTS, mode="r", shape=n_rows),
+            np.memmap(self.path / SIGNALS_FILE, np.int16, mode="r", shape=shape),
+            np.memmap(self.path / MEASUREMENTS_FILE, MEASUREMENTS, mode="r", shape=n_rows),
         )
 
     @contextlib.contextmanager
@@ -120,10 +120,10 @@ class CacheFolder:
         return path.stat().st_size if path.exists() else 0
 
     def _checksums_of_measurements(self, rows: np.ndarray) -> np.ndarray:
-        if self._size(MEASURED) == 0:
+        if self._size(MEASUREMENTS_FILE) == 0:
             return np.full(len(rows), -1)
-        records = memoryview(np.memmap(self.path / MEASURED, np.uint8, mode="r"))
-        n_bytes = ROW_BYTES[MEASURED]
+        records = memoryview(np.memmap(self.path / MEASUREMENTS_FILE, np.uint8, mode="r"))
+        n_bytes = ROW_BYTES[MEASUREMENTS_FILE]
         starts = (rows * n_bytes).tolist()
         return np.fromiter(
             (zlib.crc32(records[start : start + n_bytes]) for start in starts), np.int64, len(rows)
@@ -134,11 +134,15 @@ class CacheFolder:
 class Part:
     """Files that are read by one process and enter the index together.
 
-    ``states`` are their sizes and times before they were read, int (n_files, 3).
+    Attributes
+    ----------
+    states : int array of shape (n_files, 3), their sizes and times before they were read.
+    first_row : where their signals begin; as many rows as there are files are theirs.
     """
 
     files: Sequence[str]
     states: np.ndarray
+    first_row: int
 
 
 class Register:

@@ -28,7 +28,7 @@ COLUMNS = {
     "file_format": str,
     "row": np.int64,
     "checksum": np.uint32,
-    "measured": np.uint32,
+    "measurements_crc": np.uint32,
     "rejected": str,
 }
 # Of every cache so far: another one would have all files read again.
@@ -41,15 +41,15 @@ class Entry(NamedTuple):
     """What the cache knows of one file.
 
     ``digest`` is that of its content, "" where it could not be read; ``row`` is its signal's, ``NO_ROW``
-    where it has none, and ``rejected`` then says why; ``checksum`` and ``measured`` are the CRC-32 of the
-    signal and of the measurements.
+    where it has none, and ``rejected`` then says why; ``checksum`` and ``measurements_crc`` are the CRC-32 of
+    the signal and of the measurements.
     """
 
     digest: str
     file_format: str = ""
     row: int = NO_ROW
     checksum: int = 0
-    measured: int = 0
+    measurements_crc: int = 0
     rejected: str = ""
 
 

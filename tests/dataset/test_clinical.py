@@ -16,7 +16,7 @@ from tiny_runs import line_of, make_tiny_cohort, run_here, tiny, train_here
 import predict
 from cohorts.synthetic import make_cohort
 from dataset.clinical import check_clinical, clinical_values, coding_of, given_values, in_words, value_of
-from dataset.signal_store.signal_cache import decode
+from dataset.decoding import decode
 from inference.onnx_graph import SignalToScore, check_graph, to_onnx
 from inference.scoring import Scorer
 from models import MODELS

@@ -12,7 +12,7 @@ import torch
 from fake_cohort import cohort_of
 
 from dataset import signals as signals_module
-from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS
+from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE
 from dataset.signal_store.signal_cache import StoredSignals
 from dataset.signals import SignalsOnDevice, SignalsOnDisk, place_signals
 from runtime.errors import UserError
@@ -66,10 +66,10 @@ def test_a_damaged_row_is_named(stored, tmp_path, place, damage):
     path, row = tmp_path / "signals.int16", int(stored.rows[5])
     if damage == "cut":
         row = int(stored.rows.max())
-        os.truncate(path, row * ROW_BYTES[SIGNALS] + 7)
+        os.truncate(path, row * ROW_BYTES[SIGNALS_FILE] + 7)
     else:
         with open(path, "r+b") as file:
-            file.seek(row * ROW_BYTES[SIGNALS] + 1234)
+            file.seek(row * ROW_BYTES[SIGNALS_FILE] + 1234)
             byte = file.read(1)[0]
             file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte ^ 4]))
@@ -91,8 +91,8 @@ def test_readers_end_with_the_epoch(stored, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "room", "kind"),
     [
-        ("auto", 10 * N_ECGS * ROW_BYTES[SIGNALS], SignalsOnDevice),
-        ("auto", 0.9 * N_ECGS * ROW_BYTES[SIGNALS], SignalsOnDisk),
+        ("auto", 10 * N_ECGS * ROW_BYTES[SIGNALS_FILE], SignalsOnDevice),
+        ("auto", 0.9 * N_ECGS * ROW_BYTES[SIGNALS_FILE], SignalsOnDisk),
         ("device", 0, SignalsOnDevice),
         ("disk", 1e12, SignalsOnDisk),
     ],

@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dataset.signal_store import signal_cache
+from dataset.decoding import decode
+from dataset.signal_store import file_identity, reading
 from dataset.signal_store.cache_index import NO_ROW
-from dataset.signal_store.signal_cache import cached_signals, decode
+from dataset.signal_store.signal_cache import StoredSignals, cached_signals
 from ecg.quality import MEASUREMENTS
 from ecg.recording import LEADS
 from runtime.errors import UserError
@@ -41,7 +42,7 @@ def parsed(monkeypatch):
         names.append(Path(path).name)
         return decode(path, window_start)
 
-    monkeypatch.setattr(signal_cache, "decode", decode_and_note)
+    monkeypatch.setattr(reading, "decode", decode_and_note)
     return names
 
 
@@ -93,7 +94,7 @@ def test_second_start_parses_nothing(folder, cache_dir, parsed):
 
 def test_second_start_opens_no_file(folder, cache_dir, monkeypatch):
     read(folder, cache_dir)
-    monkeypatch.setattr(signal_cache, "_read", lambda *arguments: pytest.fail("opened"))
+    monkeypatch.setattr(reading.FileReader, "_read", lambda *arguments: pytest.fail("opened"))
     check(read(folder, cache_dir), folder)
 
 
@@ -227,7 +228,7 @@ def test_failure_of_the_disk_is_not_remembered(folder, cache_dir, monkeypatch):
         return open(path, *arguments)
 
     with monkeypatch.context() as broken:
-        broken.setattr(signal_cache, "open", fail_on_ecgs, raising=False)
+        broken.setattr(file_identity, "open", fail_on_ecgs, raising=False)
         entry = read(folder, cache_dir, ["a.xml"]).entries.loc[0]
     assert entry.row == NO_ROW
     assert entry.rejected == f"{folder / 'a.xml'}: cannot be read (Input/output error)"
@@ -292,7 +293,7 @@ def test_index_cut_anywhere_never_gives_another_signal(tmp_path, cache_dir, monk
         (tmp_path / file).write_text(file)
     signal_of = {tmp_path / file: np.full((12, 5000), row, np.int16) for row, file in enumerate(files)}
     nothing = np.zeros((), MEASUREMENTS)
-    monkeypatch.setattr(signal_cache, "decode", lambda path, _: ("hospital", signal_of[path], nothing))
+    monkeypatch.setattr(reading, "decode", lambda path, _: ("hospital", signal_of[path], nothing))
     read(tmp_path, cache_dir, files)
     index = cache_file(cache_dir, "index/000000.csv")
     whole = index.read_bytes()
@@ -385,14 +386,14 @@ def test_rows_after_the_index_are_overwritten(folder, cache_dir):
 
 
 def test_interruption_keeps_what_was_read(folder, cache_dir, monkeypatch, parsed):
-    def interrupt_at_d(path, window_start, decode_and_note=signal_cache.decode):
+    def interrupt_at_d(path, window_start, decode_and_note=reading.decode):
         if path.name == "d.xml":
             raise KeyboardInterrupt
         return decode_and_note(path, window_start)
 
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(signal_cache, "FLUSH_EVERY", 2)
-        interrupted.setattr(signal_cache, "decode", interrupt_at_d)
+        interrupted.setattr(reading, "FLUSH_EVERY", 2)
+        interrupted.setattr(reading, "decode", interrupt_at_d)
         with pytest.raises(KeyboardInterrupt):
             read(folder, cache_dir)
     parsed.clear()
@@ -405,66 +406,14 @@ def test_killed_run_loses_at_most_what_was_not_flushed(folder, cache_dir, monkey
         return os._exit(9) if path.name == "d.xml" else decode(path, window_start)
 
     with monkeypatch.context() as killed:
-        killed.setattr(signal_cache, "FLUSH_EVERY", 2)
-        killed.setattr(signal_cache, "decode", die_at_d)
+        killed.setattr(reading, "FLUSH_EVERY", 2)
+        killed.setattr(reading, "decode", die_at_d)
         process = multiprocessing.get_context("fork").Process(target=read, args=(folder, cache_dir))
         process.start()
         process.join()
     assert process.exitcode == 9
     read_and_check(folder, cache_dir)
     assert parsed == ["c.xml", "d.xml", "e.xml"]
-
-
-# Several processes
-
-
-def test_parallel_is_serial(folder, tmp_path, monkeypatch):
-    (folder / "b.xml").write_bytes(b"<ecg/>")
-    shutil.copy(folder / "a.xml", folder / "d.xml")
-    serial = read(folder, tmp_path / "serial")
-    monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
-    monkeypatch.setattr(signal_cache, "decode", refuse_in_parent(os.getpid()))
-    parallel = read(folder, tmp_path / "parallel", workers=2)
-    described = ["file", "digest", "file_format", "checksum", "rejected"]
-    assert parallel.entries[described].equals(serial.entries[described])
-    rows = [cached.entries["row"].to_numpy() for cached in (parallel, serial)]
-    assert rows[0][0] == rows[0][3] and rows[0][1] == rows[1][1] == NO_ROW
-    used = rows[1] != NO_ROW
-    for name in ("signals", "measurements"):
-        both = [getattr(cached, name)[r[used]] for cached, r in zip((parallel, serial), rows, strict=True)]
-        np.testing.assert_array_equal(*both)
-    assert parallel.n_parsed == serial.n_parsed == 5
-    assert read(folder, tmp_path / "parallel", workers=2).n_parsed == 0
-
-
-def refuse_in_parent(parent):
-    def decode_elsewhere(path, window_start):
-        assert os.getpid() != parent
-        return decode(path, window_start)
-
-    return decode_elsewhere
-
-
-def test_killed_worker_is_one_line(folder, cache_dir, monkeypatch):
-    monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
-    monkeypatch.setattr(signal_cache, "decode", lambda path, window_start: os._exit(9))
-    with pytest.raises(UserError) as caught:
-        read(folder, cache_dir, workers=2)
-    assert str(caught.value) == (
-        f"{folder}: a process that read files was killed, perhaps for memory; try --workers 1"
-    )
-
-
-@pytest.mark.parametrize("workers", [0, 64])
-def test_any_number_of_workers(folder, cache_dir, monkeypatch, workers):
-    monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
-    check(read(folder, cache_dir, workers=workers), folder)
-
-
-def test_workers_where_the_system_has_no_affinity(folder, cache_dir, monkeypatch):
-    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
-    read_and_check(folder, cache_dir)
-    check(read(folder, cache_dir / "other", workers=0), folder)
 
 
 def test_second_run_waits_for_the_first(folder, cache_dir, capsys):
@@ -479,6 +428,28 @@ def test_second_run_waits_for_the_first(folder, cache_dir, capsys):
     assert not second.is_alive()
     assert "another run is reading the same files" in capsys.readouterr().out
     assert read_and_check(folder, cache_dir).n_parsed == 0
+
+
+# Checksums
+
+
+def test_a_damaged_signal_is_named(folder, cache_dir):
+    cached = read(folder, cache_dir)
+    stored = StoredSignals.of(cached.signals, cached.entries)
+    assert stored.checksums.dtype == np.uint32
+    stored.read(range(len(FILES)))
+    path = Path(cached.signals.filename)
+    with open(path, "r+b") as signals:
+        signals.seek(2 * 120_000 + 5)
+        signals.write(bytes([cached.signals[2].view(np.uint8).ravel()[5] ^ 1]))  # one bit
+    with pytest.raises(UserError) as caught:
+        stored.read(range(len(FILES)))
+    assert str(caught.value) == (
+        f"{path}: the signal of c.xml is damaged (its CRC-32 is not as written); "
+        f"delete the folder {path.parent}, and the files are read again"
+    )
+    shutil.rmtree(path.parent)
+    check(read(folder, cache_dir), folder)
 
 
 # A cache that cannot be written

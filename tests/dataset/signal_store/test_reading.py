@@ -11,15 +11,15 @@ import sys
 import threading
 import time
 import traceback
-from pathlib import Path
 
 import numpy as np
 import pytest
 from one_line import failure_of
 
-from dataset.signal_store import signal_cache
-from dataset.signal_store.cache_index import Entry, load_index, write_part
-from dataset.signal_store.signal_cache import StoredSignals, cached_signals, decode
+from dataset.decoding import decode
+from dataset.signal_store import reading
+from dataset.signal_store.cache_index import NO_ROW
+from dataset.signal_store.signal_cache import cached_signals
 from runtime.errors import UserError
 
 FILES = [f"{letter}.xml" for letter in "abcdefgh"]
@@ -37,9 +37,9 @@ def cache_dir(tmp_path):
 
 @pytest.fixture
 def parts_of_two(monkeypatch):
-    monkeypatch.setattr(signal_cache, "FLUSH_EVERY", 2)
-    monkeypatch.setattr(signal_cache, "PARALLEL_FROM", 2)
-    monkeypatch.setattr(signal_cache, "PARTS_A_WORKER", 1)
+    monkeypatch.setattr(reading, "FLUSH_EVERY", 2)
+    monkeypatch.setattr(reading, "PARALLEL_FROM", 2)
+    monkeypatch.setattr(reading, "PARTS_A_WORKER", 1)
 
 
 def read(folder, cache_dir, workers=1, files=FILES):
@@ -95,7 +95,7 @@ def test_a_killed_worker_costs_its_part_alone(folder, cache_dir, parts_of_two, m
         os.kill(os.getpid(), signal.SIGKILL)
 
     with monkeypatch.context() as killed:
-        killed.setattr(signal_cache, "decode", at_h(die_after_three_parts))
+        killed.setattr(reading, "decode", at_h(die_after_three_parts))
         message = failure_of(read, folder, cache_dir, workers=2)
     assert message == f"{folder}: a process that read files was killed, perhaps for memory; try --workers 1"
     cached = read(folder, cache_dir, workers=2)
@@ -108,7 +108,7 @@ def test_a_killed_run_costs_its_open_parts_and_leaves_no_lock(
     folder, cache_dir, parts_of_two, monkeypatch, workers
 ):
     with monkeypatch.context() as hanging:
-        hanging.setattr(signal_cache, "decode", at_h(lambda: time.sleep(1)))
+        hanging.setattr(reading, "decode", at_h(lambda: time.sleep(1)))
         run = in_child(read, folder, cache_dir, workers)
         wait_for_parts(cache_dir, 3)
         run.kill()
@@ -130,7 +130,7 @@ def test_ctrl_c_keeps_what_workers_have_read(folder, cache_dir, parts_of_two, mo
             os._exit(2)
 
     with monkeypatch.context() as hanging:
-        hanging.setattr(signal_cache, "decode", at_h(lambda: (reached.touch(), time.sleep(1))))
+        hanging.setattr(reading, "decode", at_h(lambda: (reached.touch(), time.sleep(1))))
         run = in_child(read_until_interrupted)
         wait_for_parts(cache_dir, 3)
         while not reached.exists() and run.is_alive():
@@ -185,7 +185,7 @@ def test_a_full_disk_stops_the_workers_too(folder, cache_dir, parts_of_two, monk
         resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, resource.RLIM_INFINITY))
 
     with monkeypatch.context() as full:
-        full.setattr(signal_cache, "decode", at_h(full_at_h))
+        full.setattr(reading, "decode", at_h(full_at_h))
         assert "the cache cannot be written (File too large)" in failure_of(
             read, folder, cache_dir, workers=2
         )
@@ -229,68 +229,14 @@ def test_a_read_only_cache_works_where_it_has_all_files(folder, cache_dir, tmp_p
 def test_what_is_current_is_read_while_another_run_holds_the_lock(
     folder, cache_dir, parts_of_two, monkeypatch
 ):
-    monkeypatch.setattr(signal_cache, "decode", at_h(lambda: time.sleep(1)))
+    monkeypatch.setattr(reading, "decode", at_h(lambda: time.sleep(1)))
     run = in_child(read, folder, cache_dir)
     wait_for_parts(cache_dir, 3)
     assert read(folder, cache_dir, files=FILES[:6]).n_parsed == 0
     assert run.is_alive() and ended(run) == 0
 
 
-# Checksums
-
-
-def test_a_damaged_signal_is_named(folder, cache_dir):
-    cached = read(folder, cache_dir)
-    stored = StoredSignals.of(cached.signals, cached.entries)
-    assert stored.checksums.dtype == np.uint32
-    stored.read(range(len(FILES)))
-    path = Path(cached.signals.filename)
-    with open(path, "r+b") as signals:
-        signals.seek(2 * 120_000 + 5)
-        signals.write(bytes([cached.signals[2].view(np.uint8).ravel()[5] ^ 1]))  # one bit
-    assert failure_of(stored.read, range(len(FILES))) == (
-        f"{path}: the signal of c.xml is damaged (its CRC-32 is not as written); "
-        f"delete the folder {path.parent}, and the files are read again"
-    )
-    shutil.rmtree(path.parent)
-    check(read(folder, cache_dir), folder)
-
-
-# The index
-
-
-def entry(row, digest="d"):
-    return Entry(digest, "hospital", row, 4_294_967_295, 1)
-
-
-def test_a_later_part_wins(tmp_path):
-    folder = tmp_path / "index"
-    write_part(folder, 9, ["b", "c"], [(4, 5, 6)] * 2, [entry(2), entry(3)])
-    write_part(folder, 10, ["b", "a"], [(7, 8, 2**62 + 1)] * 2, [entry(4), Entry("x", rejected='no,\n"ECG"')])
-    index = load_index(folder)
-    assert index.lines.to_numpy().tolist() == [
-        ["c", 4, 5, 6, "d", "hospital", 3, 4_294_967_295, 1, ""],
-        ["b", 7, 8, 2**62 + 1, "d", "hospital", 4, 4_294_967_295, 1, ""],
-        ["a", 7, 8, 2**62 + 1, "x", "", -1, 0, 0, 'no,\n"ECG"'],
-    ]
-    assert (index.n_rows, index.next_number, index.whole) == (5, 11, False)
-
-
-def test_an_index_of_an_earlier_version_is_read(tmp_path):
-    (tmp_path / "000000.csv").write_bytes(
-        b"file,size,modified_ns,changed_ns,digest,form,row,checksum,measured,rejected\n"
-        b"a,1,2,3,d,hospital,0,4,5,\n# CRC-32 5e98e19c\n"
-    )
-    index = load_index(tmp_path)
-    assert index.lines.to_numpy().tolist() == [["a", 1, 2, 3, "d", "hospital", 0, 4, 5, ""]] and index.whole
-
-
-def test_a_forgotten_file_is_not_listed_but_its_row_is_not_free(tmp_path):
-    folder = tmp_path / "index"
-    write_part(folder, 0, ["a", "b"], [(1, 1, 1)] * 2, [entry(0), entry(1)])
-    write_part(folder, 1, ["b"], [(0, 0, 0)], [Entry("")])
-    index = load_index(folder)
-    assert index.lines["file"].tolist() == ["a"] and index.n_rows == 2 and index.whole
+# Parts and locks
 
 
 def test_a_part_that_is_lost_costs_its_files_alone(folder, cache_dir, parts_of_two, capsys):
@@ -312,3 +258,55 @@ def test_waiting_for_the_lock_costs_no_second_reading(folder, cache_dir, parts_o
     run.join()
     check(second, folder)
     assert len(second.signals) == 8 and len(parts(cache_dir)) == 4
+
+
+# Several processes
+
+
+def test_parallel_is_serial(folder, tmp_path, monkeypatch):
+    (folder / "b.xml").write_bytes(b"<ecg/>")
+    shutil.copy(folder / "a.xml", folder / "d.xml")
+    serial = read(folder, tmp_path / "serial")
+    monkeypatch.setattr(reading, "PARALLEL_FROM", 2)
+    monkeypatch.setattr(reading, "decode", refuse_in_parent(os.getpid()))
+    parallel = read(folder, tmp_path / "parallel", workers=2)
+    described = ["file", "digest", "file_format", "checksum", "rejected"]
+    assert parallel.entries[described].equals(serial.entries[described])
+    rows = [cached.entries["row"].to_numpy() for cached in (parallel, serial)]
+    assert rows[0][0] == rows[0][3] and rows[0][1] == rows[1][1] == NO_ROW
+    used = rows[1] != NO_ROW
+    for name in ("signals", "measurements"):
+        both = [getattr(cached, name)[r[used]] for cached, r in zip((parallel, serial), rows, strict=True)]
+        np.testing.assert_array_equal(*both)
+    assert parallel.n_parsed == serial.n_parsed == 8
+    assert read(folder, tmp_path / "parallel", workers=2).n_parsed == 0
+
+
+def refuse_in_parent(parent):
+    def decode_elsewhere(path, window_start):
+        assert os.getpid() != parent
+        return decode(path, window_start)
+
+    return decode_elsewhere
+
+
+def test_killed_worker_is_one_line(folder, cache_dir, monkeypatch):
+    monkeypatch.setattr(reading, "PARALLEL_FROM", 2)
+    monkeypatch.setattr(reading, "decode", lambda path, window_start: os._exit(9))
+    with pytest.raises(UserError) as caught:
+        read(folder, cache_dir, workers=2)
+    assert str(caught.value) == (
+        f"{folder}: a process that read files was killed, perhaps for memory; try --workers 1"
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 64])
+def test_any_number_of_workers(folder, cache_dir, monkeypatch, workers):
+    monkeypatch.setattr(reading, "PARALLEL_FROM", 2)
+    check(read(folder, cache_dir, workers=workers), folder)
+
+
+def test_workers_where_the_system_has_no_affinity(folder, cache_dir, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS and Windows
+    check(read(folder, cache_dir), folder)
+    check(read(folder, cache_dir / "other", workers=0), folder)

@@ -1,0 +1,66 @@
+"""Whether a file is still the one that was read: by its size and times, and by the digest of its content.
+
+The signal of a WFDB header lies in other files, which belong to it.
+"""
+
+import contextlib
+import hashlib
+import os
+from pathlib import Path
+
+from ecg.formats import companion_files
+from xml_loader import MAX_FILE_BYTES, EcgFileError
+
+
+def state_of(path: str) -> tuple[int, int, int]:
+    """Return size, modification time and change time (ns) of a file; those of a WFDB header take in its
+    signal files, which have the header's name, or else the header is read to find them."""
+    try:
+        states = [os.stat(path)]
+    except (OSError, ValueError):  # a name with a zero byte
+        return (-1, -1, -1)
+    if path.endswith(".hea"):
+        for companion in _signal_files(Path(path)):
+            with contextlib.suppress(OSError):
+                states.append(os.stat(companion))
+    return (
+        sum(state.st_size for state in states),
+        max(state.st_mtime_ns for state in states),
+        max(state.st_ctime_ns for state in states),
+    )
+
+
+def digest_of(path: Path) -> str:
+    """Return the digest of a file's content, and of the files that belong to it; "" where it is no file.
+
+    Raises
+    ------
+    OSError : it cannot be read.
+    EcgFileError : a WFDB header does not say which files belong to it.
+    """
+    content = _content(path)
+    if content is None:
+        return ""
+    digest = hashlib.blake2b(content, digest_size=16)
+    for companion in companion_files(path, content):
+        digest.update(_content(companion) or b"")
+    return digest.hexdigest()
+
+
+def _signal_files(header: Path) -> list[Path]:
+    """Return the files that the signal of a WFDB header lies in, as far as it says so."""
+    usual = [header.with_suffix(suffix) for suffix in (".dat", ".mat")]
+    if any(path.exists() for path in usual):
+        return usual
+    try:
+        return companion_files(header, _content(header) or b"")
+    except (EcgFileError, OSError):  # the header is refused when it is parsed
+        return []
+
+
+def _content(path: Path) -> bytes | None:
+    """Return what a file holds, or None where it is no file: opening a FIFO would wait for ever."""
+    if not path.is_file():
+        return None
+    with open(path, "rb") as handle:
+        return handle.read(MAX_FILE_BYTES + 1)  # the readers refuse more
