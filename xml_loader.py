@@ -77,7 +77,7 @@ def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[
     Returns
     -------
     files : sorted within each folder, each once
-    left_out : files in the folders that are no ECGs by their suffix or are hidden, and whatever has the same
+    left_out : files in the folders whose suffix is not an ECG's or that are hidden, and those with the same
         stem as a WFDB header beside it, such as its signal file
     problems : a line for each path that is not there, and for each folder without an ECG
     """

@@ -34,9 +34,9 @@ from cohorts.table_maker import (
     output_of,
     parser_of,
     rows_of,
-    run,
     write_lines,
 )
+from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 UNKNOWN = "indeterminate"
@@ -369,4 +369,5 @@ def write_flow(path: Path, flows: list[Flow]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    with one_line_errors():
+        main()

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of, run
+from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of
+from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 RHYTHMS, CONDUCTION = "Rhythms", "Conduction abnormalities"
@@ -82,4 +83,5 @@ def is_stated(row: dict[str, str], label: str) -> bool:
 
 
 if __name__ == "__main__":
-    run(main)
+    with one_line_errors():
+        main()

@@ -24,7 +24,8 @@ from pathlib import Path
 import pandas as pd
 
 from cohorts.mimic_tables import from_ext_icd, from_mimic_iv
-from cohorts.table_maker import deliver, output_of, parser_of, run
+from cohorts.table_maker import deliver, output_of, parser_of
+from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 DIAGNOSES = ("all_diag_all", "all_diag_hosp", "ed_diag_ed", "ed_diag_hosp", "hosp_diag_hosp")
@@ -125,4 +126,5 @@ def chosen(table: pd.DataFrame, which: str) -> pd.Series:
 
 
 if __name__ == "__main__":
-    run(main)
+    with one_line_errors():
+        main()

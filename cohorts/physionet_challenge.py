@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.table_maker import Flow, deliver, number, output_of, parser_of, run, sex
+from cohorts.table_maker import Flow, deliver, number, output_of, parser_of, sex
+from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 # Scored in 2021: dx_mapping_scored.csv of github.com/physionetchallenges/evaluation-2021.
@@ -149,4 +150,5 @@ def with_labels(
 
 
 if __name__ == "__main__":
-    run(main)
+    with one_line_errors():
+        main()

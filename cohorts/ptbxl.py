@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of, run
+from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of
+from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
@@ -30,7 +31,7 @@ SPLITS = {**{str(fold): "train" for fold in range(1, 9)}, "9": "validation", "10
 
 @dataclass(frozen=True)
 class Statement:
-    """A row of scp_statements.csv: its superclass, "" where it is no diagnosis; if it is form or rhythm."""
+    """A row of scp_statements.csv: superclass, "" if not a diagnosis; whether it is of form or rhythm."""
 
     superclass: str
     form_or_rhythm: bool
@@ -135,4 +136,5 @@ def label_of(
 
 
 if __name__ == "__main__":
-    run(main)
+    with one_line_errors():
+        main()

@@ -8,7 +8,7 @@ writes
     FOLDER/truth.csv         what was planted in each file: signs, rate, axis, intervals, some amplitudes
     FOLDER/cohort.json       the parameters: the same ones give byte-identical files; other ones are refused
 
-The ECGs are those of ``ecg/simulation.py``: computed, no clinical evidence.
+The ECGs are those of ``ecg/simulation.py``: computed from formulas, not clinical evidence.
 """
 
 import csv
@@ -21,10 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from cohorts.table_maker import run
 from ecg.formats.hospital import hospital_xml
 from ecg.simulation import MV_PER_COUNT, SIGN_RATES, Patient, achievable_auroc, draw_patient, simulate_ecg
-from runtime.command_line import OneLineParser
+from runtime.command_line import OneLineParser, one_line_errors
 from runtime.errors import UserError
 
 GENERATOR_VERSION = 1  # to be raised with every change that alters the files
@@ -188,4 +187,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    with one_line_errors():
+        main()

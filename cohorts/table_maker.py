@@ -10,7 +10,6 @@ import csv
 import gzip
 import os
 import shlex
-import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -23,7 +22,7 @@ import pandas as pd
 from cohorts.columns import PARTS
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser
-from runtime.errors import UserError, message_of, reason
+from runtime.errors import UserError, reason
 
 CHUNK_ROWS = 50_000
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError)  # of reading a table, .gz or not
@@ -205,7 +204,7 @@ def number(text: str) -> str:
 
 
 def sex(text: str) -> str:
-    """Return "F", "M" or "", whatever words a publisher has for it."""
+    """Return "F", "M" or "" from the words that publishers have for it."""
     return {"f": "F", "female": "F", "m": "M", "male": "M"}.get(text.strip().lower(), "")
 
 
@@ -268,13 +267,3 @@ def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:
         write_atomically(path, fill)
     except OSError as error:
         raise UserError(f"{path}: the table cannot be written ({reason(error)})") from None
-
-
-def run(main: Callable[[], None]) -> None:
-    """Run a maker; what is wrong with its source ends it with one line."""
-    try:
-        main()
-    except (UserError, OSError) as error:
-        sys.exit(f"{Path(sys.argv[0]).name}: {message_of(error)}")
-    except KeyboardInterrupt:
-        sys.exit(f"{Path(sys.argv[0]).name}: interrupted")

@@ -267,7 +267,7 @@ def judge(
 
     Returns
     -------
-    DataFrame with a line a finding, sorted by ECG
+    DataFrame with one row per finding, sorted by ECG
         ecg : position in `measurements`. check : short name. verdict : reject, warn or note.
         finding : a sentence with the lead, the value, its unit and the limit beyond which it is refused.
     """

@@ -1,4 +1,4 @@
-"""What a file of any format is read into: twelve leads in millivolts, and the error for files that cannot be.
+"""`Recording`, what every file format is read into, and `EcgFileError`, for files that cannot be read.
 
 Every reader in ``formats/`` ends in ``assemble``, which brings lead names, missing leads, gaps and lengths to
 the one contract; no reader does any of that by itself.
@@ -30,7 +30,7 @@ _LEAD_PREFIX = re.compile(r"(?:mdc_ecg_lead_|(?:ecg )?lead |ecg )", re.IGNORECAS
 
 
 class EcgFileError(ValueError):
-    """An ECG file that cannot be used; the message is one line of bounded length, whatever the file holds.
+    """An ECG file that cannot be used; the message is one line of bounded length for any content.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class EcgFileError(ValueError):
 
 
 def one_line(text: str, limit: int = 400) -> str:
-    """Return `text` cut to `limit` characters, with whatever could break or disguise a line escaped."""
+    """Return `text` cut to `limit` characters, with all escaped that could break or disguise a line."""
     characters = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: limit + 1])
     escaped = "".join(characters)
     return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"
@@ -151,7 +151,7 @@ def assemble(
 
 
 def by_value(values: Mapping[str, float], unit: str) -> str:
-    """Return such as "5000 samples in I, II; 4999 samples in V3"."""
+    """Return text such as "5000 samples in I, II; 4999 samples in V3"."""
     leads_of: dict[float, list[str]] = {}
     for lead, value in values.items():
         leads_of.setdefault(value, []).append(lead)
@@ -204,7 +204,7 @@ def _fill_gaps(signal: np.ndarray, sampling_rate: float, path: PathLike) -> int:
         edges = np.diff(missing.astype(np.int8), prepend=0, append=0)
         lengths = np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)
         if lengths.max() > longest:
-            found = f"{lengths.max()} samples missing on end in lead {lead}"
+            found = f"{lengths.max()} consecutive samples missing in lead {lead}"
             expected = f"gaps of at most {MAX_GAP_SECONDS * 1000:g} ms ({longest} samples)"
             raise EcgFileError(path, found, expected)
         row[missing] = np.interp(np.flatnonzero(missing), np.flatnonzero(~missing), row[~missing])

@@ -6,7 +6,7 @@
 Each beat is a moving dipole, a sum of Gaussians for P, QRS, ST and T (McSharry et al., IEEE Trans Biomed Eng
 2003;50:289; in three dimensions Sameni et al., EURASIP J Adv Signal Process 2007:43407), projected on the
 leads by the Dower matrix (Dower et al., Clin Cardiol 1980;3:87). It lets the programs run without patients.
-It is no clinical evidence, and a metric obtained on it says nothing about the diagnosis of PE.
+It is not clinical evidence, and a metric obtained on it says nothing about the diagnosis of PE.
 """
 
 import itertools

@@ -24,7 +24,7 @@ import torch
 from dataset.decoding import decode
 from dataset.signal_store.signal_cache import cached_signals
 from ecg.recording import LEADS
-from runtime.command_line import OneLineParser
+from runtime.command_line import OneLineParser, one_line_errors
 from xml_loader import find_files, read_recording
 
 try:
@@ -128,7 +128,7 @@ def time_cohort(paths: list[Path], workers: int) -> None:
             cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers)
             seconds.append(time.perf_counter() - start)
     n_rejected = (cached.entries["rejected"] != "").sum()
-    processes = f"{workers} processes" if workers else "a process a core"
+    processes = f"{workers} processes" if workers else "one process per core"
     print(f"\ncohort of {len(files):,} files, {processes}: {seconds[0]:.1f} s to decode and cache, ", end="")
     print(f"{len(files) / seconds[0]:,.0f} files/s; {seconds[1]:.2f} s the second time; {n_rejected} refused")
 
@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of ECG files")
     parser.add_argument("--files", type=int, default=20, help="how many to compare (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=5, help="passes over all files (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=0, help="processes for the cohort; 0: one a core")
+    parser.add_argument("--workers", type=int, default=0, help="processes for the cohort; 0: one per core")
     options = parser.parse_args()
     if min(options.files, options.repeats) < 1:
         parser.error("--files and --repeats must be at least 1")
@@ -159,4 +159,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line_errors():
+        main()

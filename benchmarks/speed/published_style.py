@@ -1,4 +1,4 @@
-"""The published way to read, batch and train, written anew in its style, to be measured beside ours.
+"""The published way to read, batch and train, rewritten in its style, to be measured beside ours.
 
 Valente Silva et al. 2023, doi:10.1016/j.repc.2023.03.016; the code is at
 https://github.com/joaodsmarques/PE-diagnosis-from-ecgs-Deep-Learning (MIT). What costs time is as there:

@@ -11,7 +11,6 @@ hospital's format alone, so the folder's must be of that format. Nothing is writ
 import argparse
 import os
 import platform
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,7 +32,7 @@ from dataset.cohort import Cohort, read_cohort
 from dataset.labels_table import read_labels
 from models import MODELS
 from run_folder.environment import device_name
-from runtime.command_line import prepare
+from runtime.command_line import one_line_errors, prepare
 from runtime.errors import UserError
 
 SYNTHETIC_ECGS = 256
@@ -194,7 +193,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line_errors():
         main()
-    except (UserError, OSError) as error:
-        sys.exit(f"run.py: {error}")

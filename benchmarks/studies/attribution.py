@@ -271,11 +271,11 @@ def share(attribution: np.ndarray, mask: np.ndarray) -> float:
     return float(weights[mask].sum() / weights.sum())
 
 
-def interval(values: np.ndarray, of: np.ndarray | None, seed: int, form: str = ".3f") -> str:
+def interval(values: np.ndarray, of: np.ndarray | None, seed: int, spec: str = ".3f") -> str:
     """Return the mean, or the ratio of two means, and its 95 % interval, as text."""
     low, high = bootstrap(values, of, seed)
     mean = values.mean() / (1 if of is None else of.mean())
-    return f"{mean:{form}} ({low:{form}} to {high:{form}})"
+    return f"{mean:{spec}} ({low:{spec}} to {high:{spec}})"
 
 
 def bootstrap(values: np.ndarray, of: np.ndarray | None, seed: int) -> np.ndarray:

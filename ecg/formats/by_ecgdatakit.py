@@ -99,7 +99,7 @@ def read_wfdb(file: EcgFile) -> Recording | None:
 
 
 def wfdb_signal_files(path, content: bytes) -> list[Path] | None:
-    """Return the signal files that a WFDB header names, or None where the content is no such header.
+    """Return the signal files that a WFDB header names, or None where the content is not such a header.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def _decode(
         warnings.simplefilter("always")
         record = _run(parser_class, file, file_format, correct)
         names = [_REPEATED.sub(r"\1", lead.label) for lead in record.leads]
-        # What is not one of the twelve, such as V4R or a pressure, is left out, whatever its unit and rate.
+        # What is not one of the twelve, such as V4R or a pressure, is left out, of any unit and rate.
         ours = {
             name: lead
             for name, lead in zip(names, record.leads, strict=True)
@@ -185,7 +185,7 @@ def _decode(
 
 
 def _run(parser_class: type, file: EcgFile, file_format: str, correct: Callable | None):
-    """Return ecgdatakit's record; whatever a parser raises on a damaged file is one EcgFileError."""
+    """Return ecgdatakit's record; everything that a parser raises on a damaged file is one EcgFileError."""
     from ecgdatakit.exceptions import ECGDataKitError, UnsupportedFormatError
 
     try:
@@ -198,9 +198,8 @@ def _run(parser_class: type, file: EcgFile, file_format: str, correct: Callable 
         raise EcgFileError(file.path, f"a file of the format {file_format}", expected) from error
     except ECGDataKitError as error:
         defect = "not supported" if isinstance(error, UnsupportedFormatError) else "damaged"
-        found = (
-            f"a file of the format {file_format} that is {defect} ({_without_quotations(str(error), file)})"
-        )
+        words = _without_quotations(str(error), file)
+        found = f"a file of the format {file_format} that is {defect} ({words})"
     except (Exception, RecursionError) as error:
         found = f"a file of the format {file_format} that cannot be decoded ({type(error).__name__})"
     raise EcgFileError(file.path, found, f"a complete {file_format} file of a version that is known")

@@ -34,7 +34,7 @@ def read_hospital(file: EcgFile) -> Recording | None:
     for channel in _rhythm(rhythms, file.path).findall("channel"):
         name = channel.get("name", "")
         lead = standard_lead(name)
-        if lead is None:  # what is not one of the twelve, such as V4R, is left out, whatever it holds
+        if lead is None:  # what is not one of the twelve, such as V4R, is left out with all that it holds
             channels.append((name, np.empty(0)))
             continue
         rates[lead] = positive_number(channel.get("freq"), f"freq in lead {lead}", file.path)

@@ -23,7 +23,7 @@ MAX_SCP_POINTERS = 1000  # twelve sections are in the standard
 MAX_DECODED_SAMPLES = 1_000_000  # all leads together; they take about 0.7 s
 MAX_AECG_STATEMENTS = 1000  # each is compared with all others
 MAX_XLI_BYTES = 2_000_000
-MAX_XLI_CHUNKS = 64  # one a lead
+MAX_XLI_CHUNKS = 64  # one per lead
 
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 _LONG_VALUES = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")

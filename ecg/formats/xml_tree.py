@@ -13,10 +13,8 @@ MAX_ELEMENTS = 200_000  # each costs about 100 bytes of memory, so that 50 MB of
 MAX_DEPTH = 100
 MAX_XML_BYTES = 8_000_000  # 12 leads of 500 Hz as text for 4 min; numbers cost ten times as much in memory
 MAX_ATTRIBUTES = 300_000  # of all elements; expat makes those of one before it can be asked to stop
-DOCTYPES = (
-    "restingecg",
-    "cardiologyxml",
-)  # GE's, which name a DTD that is never fetched; no other format does
+# GE's, which name a DTD that is never fetched; no other format does.
+DOCTYPES = ("restingecg", "cardiologyxml")
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _UNMARKED_UTF16 = (b"<\0", b"\0<")

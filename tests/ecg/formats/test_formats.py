@@ -389,7 +389,7 @@ def test_longer_gaps_are_refused(tmp_path, file_format):
     counts[7, 100:126] = -32768
     path = written(tmp_path, file_format, counts=counts, sampling_rate=500, **MISSING[file_format])
     assert refusal(path) == (
-        "found 26 samples missing on end in lead V2; expected gaps of at most 50 ms (25 samples)"
+        "found 26 consecutive samples missing in lead V2; expected gaps of at most 50 ms (25 samples)"
     )
 
 
