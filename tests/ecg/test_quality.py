@@ -1,27 +1,17 @@
-"""Each measurement against a value worked out by hand, each limit from both sides, and duplicates."""
+"""Each measurement against a value worked out by hand, and each limit from both sides."""
 
-import functools
 import hashlib
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from microvolt_ecgs import AS_READ, measure_all, noise, synthetic_ecg
 
-from ecg.duplicates import near_duplicates
 from ecg.quality import MEASUREMENTS, judge, measure
 from ecg.recording import LEADS
-from ecg.simulation import draw_patient, simulate_ecg
 from xml_loader import bring_to_rest, read_recording
 
-AS_READ = {
-    "padded": (0, 0),
-    "file_rate": 500,
-    "file_seconds": 10,
-    "gap_samples": 0,
-    "n_derived": 0,
-    "n_warnings": 0,
-}
 LIMITS = {
     "max_flat_seconds": 5,
     "max_clipped": 0.05,
@@ -43,32 +33,10 @@ def numbers(**fields):
     return one
 
 
-def noise(seed=0, size=100):
-    """Return a signal of white noise, in µV, that is never flat."""
-    return np.random.default_rng(seed).integers(-size, size + 1, (12, 5000)).astype(np.int16)
-
-
-@functools.cache
-def synthetic_ecg(seed, right_axis=0):
-    generator = np.random.default_rng(seed)
-    signs = {"right_axis": right_axis, "S1Q3T3": right_axis}
-    millivolts, _ = simulate_ecg(draw_patient(generator, pe=False, signs=signs), generator)
-    return np.rint(1000 * millivolts).astype(np.int16)
-
-
 def exchange_arms(signal):
     exchanged = signal[EXCHANGED_ARMS]
     exchanged[0] *= -1
     return exchanged
-
-
-def measure_all(signals):
-    return np.array([measure(signal, **AS_READ) for signal in signals], MEASUREMENTS)
-
-
-def groups_of(signals):
-    signals = np.stack(signals)
-    return near_duplicates(signals, np.arange(len(signals)), measure_all(signals)).tolist()
 
 
 # ----------------------------------------------------------------------------------------------- measuring
@@ -325,65 +293,6 @@ def test_synthetic_ecgs_have_no_fault_and_wrong_units_show():
         assert found["verdict"].tolist() == [verdict] * 3, factor
 
 
-# ---------------------------------------------------------------------------------------------- duplicates
-
-
-def test_rounding_and_noise_make_no_other_ecg():
-    one, other = synthetic_ecg(0), synthetic_ecg(1)
-    rounded = (np.rint(one / 5) * 5).astype(np.int16)
-    noisy = one + noise(size=10)
-    assert groups_of([other, one, rounded, other, noisy]) == [0, 1, 1, 0, 1]
-
-
-@pytest.mark.parametrize("shift", [1, 333, 1000])
-def test_another_stretch_of_the_same_recording(shift):
-    one, other = synthetic_ecg(0), synthetic_ecg(1)
-    early, late, another = one[:, :4000], one[:, shift : shift + 4000], other[:, shift : shift + 4000]
-    assert groups_of([early, late, another]) == [0, 0, 1]
-    assert groups_of([late, early, another]) == [0, 0, 1]
-
-
-def test_padding_does_not_hide_a_duplicate():
-    one = synthetic_ecg(0)
-    padded = np.pad(one[:, 300:4301], ((0, 0), (499, 500)), mode="edge")
-    measurements = measure_all([one, padded])
-    measurements[1] = measure(padded, **AS_READ | {"padded": (499, 500)})
-    assert near_duplicates(np.stack([one, padded]), np.arange(2), measurements).tolist() == [0, 0]
-
-
-def test_a_patients_ecgs_are_not_duplicates():
-    generator = np.random.default_rng(0)
-    patient = draw_patient(generator, pe=False)
-    signals = [np.rint(1000 * simulate_ecg(patient, generator)[0]).astype(np.int16) for _ in range(5)]
-    assert groups_of(signals) == [0, 1, 2, 3, 4]
-
-
-def test_the_amplitude_counts():
-    # As far as the candidates are looked for: 4 % in each lead are within the radius, 10 % beyond.
-    one = synthetic_ecg(0)
-    scaled = [np.rint(factor * one).astype(np.int16) for factor in (1.04, 1.1)]
-    assert groups_of([one, *scaled]) == [0, 0, 1]
-
-
-def test_flat_ecgs_are_the_same_only_where_they_are_equal():
-    zeros, ones = np.zeros((12, 5000), np.int16), np.ones((12, 5000), np.int16)
-    assert groups_of([zeros, ones, zeros, noise(size=2), noise(seed=1, size=2)]) == [0, 1, 0, 2, 3]
-
-
-def test_only_the_rows_of_candidates_are_read():
-    signals = np.stack([synthetic_ecg(seed) for seed in range(4)])
-    rows = np.array([3, 0, 3, 1])
-    measurements = measure_all(signals[rows])
-    assert near_duplicates(None, rows, measurements).tolist() == [0, 1, 0, 2]
-    assert near_duplicates(None, rows[:0], measurements[:0]).tolist() == []
-    assert near_duplicates(None, rows[:1], measurements[:1]).tolist() == [0]
-
-
-def test_many_noisy_copies_are_compared_once_each():
-    one = synthetic_ecg(0)
-    assert groups_of([one + noise(seed, size=3) for seed in range(40)]) == [0] * 40
-
-
 # ----------------------------------------------------------------------------------------------- real ECGs
 
 
@@ -396,4 +305,3 @@ def test_real_ecgs_are_not_rejected():
     assert "reject" not in found["verdict"].tolist() and len(found) <= 2
     exchanged = judge(measure_all([exchange_arms(signal) for signal in signals]), **LIMITS)
     assert (exchanged["check"] == "arm electrodes").sum() >= 47
-    assert groups_of(signals) == list(range(50))
