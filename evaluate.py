@@ -256,7 +256,7 @@ def compare(
     if prevalence is not None:
         for name, model in metrics.items():
             if restated := model.get("at_prevalence"):
-                ppv, npv = (restated[key]["value"] for key in ("ppv", "npv"))
+                ppv, npv = (restated[key].value for key in ("ppv", "npv"))
                 print(f"{name} where {100 * prevalence:g} % have {label}: PPV {ppv:.3f}, NPV {npv:.3f}")
     return {
         "metrics": metrics,

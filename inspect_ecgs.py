@@ -29,6 +29,7 @@ from ecg.quality import judge
 from hyperparameters.declaration import Hyperparameters
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors
+from runtime.messages import counted
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
 COLUMNS = {
@@ -142,26 +143,23 @@ def summary(
     lines = []
     if rows:
         file_formats = Counter(row.get("format", "refused") for row in rows)
+        formats = ", ".join(f"{name} {n:,}" for name, n in file_formats.most_common())
         verdicts = Counter(row["verdict"] for row in rows)
         lines += [
             "",
-            f"{n_files(len(rows))}: {', '.join(f'{name} {n:,}' for name, n in file_formats.most_common())}",
+            f"{counted(len(rows), 'file')}: {formats}",
             f"verdicts: {', '.join(f'{name} {verdicts[name]:,}' for name in VERDICTS if verdicts[name])}",
         ]
     if left_out:
         suffixes = Counter(file.suffix or file.name for file in left_out)
         kinds = ", ".join(f"{suffix} {n:,}" for suffix, n in suffixes.most_common())
-        lines.append(f"{n_files(len(left_out))} of the folders left out, as no ECG: {kinds}")
+        lines.append(f"{counted(len(left_out), 'file')} of the folders left out, as no ECG: {kinds}")
     readable = [number for number, measurement in enumerate(measurements) if measurement is not None]
     if readable:
         lines += duplicates(
             [files[number] for number in readable], np.array([measurements[n] for n in readable])
         )
     return lines
-
-
-def n_files(n: int) -> str:
-    return f"{n:,} file" if n == 1 else f"{n:,} files"
 
 
 def duplicates(files: list[Path], measurements: np.ndarray) -> list[str]:

@@ -32,6 +32,7 @@ from metrics.calibration import brier_score, calibration_slope_and_intercept, ex
 from metrics.checks import checked, missing_class, patient_index, warn_undefined
 from metrics.decisions import confusion_metrics, likelihood_ratios, predictive_values_at, share_with_interval
 from metrics.delong import delong_interval
+from metrics.metric import Metric
 from metrics.proportions import design_effect, wilson_interval
 from metrics.roc_points import (
     partial_auroc_of_counts,
@@ -154,7 +155,7 @@ def evaluate(
     confidence: float = 0.95,
     prevalence: float | None = None,
 ) -> dict:
-    """Return every metric of every label with its interval, ready for `metrics.json`.
+    """Return every metric of every label with its interval.
 
     Parameters
     ----------
@@ -173,13 +174,12 @@ def evaluate(
         `n_ecgs`, `n_patients`, `confidence`, `n_resamples`, `labels` and, where there are several, `macro`:
         the means of `auroc` and `average_precision` over the `n_labels` labels that have them. A label holds
         `n_positive`, `prevalence`, `threshold` (the median, with `threshold_low` and `threshold_high`), the
-        metrics of `RANKING_METRICS` (each `value`, `low`, `high` and `n_resamples`, the resamples that define
-        it; `ct_avoided_per_100` also `missed_per_100`), `auroc_delong`, the items of
-        `confusion_metrics`, `n_unknown` where the label of some ECGs is, `positive_likelihood_ratio`,
-        `negative_likelihood_ratio`, `brier_score`, `expected_calibration_error`, `calibration_slope`,
-        `calibration_intercept` and, where asked for,
-        `at_prevalence`: `prevalence`, and `ppv` and `npv` with intervals. All intervals count patients, not
-        ECGs. Undefined numbers are None, since JSON has no nan; a warning names each.
+        metrics of `RANKING_METRICS` (`ct_avoided_per_100` also has `missed_per_100`), `auroc_delong`, the
+        items of `confusion_metrics`, `n_unknown` where the label of some ECGs is,
+        `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`, `expected_calibration_error`,
+        `calibration_slope`, `calibration_intercept` and, where asked for, `at_prevalence`: `prevalence`,
+        `ppv` and `npv`. What has an interval is a `Metric`; all intervals count patients, not ECGs. Undefined
+        numbers are nan, and a warning names each. `metrics_to_json` makes it what `metrics.json` holds.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
     _check_names(label_names, y_true.shape[1])
@@ -203,7 +203,7 @@ def evaluate(
     }
     if len(labels) > 1:
         result["macro"] = _macro(labels)
-    return _without_nan(result)
+    return result
 
 
 def evaluate_strata(
@@ -234,7 +234,7 @@ def evaluate_strata(
     -------
     list of dict
         `label`, `stratum`, `value`, `n`, `n_patients`, `n_positive`, and `auroc`, `sensitivity` and
-        `specificity`, each with `..._low` and `..._high`. None where undefined: an AUROC needs five ECGs of
+        `specificity`, each with `..._low` and `..._high`. nan where undefined: an AUROC needs five ECGs of
         each class.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
@@ -252,7 +252,7 @@ def evaluate_strata(
             with _warnings_about(f"{label}, {stratum} {value}"):
                 metrics = _stratum_metrics(*_known(*arrays, patients[chosen]), bootstrap)
             rows.append({"label": label, "stratum": stratum, "value": value, **metrics})
-    return _without_nan(rows)
+    return rows
 
 
 def _groups(strata: Mapping[str, Sequence], n_ecgs: int) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -269,19 +269,16 @@ def _stratum_metrics(
     y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
 ) -> dict:
     metrics = {"n": len(y_true), "n_patients": len(np.unique(patients)), "n_positive": int(y_true.sum())}
-    auroc_and_interval = [math.nan] * 3
+    values = {"auroc": Metric(math.nan)}
     if MIN_OF_EACH_CLASS <= metrics["n_positive"] <= len(y_true) - MIN_OF_EACH_CLASS:
         interval = bootstrap_intervals({"auroc": auroc_of_counts}, y_true, y_score, patients, **bootstrap)
-        auroc_and_interval = [auroc(y_true, y_score), *interval["auroc"][:2]]
-    values = {"auroc": auroc_and_interval}
+        values["auroc"] = Metric(auroc(y_true, y_score), *interval["auroc"])
     for name, positive in (("sensitivity", 1), ("specificity", 0)):
         part = y_true == positive
-        share = share_with_interval(
-            (y_score >= threshold)[part] == positive, patients[part], bootstrap["confidence"]
-        )
-        values[name] = [share["value"], share["low"], share["high"]]
-    for name, triple in values.items():
-        metrics |= zip((name, f"{name}_low", f"{name}_high"), triple, strict=True)
+        right = (y_score >= threshold)[part] == positive
+        values[name] = share_with_interval(right, patients[part], bootstrap["confidence"])
+    for name, metric in values.items():
+        metrics |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
     return metrics
 
 
@@ -325,20 +322,19 @@ def _ranking(y_true: np.ndarray, y_score: np.ndarray, patients: np.ndarray, boot
     if reason := missing_class(y_true):
         for what in ("AUROC", "average precision", "each point of the ROC curve"):
             warn_undefined(what, reason)
-        undefined = {"value": math.nan, "low": math.nan, "high": math.nan, "n_resamples": 0}
-        result = {name: dict(undefined) for name in RANKING_METRICS}
-        low, high, missed = math.nan, math.nan, math.nan
+        result = dict.fromkeys(RANKING_METRICS, Metric(math.nan, n_resamples=0))
+        interval, missed = (math.nan, math.nan), math.nan
     else:
         counts = rank_counts(y_true, y_score)
         intervals = bootstrap_intervals(RANKING_METRICS, y_true, y_score, patients, **bootstrap)
         result = {
-            name: {"value": float(of_counts(counts)[0]), **intervals[name]._asdict()}
+            name: Metric(float(of_counts(counts)[0]), *intervals[name])
             for name, of_counts in RANKING_METRICS.items()
         }
-        low, high = delong_interval(y_true, y_score, patients, bootstrap["confidence"])
+        interval = delong_interval(y_true, y_score, patients, bootstrap["confidence"])
         missed = float(rule_out_of_counts(counts).missed_per_100[0])
-    result["auroc_delong"] = {"value": result["auroc"]["value"], "low": low, "high": high}
-    result["ct_avoided_per_100"]["missed_per_100"] = missed
+    result["auroc_delong"] = Metric(result["auroc"].value, *interval)
+    result["ct_avoided_per_100"] = result["ct_avoided_per_100"]._replace(missed_per_100=missed)
     return result
 
 
@@ -350,35 +346,22 @@ def _at_prevalence(label: dict, prevalence: float) -> dict:
     positive, negative = label["positive_likelihood_ratio"], label["negative_likelihood_ratio"]
     ppv, npv = math.nan, math.nan
     if not math.isnan(label["balanced_accuracy"]):
-        rates = label["sensitivity"]["value"], label["specificity"]["value"]
+        rates = label["sensitivity"].value, label["specificity"].value
         ppv, npv = predictive_values_at(*rates, prevalence)
     return {
         "prevalence": float(prevalence),
-        "ppv": {"value": ppv, **{end: 1 - 1 / (1 + odds * positive[end]) for end in ("low", "high")}},
-        "npv": {
-            "value": npv,
-            "low": 1 / (1 + odds * negative["high"]),
-            "high": 1 / (1 + odds * negative["low"]),
-        },
+        "ppv": Metric(ppv, *(1 - 1 / (1 + odds * end) for end in (positive.low, positive.high))),
+        "npv": Metric(npv, *(1 / (1 + odds * end) for end in (negative.high, negative.low))),
     }
 
 
 def _macro(labels: dict) -> dict:
-    defined = [label for label in labels.values() if not math.isnan(label["auroc"]["value"])]
+    defined = [label for label in labels.values() if label["auroc"].is_defined]
     means = {
-        metric: float(np.mean([label[metric]["value"] for label in defined])) if defined else math.nan
+        metric: float(np.mean([label[metric].value for label in defined])) if defined else math.nan
         for metric in ("auroc", "average_precision")
     }
     return {**means, "n_labels": len(defined)}
-
-
-def _without_nan(value):
-    """Replace nan by None in nested dictionaries and lists."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 # ----------------------------------------------------------------------------------------------------

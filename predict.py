@@ -48,6 +48,7 @@ from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_t
 from inference.scoring import Scorer
 from metrics.calibration import shift_prevalence
 from metrics.log_odds import mean_score
+from reporting.words.formatting import with_interval
 from run_folder.ensemble import performance_of
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, prepare
@@ -326,9 +327,9 @@ def describe_performance(run: Path) -> Iterator[str]:
     """Say what the decisions were worth on the run's own test ECGs."""
     for name, label in performance_of(run).items():
         shares = (
-            f"{key} {label[key]['value']:.3f} ({label[key]['low']:.3f}-{label[key]['high']:.3f})"
+            f"{key} {with_interval(label[key])}"
             for key in ("sensitivity", "specificity")
-            if label.get(key, {}).get("value") is not None
+            if key in label and label[key].is_defined
         )
         yield f"{name} at this threshold, on the run's test ECGs: {', '.join(shares)}; 95 % intervals"
 

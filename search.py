@@ -265,8 +265,8 @@ def run_trial(
         print(f"{folder}   failed: {error}", flush=True)
         return
     labels = RunFiles(done.run).metrics()["labels"]
-    values = [label[options.metric]["value"] for label in labels.values()]
-    if None in values:
+    values = [label[options.metric].value for label in labels.values()]
+    if np.isnan(values).any():
         study.tell(trial, state=TrialState.PRUNED)
         print(f"{folder}   failed: {options.metric} is undefined", flush=True)
         return

@@ -20,6 +20,7 @@ from metrics.checks import (
 )
 from metrics.log_odds import expit
 from metrics.log_odds import logit as logit_of
+from metrics.metric import Metric
 from metrics.proportions import wilson_interval
 
 METHODS = ("none", "temperature", "platt")
@@ -188,7 +189,7 @@ def expected_calibration_error(y_true: ArrayLike, y_score: ArrayLike, n_bins: in
 
 def calibration_slope_and_intercept(
     y_true: ArrayLike, y_score: ArrayLike, patient_ids: ArrayLike | None = None, confidence: float = 0.95
-) -> dict[str, dict[str, float]]:
+) -> dict[str, Metric]:
     """Regress the label on the score's logit (Cox, Biometrika 1958;45:562).
 
     The slope is 1 where the scores spread as they should, and below 1 where they are too extreme, the mark
@@ -206,26 +207,25 @@ def calibration_slope_and_intercept(
     Returns
     -------
     dict
-        `slope` and `intercept`, each with `value`, `low` and `high`. nan, with a warning, where one class is
-        missing, and for the slope where all scores are equal or separate the classes perfectly.
+        `slope` and `intercept`. nan, with a warning, where one class is missing, and for the slope where all
+        scores are equal or separate the classes perfectly.
     """
     y_true, y_score = checked_probabilities(y_true, y_score, "the calibration slope")
     z = normal_quantile(confidence)
     patients = None if patient_ids is None else patient_index(patient_ids, len(y_true))
     logit = np.clip(logit_of(y_score), -LARGEST_LOGIT, LARGEST_LOGIT)
     one = np.ones((len(logit), 1))
-    undefined = dict.fromkeys(("value", "low", "high"), math.nan)
     if reason := missing_class(y_true):
         warn_undefined("calibration slope and intercept", reason)
-        return {"slope": undefined, "intercept": undefined}
+        return {"slope": Metric(math.nan), "intercept": Metric(math.nan)}
     intercept = _with_interval(*_logistic_regression(one, y_true, logit, patients), z)
     if reason := _no_slope(y_true, logit):
         warn_undefined("calibration slope", reason)
-        return {"slope": undefined, "intercept": intercept}
+        return {"slope": Metric(math.nan), "intercept": intercept}
     scale = logit.std()
     columns = np.column_stack([(logit - logit.mean()) / scale, one])
     slope = _with_interval(*_logistic_regression(columns, y_true, np.zeros(len(logit)), patients), z)
-    return {"slope": {name: value / scale for name, value in slope.items()}, "intercept": intercept}
+    return {"slope": Metric(*(part / scale for part in slope[:3])), "intercept": intercept}
 
 
 def _no_slope(y_true: np.ndarray, logit: np.ndarray) -> str:
@@ -271,6 +271,6 @@ def _logistic_regression(
     return float(found.x[0]), float((inverse @ sums.T @ sums @ inverse)[0, 0])
 
 
-def _with_interval(value: float, variance: float, z: float) -> dict[str, float]:
+def _with_interval(value: float, variance: float, z: float) -> Metric:
     margin = z * math.sqrt(variance)
-    return {"value": value, "low": value - margin, "high": value + margin}
+    return Metric(value, value - margin, value + margin)

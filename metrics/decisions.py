@@ -18,6 +18,7 @@ from metrics.checks import (
     patient_index,
     warn_undefined,
 )
+from metrics.metric import Metric
 from metrics.proportions import design_effect, wilson_interval
 
 
@@ -46,8 +47,8 @@ def confusion_metrics(
     -------
     dict
         `confusion_matrix` (`tp`, `fp`, `tn`, `fn`); `sensitivity`, `specificity`, `ppv`, `npv` and
-        `accuracy`, each with `value`, `low`, `high` (Wilson), `successes` and `n`; `f1` and
-        `balanced_accuracy`, floats. nan, with a warning each, where undefined.
+        `accuracy`, each a `Metric` with Wilson's interval, `successes` and `n`; `f1` and `balanced_accuracy`,
+        floats. nan, with a warning each, where undefined.
     """
     y_true, y_score = checked(y_true, y_score)
     if not np.isfinite(threshold).all() or np.shape(threshold) not in ((), y_score.shape):
@@ -58,7 +59,7 @@ def confusion_metrics(
     patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
     right = flagged == positive
 
-    def share(metric: str, part: np.ndarray, reason_if_none: str) -> dict:
+    def share(metric: str, part: np.ndarray, reason_if_none: str) -> Metric:
         if not part.any():
             warn_undefined(metric, reason_if_none)
         return share_with_interval(right[part], patients[part], confidence)
@@ -67,7 +68,7 @@ def confusion_metrics(
     specificity = share("specificity", ~positive, "no negative ECG")
     # Without a positive ECG, F1 would be 0 for every model
     f1 = 2 * tp / (2 * tp + fp + fn) if tp + fn else math.nan
-    balanced_accuracy = (sensitivity["value"] + specificity["value"]) / 2
+    balanced_accuracy = (sensitivity.value + specificity.value) / 2
     for metric, value in (("F1", f1), ("balanced accuracy", balanced_accuracy)):
         if math.isnan(value):
             warn_undefined(metric, missing_class(y_true))
@@ -83,20 +84,14 @@ def confusion_metrics(
     }
 
 
-def share_with_interval(right: np.ndarray, patients: np.ndarray, confidence: float = 0.95) -> dict:
-    """Return the share of right decisions: `value`, `low`, `high` (Wilson), `successes` and `n`."""
+def share_with_interval(right: np.ndarray, patients: np.ndarray, confidence: float = 0.95) -> Metric:
+    """Return the share of right decisions, with Wilson's interval."""
     successes, n, effect = int(right.sum()), len(right), design_effect(right, patients)
     low, high = wilson_interval(successes / effect, n / effect, confidence)
-    return {
-        "value": successes / n if n else math.nan,
-        "low": low,
-        "high": high,
-        "successes": successes,
-        "n": n,
-    }
+    return Metric(successes / n if n else math.nan, low, high, successes=successes, n=n)
 
 
-def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> dict[str, dict[str, float]]:
+def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> dict[str, Metric]:
     """Return by how much a flagged, and an unflagged, ECG changes the odds of disease.
 
     Odds after the ECG are the odds before it times the ratio, whatever the prevalence. The intervals are
@@ -110,9 +105,9 @@ def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> 
     Returns
     -------
     dict
-        `positive`, sensitivity / (1 - specificity), and `negative`, (1 - sensitivity) / specificity, each
-        with `value`, `low` and `high`. nan, with a warning, where the ratio is infinite or a class
-        missing; the interval alone is nan where the ratio is 0.
+        `positive`, sensitivity / (1 - specificity), and `negative`, (1 - sensitivity) / specificity. nan,
+        with a warning, where the ratio is infinite or a class missing; the interval alone is nan where the
+        ratio is 0.
     """
     n_positive, n_negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
     return {
@@ -123,19 +118,19 @@ def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> 
 
 def _ratio(
     name: str, diseased: float, n_diseased: float, healthy: float, n_healthy: float, confidence: float
-) -> dict[str, float]:
+) -> Metric:
     z = normal_quantile(confidence)
     if not (n_diseased and n_healthy and healthy):
         reason = f"no ECG without disease is {'flagged' if name == 'positive' else 'unflagged'}"
         warn_undefined(
             f"{name} likelihood ratio", reason if n_diseased and n_healthy else "one class is missing"
         )
-        return dict.fromkeys(("value", "low", "high"), math.nan)
+        return Metric(math.nan)
     value = diseased / n_diseased / (healthy / n_healthy)
     if diseased == 0:
-        return {"value": value, "low": math.nan, "high": math.nan}
+        return Metric(value)
     margin = z * math.sqrt(1 / diseased - 1 / n_diseased + 1 / healthy - 1 / n_healthy)
-    return {"value": value, "low": value * math.exp(-margin), "high": value * math.exp(margin)}
+    return Metric(value, value * math.exp(-margin), value * math.exp(margin))
 
 
 def predictive_values_at(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ecg.recording import LEADS, SAMPLING_RATE
 from hyperparameters.reading import read_yaml
+from metrics.metric import metrics_from_json
 from run_folder.descriptions import ModelDescription, PretrainedDescription
 from runtime.errors import UserError, reason
 
@@ -84,7 +85,8 @@ class RunFiles:
         return table[table["split"] == part].reset_index(drop=True)
 
     def metrics(self) -> dict[str, Any]:
-        return self.json("metrics.json")
+        """Return the metrics of the test, or of a comparison; see ``metrics_and_performance.evaluate``."""
+        return metrics_from_json(self.json("metrics.json"))
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return the values that the run was trained with; of another version, perhaps other ones."""

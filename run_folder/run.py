@@ -23,6 +23,7 @@ from torch import nn
 
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import to_yaml
+from metrics.metric import metrics_to_json
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
 from run_folder.environment import environment_of
@@ -188,7 +189,8 @@ class Run(RunFiles):
         return model.to(device).eval(), description
 
     def write_metrics(self, metrics: Mapping[str, Any]) -> None:
-        self.write_text("metrics.json", json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+        content = metrics_to_json(metrics)
+        self.write_text("metrics.json", json.dumps(content, indent=2, allow_nan=False) + "\n")
         self.tracker.metrics(metrics, self.fold_name)
 
     def write_file(self, name: str, write: Callable[[Path], Any]) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from metrics.metric import Metric
 from runtime.errors import one_line
 
 PATHS = ("data_dir", "labels", "cache_dir", "patient_key", "init_from", "output_dir", "resume")
 PROJECT = "ecg"  # in Weights & Biases; the environment variable WANDB_PROJECT names another
-INTERVAL = ("value", "low", "high")
 
 
 class NoTracker:
@@ -135,13 +135,9 @@ def _flat(metrics: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     """Yield the numbers of ``metrics.json`` as "test/PE/auroc", with "… low" and "… high" of intervals."""
     for label, values in metrics["labels"].items():
         for name, value in values.items():
-            parts = {"": value} if isinstance(value, int | float) else _interval(value)
+            parts = {"": value}
+            if isinstance(value, Metric):
+                parts = {"": value.value, " low": value.low, " high": value.high}
             for suffix, number in parts.items():
                 if isinstance(number, int | float) and math.isfinite(number):
                     yield f"test/{label}/{name}{suffix}", float(number)
-
-
-def _interval(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        return {}
-    return {"" if key == "value" else f" {key}": value.get(key) for key in INTERVAL}

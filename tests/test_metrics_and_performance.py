@@ -12,6 +12,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 import metrics_and_performance as mp
 from metrics import calibration, decisions
 from metrics.bootstrap import rank_counts
+from metrics.metric import Metric, metrics_from_json, metrics_to_json
 from metrics.roc_points import (
     RuleOut,
     partial_auroc_of_counts,
@@ -86,17 +87,17 @@ def test_confusion_metrics_by_hand():
     y_score = np.repeat([0.8, 0.2, 0.31, 0.1], [14, 7, 48, 133])
     found = mp.confusion_metrics(y_true, y_score, threshold=0.31)  # a score on the threshold is flagged
     assert found["confusion_matrix"] == {"tp": 14, "fp": 48, "tn": 133, "fn": 7}
-    assert (found["sensitivity"]["successes"], found["sensitivity"]["n"]) == (14, 21)
-    assert found["sensitivity"]["value"] == pytest.approx(0.667, abs=5e-4)
-    assert found["specificity"]["value"] == pytest.approx(0.735, abs=5e-4)
-    assert found["ppv"]["value"] == pytest.approx(14 / 62)
-    assert found["npv"]["value"] == pytest.approx(133 / 140)
-    assert found["accuracy"]["value"] == pytest.approx(147 / 202)
+    assert (found["sensitivity"].successes, found["sensitivity"].n) == (14, 21)
+    assert found["sensitivity"].value == pytest.approx(0.667, abs=5e-4)
+    assert found["specificity"].value == pytest.approx(0.735, abs=5e-4)
+    assert found["ppv"].value == pytest.approx(14 / 62)
+    assert found["npv"].value == pytest.approx(133 / 140)
+    assert found["accuracy"].value == pytest.approx(147 / 202)
     flagged = y_score >= 0.31
     assert found["f1"] == pytest.approx(sklearn_metrics.f1_score(y_true, flagged))
     expected = sklearn_metrics.balanced_accuracy_score(y_true, flagged)
     assert found["balanced_accuracy"] == pytest.approx(expected)
-    assert (found["sensitivity"]["low"], found["sensitivity"]["high"]) == mp.wilson_interval(14, 21)
+    assert (found["sensitivity"].low, found["sensitivity"].high) == mp.wilson_interval(14, 21)
 
 
 def test_confusion_metrics_without_positives_or_flags_are_nan_and_warn():
@@ -104,8 +105,8 @@ def test_confusion_metrics_without_positives_or_flags_are_nan_and_warn():
         found = mp.confusion_metrics([0, 0], [0.1, 0.2], threshold=0.5)
     names = {str(warning.message).split(" is undefined")[0] for warning in caught}
     assert names == {"sensitivity", "F1", "balanced accuracy", "PPV"} and len(caught) == 4
-    assert math.isnan(found["sensitivity"]["value"]) and math.isnan(found["f1"])
-    assert found["specificity"]["value"] == found["npv"]["value"] == 1
+    assert math.isnan(found["sensitivity"].value) and math.isnan(found["f1"])
+    assert found["specificity"].value == found["npv"].value == 1
 
 
 def test_evaluate_of_one_label(rng):
@@ -115,14 +116,15 @@ def test_evaluate_of_one_label(rng):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = mp.evaluate(y_true, y_score.astype(np.float32), **arguments)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    content = metrics_to_json(found)
+    assert metrics_from_json(json.loads(json.dumps(content, allow_nan=False))) == found
     assert (found["n_ecgs"], found["n_patients"], found["n_resamples"]) == (300, 150, 500)
     assert "macro" not in found
     label = found["labels"]["PE"]
     assert label["n_positive"] == y_true.sum() and label["prevalence"] == pytest.approx(y_true.mean())
     for metric in ("auroc", "average_precision"):
-        assert label[metric]["low"] < label[metric]["value"] < label[metric]["high"]
-    assert label["auroc"]["value"] == pytest.approx(sklearn_metrics.roc_auc_score(y_true, y_score))
+        assert label[metric].low < label[metric].value < label[metric].high
+    assert label["auroc"].value == pytest.approx(sklearn_metrics.roc_auc_score(y_true, y_score))
     assert mp.evaluate(y_true[:, None], y_score[:, None].astype(np.float32), **arguments) == found
 
 
@@ -137,10 +139,11 @@ def test_evaluate_of_several_labels_with_an_undefined_one(rng):
     messages = [str(warning.message) for warning in caught]
     assert sum(message.startswith("AF: AUROC is undefined") for message in messages) == 1
     assert all(message.startswith("AF: ") for message in messages)
-    json.dumps(found, allow_nan=False)
-    assert found["labels"]["AF"]["auroc"] == {"value": None, "low": None, "high": None, "n_resamples": 0}
-    assert found["labels"]["AF"]["sensitivity"]["value"] is None
-    defined = [found["labels"][name]["auroc"]["value"] for name in ("PE", "MI")]
+    content = json.loads(json.dumps(metrics_to_json(found), allow_nan=False))["labels"]["AF"]
+    assert content["auroc"] == {"value": None, "low": None, "high": None, "n_resamples": 0}
+    assert content["sensitivity"]["value"] is None and content["f1"] is None
+    assert not found["labels"]["AF"]["auroc"].is_defined
+    defined = [found["labels"][name]["auroc"].value for name in ("PE", "MI")]
     assert found["macro"]["auroc"] == pytest.approx(np.mean(defined)) and found["macro"]["n_labels"] == 2
     assert found["macro"]["auroc"] == pytest.approx(mp.ranking_metrics(y_true, y_score)[0])
 
@@ -170,26 +173,26 @@ def test_evaluate_restates_each_metric(rng):
         "npv_at_sensitivity_95": rule_out.npv,
         "ct_avoided_per_100": rule_out.avoided_per_100,
         "auroc_delong": mp.auroc(*data),
-        "positive_likelihood_ratio": ratios["positive"]["value"],
-        "negative_likelihood_ratio": ratios["negative"]["value"],
-        "calibration_slope": calibration.calibration_slope_and_intercept(*data)["slope"]["value"],
-        "calibration_intercept": calibration.calibration_slope_and_intercept(*data)["intercept"]["value"],
+        "positive_likelihood_ratio": ratios["positive"].value,
+        "negative_likelihood_ratio": ratios["negative"].value,
+        "calibration_slope": calibration.calibration_slope_and_intercept(*data)["slope"].value,
+        "calibration_intercept": calibration.calibration_slope_and_intercept(*data)["intercept"].value,
     }
     for name, value in expected.items():
-        assert label[name]["value"] == pytest.approx(value)
-        assert label[name]["low"] <= value <= label[name]["high"]
-    assert label["ct_avoided_per_100"]["missed_per_100"] == pytest.approx(rule_out.missed_per_100)
+        assert label[name].value == pytest.approx(value)
+        assert label[name].low <= value <= label[name].high
+    assert label["ct_avoided_per_100"].missed_per_100 == pytest.approx(rule_out.missed_per_100)
     assert label["expected_calibration_error"] == calibration.expected_calibration_error(*data)
     assert label["threshold"] == label["threshold_low"] == label["threshold_high"] == 0.6
-    rates = label["sensitivity"]["value"], label["specificity"]["value"]
+    rates = label["sensitivity"].value, label["specificity"].value
     ppv, npv = decisions.predictive_values_at(*rates, 0.05)
     restated = label["at_prevalence"]
-    assert (restated["prevalence"], restated["ppv"]["value"], restated["npv"]["value"]) == (0.05, ppv, npv)
-    assert restated["ppv"]["low"] < ppv < restated["ppv"]["high"]
-    assert restated["npv"]["low"] < npv < restated["npv"]["high"]
+    assert (restated["prevalence"], restated["ppv"].value, restated["npv"].value) == (0.05, ppv, npv)
+    assert restated["ppv"].low < ppv < restated["ppv"].high
+    assert restated["npv"].low < npv < restated["npv"].high
     # odds 1 : 19 times the likelihood ratio
-    high = ratios["positive"]["high"] / 19
-    assert restated["ppv"]["high"] == pytest.approx(high / (1 + high))
+    high = ratios["positive"].high / 19
+    assert restated["ppv"].high == pytest.approx(high / (1 + high))
 
 
 def test_evaluate_of_a_threshold_for_each_ecg(rng):
@@ -213,14 +216,14 @@ def test_evaluate_of_repeated_ecgs_is_no_more_certain(rng):
     once = mp.evaluate(y_true, y_score, patient_ids=range(250), prevalence=0.05, **arguments)["labels"]["PE"]
     repeated = [np.repeat(column, 5) for column in (y_true, y_score, np.arange(250))]
     often = mp.evaluate(*repeated[:2], patient_ids=repeated[2], prevalence=0.05, **arguments)["labels"]["PE"]
-    assert often["sensitivity"]["n"] == 5 * once["sensitivity"]["n"]
-    compared = [name for name, metric in once.items() if isinstance(metric, dict) and "low" in metric]
+    assert often["sensitivity"].n == 5 * once["sensitivity"].n
+    compared = [name for name, metric in once.items() if isinstance(metric, Metric)]
     assert len(compared) == 18
     for name in compared:
-        for end in ("value", "low", "high"):  # a sample's variance has n - 1 in its denominator
-            assert often[name][end] == pytest.approx(once[name][end], rel=0.01, abs=0.003), name
+        # a sample's variance has n - 1 in its denominator
+        assert often[name][:3] == pytest.approx(once[name][:3], rel=0.01, abs=0.003), name
     by_ecg = mp.confusion_metrics(*repeated[:2], 0.6)["sensitivity"]
-    assert by_ecg["high"] - by_ecg["low"] < 0.5 * (once["sensitivity"]["high"] - once["sensitivity"]["low"])
+    assert by_ecg.high - by_ecg.low < 0.5 * (once["sensitivity"].high - once["sensitivity"].low)
 
 
 def test_evaluate_names_a_wrong_prevalence_and_threshold():
@@ -257,14 +260,14 @@ def test_evaluate_strata(rng):
     assert rows[0]["label"] == "PE" and rows[0]["n_patients"] == 100
     assert rows[0]["n_positive"] == alone["n_positive"]
     for metric in ("auroc", "sensitivity", "specificity"):
-        assert rows[0][metric] == pytest.approx(alone[metric]["value"])
+        assert rows[0][metric] == pytest.approx(alone[metric].value)
         if metric != "auroc":  # whose patients are numbered otherwise, and so resampled otherwise
             assert (rows[0][f"{metric}_low"], rows[0][f"{metric}_high"]) == pytest.approx(
-                (alone[metric]["low"], alone[metric]["high"])
+                (alone[metric].low, alone[metric].high)
             )
     assert rows[0]["auroc_low"] < rows[0]["auroc"] < rows[0]["auroc_high"]
-    assert rows[3]["auroc"] is None and rows[3]["auroc_low"] is None and rows[3]["specificity"] is not None
-    json.dumps(rows, allow_nan=False)
+    assert math.isnan(rows[3]["auroc"]) and math.isnan(rows[3]["auroc_low"])
+    assert math.isfinite(rows[3]["specificity"])
     with pytest.raises(ValueError, match="300 values of 'age', found 2"):
         mp.evaluate_strata(y_true, y_score, strata={"age": ["old", "young"]}, **arguments)
 
@@ -282,7 +285,7 @@ def test_unknown_labels_are_left_out_of_that_labels_metrics():
     alone = mp.evaluate(y_true[15:, 1], y_score[15:, 1], patient_ids=patients[15:], **options)
     for name in ("auroc_delong", "sensitivity", "brier_score", "prevalence", "calibration_slope"):
         assert found["labels"]["MI"][name] == alone["labels"]["MI"][name]
-    assert found["labels"]["MI"]["auroc"]["value"] == alone["labels"]["MI"]["auroc"]["value"]
+    assert found["labels"]["MI"]["auroc"].value == alone["labels"]["MI"]["auroc"].value
     known = [y_true[:, 0], y_true[15:, 1]]
     scores = [y_score[:, 0], y_score[15:, 1]]
     aurocs = [sklearn_metrics.roc_auc_score(true, score) for true, score in zip(known, scores, strict=True)]

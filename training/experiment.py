@@ -144,7 +144,7 @@ def _pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> No
         of_folds.append(fold_run.load_description().thresholds)
         thresholds += [of_folds[-1]] * len(tables[-1])
         metrics = fold_run.metrics()
-        aurocs.append({name: label["auroc"]["value"] for name, label in metrics["labels"].items()})
+        aurocs.append({name: label["auroc"].value for name, label in metrics["labels"].items()})
     save_ensemble(run, [run.fold(fold.name).folder for fold in folds], of_folds)
     predictions = pd.concat(tables, ignore_index=True)
     run.write_table("predictions.csv", predictions)

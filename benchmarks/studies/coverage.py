@@ -87,8 +87,8 @@ def covered_in_one_study(rng: np.random.Generator, true_auroc: float, max_ecgs: 
         intervals[f"DeLong, {name}: difference"] = (0.0, *delong_test(y_true, score_a, score_b, ids)[1:3])
         decisions = confusion_metrics(y_true, score_a, THRESHOLD, patient_ids=ids)
         for rate in ("sensitivity", "specificity"):
-            interval = decisions[rate]
-            intervals[f"Wilson, {name}: {rate}"] = (truth[rate], interval["low"], interval["high"])
+            share = decisions[rate]
+            intervals[f"Wilson, {name}: {rate}"] = (truth[rate], share.low, share.high)
     difference = bootstrap_difference(y_true, score_a, score_b, patients, seed=seed)
     intervals["bootstrap: difference of auroc"] = (0.0, *difference)
     return {name: (low <= value <= high, high - low) for name, (value, low, high) in intervals.items()}

@@ -69,7 +69,7 @@ def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], 
         flags = ["--label-columns", *options.pretrain_labels, "--epochs", str(options.pretrain_epochs)]
         done = _train(folder / PRETRAINING, options, [*_shared_flags(options, seed, PRETRAINING), *flags])
         metrics = RunFiles(done.run).metrics()
-        aurocs = [label["auroc"]["value"] for label in metrics["labels"].values()]
+        aurocs = [label["auroc"].value for label in metrics["labels"].values()]
         _print_line(seed, PRETRAINING, f"mean of {len(aurocs)} labels", float(np.mean(aurocs)), done.seconds)
         init_from = str(done.run)
     start_from = ["--init-from", init_from, "--freeze-epochs", str(options.freeze_epochs)]

@@ -16,6 +16,7 @@ import pandas as pd
 
 from dataset.signal_store.cache_index import NO_ROW, STATE, Entry, load_index, write_part
 from ecg.quality import MEASUREMENTS
+from runtime.messages import counted
 from xml_loader import LEADS, N_SAMPLES
 
 SIGNALS_FILE, MEASUREMENTS_FILE = "signals.int16", "measurements"
@@ -59,11 +60,13 @@ class CacheFolder:
         for name, lost in ((SIGNALS_FILE, self._cut), (MEASUREMENTS_FILE, self._damaged)):
             if lost.any():
                 fault = "shorter than the index says" if name == SIGNALS_FILE else "cut or damaged"
-                print(f"cache       {self.path / name} is {fault}: {_n_files(lost.sum())} to be read again")
+                n_files = counted(lost.sum(), "file")
+                print(f"cache       {self.path / name} is {fault}: {n_files} to be read again")
         lost = files[self._cut | self._damaged].tolist()
         self.write(lost, [(0, 0, 0)] * len(lost), [Entry(digest="")] * len(lost))
         for part, n_lines in self._index.damaged.items():
-            print(f"cache       {part} is cut or damaged: {_n_files(n_lines)} or more to be read again")
+            n_files = counted(n_lines, "file")
+            print(f"cache       {part} is cut or damaged: {n_files} or more to be read again")
             part.unlink(missing_ok=True)
 
     def write(self, files: Sequence[str], states: Sequence, entries: Sequence[Entry]) -> None:
@@ -181,10 +184,6 @@ class Register:
                 self.unread[file] = entry
         if lines:
             self._cache.write(*zip(*lines, strict=True))
-
-
-def _n_files(number: int) -> str:
-    return "1 file" if number == 1 else f"{number:,} files"
 
 
 @contextlib.contextmanager

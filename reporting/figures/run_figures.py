@@ -59,7 +59,7 @@ def draw_roc(
         return f"AUROC {auroc(true, score):.3f}"
 
     def operating_point(confusion: dict) -> tuple[float, float]:
-        return 1 - confusion["specificity"]["value"], confusion["sensitivity"]["value"]
+        return 1 - confusion["specificity"].value, confusion["sensitivity"].value
 
     figure, axes = _new_square(len(label_names))
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", linewidth=1)
@@ -93,7 +93,7 @@ def draw_precision_recall(
         return f"AP {average_precision(true, score):.3f}, dotted: prevalence {true.mean():.3f}"
 
     def operating_point(confusion: dict) -> tuple[float, float]:
-        return confusion["sensitivity"]["value"], confusion["ppv"]["value"]
+        return confusion["sensitivity"].value, confusion["ppv"].value
 
     figure, axes = _new_square(len(label_names))
     _draw_labels(axes, y_true, y_score, label_names, thresholds, draw_label, operating_point)

@@ -18,13 +18,15 @@ from inference.scoring import Scorer
 from reporting.pages.run_page import TEMPLATES
 from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.comparison_table import group_cells
-from reporting.words.metric_meanings import counted, metric_groups
+from reporting.words.formatting import typeset
+from reporting.words.metric_meanings import metric_groups
 from reporting.words.run_sentences import confusion_sentences, verdict
 from run_folder.ensemble import performance_of
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run_record import RunRecord, read_run
 from runtime.errors import UserError, one_line
+from runtime.messages import counted
 from xml_loader import LEADS, SAMPLING_RATE
 
 CONFIDENCE = 0.95  # of the intervals in a comparison
@@ -321,8 +323,8 @@ def _check_same_model(record: RunRecord, evaluation: Path) -> None:
     for name in record.label_names:
         models = of_models.get(name) or {"": {}}
         found, expected = next(iter(models.values())), record.metrics.get("labels", {}).get(name, {})
-        pair = [label.get("auroc", {}).get("value") for label in (found, expected)]
-        if None in pair or not math.isclose(*pair, rel_tol=1e-9):
+        pair = [label["auroc"].value if "auroc" in label else math.nan for label in (found, expected)]
+        if not math.isclose(*pair, rel_tol=1e-9):
             raise UserError(
                 f"{evaluation}: found an AUROC of {name} of {pair[0]}, expected that of {record.folder}, "
                 f"{pair[1]}: the run must be the first of the evaluation, on its own test ECGs"
@@ -348,7 +350,7 @@ def _decisions(record: RunRecord, scorer: Scorer) -> list[str]:
 
 
 def _logit(share: float) -> str:
-    return f"{math.log(share / (1 - share)):.3f}".replace("-", "−") if 0 < share < 1 else "undefined"
+    return typeset(f"{math.log(share / (1 - share)):.3f}") if 0 < share < 1 else "undefined"
 
 
 def _calibration(scorer: Scorer) -> str:

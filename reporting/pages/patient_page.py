@@ -45,6 +45,7 @@ from reporting.figures.ecg_paper import (
     PANELS,
 )
 from reporting.pages.run_page import new_environment, svg_picture, write_page
+from reporting.words.formatting import percent
 from reporting.words.sign_table import MINUS, sign_rows
 from run_folder.ensemble import performance_of
 from xml_loader import centre_start
@@ -161,15 +162,6 @@ def write_patient_page(
 # ----------------------------------------------------------------------------------------------------
 
 
-def percent(share: float) -> str:
-    """Return a probability for a reader, such as "33.9 %"; none but 0 and 1 is told as 0 or 100."""
-    if 0 < share < 0.0005:
-        return "< 0.1 %"
-    if 0.9995 <= share < 1:
-        return "> 99.9 %"
-    return f"{100 * share:.1f} %"
-
-
 def _mark(share: float) -> Mark:
     anchor = "start" if share < NEAR_END else "end" if share > 1 - NEAR_END else "middle"
     return Mark(round(SCALE_LEFT + SCALE_WIDTH * float(share), 1), anchor)
@@ -203,16 +195,16 @@ def _sentences(
 
 def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str:
     """Say what a threshold is worth: of how many test ECGs it was right."""
-    known = [key for key in ("sensitivity", "specificity") if metrics.get(key, {}).get("value") is not None]
+    known = [key for key in ("sensitivity", "specificity") if key in metrics and metrics[key].is_defined]
     if not known:
         return f"Threshold: {source}. What it is worth is not known: the run scored no test ECGs."
     words = {"sensitivity": (f"with {name}", "flagged"), "specificity": (f"without {name}", "not")}
     told = []
     for key in known:
         metric = metrics[key]
-        value, low, high = (percent(metric[part]) for part in ("value", "low", "high"))
-        (which, decided), were = words[key], "was" if metric["successes"] == 1 else "were"
-        right = f"{metric['successes']} of {metric['n']} {which} {were} {decided}"
+        value, low, high = map(percent, metric[:3])
+        (which, decided), were = words[key], "was" if metric.successes == 1 else "were"
+        right = f"{metric.successes} of {metric.n} {which} {were} {decided}"
         told.append(f"{right} ({key} {value}, {low} to {high})")
     low, high = metrics.get("threshold_low"), metrics.get("threshold_high")
     own = f", each fold at its own threshold, {percent(low)} to {percent(high)}" if low != high else ""

@@ -5,6 +5,7 @@ folder alone; only the ECGs of the most confident errors are read from the folde
 """
 
 import base64
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -18,13 +19,8 @@ from hyperparameters.declaration import Hyperparameters
 from reporting.figures import curves as draw
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, quality_counts, table_one
-from reporting.words.metric_meanings import (
-    MetricRow,
-    counted,
-    interval_in_words,
-    metric_groups,
-    missing_class,
-)
+from reporting.words.formatting import interval, number, typeset
+from reporting.words.metric_meanings import MetricRow, metric_groups, missing_class
 from reporting.words.run_sentences import (
     confusion_sentences,
     fold_sentence,
@@ -36,6 +32,7 @@ from reporting.words.run_sentences import (
 from reporting.words.tripod import tripod_items
 from run_folder.run_record import RunRecord
 from runtime.atomic_files import write_atomically
+from runtime.messages import counted
 
 TEMPLATES = Path(__file__).parent / "templates"
 MAX_LABELS_WITH_CURVES = 6  # the others have their metrics alone, or the page would be large and slow
@@ -172,41 +169,36 @@ def _title(record: RunRecord) -> str:
 def _label_sections(record: RunRecord) -> list[LabelSection]:
     if not record.metrics or not len(record.predictions):
         return []
-    return [_label_section(record, number, name) for number, name in enumerate(record.label_names)]
+    return [_label_section(record, position, name) for position, name in enumerate(record.label_names)]
 
 
-def _label_section(record: RunRecord, number: int, name: str) -> LabelSection:
+def _label_section(record: RunRecord, position: int, name: str) -> LabelSection:
     metrics = record.metrics
     label = metrics["labels"][name]
     no_curves = missing_class(label, metrics)
     no_curves = f"{no_curves} was tested" if no_curves else ""
-    if number >= MAX_LABELS_WITH_CURVES:
+    if position >= MAX_LABELS_WITH_CURVES:
         no_curves = f"they are drawn for the first {MAX_LABELS_WITH_CURVES} labels; roc.png has all"
     folds = enumerate(metrics.get("auroc_of_folds", []), start=1)
     return LabelSection(
         name=name,
-        anchor=f"label-{number + 1}",
+        anchor=f"label-{position + 1}",
         keys=[_key_metric(title, label) for title in KEY_METRICS],
         groups=metric_groups(name, metrics),
         confusion=label["confusion_matrix"],
         sentences=confusion_sentences(name, metrics),
         threshold=threshold_sentence(record, name),
-        folds=[(fold, _three_digits(aurocs.get(name))) for fold, aurocs in folds],
+        folds=[(fold, number(aurocs.get(name, math.nan))) for fold, aurocs in folds],
         fold_sentence=fold_sentence(record, name),
         no_curves=no_curves,
-        figures=_curves(record, name, bool(no_curves)) if number < MAX_LABELS_WITH_CURVES else [],
-        errors=confident_errors(record, name, drawn=number < MAX_LABELS_DRAWN),
+        figures=_curves(record, name, bool(no_curves)) if position < MAX_LABELS_WITH_CURVES else [],
+        errors=confident_errors(record, name, drawn=position < MAX_LABELS_DRAWN),
     )
 
 
 def _key_metric(title: str, label: dict) -> tuple[str, str, str]:
     metric = label[title.lower()]
-    interval = interval_in_words(metric) if metric["low"] is not None else "no interval"
-    return title, _three_digits(metric["value"]), interval
-
-
-def _three_digits(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
+    return title, number(metric.value), typeset(interval(metric)) if metric.has_interval else "no interval"
 
 
 def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
@@ -237,21 +229,21 @@ def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
 
 def _operating_points(label: dict) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
     """Return where the threshold lies on the ROC and on the precision-recall curve; None where undefined."""
-    sensitivity, specificity, ppv = (label[key]["value"] for key in ("sensitivity", "specificity", "ppv"))
-    if sensitivity is None or specificity is None:
+    sensitivity, specificity, ppv = (label[key].value for key in ("sensitivity", "specificity", "ppv"))
+    if math.isnan(sensitivity + specificity):
         return None, None
-    return (1 - specificity, sensitivity), None if ppv is None else (sensitivity, ppv)
+    return (1 - specificity, sensitivity), None if math.isnan(ppv) else (sensitivity, ppv)
 
 
 def _numbers_for_alt(kind: str, label: dict) -> str:
     """Return the number that a figure's alternative text gives."""
     if kind == "ROC curve":
-        return f"AUROC {_three_digits(label['auroc']['value'])}, with its bootstrap band"
+        return f"AUROC {number(label['auroc'].value)}, with its bootstrap band"
     if kind == "Precision-recall curve":
-        value = _three_digits(label["average_precision"]["value"])
+        value = number(label["average_precision"].value)
         return f"average precision {value}, with its bootstrap band"
     if kind == "Calibration plot":
-        brier_score = _three_digits(label["brier_score"])
+        brier_score = number(label["brier_score"])
         return f"mean score against observed share in ten groups, Brier score {brier_score}"
     return f"{counted(label['n_positive'], 'ECG')} with the label, prevalence {label['prevalence']:.3f}"
 

@@ -1,5 +1,6 @@
 """Models side by side: the metrics of each, and how much better it is than the first, with what certainty."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import pandas as pd
 
 from inference.comparison import Scores
 from metrics.delong import delong_test
+from metrics.metric import Metric
 from metrics.proportions import mcnemar_test
 from metrics_and_performance import evaluate
+from reporting.words.formatting import with_interval
 
 SHOWN = {  # metrics of `evaluate` that need no threshold: their names for people
     "auroc": "AUROC",
@@ -126,7 +129,7 @@ def table_cells(
     rows = {row.model: row for row in against_first.itertuples()}
     table = []
     for name, model in metrics.items():
-        cells = [_with_interval(model[metric]) for metric in SHOWN]
+        cells = [with_interval(model[metric]) for metric in SHOWN]
         if row := rows.get(name):
             low, high = row.auroc_difference_low, row.auroc_difference_high
             cells.append(f"{row.auroc_difference:+.3f} ({low:+.3f} to {high:+.3f})")
@@ -149,24 +152,16 @@ def group_cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _group_cell(row: dict[str, Any], name: str) -> str:
     keys = (name, f"{name}_low", f"{name}_high")
-    value, low, high = (None if pd.isna(row.get(key)) else row[key] for key in keys)
+    value, low, high = (math.nan if pd.isna(row.get(key, math.nan)) else row[key] for key in keys)
     if name in RATES:
-        return "" if value is None else f"{value:.0f}"
-    if value is None or isinstance(value, float):
-        return _with_interval({"value": value, "low": low, "high": high})
+        return "" if math.isnan(value) else f"{value:.0f}"
+    if isinstance(value, float):
+        return with_interval(Metric(value, low, high))
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _padded(cells: list[str]) -> str:
     return "".join(f"{cell:<{CELL_WIDTH}}" for cell in cells).rstrip()
-
-
-def _with_interval(metric: dict[str, float | None]) -> str:
-    if metric["value"] is None:
-        return "undefined"
-    if metric["low"] is None:
-        return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} ({metric['low']:.3f}-{metric['high']:.3f})"
 
 
 def _p(p: float) -> str:

@@ -1,12 +1,15 @@
 """The table of metrics of one label: each with its interval and one sentence that says what it means.
 
-Nothing here computes a metric. Undefined ones, None in `metrics.json`, are said with their reason.
+Nothing here computes a metric. Undefined ones are said with their reason.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-Meaning = Callable[[dict, str, dict], str]  # of the metric, the label's name and the label's metrics
+from metrics.metric import Metric
+from reporting.words.formatting import interval, number, typeset
+
+Meaning = Callable[[Metric, str, dict], str]  # of the metric, the label's name and the label's metrics
 
 
 @dataclass(frozen=True)
@@ -39,12 +42,6 @@ def metric_groups(name: str, metrics: dict) -> list[tuple[str, list[MetricRow]]]
     return groups
 
 
-def interval_in_words(metric: dict, digits: int = 3) -> str:
-    """Return such as "0.641–0.836", with a word between the ends where one is negative."""
-    low, high = (f"{metric[end]:.{digits}f}".replace("-", "−") for end in ("low", "high"))
-    return f"{low} to {high}" if metric["low"] < 0 else f"{low}–{high}"
-
-
 def missing_class(label: dict, metrics: dict) -> str:
     """Say which class has no ECG among those of which the label is known; "" where both have some."""
     if label["n_positive"] == 0:
@@ -53,22 +50,15 @@ def missing_class(label: dict, metrics: dict) -> str:
     return "no negative ECG" if label["n_positive"] == n_known else ""
 
 
-def counted(number: int, noun: str) -> str:
-    """Return such as "1 ECG" or "1,014 ECGs"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
 def _row(explained: Explained, name: str, label: dict, metrics: dict) -> MetricRow:
-    metric = label[explained.key]
-    metric = metric if isinstance(metric, dict) else {"value": metric}
-    if metric["value"] is None:
+    found = label[explained.key]
+    metric = found if isinstance(found, Metric) else Metric(found)
+    if not metric.is_defined:
         reason = missing_class(label, metrics) or _UNDEFINED.get(explained.key, "too few ECGs")
         return MetricRow(explained.title, "undefined", "", f"It cannot be said here: {reason}.")
-    interval = ""
-    if "low" in metric:
-        interval = "none" if metric["low"] is None else interval_in_words(metric, explained.digits)
-    value = f"{metric['value']:.{explained.digits}f}".replace("-", "−")
-    return MetricRow(explained.title, value, interval, explained.meaning(metric, name, label))
+    ends = interval(metric, explained.digits) if metric.has_interval else "none" if metric is found else ""
+    value, ends = typeset(number(metric.value, explained.digits)), typeset(ends)
+    return MetricRow(explained.title, value, ends, explained.meaning(metric, name, label))
 
 
 _UNDEFINED = {
@@ -86,57 +76,57 @@ _UNDEFINED = {
 # ----------------------------------------------------------------------------------------------------
 
 
-def _of_100(metric: dict) -> str:
-    return f"{100 * metric['value']:.0f} of 100"
+def _of_100(metric: Metric) -> str:
+    return f"{100 * metric.value:.0f} of 100"
 
 
-def _counts(metric: dict) -> str:
-    return f" ({metric['successes']:,} of {metric['n']:,})" if "n" in metric else ""
+def _counts(metric: Metric) -> str:
+    return f" ({metric.successes:,} of {metric.n:,})" if metric.n is not None else ""
 
 
-def _auroc(metric: dict, name: str, label: dict) -> str:
+def _auroc(metric: Metric, name: str, label: dict) -> str:
     return (
-        f"Of 100 pairs of an ECG with {name} and one without, in {100 * metric['value']:.0f} "
+        f"Of 100 pairs of an ECG with {name} and one without, in {100 * metric.value:.0f} "
         f"the one with {name} scores higher; 50 is chance."
     )
 
 
-def _average_precision(metric: dict, name: str, label: dict) -> str:
+def _average_precision(metric: Metric, name: str, label: dict) -> str:
     return f"The mean PPV over all sensitivities; chance is the prevalence, {label['prevalence']:.3f}."
 
 
-def _sensitivity(metric: dict, name: str, label: dict) -> str:
+def _sensitivity(metric: Metric, name: str, label: dict) -> str:
     return f"{_of_100(metric)} ECGs with {name} are flagged{_counts(metric)}."
 
 
-def _specificity(metric: dict, name: str, label: dict) -> str:
+def _specificity(metric: Metric, name: str, label: dict) -> str:
     return f"{_of_100(metric)} ECGs without {name} are not flagged{_counts(metric)}."
 
 
-def _ppv(metric: dict, name: str, label: dict) -> str:
+def _ppv(metric: Metric, name: str, label: dict) -> str:
     prevalence = f"at a prevalence of {label['prevalence']:.3f}"
     return f"{_of_100(metric)} flagged ECGs have {name}{_counts(metric)}, {prevalence}."
 
 
-def _npv(metric: dict, name: str, label: dict) -> str:
+def _npv(metric: Metric, name: str, label: dict) -> str:
     return (
         f"{_of_100(metric)} ECGs that are not flagged are without {name}{_counts(metric)}; "
         f"without any test it would be {1 - label['prevalence']:.3f}."
     )
 
 
-def _ratio(metric: dict, name: str, label: dict) -> str:
+def _ratio(metric: Metric, name: str, label: dict) -> str:
     return f"Multiplies the odds of {name} where an ECG is flagged; 1 says nothing, 10 nearly settles it."
 
 
-def _negative_ratio(metric: dict, name: str, label: dict) -> str:
+def _negative_ratio(metric: Metric, name: str, label: dict) -> str:
     return (
         f"Multiplies the odds of {name} where an ECG is not flagged; 1 says nothing, 0.1 nearly excludes it."
     )
 
 
 def _at_specificity(percent: int) -> Meaning:
-    def meaning(metric: dict, name: str, label: dict) -> str:
+    def meaning(metric: Metric, name: str, label: dict) -> str:
         return (
             f"{_of_100(metric)} ECGs with {name} are found where {100 - percent} of 100 without are flagged."
         )
@@ -144,51 +134,51 @@ def _at_specificity(percent: int) -> Meaning:
     return meaning
 
 
-def _rule_out(metric: dict, name: str, label: dict) -> str:
+def _rule_out(metric: Metric, name: str, label: dict) -> str:
     return (
         f"{_of_100(metric)} ECGs without {name} lie below a threshold that still finds 95 of 100 with {name}."
     )
 
 
-def _rule_out_npv(metric: dict, name: str, label: dict) -> str:
+def _rule_out_npv(metric: Metric, name: str, label: dict) -> str:
     return f"{_of_100(metric)} ECGs below that threshold are without {name}."
 
 
-def _avoided(metric: dict, name: str, label: dict) -> str:
-    missed = metric.get("missed_per_100")
+def _avoided(metric: Metric, name: str, label: dict) -> str:
+    missed = metric.missed_per_100
     price = "" if missed is None else f", and {missed:.1f} with {name} would be missed"
     return f"Of 100 patients, this many would lie below that threshold and go without the next test{price}."
 
 
-def _brier(metric: dict, name: str, label: dict) -> str:
+def _brier(metric: Metric, name: str, label: dict) -> str:
     constant = label["prevalence"] * (1 - label["prevalence"])
-    comparison = "better than" if metric["value"] < constant else "no better than"
+    comparison = "better than" if metric.value < constant else "no better than"
     return (
         f"The mean squared distance of score and truth, less is better; it is {comparison} "
         f"the {constant:.3f} of always answering the prevalence."
     )
 
 
-def _slope(metric: dict, name: str, label: dict) -> str:
+def _slope(metric: Metric, name: str, label: dict) -> str:
     side = _side(metric, 1, "they are", below="too extreme", above="too moderate")
     return f"1 where the scores spread as they should; {side}."
 
 
-def _intercept(metric: dict, name: str, label: dict) -> str:
+def _intercept(metric: Metric, name: str, label: dict) -> str:
     side = _side(metric, 0, "it is", below="too high", above="too low")
     return f"0 where the mean score is right; {side}."
 
 
-def _side(metric: dict, right: int, they_are: str, *, below: str, above: str) -> str:
+def _side(metric: Metric, right: int, they_are: str, *, below: str, above: str) -> str:
     """Say what a value below or above the right one means, if its interval leaves that one out."""
-    if metric.get("low") is None:
+    if not metric.has_interval:
         return f"without an interval, whether {they_are} {below} or {above} here cannot be said"
-    if metric["low"] <= right <= metric["high"]:
+    if metric.low <= right <= metric.high:
         return f"the interval includes {right}, so whether {they_are} {below} or {above} here cannot be said"
-    return f"here {they_are} {below if metric['high'] < right else above}"
+    return f"here {they_are} {below if metric.high < right else above}"
 
 
-def _calibration_error(metric: dict, name: str, label: dict) -> str:
+def _calibration_error(metric: Metric, name: str, label: dict) -> str:
     return "The mean distance of score and observed share in ten groups; larger where the ECGs are few."
 
 

@@ -1,13 +1,16 @@
 """The sentences of a report: what each number means, for a reader who treats patients.
 
-Nothing here computes a metric; undefined ones, None in `metrics.json`, are said with their reason.
+Nothing here computes a metric; undefined ones are said with their reason.
 """
 
 import numpy as np
 
-from reporting.words.metric_meanings import counted, interval_in_words, missing_class
+from metrics.metric import Metric
+from reporting.words.formatting import interval, number, typeset
+from reporting.words.metric_meanings import missing_class
 from reporting.words.summary import WIDE_INTERVAL
 from run_folder.run_record import RunRecord
+from runtime.messages import counted
 
 PUBLISHED_PE = (0.59, 0.75)  # AUROC for PE on the ECG alone: Somani 2021 … Strodthoff 2024
 SUSPICIOUS_PE = 0.85
@@ -34,14 +37,12 @@ def verdict(record: RunRecord) -> str:
     if len(record.label_names) > 1:
         return f"On {ecgs}, {_macro_in_words(metrics)}; {RESEARCH_ONLY}."
     name, label = next(iter(metrics["labels"].items()))
-    auroc = label["auroc"]["value"]
-    if auroc is None:
+    auroc = label["auroc"]
+    if not auroc.is_defined:
         return f"On {ecgs}, the AUROC is undefined ({missing_class(label, metrics)}); {RESEARCH_ONLY}."
-    times = f"of two ECGs, one with {name}, that one scores higher {100 * auroc:.0f} times in 100"
+    times = f"of two ECGs, one with {name}, that one scores higher {100 * auroc.value:.0f} times in 100"
     remark = f", {text}" if (text := auroc_remark(record, name)) else ""
-    return (
-        f"On {ecgs}, the AUROC is {with_interval(label['auroc'], metrics)}: {times}{remark}; {RESEARCH_ONLY}."
-    )
+    return f"On {ecgs}, the AUROC is {_with_interval(auroc, metrics)}: {times}{remark}; {RESEARCH_ONLY}."
 
 
 def auroc_remark(record: RunRecord, name: str) -> str:
@@ -49,24 +50,22 @@ def auroc_remark(record: RunRecord, name: str) -> str:
     auroc = record.metrics["labels"][name]["auroc"]
     if record.is_demo:
         return "on synthetic ECGs, which says nothing about the diagnosis in patients"
-    if auroc["low"] is None:
+    if not auroc.has_interval:
         return "and too few patients for an interval"
-    if auroc["low"] <= 0.5 <= auroc["high"]:
+    if auroc.low <= 0.5 <= auroc.high:
         return "which chance alone can explain"
-    if name.upper() == "PE" and auroc["value"] > SUSPICIOUS_PE:
+    if name.upper() == "PE" and auroc.value > SUSPICIOUS_PE:
         low, high = PUBLISHED_PE
         published = f"which is more than is published for PE on the ECG alone ({low}–{high})"
         return f"{published}, so look for leakage first"
-    if auroc["high"] - auroc["low"] >= WIDE_INTERVAL:
+    if auroc.high - auroc.low >= WIDE_INTERVAL:
         return "with a wide interval, which leaves open how good the model is"
     return ""
 
 
 def _macro_in_words(metrics: dict) -> str:
     aurocs = {
-        name: label["auroc"]["value"]
-        for name, label in metrics["labels"].items()
-        if label["auroc"]["value"] is not None
+        name: label["auroc"].value for name, label in metrics["labels"].items() if label["auroc"].is_defined
     }
     if not aurocs:
         return f"no AUROC is defined: none of the {len(metrics['labels'])} labels has both classes"
@@ -78,13 +77,12 @@ def _macro_in_words(metrics: dict) -> str:
     )
 
 
-def with_interval(metric: dict, metrics: dict) -> str:
-    """Return such as "0.742 (95 % CI 0.641–0.836)"."""
-    if metric["value"] is None:
-        return "undefined"
-    if metric.get("low") is None:
-        return f"{metric['value']:.3f} (no interval: too few patients)"
-    return f"{metric['value']:.3f} ({100 * metrics['confidence']:g} % CI {interval_in_words(metric)})"
+def _with_interval(metric: Metric, metrics: dict) -> str:
+    """Return text such as "0.742 (95 % CI 0.641–0.836)"."""
+    ends = "no interval: too few patients"
+    if metric.has_interval:
+        ends = f"{100 * metrics['confidence']:g} % CI {typeset(interval(metric))}"
+    return f"{number(metric.value)} ({ends})"
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -134,8 +132,8 @@ def fold_thresholds(record: RunRecord, name: str) -> list[float]:
 
 def fold_sentence(record: RunRecord, name: str) -> str:
     """Say how the AUROC differs between the folds; empty for a single split."""
-    aurocs = [fold.get(name) for fold in record.metrics.get("auroc_of_folds", [])]
-    defined = [value for value in aurocs if value is not None]
+    aurocs = [fold.get(name, np.nan) for fold in record.metrics.get("auroc_of_folds", [])]
+    defined = [value for value in aurocs if not np.isnan(value)]
     if not defined:
         return ""
     undefined = f"; undefined in {len(aurocs) - len(defined)}" if len(defined) < len(aurocs) else ""

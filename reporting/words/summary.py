@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator
 
-from reporting.words.metric_meanings import counted, missing_class
+from metrics.metric import Metric
+from reporting.words.formatting import interval, number, with_interval
+from reporting.words.metric_meanings import missing_class
+from runtime.messages import counted
 
 INDENT = 12  # characters of the left column, "test        "
 WIDE_INTERVAL = 0.1  # of an AUROC: 0.70-0.80 leaves open whether a model is poor or useful
@@ -50,7 +53,7 @@ def _headline(metrics: dict) -> str:
 
 
 def _threshold(label: dict) -> str:
-    """Return such as "threshold 0.31", or the span of those of several folds."""
+    """Return text such as "threshold 0.31", or the span of those of several folds."""
     low, high = (label.get(f"threshold_{end}", label["threshold"]) for end in ("low", "high"))
     return f"threshold {low:.3g}" if low == high else f"thresholds {low:.3g} to {high:.3g}"
 
@@ -66,7 +69,7 @@ def _macro_line(macro: dict, n_labels: int) -> str:
 def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
     missing = missing_class(label, metrics)
     confidence = f"{100 * metrics['confidence']:g} % CI "
-    kept, wanted = label["auroc"]["n_resamples"], metrics["n_resamples"]
+    kept, wanted = label["auroc"].n_resamples, metrics["n_resamples"]
     resamples = f"{kept:,} of {wanted:,} resamples have both classes" if 0 < kept < wanted else ""
     yield _row("AUROC", label["auroc"], resamples, missing, confidence)
     prevalence = f"prevalence {label['prevalence']:.3f}"
@@ -78,55 +81,40 @@ def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
         ("NPV", "npv", "every ECG flagged"),
         ("accuracy", "accuracy", ""),
     ):
-        yield _row(title, label[key], f"{label[key]['successes']:,} of {label[key]['n']:,}", reason)
+        yield _row(title, label[key], f"{label[key].successes:,} of {label[key].n:,}", reason)
     if not missing and "calibration_slope" in label:  # runs of before have the lines above only
         yield from _lines_of_use(name, label)
     yield _single_numbers(label)
     yield _in_words(name, label["confusion_matrix"])
 
 
-def _row(title: str, metric: dict, note: str, reason: str, confidence: str = "") -> str:
-    if metric["value"] is None:
+def _row(title: str, metric: Metric, note: str, reason: str, confidence: str = "") -> str:
+    if not metric.is_defined:
         return f"{title:<18} undefined ({reason})"
-    interval = "(no interval: too few patients)"
-    if metric["low"] is not None:
-        interval = f"({confidence}{metric['low']:.3f}-{metric['high']:.3f})"
-    return f"{title:<18} {metric['value']:.3f}   {interval:<24} {note}".rstrip()
+    ends = f"{confidence}{interval(metric)}" if metric.has_interval else "no interval: too few patients"
+    return f"{title:<18} {number(metric.value)}   {f'({ends})':<24} {note}".rstrip()
 
 
 def _lines_of_use(name: str, label: dict) -> Iterator[str]:
     """What an answer changes, what other thresholds would give, and whether the scores are probabilities."""
-    ratios = (_number(label[f"{key}_likelihood_ratio"], 2) for key in ("positive", "negative"))
+    ratios = (with_interval(label[f"{key}_likelihood_ratio"], 2) for key in ("positive", "negative"))
     yield "{:<18} LR+ {}, LR- {}".format("likelihood ratios", *ratios)
-    sensitivity = _number(label["sensitivity_at_specificity_90"], 3)
+    sensitivity = with_interval(label["sensitivity_at_specificity_90"], 3)
     yield f"{'at 90 % spec.':<18} sensitivity {sensitivity}, read off the ROC curve of these ECGs"
-    specificity, npv = (_number(label[f"{key}_at_sensitivity_95"], 3) for key in ("specificity", "npv"))
+    specificity, npv = (with_interval(label[f"{key}_at_sensitivity_95"], 3) for key in ("specificity", "npv"))
     yield f"{'at 95 % sens.':<18} specificity {specificity}, NPV {npv}, read off likewise"
     ruled_out = label["ct_avoided_per_100"]
     what = "CT angiographies avoided" if name.upper() == "PE" else "ruled out"
-    per_100 = f"{_number(ruled_out, 1)} {what}, {ruled_out['missed_per_100']:.1f} {name} missed"
+    per_100 = f"{with_interval(ruled_out, 1)} {what}, {ruled_out.missed_per_100:.1f} {name} missed"
     yield f"{'':<18} of 100 patients: {per_100}"
-    slope, intercept = (_number(label[f"calibration_{key}"], 2) for key in ("slope", "intercept"))
+    slope, intercept = (with_interval(label[f"calibration_{key}"], 2) for key in ("slope", "intercept"))
     error = f"expected error {label['expected_calibration_error']:.3f}"
     yield f"{'calibration':<18} slope {slope}, intercept {intercept}, {error}"
 
 
-def _number(metric: dict, digits: int) -> str:
-    """Return such as "0.62 (0.41 to 0.93)"."""
-    if metric["value"] is None:
-        return "undefined"
-    interval = ""
-    if metric["low"] is not None:
-        to = " to " if metric["low"] < 0 else "-"
-        interval = f" ({metric['low']:.{digits}f}{to}{metric['high']:.{digits}f})"
-    return f"{metric['value']:.{digits}f}{interval}"
-
-
 def _single_numbers(label: dict) -> str:
     """F1, balanced accuracy and the Brier score beside that of a constant answer, the one to beat."""
-    f1, balanced_accuracy = (
-        "undefined" if label[key] is None else f"{label[key]:.3f}" for key in ("f1", "balanced_accuracy")
-    )
+    f1, balanced_accuracy = (number(label[key]) for key in ("f1", "balanced_accuracy"))
     constant = label["prevalence"] * (1 - label["prevalence"])
     brier = f"Brier {label['brier_score']:.3f} (always answering the prevalence: {constant:.3f})"
     return f"F1 {f1}, balanced accuracy {balanced_accuracy}, {brier}"
@@ -146,9 +134,9 @@ def _in_words(name: str, counts: dict) -> str:
 def _caveats(metrics: dict) -> Iterator[str]:
     """Say how far to believe the numbers: the widest AUROC interval, and several ECGs of one patient."""
     widths = {
-        name: label["auroc"]["high"] - label["auroc"]["low"]
+        name: label["auroc"].high - label["auroc"].low
         for name, label in metrics["labels"].items()
-        if label["auroc"]["low"] is not None
+        if label["auroc"].has_interval
     }
     if widths:
         widest = max(widths, key=widths.get)

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reporting.words.cohort_flow import cohort_flow, parts_of
-from reporting.words.metric_meanings import counted
 from reporting.words.run_sentences import fold_thresholds
 from run_folder.run_record import RunRecord
+from runtime.messages import counted
 
 BY_AUTHORS = "to be filled in by the authors"
 

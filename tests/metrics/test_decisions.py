@@ -16,16 +16,16 @@ def test_likelihood_ratios_are_risk_ratios_of_scipy():
     for name, diseased, healthy in (("positive", 14, 48), ("negative", 7, 133)):
         expected = relative_risk(diseased, 21, healthy, 181)  # Katz' logarithmic interval
         interval = expected.confidence_interval(0.9)
-        assert found[name]["value"] == pytest.approx(expected.relative_risk)
-        assert (found[name]["low"], found[name]["high"]) == pytest.approx((interval.low, interval.high))
-    assert found["positive"]["value"] == pytest.approx((14 / 21) / (48 / 181))
+        assert found[name].value == pytest.approx(expected.relative_risk)
+        assert (found[name].low, found[name].high) == pytest.approx((interval.low, interval.high))
+    assert found["positive"].value == pytest.approx((14 / 21) / (48 / 181))
 
 
 def test_likelihood_ratios_of_empty_cells():
     with pytest.warns(UndefinedMetricWarning, match="positive likelihood ratio is undefined: no ECG without"):
         found = decisions.likelihood_ratios({"tp": 3, "fn": 0, "fp": 0, "tn": 5})
-    assert math.isnan(found["positive"]["value"])
-    assert found["negative"]["value"] == 0 and math.isnan(found["negative"]["low"])
+    assert math.isnan(found["positive"].value)
+    assert found["negative"].value == 0 and math.isnan(found["negative"].low)
     with pytest.warns(UndefinedMetricWarning, match="one class is missing"):
         decisions.likelihood_ratios({"tp": 0, "fn": 0, "fp": 2, "tn": 5})
 

@@ -30,7 +30,7 @@ def test_youden_threshold_reaches_the_best_point_of_the_roc_curve(rng):
         y_score = y_score.round(digits)
         false_positive_rate, sensitivity, _ = sklearn_metrics.roc_curve(y_true, y_score)
         confusion = mp.confusion_metrics(y_true, y_score, mp.youden_threshold(y_true, y_score))
-        found = confusion["sensitivity"]["value"] + confusion["specificity"]["value"] - 1
+        found = confusion["sensitivity"].value + confusion["specificity"].value - 1
         assert found == pytest.approx((sensitivity - false_positive_rate).max())
 
 
@@ -64,14 +64,14 @@ def test_chosen_threshold_is_the_best_point_of_the_roc_curve(rng, wanted, digits
     ):
         chosen = mp.choose_threshold(y_true, y_score, f"{metric}>={wanted}")
         found = mp.confusion_metrics(y_true, y_score, chosen)
-        assert found[metric]["value"] >= wanted and chosen not in y_score
-        assert found[other]["value"] == pytest.approx(best[met >= wanted - 1e-12].max())
+        assert found[metric].value >= wanted and chosen not in y_score
+        assert found[other].value == pytest.approx(best[met >= wanted - 1e-12].max())
 
 
 def test_choose_threshold_meets_a_share_exactly():
     y_true, y_score = np.repeat([0, 1], [1, 20]), np.arange(21) / 21
     chosen = mp.choose_threshold(y_true, y_score, "sensitivity>=0.95")
-    assert mp.confusion_metrics(y_true, y_score, chosen)["sensitivity"]["successes"] == 19
+    assert mp.confusion_metrics(y_true, y_score, chosen)["sensitivity"].successes == 19
 
 
 def test_choose_threshold_that_flags_everything_or_nothing_warns():

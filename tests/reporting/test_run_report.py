@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from metrics.metric import metrics_to_json
 from metrics_and_performance import evaluate
 from reporting.figures.curves import draw_losses
 from reporting.figures.run_figures import draw_roc, save_png
@@ -53,7 +54,7 @@ def write_run(
     y_true, y_score, patient_ids = example_scores(len(label_names), missing_class)
     metrics = example_metrics(label_names, missing_class)
     metrics |= {"split": "test", "threshold_source": "Youden, from validation"}
-    (run_folder / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
+    (run_folder / "metrics.json").write_text(json.dumps(metrics_to_json(metrics), allow_nan=False))
     rows = {"file": [f"{row}.xml" for row in range(202)], "patient_id": patient_ids, "fold": 0}
     for column, name in enumerate(label_names):
         rows |= {f"y_true_{name}": y_true[:, column], f"y_score_{name}": y_score[:, column]}
@@ -86,8 +87,8 @@ def test_block_of_one_label():
     headline = "test        202 ECGs of 198 patients, scored once; threshold 0.31 (Youden, from validation)"
     assert block.splitlines()[0] == headline
     assert all(line.startswith(" " * 12) for line in block.splitlines()[1:])
-    interval = f"(95 % CI {auroc['low']:.3f}-{auroc['high']:.3f})"
-    assert row_of(block, "AUROC") == f"{auroc['value']:.3f} {interval}"
+    interval = f"(95 % CI {auroc.low:.3f}-{auroc.high:.3f})"
+    assert row_of(block, "AUROC") == f"{auroc.value:.3f} {interval}"
     assert row_of(block, "average precision").endswith("prevalence 0.104")
     assert row_of(block, "sensitivity") == "0.667 (0.454-0.828) 14 of 21"
     assert row_of(block, "specificity") == "0.735 (0.666-0.794) 133 of 181"
@@ -98,16 +99,16 @@ def test_block_of_one_label():
     assert row_of(block, "likelihood ratios") == "LR+ 2.51 (1.71-3.70), LR- 0.45 (0.25-0.84)"
     label = metrics["labels"]["PE"]
     for title, begin in (
-        ("at 90 % spec.", f"sensitivity {label['sensitivity_at_specificity_90']['value']:.3f} ("),
-        ("at 95 % sens.", f"specificity {label['specificity_at_sensitivity_95']['value']:.3f} ("),
-        ("calibration", f"slope {label['calibration_slope']['value']:.2f} ("),
+        ("at 90 % spec.", f"sensitivity {label['sensitivity_at_specificity_90'].value:.3f} ("),
+        ("at 95 % sens.", f"specificity {label['specificity_at_sensitivity_95'].value:.3f} ("),
+        ("calibration", f"slope {label['calibration_slope'].value:.2f} ("),
     ):
         assert row_of(block, title).startswith(begin)
     avoided = label["ct_avoided_per_100"]
-    assert f"of 100 patients: {avoided['value']:.1f} ({avoided['low']:.1f}-{avoided['high']:.1f}) CT" in block
+    assert f"of 100 patients: {avoided.value:.1f} ({avoided.low:.1f}-{avoided.high:.1f}) CT" in block
     assert "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged" in block
     assert "some patients have several scored ECGs" in block
-    assert f"wide intervals: the AUROC's spans {auroc['high'] - auroc['low']:.3f}" in block
+    assert f"wide intervals: the AUROC's spans {auroc.high - auroc.low:.3f}" in block
     assert max(map(len, block.splitlines())) <= 120
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from tiny_runs import make_tiny_cohort, tiny, train_here
 
+from metrics.metric import metrics_from_json
 from run_folder import tracking
 from run_folder.tracking import NoTracker, Tracker, start_tracker
 
@@ -24,17 +25,19 @@ class Listener:
         self.told.append((epoch, dict(numbers)))
 
 
-METRICS = {
-    "split": "test",
-    "labels": {
-        "PE": {
-            "n_positive": 9,
-            "auroc": {"value": 0.9, "low": 0.8, "high": 1.0, "n_resamples": 2000},
-            "brier_score": {"value": 0.1, "low": None, "high": None},
-            "npv": {"value": None, "low": None, "high": None},
-        }
-    },
-}
+METRICS = metrics_from_json(
+    {
+        "split": "test",
+        "labels": {
+            "PE": {
+                "n_positive": 9,
+                "auroc": {"value": 0.9, "low": 0.8, "high": 1.0, "n_resamples": 2000},
+                "brier_score": {"value": 0.1, "low": None, "high": None},
+                "npv": {"value": None, "low": None, "high": None},
+            }
+        },
+    }
+)
 
 
 def test_an_epoch_and_the_metrics_as_numbers():

@@ -28,6 +28,7 @@ from hyperparameters.reading import read_yaml
 from inference.comparison import Scores, read_comparison
 from inference.scoring import Scorer
 from metrics.delong import delong_test
+from metrics.metric import Metric
 from reporting.pages.comparison_page import ComparedLabel, _verdict
 from reporting.pages.explanation_section import explanation_section
 from reporting.words.comparison_table import differences, format_comparison, group_cells
@@ -473,7 +474,7 @@ def test_bounds_of_the_heart_rate_are_whole_beats_a_minute():
 
 def test_names_of_runs_are_whole_in_the_printed_table():
     names = ["train_baseline-20261123-020512", "train_baseline-20261123-020744"]
-    value = {"value": 0.5, "low": 0.25, "high": 0.75}
+    value = Metric(0.5, 0.25, 0.75)
     keys = ("auroc", "average_precision", "sensitivity_at_specificity_90", "specificity_at_sensitivity_95")
     table = format_comparison(dict.fromkeys(names, dict.fromkeys(keys, value)), pd.DataFrame({"model": []}))
     header, *lines = table.splitlines()

@@ -8,6 +8,7 @@ import pytest
 from tiny_runs import line_of, make_tiny_cohort, run_here, tiny
 
 import search
+from metrics.metric import Metric, metrics_to_json
 from runtime.errors import UserError
 from training import script_runs
 from training.script_runs import Training
@@ -43,8 +44,8 @@ def pretend(monkeypatch):
         trained.append((folder.name, given))
         folder.mkdir(parents=True, exist_ok=True)
         value = 0.9 - abs(float(given["--dropout"]) - 0.1)
-        metrics = {"labels": {"PE": {"auroc": {"value": value}, "average_precision": {"value": 0.5}}}}
-        (folder / "metrics.json").write_text(json.dumps(metrics))
+        label = {"auroc": Metric(value), "average_precision": Metric(0.5)}
+        (folder / "metrics.json").write_text(json.dumps(metrics_to_json({"labels": {"PE": label}})))
         return Training(folder, 1.0)
 
     monkeypatch.setattr("training.script_runs.train", train)

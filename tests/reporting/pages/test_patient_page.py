@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -21,8 +22,9 @@ from ecg.simulation import draw_patient, simulate_ecg
 from explanations.attribution import explain
 from explanations.ensemble import explain_scorer
 from inference.scoring import Scorer
+from metrics.metric import Metric
 from reporting.pages import patient_page
-from reporting.pages.patient_page import percent, performance_sentence, write_patient_page
+from reporting.pages.patient_page import performance_sentence, write_patient_page
 from reporting.words.sign_table import NOT_MEASURABLE, sign_rows
 from run_folder.descriptions import ModelDescription
 
@@ -305,32 +307,17 @@ def test_a_short_crop_is_named_as_the_reason_for_no_mean_beat(tmp_path):
 
 def test_a_threshold_whose_worth_is_not_known_says_so():
     assert "not known" in performance_sentence("PE", {}, "Youden, from validation")
-    metric = {"value": 0.5, "low": 0.2, "high": 0.8, "successes": 3, "n": 6}
-    undefined = {"value": None, "low": None, "high": None, "successes": 0, "n": 0}
+    metric = Metric(0.5, 0.2, 0.8, successes=3, n=6)
+    undefined = Metric(math.nan, successes=0, n=0)
     sentence = performance_sentence("PE", {"sensitivity": metric, "specificity": undefined}, "Youden")
     assert "3 of 6 with PE were flagged (sensitivity 50.0 %, 20.0 % to 80.0 %)" in sentence
     assert "specificity" not in sentence
-    one = {"value": 0.5, "low": 0.1, "high": 0.9, "successes": 1, "n": 2}
+    one = Metric(0.5, 0.1, 0.9, successes=1, n=2)
     assert "1 of 2 with PE was flagged (" in performance_sentence("PE", {"sensitivity": one}, "Youden")
     of_folds = {"sensitivity": metric, "threshold_low": 0.1, "threshold_high": 0.3}
     assert "each fold at its own threshold, 10.0 % to 30.0 %" in performance_sentence(
         "PE", of_folds, "Youden"
     )
-
-
-@pytest.mark.parametrize(
-    ("share", "words"),
-    [
-        (0.339, "33.9 %"),
-        (0, "0.0 %"),
-        (1e-5, "< 0.1 %"),
-        (0.0005, "0.1 %"),
-        (0.9996, "> 99.9 %"),
-        (1, "100.0 %"),
-    ],
-)
-def test_percent_rounds_no_probability_to_certainty(share, words):
-    assert percent(share) == words
 
 
 def test_signs_that_were_planted_are_marked():

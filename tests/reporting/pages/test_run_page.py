@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 import shutil
 import warnings
@@ -15,15 +16,17 @@ import pytest
 from headless_chromium import check_page
 
 from cohorts.synthetic import make_cohort
+from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
 from reporting.figures.curves import bootstrap_band, curve_points, precision_on_grid, roc_on_grid
 from reporting.pages import run_page
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, table_one
-from reporting.words.metric_meanings import counted, metric_groups, missing_class
+from reporting.words.metric_meanings import metric_groups, missing_class
 from reporting.words.run_sentences import confusion_sentences, verdict
 from reporting.words.tripod import tripod_items
 from run_folder.run_record import read_run
+from runtime.messages import counted
 
 N_ECGS = 60
 
@@ -105,7 +108,7 @@ def write_metrics(run_folder, predictions, label_names, n_folds):
     if n_folds:
         aurocs = [dict.fromkeys(label_names, 0.7 + 0.01 * fold) for fold in range(n_folds)]
         metrics |= {"n_folds": n_folds, "n_repeats": 1, "auroc_of_folds": aurocs}
-    (run_folder / "metrics.json").write_text(json.dumps(metrics, allow_nan=False))
+    (run_folder / "metrics.json").write_text(json.dumps(metrics_to_json(metrics), allow_nan=False))
 
 
 def write_settings(run_folder, data_dir):
@@ -229,7 +232,7 @@ def test_sections_come_in_the_order_of_reading(pages):
 def test_single_split_says_its_numbers(pages):
     page, record = Page(pages["single"]), read_run(pages["single"].parent)
     auroc = record.metrics["labels"]["PE"]["auroc"]
-    interval = f"the AUROC is {auroc['value']:.3f} (95 % CI {auroc['low']:.3f}–{auroc['high']:.3f})"
+    interval = f"the AUROC is {auroc.value:.3f} (95 % CI {auroc.low:.3f}–{auroc.high:.3f})"
     assert interval in page.text and "research only" in page.text
     assert "64 files" in page.text and "4 not used" in page.text and "60 ECGs" in page.text
     assert "2 × … s at … Hz, expected at least 8 s" in page.text and "1 × quality check: flat" in page.text
@@ -351,7 +354,7 @@ def test_a_missed_ecg_never_seems_flagged(missed, score, threshold, said):
 
 def test_calibration_claims_no_more_than_its_interval():
     def meaning(key, low, value, high):
-        metrics = {"n_ecgs": 90, "labels": {"PE": {key: {"low": low, "value": value, "high": high}}}}
+        metrics = {"n_ecgs": 90, "labels": {"PE": {key: Metric(value, low, high)}}}
         ((_, (row,)),) = metric_groups("PE", metrics)
         return row.meaning
 
@@ -363,7 +366,7 @@ def test_calibration_claims_no_more_than_its_interval():
     assert "the interval includes 0, so whether" in meaning(intercept, -1.2, -0.3, 0.6)
     assert meaning(intercept, -1.2, -0.9, -0.1).endswith("right; here it is too high.")
     assert meaning(intercept, 0.1, 0.9, 1.2).endswith("right; here it is too low.")
-    assert "without an interval, whether" in meaning(slope, None, 0.73, None)
+    assert "without an interval, whether" in meaning(slope, math.nan, 0.73, math.nan)
 
 
 def test_one_is_not_told_as_several(pages):
@@ -374,7 +377,7 @@ def test_one_is_not_told_as_several(pages):
         "Of 1 ECG with PE, 1 was flagged and 0 missed.",
         "Of 1 ECG without PE, 1 was flagged for nothing.",
     ]
-    label = {"auroc": {"value": None}, "n_positive": 1}
+    label = {"auroc": Metric(math.nan), "n_positive": 1}
     metrics = {"n_ecgs": 1, "n_patients": 1, "labels": {"PE": label}}
     record = SimpleNamespace(metrics=metrics, label_names=["PE"], is_cross_validation=False)
     assert verdict(record).startswith("On 1 ECG of 1 patient whom the model had not seen, the AUROC is undef")
@@ -402,7 +405,7 @@ def test_the_page_says_why_where_some_labels_are_unknown_and_the_others_are_posi
 
 def test_verdict_warns_of_chance_leakage_and_synthetic_ecgs():
     def said(low, value, high, name="PE", data_dir="ecgs"):
-        label = {"auroc": {"low": low, "value": value, "high": high}, "n_positive": 20}
+        label = {"auroc": Metric(value, low, high), "n_positive": 20}
         metrics = {"n_ecgs": 202, "n_patients": 198, "confidence": 0.95, "labels": {name: label}}
         record = SimpleNamespace(
             metrics=metrics, label_names=[name], is_demo=not data_dir, is_cross_validation=False
