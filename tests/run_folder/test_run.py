@@ -10,26 +10,16 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from described_models import ARGUMENTS, describe
 
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
 from models import MODELS
 from run_folder import run as run_module
-from run_folder.descriptions import ModelDescription
-from run_folder.lineage import root_of
 from run_folder.run import Run, new_folder
 from runtime.errors import UserError
-from xml_loader import LEADS
 
 CPU = torch.device("cpu")
-ARGUMENTS = {
-    "res_net_model": {"n_labels": 2, "dropout": 0.5},
-    "resnet18_with_atten_spectr": {"n_labels": 2, "dropout": 0.5, "attention_heads": 4},
-    "resnet_with_rnn": {
-        **{"n_labels": 2, "dropout": 0.5, "kernel_size": 3},
-        **{"rnn_cell": "gru", "rnn_layers": 1, "rnn_hidden_size": 8, "rnn_bidirectional": True},
-    },
-}
 SPLITS = pd.DataFrame({"file": ["a.xml", "b.xml"], "patient_id": ["1", "2"], "split": ["train", "test"]})
 
 
@@ -41,25 +31,6 @@ class Trap:
 
     def __reduce__(self):
         return (os.mkdir, (str(self.path),))
-
-
-def describe(name="res_net_model", **changes):
-    description = {
-        "model": name,
-        "arguments": ARGUMENTS[name],
-        "label_names": ["PE", "MI"],
-        "n_samples": 512,
-        "normalisation": "recording",
-        "leads": list(LEADS),
-        "sampling_rate": 500,
-        "thresholds": [0.25, 0.5],
-        "calibration": "platt",
-        "calibration_slopes": [1.0, 1.5],
-        "calibration_intercepts": [0.0, -0.5],
-        "prevalences": [0.1, 0.2],
-        "threshold_policy": "youden",
-    }
-    return ModelDescription(**{**description, **changes})
 
 
 def create(output_dir, script="train_x", **options):
@@ -92,46 +63,6 @@ def saved(tmp_path_factory):
     run.save_weights(MODELS["res_net_model"](**ARGUMENTS["res_net_model"]))
     run.save_description(describe())
     return run
-
-
-def test_an_unfinished_cross_validation_is_not_one_model(run):
-    run.fold("fold-1")
-    with pytest.raises(
-        UserError,
-        match=r"found a cross-validation that is not finished, .* or name a finished fold, such as .*1",
-    ):
-        run.load_model(CPU)
-
-
-def test_what_a_folder_without_a_model_is(tmp_path):
-    """An unfinished run, an unfinished fold and what is neither are told apart."""
-    run, fold = create(tmp_path).folder, tmp_path / "x" / "fold-2"
-    fold.mkdir(parents=True)
-    (fold / "checkpoint.pt").touch()
-    empty, none = tmp_path / "evaluate-1", tmp_path / "none"
-    empty.mkdir()
-    expected = "expected a finished run"
-    for folder, message in {
-        run: f"{run}: found a run that is not finished, expected a finished one: --resume {run}",
-        fold: f"{fold}: found a fold that is not finished, expected a finished one: --resume {fold.parent}",
-        empty: f"{empty / 'model.json'}: found no usable model (no such file), {expected}",
-        none: f"{none / 'model.json'}: found no usable model (no such folder), {expected}",
-    }.items():
-        with pytest.raises(UserError) as caught:
-            Run(folder).load_any_description()
-        assert str(caught.value) == message
-        if folder != run:
-            with pytest.raises(UserError) as caught:
-                root_of(folder)
-            assert str(caught.value) == message
-    assert root_of(run) == run
-
-
-def test_a_finished_cross_validation_is_not_one_model_either(run):
-    run.fold("fold-1")
-    (run.folder / "ensemble.json").touch()
-    with pytest.raises(UserError, match=r": found a cross-validation, expected one model; name a fold"):
-        run.load_model(CPU)
 
 
 @pytest.fixture

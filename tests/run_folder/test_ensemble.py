@@ -1,0 +1,63 @@
+"""Which models of a folder score together, and what is known of how well."""
+
+import json
+
+import pytest
+from described_models import describe
+
+from run_folder.ensemble import (
+    clinical_columns_of,
+    label_names_of,
+    members_of,
+    performance_of,
+    read_ensemble,
+    save_ensemble,
+)
+from run_folder.run import Run
+from runtime.errors import UserError
+
+
+@pytest.fixture
+def ensemble(tmp_path):
+    """An ensemble of two models, of which the second takes the patient's age."""
+    for name, changes in {"one": {}, "two": {"clinical_columns": ["age"], "prevalences": [0.3, 0.2]}}.items():
+        (tmp_path / name).mkdir()
+        Run(tmp_path / name).save_description(describe(**changes))
+    (tmp_path / "both").mkdir()
+    members = [tmp_path / name for name in ("one", "two")]
+    save_ensemble(Run(tmp_path / "both"), members, [[0.2, 0.5], [0.8, 0.5]])
+    return tmp_path / "both"
+
+
+def test_an_ensemble_decides_at_the_mean_logit_and_holds_for_the_mean_prevalence(ensemble):
+    description = read_ensemble(ensemble)
+    assert description.members == ["../one", "../two"] and description.label_names == ["PE", "MI"]
+    assert description.thresholds == pytest.approx([0.5, 0.5])
+    assert description.prevalences == pytest.approx([0.2, 0.2])
+
+
+def test_the_members_say_what_is_needed(ensemble):
+    one, two = members_of(ensemble)
+    assert members_of(one) == [one] and two.resolve() == ensemble.parent / "two"
+    assert label_names_of(ensemble) == ["PE", "MI"]
+    assert clinical_columns_of([one, ensemble]) == ["age"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"members": []}'])
+def test_a_damaged_ensemble_is_one_line(tmp_path, content):
+    (tmp_path / "ensemble.json").write_text(content)
+    with pytest.raises(UserError, match=r"ensemble\.json: found no usable ensemble \(") as caught:
+        members_of(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_performance_is_that_of_the_run_or_of_the_ensemble(tmp_path):
+    assert performance_of(tmp_path) == {}
+    for metrics in (
+        {"labels": {"PE": {"n_ecgs": 1}}},
+        {"PE": {"x": {"n_ecgs": 2}, "ensemble": {"n_ecgs": 1}}},
+    ):
+        (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+        assert performance_of(tmp_path) == {"PE": {"n_ecgs": 1}}
+    (tmp_path / "metrics.json").write_text(json.dumps({"PE": {"x": {"n_ecgs": 2}}}))
+    assert performance_of(tmp_path) == {}
