@@ -189,11 +189,13 @@ def test_weights_saved_and_loaded_give_identical_logits(name):
 
 @every_model
 def test_bfloat16_autocast(name):
+    """As on a GPU. Without oneDNN: its AMX kernel computes a strided convolution of an image that is two
+    columns wide wrong by half (torch 2.13, Xeon with amx_bf16). No script uses bfloat16 on the CPU."""
     model = build(name).eval()
-    with torch.no_grad():
-        exact = model(ecgs(4, 1000))
+    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+        exact = model(ecgs())
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            rough = model(ecgs(4, 1000))
+            rough = model(ecgs())
     torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.05)
 
 
