@@ -26,6 +26,7 @@ from ecg.simulation import MV_PER_COUNT, SIGN_RATES, Patient, achievable_auroc, 
 from runtime.command_line import OneLineParser, one_line_errors
 from runtime.errors import UserError
 
+DEMO_FOLDER = "demo_cohort"  # of the cohort that is used without --data-dir
 GENERATOR_VERSION = 1  # to be raised with every change that alters the files
 DISCLAIMER = "Synthetic ECGs, computed from formulas; no patient's. They prove nothing clinically."
 
@@ -51,7 +52,7 @@ def draw_patients(
     ]
 
 
-def demo_cohort(folder: str | Path = "demo_cohort") -> str:
+def demo_cohort(folder: str | Path = DEMO_FOLDER) -> str:
     """Make the default cohort, say what it is, and return its folder; the first of several processes does."""
     from runtime.processes import first_before_others  # PyTorch takes seconds; nothing else here needs it
 

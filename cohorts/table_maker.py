@@ -19,7 +19,7 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from cohorts.columns import PARTS
+from cohorts.columns import PARTS, SEX_WORDS
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser
 from runtime.errors import UserError, reason
@@ -205,7 +205,7 @@ def number(text: str) -> str:
 
 def sex(text: str) -> str:
     """Return "F", "M" or "" from the words that publishers have for it."""
-    return {"f": "F", "female": "F", "m": "M", "male": "M"}.get(text.strip().lower(), "")
+    return SEX_WORDS.get(text.strip().lower(), "")
 
 
 def absent_files(folder: Path, files: Iterable[str]) -> set[str]:

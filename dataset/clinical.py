@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cohorts.columns import SEX_WORDS
 from runtime.errors import UserError
 
 UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # what stands for a value that nobody knows, in any case
 LARGEST_AGE = 130  # years; what is more is a mistake
 OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
-SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
+SEXES = {word: {"M": 0.0, "F": 1.0}[letter] for word, letter in SEX_WORDS.items()}
 ANSWERS = {"no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
 WORDS = SEXES | ANSWERS
 NEVER = ("file", "patient_id", "split")

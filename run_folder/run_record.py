@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 
 from cohorts.columns import RESERVED
+from cohorts.synthetic import DEMO_FOLDER
 from run_folder.files import RunFiles
 
 NOT_LABELS = (*RESERVED, "digest")  # columns of splits.csv
 N_ERRORS = 5  # of a label
 N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
-DEMO_FOLDER = "demo_cohort"  # where the synthetic cohort lies that a run without a data_dir used
 
 
 @dataclass(frozen=True)
