@@ -30,18 +30,10 @@ from runtime.messages import counted
 from xml_loader import LEADS, SAMPLING_RATE
 
 CONFIDENCE = 0.95  # of the intervals in a comparison
-SHOWN_GROUPS = (
-    "split",
-    "decision",
-    "batches",
-    "augmentation",
-    "layers",
-    "rnn",
-    "encoder",
-    "loss",
-    "optimizer",
-)
-SHOWN_GROUPS += ("schedule", "training", "run")
+SHOWN_GROUPS = {  # not those of paths and cohorts
+    "split", "decision", "batches", "augmentation", "layers", "rnn", "encoder",
+    "loss", "optimizer", "schedule", "step", "training", "run",
+}  # fmt: skip
 LEFT_OUT = ("output_dir", "resume", "compile", "sync_batch_norm")  # paths, and what changes speed alone
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*<>[]|"})  # in Markdown
 

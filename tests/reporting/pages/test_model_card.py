@@ -10,8 +10,10 @@ import torch
 from sklearn.metrics import roc_auc_score
 from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, train_here
 
+from hyperparameters.declaration import Hyperparameters
 from inference.scoring import Scorer
 from reporting.pages.model_card import OnnxFile, markdown_table, render_model_card
+from run_folder.files import RunFiles
 from run_folder.run import Run
 from runtime.errors import UserError
 
@@ -97,6 +99,19 @@ def test_nothing_of_a_patient_and_no_path(card_of, folders, kind):
     for column in ("file", "patient_id", "digest"):
         assert not [value for value in splits[column] if re.search(rf"\b{re.escape(value)}\b", card)]
     assert str(folders["run"].parent) not in card and "--data-dir" not in card
+
+
+def test_what_shaped_the_training_is_shown(card_of, folders):
+    """All that the run has but places, who was taken, and what changes speed alone."""
+    card, _ = card_of("run")
+    elsewhere = {"data", "cohort", "quality", "placement", "model", "transfer", "augmentation"}
+    groups = {one.name: one.metadata["group"] for one in dataclasses.fields(Hyperparameters)}
+    values = RunFiles(folders["run"]).hyperparameters()
+    expected = {name for name, value in values.items() if value is not None and groups[name] not in elsewhere}
+    expected -= {"output_dir", "compile", "sync_batch_norm"}
+    (table,) = (table for table in tables_of(card) if table[0][0].strip() == "hyperparameter")
+    shown = {row[0].strip().replace("\\_", "_") for row in table[2:]}
+    assert {name for name in shown if groups[name] != "augmentation"} == expected
 
 
 def test_a_cross_validation_is_judged_by_its_out_of_fold_scores(card_of, folders):
