@@ -29,12 +29,13 @@ import pandas as pd
 
 from cohorts.synthetic import demo_cohort
 from dataset.cohort import Cohort, read_cohort
-from ecg.signs import measure_signals
 from explanations.groups import check_captum, explain_run
 from hyperparameters.declaration import Hyperparameters
-from inference.comparison import Comparison, Scores, read_comparison, score_cohort
-from inference.sign_baseline import PROBES, auroc_within_tertiles, out_of_fold_scores, probe_sets
-from metrics_and_performance import evaluate_strata
+from inference.comparison import Comparison, Scores, lines_of, read_comparison, score_cohort
+from inference.differences import differences, model_metrics
+from inference.rivals import numbers_of, sign_features, sign_models
+from inference.sign_baseline import PROBES
+from inference.strata import auroc_by_heart_rate, metrics_by_stratum, strata_of
 from reporting.pages.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
 from reporting.pages.explanation_section import (
     ExplanationSection,
@@ -42,16 +43,13 @@ from reporting.pages.explanation_section import (
     explanation_section,
     left_out_words,
 )
-from reporting.words.comparison_table import differences, format_comparison, group_cells, model_metrics
+from reporting.words.comparison_table import format_comparison, group_cells
 from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from runtime.command_line import OneLineParser, one_line_errors, prepare
 from runtime.errors import UserError
-
-MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
-AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}
 
 
 def main() -> None:
@@ -80,7 +78,7 @@ def main() -> None:
         run.write_table("predictions.csv", predictions(comparison))
     results = {}
     for number, label in enumerate(comparison.label_names):
-        models = [of_label(model, number) for model in comparison.models] + rivals
+        models = [model.for_label(number) for model in comparison.models] + rivals
         models += sign_models(features, comparison, label) if features is not None else []
         results[label] = compare(label, models, comparison, seed=values.seed, prevalence=arguments.prevalence)
     save(run, comparison, results)
@@ -158,87 +156,6 @@ def values_of(run: Path) -> Hyperparameters:
         raise UserError(f"{run / 'hyperparameters.yml'}: found another version's values ({error})") from None
 
 
-def lines_of(table: pd.DataFrame, cohort: Cohort) -> np.ndarray:
-    """Return the line of the cohort's table that each line of another table belongs to, by its file."""
-    lines = pd.Index(cohort.table["file"]).get_indexer(table["file"])
-    if (lines < 0).any():
-        file = table["file"][lines < 0].iloc[0]
-        raise UserError(
-            f"{file}: found no longer in the cohort, expected the ECGs that the runs were tested on"
-        )
-    return lines
-
-
-def of_label(model: Scores, number: int) -> Scores:
-    return Scores(model.name, model.y_score[:, number], model.thresholds[:, number])
-
-
-def numbers_of(cohort: Cohort, column: str) -> np.ndarray:
-    """Return a column of the labels table as numbers; nan where it is empty."""
-    text = text_of(cohort, column)
-    numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
-    wrong = text[numbers.isna() & (text != "")]
-    if len(wrong):
-        raise UserError(f"column {column}: found {wrong.iloc[0]!r}, expected numbers")
-    return numbers.to_numpy(float)
-
-
-def text_of(cohort: Cohort, column: str) -> pd.Series:
-    if column not in cohort.table:
-        known = [name for name in cohort.table if name not in ("digest", "same_ecg", "patient_id")]
-        raise UserError(f"column {column}: not in the labels table, expected one of {', '.join(known)}")
-    return cohort.table[column].astype(str).str.strip()
-
-
-def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
-    """Return each ECG's group: bands of age, thirds of a column of many numbers, or the value itself.
-
-    The categories are in the order in which people read them: of age, of numbers, of the alphabet, and
-    "missing" last.
-    """
-    text = text_of(cohort, column).replace("missing", "")
-    numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
-    if column == "age":
-        bands = pd.IntervalIndex.from_tuples(list(AGES.values()), closed="left")
-        groups = pd.cut(numbers, bands).cat.rename_categories(list(AGES))
-    elif numbers.nunique() > MAX_CATEGORIES:
-        thirds = pd.qcut(numbers, 3, duplicates="drop")
-        ends = numbers.groupby(thirds, observed=False).agg(["min", "max"]).to_numpy()
-        groups = thirds.cat.rename_categories([f"{low:.12g} to {high:.12g}" for low, high in ends])
-    else:
-        in_order = pd.DataFrame({"number": numbers, "text": text}).sort_values(["number", "text"])["text"]
-        values = in_order[in_order != ""].unique()
-        groups = text.replace("", np.nan).astype(pd.CategoricalDtype(values))
-    return groups.cat.add_categories("missing").fillna("missing").array
-
-
-def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
-    """Return the ECG signs of these lines of the table, with age and sex where it has them."""
-    features = measure_signals(cohort.signals.read([line])[0] for line in lines)
-    for column in ("age", "sex"):
-        if column in cohort.table:
-            features[column] = cohort.table[column].replace("", np.nan).to_numpy()[lines]
-    if "age" in features:
-        features["age"] = pd.to_numeric(features["age"], errors="coerce")
-    return features
-
-
-def sign_models(features: pd.DataFrame, comparison: Comparison, label: str) -> list[Scores]:
-    """Return the logistic regressions, fitted in each fold on the ECGs that trained the networks."""
-    if not comparison.folds:
-        return []
-    splits, tested = comparison.splits, comparison.table
-    models = []
-    for name, columns in probe_sets(features).items():
-        y_score = np.empty(len(tested))
-        for repeat, folds in comparison.folds.items():
-            scores = out_of_fold_scores(features[columns], splits[label], folds, splits["patient_id"])
-            lines = (tested["repeat"] == repeat).to_numpy()
-            y_score[lines] = scores[pd.Index(splits["file"]).get_indexer(tested.loc[lines, "file"])]
-        models.append(Scores(name, y_score, None))
-    return models
-
-
 def compare(
     label: str, models: list[Scores], comparison: Comparison, *, seed: int, prevalence: float | None
 ) -> dict:
@@ -282,37 +199,15 @@ def groups(
     seed: int,
 ) -> list[GroupTable]:
     """Print, write and return the first model's metrics by stratum, and within thirds of the heart rate."""
-    first, tested, shown = comparison.models[0], comparison.table, []
-    y_true = tested[[f"y_true_{label}" for label in comparison.label_names]].to_numpy(float)
+    first, shown = comparison.models[0].name, []
     if strata:
-        rows = evaluate_strata(
-            y_true,
-            first.y_score,
-            thresholds=first.thresholds,
-            label_names=comparison.label_names,
-            patient_ids=tested["patient_id"].to_numpy(),
-            strata=strata,
-            seed=seed,
-        )
-        order = [(name, group) for name, values in strata.items() for group in values.categories]
-        rows.sort(
-            key=lambda row: (
-                comparison.label_names.index(row["label"]),
-                order.index((row["stratum"], row["value"])),
-            )
-        )
-        run.write_table("strata.csv", pd.DataFrame(rows))
-        shown.append(print_groups(pd.DataFrame(rows), f"{first.name} by {', '.join(strata)}"))
+        rows = metrics_by_stratum(comparison, strata, seed=seed)
+        run.write_table("strata.csv", rows)
+        shown.append(print_groups(rows, f"{first} by {', '.join(strata)}"))
     if features is not None:
-        lines = pd.Index(comparison.splits["file"]).get_indexer(tested["file"])
-        rate = features["heart_rate_bpm"].to_numpy()[lines]
-        of_labels = {
-            label: auroc_within_tertiles(y_true[:, number], first.y_score[:, number], rate)
-            for number, label in enumerate(comparison.label_names)
-        }
-        thirds = pd.concat(of_labels, names=["label"]).reset_index("label")
+        thirds = auroc_by_heart_rate(comparison, features["heart_rate_bpm"])
         run.write_table("heart_rate.csv", thirds)
-        shown.append(print_groups(thirds, f"{first.name} within thirds of the heart rate"))
+        shown.append(print_groups(thirds, f"{first} within thirds of the heart rate"))
     return shown
 
 

@@ -48,6 +48,10 @@ class Scores:
             self.name, self.y_score[ecgs], None if self.thresholds is None else self.thresholds[ecgs]
         )
 
+    def for_label(self, number: int) -> "Scores":
+        """Return the scores of one label, of shape (n_ecgs,)."""
+        return Scores(self.name, self.y_score[:, number], self.thresholds[:, number])
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -155,6 +159,17 @@ def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
             ecgs = np.arange(first, min(first + CHUNK, n_ecgs))
             yield ecgs
             bar.update(len(ecgs))
+
+
+def lines_of(table: pd.DataFrame, cohort: Cohort) -> np.ndarray:
+    """Return the line of the cohort's table that each line of another table belongs to, by its file."""
+    lines = pd.Index(cohort.table["file"]).get_indexer(table["file"])
+    if (lines < 0).any():
+        file = table["file"][lines < 0].iloc[0]
+        raise UserError(
+            f"{file}: found no longer in the cohort, expected the ECGs that the runs were tested on"
+        )
+    return lines
 
 
 def _check_unseen(folder: Path, cohort: Cohort) -> None:

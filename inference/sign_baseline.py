@@ -39,8 +39,6 @@ PROBES = {
 PENALTIES = tuple(10.0**power for power in range(-4, 3))  # C of scikit-learn; smaller shrinks more
 USUAL_PENALTY = 1.0  # where the training part has too few patients to choose one
 INNER_FOLDS = 5
-OLDEST = 90  # years; some tables write 300 for whoever is older than 89
-SEXES = {"m": 1.0, "male": 1.0, "f": 0.0, "female": 0.0}
 
 
 def probe_sets(features: pd.DataFrame) -> dict[str, list[str]]:
@@ -77,7 +75,7 @@ def fit_and_score(
     Parameters
     ----------
     features : DataFrame of n_ecgs lines
-        All of its columns are used. Missing values are allowed, and sex may be written F and M.
+        All of its columns are used. They are numbers, nan where missing.
     y_true : array of shape (n_ecgs,), 0 or 1, or nan: not known, and not trained on
     parts : for train and test, the indices of its ECGs; others, such as validation, are not looked at
     patient_ids : array of shape (n_ecgs,), optional
@@ -101,7 +99,8 @@ def fit_and_score(
         raise ValueError(f"found {len(shared)} patients in training and test, expected none")
     if len(np.unique(y_true[train])) < 2:
         raise ValueError("found one class in the training part, expected both")
-    numbers = _numeric(features)
+    numbers = features.to_numpy(float)
+    numbers = np.where(np.isfinite(numbers), numbers, math.nan)
     model = _fit(numbers[train], y_true[train].astype(int), patients[train])
     return model.predict_proba(numbers[test])[:, 1] if len(test) else np.zeros(0)
 
@@ -171,18 +170,6 @@ def auroc_within_tertiles(y_true: ArrayLike, y_score: ArrayLike, values: ArrayLi
 
 def _auroc(y_true: np.ndarray, y_score: np.ndarray) -> float:
     return float(roc_auc_score(y_true, y_score)) if len(np.unique(y_true)) == 2 else math.nan
-
-
-def _numeric(features: pd.DataFrame) -> np.ndarray:
-    """Return the features as float64 (n_ecgs, n_columns); what cannot be understood is nan."""
-    columns = {name: pd.to_numeric(column, errors="coerce") for name, column in features.items()}
-    if "sex" in columns:
-        written = features["sex"].astype(str).str.strip().str.lower().map(SEXES)
-        columns["sex"] = columns["sex"].fillna(written)
-    if "age" in columns:
-        columns["age"] = columns["age"].clip(upper=OLDEST)
-    numbers = pd.DataFrame(columns).to_numpy(float)
-    return np.where(np.isfinite(numbers), numbers, math.nan)
 
 
 def _fit(numbers: np.ndarray, y_true: np.ndarray, patients: np.ndarray) -> Pipeline:

@@ -20,18 +20,19 @@ from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, run
 from cohorts.synthetic import make_cohort
 from dataset.cohort import read_cohort
 from ecg.recording import LEADS
-from evaluate import AGES, strata_of
 from explanations import groups
 from explanations.groups import explain_ecg, explain_run
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
 from inference.comparison import Scores, read_comparison
+from inference.differences import differences
 from inference.scoring import Scorer
+from inference.strata import AGES, strata_of
 from metrics.delong import delong_test
 from metrics.metric import Metric
 from reporting.pages.comparison_page import ComparedLabel, _verdict
 from reporting.pages.explanation_section import explanation_section
-from reporting.words.comparison_table import differences, format_comparison, group_cells
+from reporting.words.comparison_table import format_comparison, group_cells
 from runtime.errors import UserError
 from xml_loader import centre_start
 

@@ -1,0 +1,108 @@
+"""Models on the same ECGs: the metrics of each, and how much better than the first it is beyond chance."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inference.comparison import Scores
+from metrics.delong import delong_test
+from metrics.proportions import mcnemar_test
+from metrics_and_performance import evaluate
+
+WITHOUT_THRESHOLD = (  # metrics that follow from the order of the scores alone
+    "auroc",
+    "average_precision",
+    "sensitivity_at_specificity_90",
+    "specificity_at_sensitivity_95",
+    "partial_auroc",
+    "auroc_delong",
+)
+
+
+def model_metrics(
+    y_true: np.ndarray,
+    models: Sequence[Scores],
+    patient_ids: np.ndarray,
+    *,
+    label: str,
+    seed: int,
+    prevalence: float | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return the metrics of each model for one label, as `metrics_and_performance.evaluate` gives them.
+
+    Parameters
+    ----------
+    y_true : array of shape (n_ecgs,)
+    models : scores of that shape. ECGs without a score, nan, are left out of that model's metrics. Of a model
+        without thresholds only the metrics that need none are returned, and those of probabilities not.
+    patient_ids : array of that shape
+    """
+    metrics = {}
+    for model in models:
+        known = np.isfinite(model.y_score)
+        score = model.y_score[known]
+        decides = model.thresholds is not None
+        result = evaluate(
+            y_true[known],
+            score if decides else _between_0_and_1(score),
+            thresholds=model.thresholds[known, None] if decides else [0.5],
+            label_names=[label],
+            patient_ids=patient_ids[known],
+            seed=seed,
+            prevalence=prevalence if decides else None,
+        )
+        label_metrics = result["labels"][label]
+        if not decides:
+            label_metrics = {name: label_metrics[name] for name in WITHOUT_THRESHOLD}
+        metrics[model.name] = {
+            "n_ecgs": result["n_ecgs"],
+            "n_patients": result["n_patients"],
+            **label_metrics,
+        }
+    return metrics
+
+
+def differences(
+    y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.ndarray, repeats: np.ndarray
+) -> pd.DataFrame:
+    """Return how much each model differs from the first, on the ECGs that both have scored.
+
+    ``repeats`` says of which repeat of a cross-validation each score is. Decisions are compared in the first:
+    McNemar's test would take the same ECG, decided on again, for another one.
+
+    Returns
+    -------
+    DataFrame
+        model, n_ecgs; auroc_difference with _low, _high and _p (DeLong, patients as clusters); and where both
+        decide, sensitivity_difference and specificity_difference with _p (McNemar). Positive: better than the
+        first.
+    """
+    first, rows = models[0], []
+    for model in models[1:]:
+        known = np.isfinite(model.y_score) & np.isfinite(first.y_score)
+        test = delong_test(y_true[known], model.y_score[known], first.y_score[known], patient_ids[known])
+        row = {
+            "model": model.name,
+            "n_ecgs": int(known.sum()),
+            "auroc_difference": test.difference,
+            "auroc_difference_low": test.low,
+            "auroc_difference_high": test.high,
+            "auroc_difference_p": test.p,
+        }
+        if model.thresholds is not None and first.thresholds is not None:
+            once = known & (repeats == repeats.min())
+            decisions = [(scores.y_score >= scores.thresholds)[once] for scores in (model, first)]
+            of_decisions = mcnemar_test(y_true[once], *decisions)
+            for name in ("sensitivity", "specificity"):
+                row[f"{name}_difference"] = of_decisions[name]["difference"]
+                row[f"{name}_p"] = of_decisions[name]["p"]
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _between_0_and_1(score: np.ndarray) -> np.ndarray:
+    """Return scores of any scale in the same order from 0 to 1, as `evaluate` takes them."""
+    low, high = score.min(), score.max()
+    return (score - low) / (high - low) if high > low else np.full_like(score, 0.5)

@@ -1,0 +1,28 @@
+"""What stands beside the networks: age and sex are the numbers that the models see."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from inference.rivals import numbers_of, sign_features
+from runtime.errors import UserError
+
+
+def test_sex_and_age_are_read_as_tables_write_them():
+    ages, sexes = ["61", "104", "", None, "x"], ["F", " m", "Male", "female", "?"]
+    signals = SimpleNamespace(read=lambda lines: np.zeros((len(lines), 12, 5000), np.int16))
+    cohort = SimpleNamespace(table=pd.DataFrame({"age": ages, "sex": sexes}), signals=signals)
+    features = sign_features(cohort, np.arange(5))[["age", "sex"]]
+    np.testing.assert_array_equal(features, [[61, 1], [90, 0], [np.nan, 0], [np.nan, 1], [np.nan, np.nan]])
+    cohort.table = pd.DataFrame({"sex": ["0", "1"]})
+    features = sign_features(cohort, np.array([1, 0]))
+    assert "age" not in features and features["sex"].tolist() == [1, 0]
+
+
+def test_a_column_to_compare_with_holds_numbers():
+    cohort = SimpleNamespace(table=pd.DataFrame({"wells": ["1.5", "", "3"], "site": ["a", "b", "c"]}))
+    np.testing.assert_array_equal(numbers_of(cohort, "wells"), [1.5, np.nan, 3])
+    with pytest.raises(UserError, match="column site: found 'a', expected numbers"):
+        numbers_of(cohort, "site")
