@@ -94,9 +94,9 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
         Scores(name, table[run.columns("y_score")].to_numpy(), run.thresholds_of(table))
         for name, run, table in zip(names, runs, tested, strict=True)
     ]
-    of_fold = _ensemble_thresholds(runs) if len(runs) > 1 else None
-    if of_fold is not None:
-        thresholds = np.array([of_fold[fold] for fold in tested[0]["fold"]])
+    fold_thresholds = _ensemble_thresholds(runs) if len(runs) > 1 else None
+    if fold_thresholds is not None:
+        thresholds = np.array([fold_thresholds[fold] for fold in tested[0]["fold"]])
         models.append(Scores(ENSEMBLE, mean_score(np.stack([m.y_score for m in models])), thresholds))
     splits = first.splits
     table = tested[0].drop(columns=first.columns("y_score"))
@@ -107,7 +107,7 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
         label_names=first.label_names,
         models=models,
         members=[fold.folder for run in runs for fold in run.folds.values()],
-        ensemble_thresholds=None if of_fold is None else np.array(list(of_fold.values())),
+        ensemble_thresholds=None if fold_thresholds is None else np.array(list(fold_thresholds.values())),
     )
 
 
@@ -261,15 +261,15 @@ def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
         print(
             "note        the runs were validated on different ECGs: the ensemble takes their mean threshold"
         )
-        of_runs = np.stack([run.fold_thresholds for run in runs])  # (n_runs, n_folds, n_labels)
-        return dict(zip(runs[0].folds, mean_score(of_runs).tolist(), strict=True))
+        run_thresholds = np.stack([run.fold_thresholds for run in runs])  # (n_runs, n_folds, n_labels)
+        return dict(zip(runs[0].folds, mean_score(run_thresholds).tolist(), strict=True))
     means = mean_score(np.stack([table[runs[0].columns("y_score")].to_numpy() for table in validated]))
-    of_fold = {}
+    fold_thresholds = {}
     for fold in runs[0].folds:
         rows = (validated[0]["fold"] == fold).to_numpy()
         y_true = validated[0].loc[rows, runs[0].columns("y_true")].to_numpy(float)
-        of_fold[fold] = [
+        fold_thresholds[fold] = [
             choose_threshold(true[~np.isnan(true)], score[~np.isnan(true)], runs[0].threshold_policy)
             for true, score in zip(y_true.T, means[rows].T, strict=True)
         ]
-    return of_fold
+    return fold_thresholds

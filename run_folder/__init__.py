@@ -1,1 +1,1 @@
-"""Everything that a run writes and reads back, its lineage, and who else is told."""
+"""Everything that a run writes and reads back, its lineage, and trackers that follow it."""

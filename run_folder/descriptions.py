@@ -13,13 +13,13 @@ class ModelDescription:
     Attributes
     ----------
     model, arguments : its name in ``models.MODELS`` and the arguments of its constructor.
-    label_names : one a logit.
+    label_names : one for each logit.
     n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
     calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
         intercept, which the method of that name fitted.
     prevalences : of each label among the ECGs that the level of the scores follows, those of validation with
         Platt's calibration, else of training; the score holds for such a prevalence.
-    thresholds : one a label; a score at or above it is a positive decision. None until they are chosen.
+    thresholds : one for each label; a score at or above it is a positive decision.
     threshold_policy : how they were chosen, from the validation ECGs.
     window_start : second of each recording at which its 10 s begin.
     quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
@@ -45,7 +45,7 @@ class ModelDescription:
 
     @property
     def calibrations(self) -> list[Calibration]:
-        """One a label."""
+        """One for each label."""
         pairs = zip(self.calibration_slopes, self.calibration_intercepts, strict=True)
         return [Calibration(*pair) for pair in pairs]
 

@@ -115,6 +115,11 @@ class RunFiles:
         return description
 
 
+def part_columns(splits: pd.DataFrame) -> list[str]:
+    """Return the columns of ``splits.csv`` with each ECG's part: "split", or "fold-1", "fold-2", …"""
+    return [name for name in splits if name == "split" or name.startswith("fold-")]
+
+
 def _read_description(path: Path) -> ModelDescription | PretrainedDescription:
     values = json.loads(path.read_text(encoding="utf-8"))
     return (PretrainedDescription if "pretrained_by" in values else ModelDescription)(**values)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from run_folder.ensemble import members_of
 from run_folder.environment import KEY_FINGERPRINT
-from run_folder.files import RunFiles, refuse_unfinished
+from run_folder.files import RunFiles, part_columns, refuse_unfinished
 from runtime.errors import UserError
 
 SEEN = ("train", "validation")  # parts that the weights, or the choice of their epoch, come from
@@ -52,9 +52,7 @@ def seen_by(folder: Path) -> pd.DataFrame:
     """
     root = root_of(folder)
     splits = RunFiles(root).splits()
-    columns = [name for name in splits if name == "split" or name.startswith("fold-")]
-    if root != folder:
-        columns = [folder.resolve().name]
+    columns = part_columns(splits) if root == folder else [folder.resolve().name]
     keys = ["digest", "patient_id"]
     return splits.melt(keys, columns, value_name="part")[[*keys, "part"]]
 

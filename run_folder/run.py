@@ -43,13 +43,13 @@ class Run(RunFiles):
     training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
     epoch; ``training_distribution.json``, ``training_distribution.safetensors``, ``model.json``,
     ``predictions.csv`` and ``metrics.json`` after the test; then ``report.html`` and the figures. A
-    cross-validation has these in a folder a fold, and the last, of all folds, beside them.
+    cross-validation has these in one folder per fold, and the last, of all folds, beside them.
     """
 
     def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):
         super().__init__(folder)
         self.root = root or self.folder  # of a fold, the run that it belongs to
-        self.tracker = tracker or NoTracker()  # is told of epochs and metrics
+        self.tracker = tracker or NoTracker()  # gets epochs and metrics
 
     @classmethod
     def create(
@@ -106,7 +106,7 @@ class Run(RunFiles):
         return "" if self.folder == self.root else self.folder.name
 
     def write_log(self, log: Sequence[Mapping[str, Any]]) -> None:
-        """Write ``log.csv``, a row an epoch, and tell the tracker of the last."""
+        """Write ``log.csv``, one row per epoch, and give the last to the tracker."""
         self.write_table("log.csv", pd.DataFrame(log))
         self.tracker.epoch(log[-1], self.fold_name)
 

@@ -12,10 +12,10 @@ import pandas as pd
 
 from cohorts.columns import RESERVED
 from cohorts.synthetic import DEMO_FOLDER
-from run_folder.files import RunFiles
+from run_folder.files import RunFiles, part_columns
 
 NOT_LABELS = (*RESERVED, "digest")  # columns of splits.csv
-N_ERRORS = 5  # of a label
+N_ERRORS = 5  # for each label
 N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
 
 
@@ -54,7 +54,7 @@ class RunRecord:
     @cached_property
     def fold_columns(self) -> list[str]:
         """The columns of `splits` that say each ECG's part: "split", or "fold-1", "fold-2", …"""
-        return [name for name in self.splits if name == "split" or name.startswith("fold-")]
+        return part_columns(self.splits)
 
     @property
     def is_cross_validation(self) -> bool:
@@ -74,7 +74,7 @@ class RunRecord:
     def data_dir(self) -> Path:
         return Path(self.hyperparameters.get("data_dir") or DEMO_FOLDER)
 
-    def of_label(self, name: str) -> pd.DataFrame:
+    def scored_ecgs(self, name: str) -> pd.DataFrame:
         """Return file, patient_id, y_true, y_score and threshold of the ECGs of which a label is known."""
         scored = self.predictions
         table = scored[["file"]].assign(
@@ -87,17 +87,20 @@ class RunRecord:
 
     def thresholds(self, name: str) -> np.ndarray:
         """Return the threshold that decided on each row, of shape (n_rows,): each fold has its own."""
-        column, of_fold = self.label_names.index(name), {}
-        for number, description in self.descriptions.items():
-            of_fold[number] = float(description["thresholds"][column])
+        column = self.label_names.index(name)
+        fold_thresholds = {
+            number: float(description["thresholds"][column])
+            for number, description in self.descriptions.items()
+        }
         folds = (
             self.predictions["fold"] if "fold" in self.predictions else pd.Series(0, self.predictions.index)
         )
         stated = self.metrics["labels"][name].get("threshold")
         default = float(stated) if isinstance(stated, (int, float)) else np.nan
         if self.is_cross_validation:
-            return folds.map(of_fold).fillna(default).to_numpy(dtype=np.float64)
-        return np.full(len(self.predictions), of_fold.get(0, default) if np.isnan(default) else default)
+            return folds.map(fold_thresholds).fillna(default).to_numpy(dtype=np.float64)
+        threshold = fold_thresholds.get(0, default) if np.isnan(default) else default
+        return np.full(len(self.predictions), threshold)
 
 
 def read_run(folder: str | Path) -> RunRecord:

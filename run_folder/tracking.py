@@ -1,8 +1,8 @@
 """Follow a run in TensorBoard or Weights & Biases, for those who use them: ``--tracking``; never needed.
 
-A tracker gets hyperparameters (those that are paths excepted), a row of numbers an epoch, and the metrics of
-the test. No ECG, file, patient, path, user or host is given to it. A tracker that fails is left behind with
-one line; the run goes on, and has everything in its own folder anyway.
+A tracker gets hyperparameters (those that are paths excepted), one row of numbers per epoch, and the metrics
+of the test. No ECG, file, patient, path, user or host is given to it. A tracker that fails is left behind
+with one line; the run goes on, and has everything in its own folder anyway.
 """
 
 import math
@@ -18,7 +18,7 @@ PROJECT = "ecg"  # in Weights & Biases; the environment variable WANDB_PROJECT n
 
 
 class NoTracker:
-    """Tells nobody."""
+    """Keeps nothing."""
 
     def epoch(self, row: Mapping[str, Any], fold: str = "") -> None:
         """Tell the numbers of one epoch: a row of ``log.csv``. ``fold`` is its name in a cross-validation."""
@@ -28,7 +28,7 @@ class NoTracker:
 
 
 class Tracker(NoTracker):
-    """Tells one of the trackers below, until it fails."""
+    """Passes everything to one of the trackers below, until that fails."""
 
     def __init__(self, name: str, start: Callable[[], "_TensorBoard | _WeightsAndBiases"]):
         self._name, self._backend = name, None
@@ -48,7 +48,7 @@ class Tracker(NoTracker):
     def _try(self, what: str, action: Callable[[], Any]) -> None:
         try:
             action()
-        except Exception as error:  # whatever a tracker raises, the training is worth more
+        except Exception as error:  # of any kind: the training is worth more
             self._backend = None
             print(f"tracking    {self._name} cannot {what} ({one_line(error)}): going on without it")
 
@@ -123,8 +123,8 @@ def start_tracker(name: str, folder: Path, hyperparameters: Mapping[str, Any]) -
     """
     if name == "none":
         return NoTracker()
-    told = {key: value for key, value in hyperparameters.items() if key not in PATHS}
-    return Tracker(name, lambda: TRACKERS[name](folder, told))
+    shared = {key: value for key, value in hyperparameters.items() if key not in PATHS}
+    return Tracker(name, lambda: TRACKERS[name](folder, shared))
 
 
 def _in_fold(numbers: Mapping[str, float], fold: str) -> dict[str, float]:

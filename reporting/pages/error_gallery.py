@@ -46,7 +46,7 @@ def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> lis
     name : of the label
     drawn : whether to read and draw the ECGs, which takes a third of a second each.
     """
-    chosen = most_confident_errors(record.of_label(name))
+    chosen = most_confident_errors(record.scored_ecgs(name))
     return [_case(record, row, name, drawn) for row in chosen.itertuples(index=False)]
 
 

@@ -203,7 +203,7 @@ def _key_metric(title: str, label: dict) -> tuple[str, str, str]:
 
 def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
     """Return ROC, precision-recall, calibration, net benefit and scores; of one class, the scores alone."""
-    scored = record.of_label(name)
+    scored = record.scored_ecgs(name)
     y_true, y_score, patients = (scored[column].to_numpy() for column in ("y_true", "y_score", "patient_id"))
     label, thresholds = record.metrics["labels"][name], fold_thresholds(record, name)
     on_roc, on_precision = _operating_points(label)

@@ -49,7 +49,7 @@ def test_the_tables_of_a_run_have_them_as_they_are(places):
 
 def test_the_report_reads_them_as_they_are(places):
     record, labels = read_run(places / "run"), labels_of(places)
-    table = record.of_label("PE")
+    table = record.scored_ecgs("PE")
     assert sorted(table["file"]) == sorted(labels["file"])
     assert table["patient_id"].nunique() == labels["patient_id"].nunique()
     assert record.rejected["file"].tolist() == ["NaN"]
