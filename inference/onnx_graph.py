@@ -58,8 +58,8 @@ class SignalToScore(nn.Module):
         return [INPUT, CLINICAL_INPUT] if self.clinical_columns else [INPUT]
 
     def forward(self, signal_mv: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
-        of_members = [member(signal_mv, clinical) for member in self.members]
-        logits = torch.stack(of_members)  # (n_members, N, n_labels)
+        member_logits = [member(signal_mv, clinical) for member in self.members]
+        logits = torch.stack(member_logits)  # (n_members, N, n_labels)
         if len(self.members) > 1:  # as in metrics.log_odds.mean_score: one member alone is not limited
             logits = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         return torch.sigmoid(logits.mean(dim=0))  # (N, n_labels)

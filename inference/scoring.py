@@ -50,8 +50,8 @@ class Scorer:
         self.descriptions = [description for _, description in members]
         self.label_names = self.descriptions[0].label_names
         self.window_start, self.quality = self.descriptions[0].window_start, self.descriptions[0].quality
-        of_members = (column for one in self.descriptions for column in one.clinical_columns)
-        self.clinical_columns = list(dict.fromkeys(of_members))
+        member_columns = (column for one in self.descriptions for column in one.clinical_columns)
+        self.clinical_columns = list(dict.fromkeys(member_columns))
         self.prevalences = np.mean([one.prevalences for one in self.descriptions], axis=0).tolist()
         self.thresholds = list(thresholds)
         self.threshold_source = self.descriptions[0].threshold_source

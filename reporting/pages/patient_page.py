@@ -84,7 +84,7 @@ def write_patient_page(
     scorer: Scorer,
     run: Path,
     signal: np.ndarray,
-    of_members: np.ndarray,
+    member_scores: np.ndarray,
     label: int = 0,
     warnings: Sequence[str] = (),
     prevalence: float | None = None,
@@ -97,7 +97,7 @@ def write_patient_page(
     ----------
     scorer, run : the models, and the folder that they are from; of it, the page shows the name.
     signal : int16 ndarray of shape (12, 5000), in microvolts at 500 Hz.
-    of_members : ndarray of shape (n_members, 1, n_labels), the score of each.
+    member_scores : ndarray of shape (n_members, 1, n_labels), the score of each.
     label : the number of the label that the page is about.
     warnings : sentences that a reader must know, all shown.
     prevalence : of the label among such patients, for which the score is restated.
@@ -109,12 +109,12 @@ def write_patient_page(
     ImportError : captum is not installed.
     """
     explanation = explain_scorer(scorer, signal, label=label, clinical=clinical)
-    name, scores = scorer.label_names[label], mean_score(of_members)[0]
+    name, scores = scorer.label_names[label], mean_score(member_scores)[0]
     millivolts = signal * MILLIVOLTS
     signs = measure_signs(millivolts)
     no_beats = _no_beats(scorer, explanation, signs)
     notes = [f"{no_beats}: {UNTOLD}" if note == NO_BEATS else note for note in explanation.warnings]
-    low, high = of_members[:, 0, label].min(), of_members[:, 0, label].max()
+    low, high = member_scores[:, 0, label].min(), member_scores[:, 0, label].max()
     threshold = scorer.thresholds[label]
     page = new_environment().get_template("patient.html")
     text = page.render(
@@ -133,8 +133,8 @@ def write_patient_page(
             }.items()
         },
         ticks=[(f"{share:.0%}".replace("%", " %"), _mark(share).x) for share in np.linspace(0, 1, 6)],
-        n_members=len(of_members),
-        sentences=list(_sentences(scorer, run, of_members, label, prevalence, clinical)),
+        n_members=len(member_scores),
+        sentences=list(_sentences(scorer, run, member_scores, label, prevalence, clinical)),
         warnings=_warnings([*warnings, *notes]),
         ecg=_ecg_image(millivolts, explanation, name),
         ecg_scale=f"{100 * ECG_SCALE:g} % of {MM_PER_SECOND:g} mm/s and {MM_PER_MILLIVOLT:g} mm/mV",
@@ -170,26 +170,26 @@ def _mark(share: float) -> Mark:
 def _sentences(
     scorer: Scorer,
     run: Path,
-    of_members: np.ndarray,
+    member_scores: np.ndarray,
     label: int,
     prevalence: float | None,
     clinical: np.ndarray | None,
 ) -> Iterator[str]:
     name, trained_at = scorer.label_names[label], scorer.prevalences[label]
     yield performance_sentence(name, performance_of(run).get(name, {}), scorer.threshold_source)
-    score = mean_score(of_members)[0, label]
+    score = mean_score(member_scores)[0, label]
     sentence = f"The probability holds where {percent(trained_at)} have {name}, as in development"
     if prevalence is not None:
         restated = percent(shift_prevalence(score, trained_at, prevalence))
         sentence += f"; where {percent(prevalence)} have it, it is {restated}, and the decision stays"
     yield sentence + "."
-    if len(of_members) > 1:
-        alone = of_members[:, 0, label]
+    if len(member_scores) > 1:
+        alone = member_scores[:, 0, label]
         yield f"The {len(alone)} models one by one say {percent(alone.min())} to {percent(alone.max())}."
     if clinical is not None:
         known = in_words(scorer.clinical_columns, clinical[0])
         yield f"Beside the ECG the model took {', '.join(f'{key} {value}' for key, value in known.items())}."
-    if others := _other_labels(scorer, of_members, label):
+    if others := _other_labels(scorer, member_scores, label):
         yield others
 
 
@@ -211,9 +211,9 @@ def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str
     return f"Threshold: {source}. Of the run's test ECGs{own}, {', and '.join(told)}; 95 % intervals."
 
 
-def _other_labels(scorer: Scorer, of_members: np.ndarray, label: int) -> str:
+def _other_labels(scorer: Scorer, member_scores: np.ndarray, label: int) -> str:
     """Return the scores of the other labels; of many, those that reach farthest beyond their thresholds."""
-    scores = mean_score(of_members)[0]
+    scores = mean_score(member_scores)[0]
     others = [number for number in range(len(scores)) if number != label]
     others.sort(key=lambda number: scores[number] - scorer.thresholds[number], reverse=True)
     told = [

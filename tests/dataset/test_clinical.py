@@ -13,11 +13,11 @@ from model_arguments import ARGUMENTS
 from safetensors.torch import load_file
 from tiny_runs import line_of, make_tiny_cohort, run_here, tiny, train_here
 
-import predict
 from cohorts.synthetic import make_cohort
 from dataset.clinical import check_clinical, clinical_values, coding_of, given_values, in_words, value_of
 from dataset.decoding import decode
 from inference.onnx_graph import SignalToScore, check_graph, to_onnx
+from inference.prediction import check_finite
 from inference.scoring import Scorer
 from models import MODELS
 from models.head import Head
@@ -291,7 +291,7 @@ def test_a_bare_name_in_the_table_is_of_one_file_alone(trained, tmp_path):
 def test_a_score_that_is_no_number_is_no_decision():
     scores = np.array([[[0.2], [np.nan]], [[0.3], [0.4]]])  # of two members, two files, one label
     with pytest.raises(UserError, match=r"b\.xml: found a score that is no number"):
-        predict._finite(scores, [Path("a.xml"), Path("b.xml")])
+        check_finite(scores, [Path("a.xml"), Path("b.xml")])
 
 
 @pytest.mark.parametrize(

@@ -148,13 +148,13 @@ def test_the_folder_of_a_comparison_predicts_as_the_ensemble(places, compared, t
     _, folder = compared
     folds = sorted(places.glob("one/fold-*")) + sorted(places.glob("two/fold-*"))
     files = [places / "ecgs" / f"demo-{number:04}.xml" for number in (3, 8, 11)]
-    of_members = []
+    member_scores = []
     for number, fold in enumerate([*folds, folder]):
         outcome = run_here("predict.py", fold, *files, "--output", tmp_path / f"{number}.csv")
         assert outcome.returncode == 0, outcome.stderr
-        of_members.append(pd.read_csv(tmp_path / f"{number}.csv"))
-    ensemble = of_members.pop()
-    scores = np.array([table["score_PE"] for table in of_members])  # (6, 3)
+        member_scores.append(pd.read_csv(tmp_path / f"{number}.csv"))
+    ensemble = member_scores.pop()
+    scores = np.array([table["score_PE"] for table in member_scores])  # (6, 3)
     np.testing.assert_allclose(ensemble["score_PE"], expit(logit(scores).mean(axis=0)), rtol=1e-6)
     np.testing.assert_allclose(ensemble["lowest_PE"], scores.min(axis=0), rtol=1e-6)
     np.testing.assert_allclose(ensemble["highest_PE"], scores.max(axis=0), rtol=1e-6)

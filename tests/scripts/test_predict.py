@@ -25,6 +25,8 @@ from tiny_runs import (
 
 import predict as predict_script
 from ecg.formats.hospital import hospital_xml
+from inference import prediction
+from inference.prediction import Scored, decide
 from inference.scoring import Scorer
 from xml_loader import read_recording
 
@@ -100,8 +102,10 @@ def test_decision_is_whether_the_score_reaches_the_threshold(run, cohort, predic
 
 def test_a_score_at_the_threshold_is_a_positive_decision(run):
     scorer = Scorer.load(run, torch.device("cpu"))
-    scores = np.array([[scorer.thresholds, np.nextafter(scorer.thresholds, 0)]])
-    table = predict_script.decide([Path("at.xml"), Path("below.xml")], scores, scorer)
+    scores = {"at.xml": scorer.thresholds, "below.xml": np.nextafter(scorer.thresholds, 0)}
+    nothing = np.empty(0, np.float32)
+    scored = [Scored(Path(file), nothing, np.array([score]), []) for file, score in scores.items()]
+    table = decide(scored, scorer, None)
     assert table[["decision_PE", "decision_MI"]].to_numpy().tolist() == [[1, 1], [0, 0]]
 
 
@@ -119,14 +123,14 @@ def test_a_single_file_as_a_user_does(run, cohort, tmp_path):
     table = pd.read_csv(tmp_path / "scores.csv")
     assert table.columns.tolist() == COLUMNS and table["file"].tolist() == ["patient.xml"]
     assert f"{table['score_PE'][0]:.4f}" in outcome.stdout
-    assert "1 ECGs scored, 0 files not" in outcome.stdout
+    assert "1 ECG scored, 0 files not" in outcome.stdout
     assert sorted(file.name for file in tmp_path.iterdir()) == ["patient.xml", "scores.csv"]
 
 
 def test_a_folder_is_searched_for_ecgs_at_any_depth(predict, new_ecgs):
     outcome, table = predict(new_ecgs)
     assert outcome.returncode == 0
-    assert "0 files not; 1 files of the folders left out, which are no ECGs" in outcome.stdout
+    assert "0 files not; 1 other file in the folders" in outcome.stdout
     assert files_of(table) == ["b.xml", "a.xml", "C.XML"]
     assert all(Path(file).is_file() for file in table["file"])
 
@@ -135,7 +139,7 @@ def test_a_folder_is_searched_for_ecgs_at_any_depth(predict, new_ecgs):
 def test_bad_files_are_listed_and_the_rest_is_scored(run, new_ecgs, tmp_path, monkeypatch, batch_size):
     (new_ecgs / "broken.xml").write_text("<ecg><rhythm>", encoding="utf-8")
     absent, output = new_ecgs / "absent.xml", tmp_path / "scores.csv"
-    monkeypatch.setattr(predict_script, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(prediction, "BATCH_SIZE", batch_size)
     words = ["predict.py", str(run), str(new_ecgs), str(absent), "--output", str(output)]
     monkeypatch.setattr("sys.argv", words)
     assert predict_script.main() == 1
@@ -155,7 +159,7 @@ def test_an_unusable_ecg_is_not_scored_unless_asked_for(run, cohort, tmp_path):
     shutil.copy(cohort / "demo-0001.xml", tmp_path / "new" / "good.xml")
     flattened(cohort, tmp_path / "new" / "flat.xml", leads=[7])
     outcome = run_here("predict.py", run, tmp_path / "new", "--output", tmp_path / "scores.csv")
-    assert outcome.returncode == 1 and "1 ECGs scored, 1 files not" in outcome.stdout
+    assert outcome.returncode == 1 and "1 ECG scored, 1 file not" in outcome.stdout
     assert re.search(r"not scored  .*flat.xml: .*V2.*flat", outcome.stderr)
     outcome = run_here("predict.py", run, tmp_path / "new", "--any-quality", "--output", tmp_path / "all.csv")
     assert outcome.returncode == 0 and len(pd.read_csv(tmp_path / "all.csv")) == 2
@@ -277,5 +281,5 @@ def test_what_only_a_page_or_a_training_needs_is_not_imported(run, cohort):
         text=True,
         timeout=300,
     )
-    assert "1 ECGs scored" in done.stdout, done.stderr
+    assert "1 ECG scored" in done.stdout, done.stderr
     assert "at the start []" in done.stdout and "imported []" in done.stdout, done.stdout

@@ -84,12 +84,17 @@ def scorer_of(lengths=(4096,), label_names=("PE",), slopes=None, clinical_column
     return Scorer(members, thresholds=[0.4] * len(label_names), device=torch.device("cpu"))
 
 
-def page_of(tmp_path, scorer, signal, of_members=None, **options):
+def page_of(tmp_path, scorer, signal, member_scores=None, **options):
     """Write a page and return its text."""
-    if of_members is None:
-        of_members = scorer.score_members(signal[None], options.get("clinical"))
+    if member_scores is None:
+        member_scores = scorer.score_members(signal[None], options.get("clinical"))
     path = write_patient_page(
-        tmp_path / "page.html", scorer=scorer, run=tmp_path, signal=signal, of_members=of_members, **options
+        tmp_path / "page.html",
+        scorer=scorer,
+        run=tmp_path,
+        signal=signal,
+        member_scores=member_scores,
+        **options,
     )
     return path.read_text(encoding="utf-8")
 
@@ -210,7 +215,7 @@ def test_the_fullest_page_is_still_one_side(browser, tmp_path, monkeypatch, lowe
         tmp_path,
         scorer,
         (2.2 * ecg()).astype(np.int16),
-        of_members=scores,
+        member_scores=scores,
         warnings=["lead V1 differs from what I and II give by 0.31 of the limb leads (limit 1.3)"] * 30,
         prevalence=0.123,
         clinical=np.array([[63, 1, np.nan]], np.float32),
@@ -277,8 +282,8 @@ def test_a_page_shows_every_warning(tmp_path):
 
 def test_an_ensemble_tells_how_far_its_models_disagree(tmp_path):
     scorer = scorer_of((4096, 2048, 4096))
-    of_members = np.array([0.2, 0.5, 0.6]).reshape(3, 1, 1)
-    words = words_of(page_of(tmp_path, scorer, ecg(), of_members=of_members))
+    member_scores = np.array([0.2, 0.5, 0.6]).reshape(3, 1, 1)
+    words = words_of(page_of(tmp_path, scorer, ecg(), member_scores=member_scores))
     together = expit(np.mean(logit([0.2, 0.5, 0.6])))
     assert f"Probability of PE {100 * together:.1f} %" in words
     assert "The 3 models one by one say 20.0 % to 60.0 %." in words
