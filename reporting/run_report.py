@@ -6,12 +6,18 @@ torch.
 
 from pathlib import Path
 
-import numpy as np
-
-from reporting.figures.curves import draw_losses
-from reporting.figures.run_figures import draw_precision_recall, draw_roc, save_png
+from reporting.figures.curves import (
+    Curve,
+    curve_style,
+    draw_losses,
+    draw_precision_recall,
+    draw_roc,
+    operating_points,
+    save_png,
+)
 from reporting.pages.run_page import write_report
-from reporting.words.summary import format_metrics
+from reporting.words.formatting import number
+from reporting.words.summary import format_metrics, threshold_in_words
 from run_folder.run_record import RunRecord, read_run
 
 
@@ -39,17 +45,18 @@ def report_run(run_folder: str | Path) -> None:
 
 
 def _draw_curves(record: RunRecord) -> None:
-    """Draw ROC and precision-recall curves of the scored split."""
-    scored = record.predictions
-    y_true, y_score = (
-        scored[[f"{column}_{name}" for name in record.label_names]].to_numpy(dtype=np.float64)
-        for column in ("y_true", "y_score")
-    )  # (n_ecgs, n_labels) each
-    split, n_patients = record.metrics.get("split", "test"), scored["patient_id"].nunique()
-    labels = {
-        "label_names": record.label_names,
-        "thresholds": [label["threshold"] for label in record.metrics["labels"].values()],
-        "title": f"{split}: {len(scored):,} ECGs of {n_patients:,} patients",
-    }
-    draw_roc(y_true, y_score, record.folder / "roc.png", **labels)
-    draw_precision_recall(y_true, y_score, record.folder / "precision_recall.png", **labels)
+    """Draw ROC and precision-recall curves of the scored split: one for each label."""
+    on_roc, on_precision = [], []
+    for position, (name, label) in enumerate(record.metrics["labels"].items()):
+        scored, style = record.scored_ecgs(name), curve_style(position)
+        data = name, scored["y_true"].to_numpy(), scored["y_score"].to_numpy(), style
+        points = operating_points(label)
+        dots = [f"; dot: {threshold_in_words(label)}" if point else "" for point in points]
+        on_roc.append(Curve(*data, points[0], f"AUROC {number(label['auroc'].value)}{dots[0]}"))
+        chance = f"dotted: prevalence {label['prevalence']:.3f}"
+        note = f"AP {number(label['average_precision'].value)}, {chance}{dots[1]}"
+        on_precision.append(Curve(*data, points[1], note))
+    scored, split = record.predictions, record.metrics.get("split", "test")
+    title = f"{split}: {len(scored):,} ECGs of {scored['patient_id'].nunique():,} patients"
+    save_png(draw_roc(on_roc, title=title), record.folder / "roc.png")
+    save_png(draw_precision_recall(on_precision, title=title), record.folder / "precision_recall.png")

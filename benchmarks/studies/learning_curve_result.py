@@ -18,7 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.checks import normal_quantile, patient_index
 from metrics_and_performance import auroc
-from reporting.figures.run_figures import COLOURS, DOTS_PER_INCH
+from reporting.figures.curves import COLOURS, DOTS_PER_INCH
 from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError

@@ -1,12 +1,15 @@
-"""The figures of `report.html`: ROC, precision-recall, calibration, net benefit, scores, loss.
+"""The figures of a run and of a comparison: ROC, precision-recall, calibration, net benefit, scores, loss.
 
-Each function returns a `Figure`; `as_svg` turns it into text that stays sharp at any size. Text stays text,
-in the reader's own fonts. ROC and precision-recall curves have a band of resampled patients around them.
+Each function returns a `Figure`: `save_png` makes a file of it, `as_svg` text for a page, which stays sharp
+at any size, in the reader's own fonts. Figures are drawn with matplotlib's objects and its Agg canvas, so
+that no display and no global state is needed.
 """
 
 import io
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
@@ -19,12 +22,19 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.calibration import calibration_curve
-from metrics.checks import patient_index
+from metrics.checks import missing_class, patient_index
 from metrics.decisions import decision_curve
-from reporting.figures.run_figures import COLOURS
+from runtime.atomic_files import write_atomically
 
+# Told apart with colour-blindness (Okabe & Ito, Color Universal Design, 2008); then the line style changes
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+LINE_STYLES = ("-", "--", ":", "-.")
+DOTS_PER_INCH = 150  # of a PNG file
 WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels
+PLOT_WIDTH, PLOT_HEIGHT = 0.815 * WIDTH, 0.745 * HEIGHT  # inches, of the axes alone
 TEXT_SIZE = 9  # points
+MAX_LABELS_ABOVE = 4  # with more of them in one file, the legend stands beside the axes
+LABELS_PER_COLUMN = 18  # of a legend beside them
 LONGEST_NAME = 40  # characters; so many fit on a line of the legend
 TIME_LENGTH = 15  # characters of a run's time, at the end of its name
 POSITIVE, NEGATIVE = COLOURS[1], COLOURS[0]  # vermilion and blue: with and without the disease
@@ -41,12 +51,40 @@ FONTS = "font-family: system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 SVG_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "report", "path.simplify": True}
 
 
+class Curve(NamedTuple):
+    """One curve of a figure: a label's, or a model's.
+
+    `y_true` and `y_score` are of shape (n_ecgs,); of one class there is no curve, which the legend says.
+    """
+
+    name: str
+    y_true: np.ndarray
+    y_score: np.ndarray
+    style: dict[str, str]  # see `curve_style`
+    point: tuple[float, float] | None = None  # where the threshold lies
+    note: str = ""  # behind the name
+
+
 class Band(NamedTuple):
     """The interval of a curve at each point of a grid from 0 to 1: arrays of shape (GRID_POINTS,)."""
 
     x: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+
+def curve_style(number: int) -> dict[str, str]:
+    """Return colour and line style of one of several curves, told apart without colour too."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)],
+    }
+
+
+def save_png(figure: Figure, path: str | Path) -> None:
+    """Write a PNG file, whole or not at all."""
+    options = {"format": "png", "dpi": DOTS_PER_INCH, "bbox_inches": "tight"}
+    write_atomically(Path(path), lambda aside: figure.savefig(aside, **options))
 
 
 def as_svg(figure: Figure) -> str:
@@ -101,6 +139,33 @@ def precision_on_grid(true_positives: np.ndarray, false_positives: np.ndarray) -
     return (true_positives / np.maximum(true_positives + false_positives, 1))[found]
 
 
+def roc_points(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return 1 - specificity and sensitivity of a ROC curve, from (0, 0) on; both classes must be there."""
+    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
+    x, y = (np.append(0, counts / counts[-1]) for counts in (false_positives, true_positives))
+    return x, y
+
+
+def precision_recall_points(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return recall and precision, from the first positive found to the last: the steps to the left of each.
+
+    Their area is the average precision. There must be a positive.
+    """
+    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
+    found = (true_positives > 0) & (np.append(0, true_positives[:-1]) < true_positives[-1])
+    precision = (true_positives / (true_positives + false_positives))[found]
+    recall = true_positives[found] / true_positives[-1]
+    return np.append(0, recall), np.append(precision[0], precision)
+
+
+def operating_points(label: dict) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
+    """Return where a label's threshold lies on the ROC and on the precision-recall curve; None: nowhere."""
+    sensitivity, specificity, ppv = (label[key].value for key in ("sensitivity", "specificity", "ppv"))
+    if math.isnan(sensitivity + specificity):
+        return None, None
+    return (1 - specificity, sensitivity), None if math.isnan(ppv) else (sensitivity, ppv)
+
+
 def bootstrap_band(
     on_grid: Callable[[np.ndarray, np.ndarray], np.ndarray],
     y_true: np.ndarray,
@@ -132,40 +197,67 @@ def bootstrap_band(
 
 
 # ----------------------------------------------------------------------------------------------------
-# One label
+# Labels or models
 # ----------------------------------------------------------------------------------------------------
 
 
-def draw_roc_with_band(
-    y_true: np.ndarray, y_score: np.ndarray, patient_ids: Sequence, point: tuple[float, float] | None
-) -> Figure:
-    """Draw the ROC curve, its band and, where given, the threshold's (1 - specificity, sensitivity)."""
+def draw_roc(curves: Sequence[Curve], *, band: Band | None = None, title: str = "") -> Figure:
+    """Draw ROC curves over each other, each in its style, with its threshold as a point.
+
+    Parameters
+    ----------
+    band : of the one curve, from `roc_on_grid`
+    title : of a figure that stands alone in a file; such a figure is square
+    """
     figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
+    for curve in curves:
+        points = ([], []) if missing_class(curve.y_true) else roc_points(curve.y_true, curve.y_score)
+        axes.plot(*points, label=_in_legend(curve), **curve.style)
+    _finish_curves(axes, curves, band, title)
     axes.plot([0, 1], [0, 1], **CHANCE, label="chance")
-    _fill(axes, bootstrap_band(roc_on_grid, y_true, y_score, patient_ids))
-    _plot_roc(axes, y_true, y_score, color=MODEL, label="model")
-    _mark(axes, point)
-    return _finished_unit_square(figure)
+    return _finished_unit_square(figure, title)
 
 
-def draw_precision_with_band(
-    y_true: np.ndarray, y_score: np.ndarray, patient_ids: Sequence, point: tuple[float, float] | None
-) -> Figure:
-    """Draw the precision-recall curve, its band and, where given, the threshold's (sensitivity, PPV)."""
+def draw_precision_recall(curves: Sequence[Curve], *, band: Band | None = None, title: str = "") -> Figure:
+    """Draw precision-recall curves, each over its prevalence, the precision of chance.
+
+    Parameters
+    ----------
+    band : of the one curve, from `precision_on_grid`
+    title : see `draw_roc`
+    """
     figure, axes = _new_axes("sensitivity (recall)", "PPV (precision)")
-    axes.axhline(y_true.mean(), **CHANCE, label="chance: the prevalence")
-    _fill(axes, bootstrap_band(precision_on_grid, y_true, y_score, patient_ids))
-    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
-    found = true_positives > 0
-    found &= (
-        np.append(0, true_positives[:-1]) < true_positives[-1]
-    )  # once all are found, no further threshold
-    precision = (true_positives / (true_positives + false_positives))[found]
-    recall = true_positives[found] / true_positives[-1]
-    steps = {"drawstyle": "steps-pre", "color": MODEL, "label": "model"}
-    axes.plot(np.append(0, recall), np.append(precision[0], precision), **steps)
-    _mark(axes, point)
-    return _finished_unit_square(figure)
+    for curve in curves:
+        missing = missing_class(curve.y_true)
+        points = ([], []) if missing else precision_recall_points(curve.y_true, curve.y_score)
+        axes.plot(*points, label=_in_legend(curve), drawstyle="steps-pre", **curve.style)
+    _finish_curves(axes, curves, band, title)
+    for curve in curves:
+        alone = {"label": "chance: the prevalence"} if len(curves) == 1 else {"color": curve.style["color"]}
+        if not missing_class(curve.y_true):
+            axes.axhline(curve.y_true.mean(), **CHANCE | alone)
+    return _finished_unit_square(figure, title)
+
+
+def draw_decision_curves(curves: Sequence[Curve]) -> Figure:
+    """Draw the net benefit of acting on probabilities, each curve in its style, on everybody, on nobody."""
+    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs")
+    y_true = curves[0].y_true
+    thresholds, prevalence = np.linspace(0.005, MAX_THRESHOLD, 100), y_true.mean()
+    for curve in curves:
+        benefit = decision_curve(curve.y_true, curve.y_score, thresholds)["model"]
+        axes.plot(thresholds, 100 * benefit, label=_short(curve.name), **curve.style)
+    everybody = decision_curve(y_true, np.ones(len(y_true)), thresholds)["treat_all"]
+    axes.plot(thresholds, 100 * everybody, **EVERYBODY)
+    axes.axhline(0, **NOBODY)
+    axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _finished(figure)
+
+
+# ----------------------------------------------------------------------------------------------------
+# One label
+# ----------------------------------------------------------------------------------------------------
 
 
 def draw_calibration(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
@@ -179,12 +271,6 @@ def draw_calibration(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
     axes.errorbar(curve["mean_score"], curve["observed"], np.maximum(reach, 0), label="groups", **bars)
     axes.set(xlim=(-0.02 * top, 1.03 * top), ylim=(-0.02 * top, 1.03 * top))
     return _finished(figure)
-
-
-def draw_decision_curve(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
-    """Draw the net benefit of acting on the score, on everybody and on nobody."""
-    name = "those whom the model flags"
-    return draw_decision_curves(y_true, {name: y_score}, {name: {"color": MODEL}})
 
 
 def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[float], name: str) -> Figure:
@@ -205,39 +291,6 @@ def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[fl
     axes.set(xlim=(0, top))
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    return _finished(figure)
-
-
-# ----------------------------------------------------------------------------------------------------
-# Several models
-# ----------------------------------------------------------------------------------------------------
-
-
-def draw_roc_curves(
-    y_true: np.ndarray, scores: Mapping[str, np.ndarray], styles: Mapping[str, dict[str, str]]
-) -> Figure:
-    """Draw the ROC curves of several models over each other, each in its style."""
-    figure, axes = _new_axes("1 − specificity (false alarms)", "sensitivity (found)")
-    for name, score in scores.items():
-        _plot_roc(axes, y_true, score, label=_short(name), **styles[name])
-    axes.plot([0, 1], [0, 1], **CHANCE, label="chance")
-    return _finished_unit_square(figure)
-
-
-def draw_decision_curves(
-    y_true: np.ndarray, scores: Mapping[str, np.ndarray], styles: Mapping[str, dict[str, str]]
-) -> Figure:
-    """Draw the net benefit of acting on models' probabilities, each in its style, on everybody, on nobody."""
-    figure, axes = _new_axes("threshold probability", "net benefit, per 100 ECGs")
-    thresholds, prevalence = np.linspace(0.005, MAX_THRESHOLD, 100), y_true.mean()
-    for name, score in scores.items():
-        curve = decision_curve(y_true, score, thresholds)
-        axes.plot(thresholds, 100 * curve["model"], label=_short(name), **styles[name])
-    everybody = decision_curve(y_true, np.ones(len(y_true)), thresholds)["treat_all"]
-    axes.plot(thresholds, 100 * everybody, **EVERYBODY)
-    axes.axhline(0, **NOBODY)
-    axes.set(xlim=(0, MAX_THRESHOLD), ylim=(-25 * prevalence, 108 * prevalence))
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return _finished(figure)
 
 
@@ -301,13 +354,6 @@ def _new_axes(x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _plot_roc(axes: Axes, y_true: np.ndarray, y_score: np.ndarray, **style: str) -> None:
-    true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
-    with np.errstate(invalid="ignore"):  # of one class there is no curve
-        x, y = (np.append(0, counts / counts[-1]) for counts in (false_positives, true_positives))
-    axes.plot(x, y, **style)
-
-
 def _plain(axes: Axes) -> None:
     """Leave two thin spines and small ticks."""
     axes.spines[["top", "right"]].set_visible(False)
@@ -317,45 +363,62 @@ def _plain(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
-def _fill(axes: Axes, band: Band | None) -> None:
+def _in_legend(curve: Curve) -> str:
+    """Return a curve's name and note, or why there is no curve."""
+    missing = missing_class(curve.y_true)
+    note = f"no curve ({missing})" if missing else curve.note
+    return f"{_short(curve.name)}: {note}" if note else _short(curve.name)
+
+
+def _finish_curves(axes: Axes, curves: Sequence[Curve], band: Band | None, title: str) -> None:
+    """Fill the band and mark the operating points: one on its page is named, in a file each note does so.
+
+    Several folds have several thresholds, but one pooled point.
+    """
     if band is not None:
-        label = "95 % of resamples"
-        axes.fill_between(*band, color=MODEL, alpha=0.18, linewidth=0, label=label)
+        axes.fill_between(*band, color=MODEL, alpha=0.18, linewidth=0, label="95 % of resamples")
+    for curve in curves:
+        if curve.point is not None:
+            style = {"markersize": 8, "markeredgecolor": "white", "zorder": 4, "clip_on": False}
+            style["color"] = POSITIVE if len(curves) == 1 else curve.style["color"]
+            axes.plot(*curve.point, "o", label=None if title else "at the threshold", **style)
 
 
-def _mark(axes: Axes, point: tuple[float, float] | None) -> None:
-    """Mark the operating point; several folds have several thresholds, but one pooled point."""
-    if point is not None:
-        style = {"markersize": 8, "color": POSITIVE, "markeredgecolor": "white", "zorder": 4}
-        axes.plot(*point, "o", label="at the threshold", clip_on=False, **style)
-
-
-def _finished_unit_square(figure: Figure) -> Figure:
+def _finished_unit_square(figure: Figure, title: str) -> Figure:
     figure.axes[0].set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.02))
-    return _finished(figure)
+    return _finished(figure, title)
 
 
-def _finished(figure: Figure) -> Figure:
+def _finished(figure: Figure, title: str = "") -> Figure:
     """Put the legend above the axes, where it hides no part of a curve, in one column where names are long.
 
     The place of the axes is fixed, since a layout engine would cost most of the time; a legend of many lines
-    makes the figure higher.
+    makes the figure higher. A figure with a title is a file of its own: there the legend of many lines stands
+    beside the axes, and `save_png` takes it in.
     """
-    axes = figure.axes[0]
-    _place(axes, HEIGHT)
+    axes, plot_height = figure.axes[0], PLOT_WIDTH if title else PLOT_HEIGHT
+    height = HEIGHT - PLOT_HEIGHT + plot_height
+    _place(axes, height, plot_height)
     style = {"loc": "lower left", "bbox_to_anchor": (-0.02, 1.0), "borderaxespad": 0.2, "columnspacing": 1.4}
     style |= {"fontsize": TEXT_SIZE, "frameon": False, "handlelength": 1.6}
+    if title:
+        style |= {"title": title, "alignment": "left"}
+    n_labels = len(axes.get_legend_handles_labels()[1])
+    if title and n_labels > MAX_LABELS_ABOVE:
+        style |= {"loc": "upper left", "bbox_to_anchor": (1.02, 1.0)}
+        axes.legend(ncols=math.ceil(n_labels / LABELS_PER_COLUMN), **style)
+        return figure
     legend = axes.legend(ncols=2, **style)
     if legend.get_window_extent().x1 > figure.bbox.x1:
         legend = axes.legend(ncols=1, **style)
-    _place(axes, max(HEIGHT, legend.get_window_extent().y1 / figure.dpi))
+    _place(axes, max(height, legend.get_window_extent().y1 / figure.dpi), plot_height)
     return figure
 
 
-def _place(axes: Axes, height: float) -> None:
-    """Make the figure so many inches high, the size of the axes and what is below them staying the same."""
+def _place(axes: Axes, height: float, plot_height: float) -> None:
+    """Make figure and axes so many inches high, what is below the axes staying the same."""
     axes.figure.set_size_inches(WIDTH, height)
-    axes.set_position((0.145, 0.135 * HEIGHT / height, 0.815, 0.745 * HEIGHT / height))
+    axes.set_position((0.145, 0.135 * HEIGHT / height, PLOT_WIDTH / WIDTH, plot_height / height))
 
 
 def _short(name: str) -> str:

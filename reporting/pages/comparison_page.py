@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from inference.comparison import Scores
-from reporting.figures.curves import MODEL, draw_decision_curves, draw_roc_curves
-from reporting.figures.run_figures import curve_style
+from reporting.figures.curves import MODEL, Curve, curve_style, draw_decision_curves, draw_roc
 from reporting.pages.explanation_section import ExplanationSection
 from reporting.pages.run_page import Picture, new_environment, svg_picture, write_page
 from reporting.words.comparison_table import SHOWN, group_cells, table_cells
@@ -105,17 +104,17 @@ def _figures(y_true: np.ndarray, models: Sequence[Scores]) -> list[Picture]:
 
     A model has one colour and line style in all of them, its own even where others are not drawn.
     """
-    styles = {model.name: curve_style(number) for number, model in enumerate(models)}
-    complete = {model.name: model.y_score for model in models if np.isfinite(model.y_score).all()}
-    probable = {name: score for name, score in complete.items() if score.min() >= 0 and score.max() <= 1}
+    curves = [Curve(model.name, y_true, model.y_score, curve_style(n)) for n, model in enumerate(models)]
+    complete = [curve for curve in curves if np.isfinite(curve.y_score).all()]
+    probable = [curve for curve in complete if curve.y_score.min() >= 0 and curve.y_score.max() <= 1]
     return [
         svg_picture(
-            draw_roc_curves(y_true, complete, styles),
+            draw_roc(complete),
             alt=f"ROC curves of {len(complete)} models",
             caption="ROC: how many are found, for how many of the others that are flagged in vain.",
         ),
         svg_picture(
-            draw_decision_curves(y_true, probable, styles),
+            draw_decision_curves(probable),
             alt=f"Decision curves of {len(probable)} models",
             caption="Decision curve: the net benefit of acting on the score, on everybody, on nobody.",
         ),

@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -206,33 +207,29 @@ def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
     scored = record.scored_ecgs(name)
     y_true, y_score, patients = (scored[column].to_numpy() for column in ("y_true", "y_score", "patient_id"))
     label, thresholds = record.metrics["labels"][name], fold_thresholds(record, name)
-    on_roc, on_precision = _operating_points(label)
+    on_roc, on_precision = draw.operating_points(label)
+    curve = draw.Curve("model", y_true, y_score, {"color": draw.MODEL})
+    band = partial(draw.bootstrap_band, y_true=y_true, y_score=y_score, patient_ids=patients)
     curves = {
-        "ROC curve": lambda: draw.draw_roc_with_band(y_true, y_score, patients, on_roc),
-        "Precision-recall curve": lambda: draw.draw_precision_with_band(
-            y_true, y_score, patients, on_precision
+        "ROC curve": lambda: draw.draw_roc([curve._replace(point=on_roc)], band=band(draw.roc_on_grid)),
+        "Precision-recall curve": lambda: draw.draw_precision_recall(
+            [curve._replace(point=on_precision)], band=band(draw.precision_on_grid)
         ),
         "Calibration plot": lambda: draw.draw_calibration(y_true, y_score),
-        "Decision curve": lambda: draw.draw_decision_curve(y_true, y_score),
+        "Decision curve": lambda: draw.draw_decision_curves(
+            [curve._replace(name="those whom the model flags")]
+        ),
         "Histogram of the scores": lambda: draw.draw_scores(y_true, y_score, thresholds, name),
     }
     return [
         _picture(
-            curve,
+            figure,
             f"{kind} of {name}, {_numbers_for_alt(kind, label)}.",
             CAPTIONS[kind] + (CAPTIONS["folds"] if kind == "ROC curve" and len(thresholds) > 1 else ""),
         )
-        for kind, curve in curves.items()
+        for kind, figure in curves.items()
         if not one_class or kind == "Histogram of the scores"
     ]
-
-
-def _operating_points(label: dict) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Return where the threshold lies on the ROC and on the precision-recall curve; None where undefined."""
-    sensitivity, specificity, ppv = (label[key].value for key in ("sensitivity", "specificity", "ppv"))
-    if math.isnan(sensitivity + specificity):
-        return None, None
-    return (1 - specificity, sensitivity), None if math.isnan(ppv) else (sensitivity, ppv)
 
 
 def _numbers_for_alt(kind: str, label: dict) -> str:

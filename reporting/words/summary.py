@@ -31,7 +31,7 @@ def format_metrics(metrics: dict) -> str:
         lines.append(_macro_line(macro, len(metrics["labels"])))
     for name, label in metrics["labels"].items():
         if len(metrics["labels"]) > 1:
-            lines.append(f"{name}: {_threshold(label)}")
+            lines.append(f"{name}: {threshold_in_words(label)}")
         lines += _label_lines(name, label, metrics)
     lines += _caveats(metrics)
     left = [metrics.get("split", "test")] + [""] * (len(lines) - 1)
@@ -48,11 +48,11 @@ def _headline(metrics: dict) -> str:
     source = metrics.get("threshold_source")
     labels = list(metrics["labels"].values())
     if len(labels) == 1:
-        return f"{ecgs}; {_threshold(labels[0])}" + (f" ({source})" if source else "")
+        return f"{ecgs}; {threshold_in_words(labels[0])}" + (f" ({source})" if source else "")
     return ecgs + (f"; thresholds: {source}" if source else "")
 
 
-def _threshold(label: dict) -> str:
+def threshold_in_words(label: dict) -> str:
     """Return text such as "threshold 0.31", or the span of those of several folds."""
     low, high = (label.get(f"threshold_{end}", label["threshold"]) for end in ("low", "high"))
     return f"threshold {low:.3g}" if low == high else f"thresholds {low:.3g} to {high:.3g}"

@@ -13,8 +13,7 @@ from matplotlib.image import imread
 
 from metrics.metric import metrics_to_json
 from metrics_and_performance import evaluate
-from reporting.figures.curves import draw_losses
-from reporting.figures.run_figures import draw_roc, save_png
+from reporting.figures.curves import Curve, curve_style, draw_losses, draw_roc, save_png
 from reporting.run_report import report_run
 from reporting.words.summary import format_metrics
 
@@ -227,7 +226,7 @@ def test_figure_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
     y_true, y_score, _ = example_scores()
     with pytest.raises(OSError, match="disk full"):
-        draw_roc(y_true, y_score, tmp_path / "roc.png", label_names=["PE"])
+        save_png(draw_roc([Curve("PE", y_true[:, 0], y_score[:, 0], curve_style(0))]), tmp_path / "roc.png")
     assert (tmp_path / "roc.png").read_bytes() == b"the earlier figure"
     assert not list(tmp_path.glob(".*"))
 

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 
 from inference.comparison import Scores
-from reporting.figures.curves import draw_decision_curves, draw_roc_curves, draw_scores
-from reporting.figures.run_figures import COLOURS, LINE_STYLES, curve_style
+from reporting.figures.curves import (
+    COLOURS,
+    LINE_STYLES,
+    Curve,
+    curve_style,
+    draw_decision_curves,
+    draw_precision_recall,
+    draw_roc,
+    draw_scores,
+)
 from reporting.pages import comparison_page
 
 Y_TRUE = np.arange(40) % 4 == 0
@@ -28,7 +36,7 @@ def legend_of(figure):
     return [text.get_text() for text in legend.get_texts()]
 
 
-@pytest.mark.parametrize("draw", [draw_roc_curves, draw_decision_curves])
+@pytest.mark.parametrize("draw", [draw_roc, draw_decision_curves])
 @pytest.mark.parametrize(
     ("names", "shown"),
     [
@@ -45,7 +53,7 @@ def legend_of(figure):
     ],
 )
 def test_a_legend_is_whole_however_many_and_long_its_names(draw, names, shown):
-    figure = draw(Y_TRUE, dict.fromkeys(names, Y_SCORE), {name: curve_style(0) for name in names})
+    figure = draw([Curve(name, Y_TRUE, Y_SCORE, curve_style(0)) for name in names])
     assert legend_of(figure)[: len(names)] == shown
 
 
@@ -73,10 +81,34 @@ def test_a_model_looks_the_same_where_others_are_not_drawn(monkeypatch):
 
 def test_models_differ_in_colour_or_line_and_what_they_are_compared_with_is_grey():
     names = [f"model {number}" for number in range(len(COLOURS) * len(LINE_STYLES))]
-    styles = {name: curve_style(number) for number, name in enumerate(names)}
-    assert len({tuple(style.values()) for style in styles.values()}) == len(names)
-    for draw, n_references in ((draw_roc_curves, 1), (draw_decision_curves, 2)):
-        looks = list(looks_of(draw(Y_TRUE, dict.fromkeys(names, Y_SCORE), styles)).values())
+    curves = [Curve(name, Y_TRUE, Y_SCORE, curve_style(number)) for number, name in enumerate(names)]
+    assert len({tuple(curve.style.values()) for curve in curves}) == len(names)
+    for draw, n_references in ((draw_roc, 1), (draw_decision_curves, 2)):
+        looks = list(looks_of(draw(curves)).values())
         references = [colour for colour, _ in looks[len(names) :]]
         assert len(references) == n_references
         assert all(0 < float(grey) < 1 and grey not in COLOURS for grey in references)
+
+
+@pytest.mark.parametrize("draw", [draw_roc, draw_precision_recall])
+@pytest.mark.parametrize("n_labels", [1, 3, 20])
+def test_a_file_of_labels_says_in_its_legend_what_each_curve_is(draw, n_labels):
+    curves = [
+        Curve(
+            f"label {n}", Y_TRUE.astype(int), Y_SCORE, curve_style(n), (0.5, 0.5), "0.5; dot: threshold 0.3"
+        )
+        for n in range(n_labels)
+    ]
+    curves[-1] = curves[-1]._replace(y_true=np.zeros(40, int), point=None)
+    figure = draw(curves, title="test: 40 ECGs")
+    (axes,) = figure.axes
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert texts[:n_labels] == [f"label {n}: 0.5; dot: threshold 0.3" for n in range(n_labels - 1)] + [
+        f"label {n_labels - 1}: no curve (no positive ECG)"
+    ]
+    box = axes.get_window_extent()
+    assert (
+        box.width == pytest.approx(box.height) and axes.get_legend().get_title().get_text() == "test: 40 ECGs"
+    )
+    dots = [line.get_color() for line in axes.lines if line.get_marker() == "o"]
+    assert dots == [curve.style["color"] for curve in curves[:-1]]
