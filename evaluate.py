@@ -27,7 +27,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohorts.synthetic import demo_cohort
 from dataset.cohort import Cohort, read_cohort
 from explanations.groups import check_captum, explain_run
 from hyperparameters.declaration import Hyperparameters
@@ -65,8 +64,7 @@ def main() -> None:
         comparison = score_cohort(arguments.runs, names, cohort, prepare(values.seed))
     else:
         comparison = read_comparison(arguments.runs, names)
-        data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
-        cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
+        cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
     lines = lines_of(comparison.table, cohort)
     features = sign_features(cohort, lines_of(comparison.splits, cohort)) if arguments.signs else None
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
@@ -129,10 +127,14 @@ def check_names(names: list[str]) -> None:
 def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:
     """Return another hospital's cohort, read and judged as the first run's own was."""
     label_names = label_names_of(arguments.runs[0])
-    changed = {"labels": arguments.labels, "label_columns": label_names, "patient_key": None}
+    changed = {
+        "data_dir": arguments.cohort,
+        "labels": arguments.labels,
+        "label_columns": label_names,
+        "patient_key": None,
+    }
     changed["clinical_columns"] = clinical_columns_of(arguments.runs)
-    options = {**values.group("cohort"), **changed}
-    cohort = read_cohort(data_dir=arguments.cohort, quality=values.group("quality"), **options)
+    cohort = read_cohort(quality=values.group("quality"), **{**values.group("cohort"), **changed})
     n_read, n_rejected = len(cohort.table), len(cohort.reading.rejected)
     print(f"cohort      {n_read + n_rejected:,} files: {n_read:,} read, {n_rejected:,} rejected")
     return cohort

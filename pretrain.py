@@ -13,7 +13,6 @@ Of a table with a split column only the training patients are used: who validate
 have been pretrained on. An epoch takes about as long as one of train_atten.py on as many ECGs.
 """
 
-from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
 from dataset.cohort import read_unlabelled
@@ -71,8 +70,7 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort and split
-    data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
-    cohort = read_unlabelled(data_dir=data_dir, quality=quality, **values.group("cohort"))
+    cohort = read_unlabelled(quality=values.group("quality"), **values.group("cohort"))
     fold = split_for_pretraining(cohort, seed=values.seed, **values.group("split"))
     title = ContrastiveResNet18.title
     run = start_run(__file__, title=title, values=values, device=device, cohort=cohort, folds=[fold])

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from cohorts.synthetic import demo_cohort
+from cohorts.synthetic import DEMO_FOLDER
 from dataset.cohort import read_cohort
 from dataset.splits import make_folds
 from hyperparameters.declaration import ABSENT, Hyperparameters
@@ -153,8 +153,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
     UserError : another table is there already.
     """
     values: Hyperparameters = options.values
-    data_dir = values.data_dir or demo_cohort()
-    cohort = read_cohort(data_dir=data_dir, quality=values.group("quality"), **values.group("cohort"))
+    cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
     (fold,) = make_folds(cohort, seed=values.seed, **values.group("split"))
     ours = np.sort(np.concatenate([fold.parts["train"], fold.parts["validation"]]))
     columns = ["file", "patient_id", *(name for name in TAKEN if name in cohort.table)]
@@ -171,7 +170,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
         f"cohort      {len(table):,} ECGs of {table['patient_id'].nunique():,} patients for the search; "
         f"{n_test:,} ECGs are kept for the test, and not looked at"
     )
-    return path, str(data_dir)
+    return path, values.data_dir or DEMO_FOLDER
 
 
 # ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ On 1,014 real ECGs (PTB-XL, label MI), 10 epochs of about 82 s on two CPU cores 
 about 0.92 (95 % CI 0.88-0.96). It has more arithmetic an ECG than the other models.
 """
 
-from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
 from dataset.cohort import read_cohort
@@ -60,8 +59,7 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort and folds
-    data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
-    cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
+    cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     title = MODELS[MODEL].title
     run = start_run(__file__, title=title, values=values, device=device, cohort=cohort, folds=folds)

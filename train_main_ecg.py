@@ -12,7 +12,6 @@ about 0.88 (95 % CI 0.83-0.93) with --model rnn and 0.89 (0.82-0.94) with --mode
 
 from pathlib import Path
 
-from cohorts.synthetic import demo_cohort
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
 from dataset.cohort import read_cohort
@@ -55,8 +54,7 @@ def main() -> None:
     device = prepare(values.seed)
 
     # 2. Cohort and folds
-    data_dir, quality = values.data_dir or demo_cohort(), values.group("quality")
-    cohort = read_cohort(data_dir=data_dir, quality=quality, **values.group("cohort"))
+    cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     name = MODEL[values.model]
     title = MODELS[name].title

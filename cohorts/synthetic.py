@@ -52,13 +52,10 @@ def draw_patients(
     ]
 
 
-def demo_cohort(folder: str | Path = DEMO_FOLDER) -> str:
-    """Make the default cohort, say what it is, and return its folder; the first of several processes does."""
-    from runtime.processes import first_before_others  # PyTorch takes seconds; nothing else here needs it
-
+def demo_cohort(folder: str | Path = DEMO_FOLDER) -> Path:
+    """Make the default cohort, say what it is, and return its folder."""
     print(f"demo        no --data-dir: {folder}, 300 ECGs. {DISCLAIMER}", flush=True)
-    with first_before_others():
-        return str(make_cohort(folder).parent)
+    return make_cohort(folder).parent
 
 
 def make_cohort(

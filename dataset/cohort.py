@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from cohorts.synthetic import demo_cohort
 from dataset.clinical import check_clinical, clinical_values
 from dataset.labels_table import check_present, files_of_folder, read_files, read_labels
 from dataset.pseudonyms import KEY_FILE, key_fingerprint, pseudonymise
@@ -80,7 +81,7 @@ class Cohort:
 
 def read_cohort(
     *,
-    data_dir: str,
+    data_dir: str | None,
     labels: str | None,
     label_columns: Sequence[str] | None,
     clinical_columns: Sequence[str] | None = None,
@@ -96,7 +97,7 @@ def read_cohort(
 
     Parameters
     ----------
-    data_dir : folder of the ECG files.
+    data_dir : folder of the ECG files; None means the synthetic demo cohort, which is made if need be.
     labels : the table; None means ``labels.csv`` in the folder.
     label_columns : columns to learn; None means PE.
     clinical_columns : columns that the head sees beside the ECG; None means none.
@@ -119,7 +120,7 @@ def read_cohort(
         )
 
 
-def read_unlabelled(*, data_dir: str, labels: str | None, **reading: Any) -> Cohort:
+def read_unlabelled(*, data_dir: str | None, labels: str | None, **reading: Any) -> Cohort:
     """Read ECGs of which no label is needed, and print where the list of them comes from.
 
     Parameters
@@ -159,20 +160,23 @@ class _Listed(NamedTuple):
 
 
 def _listed(
-    data_dir: str, labels: str | None, label_columns: Sequence[str] | None, clinical_columns: Sequence[str]
+    data_dir: str | None,
+    labels: str | None,
+    label_columns: Sequence[str] | None,
+    clinical_columns: Sequence[str],
 ) -> _Listed:
     folder, path = _places(data_dir, labels)
     table, label_names = read_labels(path, label_columns)
     check_clinical(path, table, clinical_columns, label_names=label_names)
     unlabelled = table[list(label_names)].isna().all(axis=1)
     rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
-    _check_any_left(data_dir, len(table), rejected)
+    _check_any_left(folder, len(table), rejected)
     table = table[~unlabelled]
     check_present(path, table, folder)
     return _Listed(folder, path, table, label_names, tuple(clinical_columns), rejected)
 
 
-def _listed_without_labels(data_dir: str, labels: str | None) -> _Listed:
+def _listed_without_labels(data_dir: str | None, labels: str | None) -> _Listed:
     folder, path = _places(data_dir, labels)
     if labels or path.exists():
         table = read_files(path)
@@ -184,11 +188,11 @@ def _listed_without_labels(data_dir: str, labels: str | None) -> _Listed:
     return _Listed(folder, path, table)
 
 
-def _places(data_dir: str, labels: str | None) -> tuple[Path, Path]:
+def _places(data_dir: str | None, labels: str | None) -> tuple[Path, Path]:
     """Return the folder of the ECG files, and the path of the table."""
-    folder = Path(data_dir)
+    folder = Path(demo_cohort() if data_dir is None else data_dir)
     if not folder.is_dir():
-        raise UserError(f"{data_dir}: found no such folder, expected the folder of the ECG files")
+        raise UserError(f"{folder}: found no such folder, expected the folder of the ECG files")
     return folder, Path(labels) if labels else folder / "labels.csv"
 
 

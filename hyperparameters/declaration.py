@@ -63,8 +63,8 @@ def declared(group: str, default: Any, help: str) -> Any:
 class Hyperparameters:
     """One resolved set, in groups: each group holds the keyword arguments of one function or class."""
 
-    # data
-    data_dir: str | None = declared("data", None, "folder of the ECG files; none: a synthetic demo cohort")
+    # cohort
+    data_dir: str | None = declared("cohort", None, "folder of the ECG files; none: a synthetic demo cohort")
     labels: str | None = declared("cohort", None, "labels table; none: labels.csv in the data folder")
     label_columns: list[str] | None = declared("cohort", None, "0/1 columns to learn; none: PE")
     clinical_columns: list[str] | None = declared(

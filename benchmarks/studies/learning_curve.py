@@ -185,7 +185,7 @@ def read_ecgs(options: argparse.Namespace) -> Cohort:
         place.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{place}: cannot be made ({error.strerror}); name another --output-dir") from None
-    cohort = read_cohort(data_dir=values.data_dir, quality=values.group("quality"), **values.group("cohort"))
+    cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
     path, rejected = place / "rejected.csv", cohort.reading.rejected
     write_atomically(path, lambda aside: rejected.to_csv(aside, index=False))
     print(f"cohort      {len(cohort.table):,} ECGs read, {len(rejected):,} rejected ({path})")

@@ -181,8 +181,8 @@ def test_clinical_values_come_beside_the_signal_of_their_ecg(cohort):
 
 @pytest.mark.parametrize(("normalisation", "axes"), [("recording", (1, 2)), ("lead", 2), ("none", None)])
 def test_evaluation_is_what_load_ecg_gives_to_a_microvolt(cohort_folder, tmp_path, normalisation, axes):
-    options = {**Hyperparameters().group("cohort"), "cache_dir": str(tmp_path), "workers": 1}
-    cohort = read_cohort(data_dir=str(cohort_folder), quality=Hyperparameters().group("quality"), **options)
+    values = Hyperparameters(data_dir=str(cohort_folder), cache_dir=str(tmp_path), workers=1)
+    cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
     batches = EvaluationBatches(cohort, np.arange(12), **shared(cohort, 5, 4096, normalisation))
     signal = torch.cat([signal for (signal,), _ in batches])
     millivolts = torch.stack([load_ecg(cohort_folder / file, 4096) for file in cohort.table["file"]])

@@ -41,7 +41,7 @@ def read(tmp_path):
         "workers": 1,
         "quality": {**defaults.group("quality"), "quality_checks": False},
     }
-    return lambda folder, **others: read_cohort(data_dir=str(folder), **{**options, **others})
+    return lambda folder, **others: read_cohort(**{**options, "data_dir": str(folder), **others})
 
 
 def write_labels(folder, text):

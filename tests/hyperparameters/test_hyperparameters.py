@@ -388,7 +388,7 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
 @pytest.mark.parametrize(
     ("function", "groups", "given"),
     [
-        (read_cohort, ["cohort"], ["data_dir", "quality"]),
+        (read_cohort, ["cohort"], ["quality"]),
         (place_signals, ["placement"], ["cohort", "device"]),
         (make_folds, ["split"], ["cohort", "seed"]),
         (

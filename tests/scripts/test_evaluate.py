@@ -271,7 +271,7 @@ def cohort_of_run(folder):
     values, _ = read_yaml(folder / "hyperparameters.yml")
     values = Hyperparameters(**values)
     quality = values.group("quality")
-    return read_cohort(data_dir=values.data_dir, quality=quality, **values.group("cohort"))
+    return read_cohort(quality=quality, **values.group("cohort"))
 
 
 def test_without_captum_nothing_is_begun(places, tmp_path):
