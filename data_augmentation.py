@@ -1,4 +1,4 @@
-"""Random changes to a batch of training ECGs, on its device, drawn for each ECG by itself.
+"""Random changes to a batch of training ECGs, on its device, drawn separately for each ECG.
 
 Every function takes ``signal``, float32 (N, 12, T) in mV at 500 Hz, and a generator on the signal's device,
 and returns the changed signals; the class decides which ECGs get them. A new augmentation is one function,
@@ -16,11 +16,11 @@ SAMPLE_DROP_FRACTION = 0.1
 LEAD_DROP_PROBABILITY = 0.2
 SCALE = (0.25, 1.0)
 WAVE_AMPLITUDE = (0.025, 0.1)  # mV; the published 0.25 to 1 are raw counts of 0.0025 mV, which nobody sees
-SINE_FREQUENCY = (0.5, 10.0)  # Hz: the published 0.001 to 0.02 cycles a sample
-SQUARE_FREQUENCY = (0.5, 50.0)  # Hz: the published 0.001 to 0.1 cycles a sample
-WANDER_AMPLITUDE = (0.0, 0.2)  # mV, a lead
+SINE_FREQUENCY = (0.5, 10.0)  # Hz: the published 0.001 to 0.02 cycles per sample
+SQUARE_FREQUENCY = (0.5, 50.0)  # Hz: the published 0.001 to 0.1 cycles per sample
+WANDER_AMPLITUDE = (0.0, 0.2)  # mV, per lead
 WANDER_FREQUENCY = (0.05, 0.5)  # Hz: breathing and electrodes that drift
-HUM_AMPLITUDE = (0.0, 0.05)  # mV, a lead
+HUM_AMPLITUDE = (0.0, 0.05)  # mV, per lead
 HUM_FREQUENCIES = (50.0, 60.0)  # Hz
 NOISE_DEVIATION = (0.0, 0.03)  # mV
 
@@ -65,7 +65,7 @@ def add_baseline_wander(signal: torch.Tensor, generator: torch.Generator) -> tor
 
 
 def add_mains_hum(signal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Add 50 or 60 Hz, one of them an ECG, with an amplitude of its own in each lead."""
+    """Add 50 or 60 Hz, one of the two per ECG, with an amplitude of its own in each lead."""
     n, n_leads, _ = signal.shape
     amplitude = _uniform(signal, (n, n_leads, 1), HUM_AMPLITUDE, generator)
     phase = _uniform(signal, (n, 1, 1), (0, 2 * math.pi), generator)
@@ -75,7 +75,7 @@ def add_mains_hum(signal: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 
 def add_gaussian_noise(signal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Add white noise of one standard deviation an ECG, independent in each lead."""
+    """Add white noise of one standard deviation per ECG, independent in each lead."""
     deviation = _uniform(signal, (signal.shape[0], 1, 1), NOISE_DEVIATION, generator)
     noise = torch.randn(signal.shape, generator=generator, device=signal.device, dtype=signal.dtype)
     return signal + deviation * noise
@@ -101,8 +101,8 @@ class Augmentation:
 
     Parameters
     ----------
-    augmentation : "independent" (the probabilities count), "published" (one of seven with equal
-        probability, two of them nothing; the probabilities do not count) or "none".
+    augmentation : "independent" (the probabilities apply), "published" (one of seven with equal
+        probability, two of them nothing; the probabilities do not apply) or "none".
     **probabilities : for each name of ``AUGMENTATIONS``, 0 to 1.
     """
 
@@ -130,10 +130,9 @@ class Augmentation:
         if self.preset == "published":
             choice = (draw[:, 0] * len(PUBLISHED)).long()
             return {name: choice == index for index, name in enumerate(PUBLISHED) if name is not None}
-        columns = enumerate(AUGMENTATIONS)
         return {
             name: draw[:, column] < self.probabilities[name]
-            for column, name in columns
+            for column, name in enumerate(AUGMENTATIONS)
             if self.probabilities.get(name, 0) > 0
         }
 
@@ -148,7 +147,7 @@ def _change(
     if signal.device.type == "cpu":
         (rows,) = chosen.nonzero(as_tuple=True)
         return signal.index_copy(0, rows, augment(signal[rows], generator)) if len(rows) else signal
-    # A GPU would have to wait to be told how many they are: it changes all, and takes the chosen.
+    # Counting them would make a GPU wait: it changes all, and takes the chosen.
     return torch.where(chosen[:, None, None], augment(signal, generator), signal)
 
 

@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 SECONDS = N_SAMPLES / SAMPLING_RATE
-# What lies beside ECGs in a folder and is none, by its suffix.
+# The suffixes of files that lie beside ECGs in a folder and are not ECGs.
 TEXTS_AND_TABLES = {".csv", ".tsv", ".txt", ".md", ".json", ".yml", ".yaml", ".log", ".xlsx", ".docx", ".gz"}
 PAGES_AND_PICTURES = {".html", ".pdf", ".png", ".jpg", ".jpeg", ".svg", ".dtd", ".xsd", ".py"}
 OTHER_FILES = TEXTS_AND_TABLES | PAGES_AND_PICTURES
@@ -59,8 +59,8 @@ class AtRest:
     ----------
     signal : int16 ndarray of shape (12, 5000), in µV at 500 Hz, rounded to nearest
     padded : (int, int)
-        Samples before and after that are not of the recording, which was shorter than 10 s: its first and
-        last values, repeated. Half on each side, so that a crop from the centre holds few or none of them.
+        Samples before and after that are not part of the recording, which was below 10 s: its first and last
+        values, repeated. Half on each side, so that a crop from the centre holds few or none of them.
     """
 
     signal: np.ndarray
@@ -68,7 +68,7 @@ class AtRest:
 
 
 def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[str]]:
-    """Return the files that may be ECGs: those named, and all in the folders named, however deep.
+    """Return the files that may be ECGs: those named, and all in the folders named, at any depth.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[
     files : sorted within each folder, each once
     left_out : files in the folders whose suffix is not an ECG's or that are hidden, and those with the same
         stem as a WFDB header beside it, such as its signal file
-    problems : a line for each path that is not there, and for each folder without an ECG
+    problems : one line for each folder without an ECG
     """
     files, left_out, problems = [], [], []
     for path in map(Path, paths):
@@ -97,11 +97,8 @@ def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[
 
 
 def _may_be_an_ecg(file: Path, headers: set[Path]) -> bool:
-    if file.suffix.lower() == ".hea":
-        return True
-    return not (
-        file.name.startswith(".") or file.suffix.lower() in OTHER_FILES or file.with_suffix("") in headers
-    )
+    suffix, stem = file.suffix.lower(), file.with_suffix("")
+    return suffix == ".hea" or not (file.name.startswith(".") or suffix in OTHER_FILES or stem in headers)
 
 
 def read_recording(path: PathLike) -> Recording:
@@ -110,7 +107,7 @@ def read_recording(path: PathLike) -> Recording:
     Raises
     ------
     EcgFileError
-        Whatever is wrong with the file. At least 8 s of twelve leads are required.
+        Anything is wrong with the file. At least 8 s of twelve leads are required.
     """
     return read_any_format(path)
 
@@ -156,7 +153,7 @@ def load_ecg(path: PathLike, n_samples: int = 4096) -> torch.Tensor:
     Raises
     ------
     EcgFileError
-        Whatever is wrong with the file.
+        Anything is wrong with the file.
     ValueError
         `n_samples` out of range.
     """

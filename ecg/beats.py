@@ -1,7 +1,7 @@
 """The beats of an ECG, and their median, in which onset and end of the QRS and the T wave are found.
 
     centres = detect_beats(signal)         # (12, n_samples) in mV at 500 Hz
-    beat = median_beat(signal)             # a MedianBeat, or None where there are no beats alike
+    beat = median_beat(signal)             # a MedianBeat, or None where no beats are alike
 
 Beats are found by how fast all leads change together; those of the usual shape are laid over each other and
 their median is taken. The QRS goes from its onset in the earliest lead to its end in the latest.
@@ -23,12 +23,12 @@ MIN_RANGE = 0.02  # mV, peak to peak; a lead below is flat
 
 # Finding beats
 STEP = 8  # samples, 16 ms: the slope is the difference of two means that long, which passes about 10 to 40 Hz
-QRS_SHARE = 0.98  # quantile of a lead's slopes that lies within its QRS complexes, at any rate
-ACTIVITY_WINDOW = 41  # samples, 82 ms: one hump a QRS, notched or not
+QRS_SHARE = 0.98  # quantile of a lead's slopes that lies within its QRS complexes, at any heart rate
+ACTIVITY_WINDOW = 41  # samples, 82 ms: one hump per QRS, notched or not
 BEAT_HEIGHT = 0.3  # of the usual hump
 REFRACTORY = 120  # samples, 240 ms
-SHAPE_HALF = 50  # samples, 100 ms: what is compared of a beat, before and after its centre
-MAX_SHIFT = 15  # samples, by which a beat is moved to lie on the others
+SHAPE_HALF = 50  # samples, 100 ms: the part of a beat that is compared, on each side of its centre
+MAX_SHIFT = 15  # samples; how far a beat is moved at most to lie on the others
 SAME_SHAPE = 0.85  # correlation; ectopic beats have less
 MIN_SHARE_OF_BEATS = 0.25  # with fewer of one shape, there is noise instead of beats
 
@@ -38,7 +38,7 @@ LEVEL_BEFORE = slice(-55, -35)  # where each beat's baseline is taken, 110 to 70
 SEARCH_BEFORE, SEARCH_AFTER = 75, 85  # how far from the centre a QRS may begin and end
 SMOOTHING = np.array([1, 2, 3, 2, 1]) / 9
 QRS_SPEED = 0.07  # of a lead's largest speed; above it, a lead is within its QRS
-ST_SPEED = 0.008  # mV a sample, 4 µV/ms; T waves and the ends of P waves are slower
+ST_SPEED = 0.008  # mV per sample, 4 µV/ms; T waves and the ends of P waves are slower
 QUIET = 8  # samples, 16 ms: a stretch this long without two fast leads ends the QRS
 CORE = 21  # samples, 42 ms: the QRS is where the leads are fast for that long; a pacing spike is shorter
 PR_LEVEL = (12, 2)  # samples before the onset: 24 to 4 ms, the isoelectric level
@@ -72,8 +72,8 @@ class MedianBeat(NamedTuple):
 def detect_beats(signal: np.ndarray) -> np.ndarray:
     """Return the centres of the QRS complexes.
 
-    Each lead's slope is measured by that within its own QRS complexes, so that neither a lead full of noise
-    nor a tall one decides alone; where all leads together are fast, there is a QRS.
+    Each lead's slope is relative to that within its own QRS complexes, so that neither a lead full of noise
+    nor a tall one decides by itself; where all leads together are fast, there is a QRS.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def detect_beats(signal: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    int ndarray of shape (n_beats,), in samples, ascending; empty where there is nothing to be found
+    int ndarray of shape (n_beats,), in samples, ascending; empty where none is found
     """
     signal = np.asarray(signal, float)
     usable = _usable_leads(signal)
@@ -120,7 +120,7 @@ def _peaks_of(slopes: np.ndarray) -> np.ndarray:
 
 
 def median_beat(signal: np.ndarray) -> MedianBeat | None:
-    """Return the median of the beats of the most frequent shape, or None where there are none alike.
+    """Return the median of the beats of the most frequent shape, or None where no beats are alike.
 
     Parameters
     ----------
@@ -155,7 +155,8 @@ def _alike(slopes: np.ndarray, beats: np.ndarray) -> np.ndarray:
     shapes /= np.linalg.norm(shapes, axis=1, keepdims=True) + 1e-12
     likeness = shapes @ shapes.T
     similar = likeness > SAME_SHAPE - 0.15  # they do not lie on each other yet
-    model = slopes[:, _around(beats[(similar + 0.01 * likeness).sum(axis=1).argmax()], SHAPE_HALF)]
+    centre = beats[(similar + 0.01 * likeness).sum(axis=1).argmax()]
+    model = slopes[:, centre - SHAPE_HALF : centre + SHAPE_HALF]
     for _ in range(2):
         beats, match = _shifted(slopes, beats, model)
         same = beats[match > SAME_SHAPE]
@@ -165,12 +166,8 @@ def _alike(slopes: np.ndarray, beats: np.ndarray) -> np.ndarray:
     return same
 
 
-def _around(centre: int, half: int) -> slice:
-    return slice(centre - half, centre + half)
-
-
 def _cut(slopes: np.ndarray, beats: np.ndarray, half: int) -> np.ndarray:
-    """Return the stretches about the beats, (n_beats, n_leads, 2 * half)."""
+    """Return the stretches around the beats, (n_beats, n_leads, 2 * half)."""
     return np.moveaxis(slopes[:, beats[:, None] + np.arange(-half, half)], 0, 1)
 
 

@@ -1,6 +1,6 @@
 """Find ECGs that were exported more than once: the same recording, perhaps rounded, noisy or shifted.
 
-groups = near_duplicates(signals, rows, measurements)  # those of ecg_quality.measure
+groups = near_duplicates(signals, rows, measurements)  # measured by ecg.quality.measure
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ SHIFT_LEADS = (1, 7)  # II and V2 lie almost at right angles to each other
 
 
 def near_duplicates(signals: np.ndarray, rows: np.ndarray, measurements: np.ndarray) -> np.ndarray:
-    """Return a group number for each ECG; ECGs of one group are the same recording, exported more than once.
+    """Return a group number for each ECG; ECGs in one group are the same recording, exported more than once.
 
-    They are the same where every sample is, and also where two files differ by rounding, by noise of a few
-    µV, or by a shift of up to 2 s because another stretch was exported. Of ECGs shifted by 2 s about four in
-    five are found: those whose QRS amplitudes change from beat to beat are missed.
+    They are the same where every sample is equal, and also where two files differ by rounding, by noise of a
+    few µV, or by a shift of up to 2 s because another stretch was exported. Of ECGs shifted by 2 s about four
+    in five are found: those whose QRS amplitudes change from beat to beat are missed.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def near_duplicates(signals: np.ndarray, rows: np.ndarray, measurements: np.ndar
         Numbered from 0 by first appearance.
     """
     _, first, copy_of = np.unique(measurements["waveform"], return_index=True, return_inverse=True)
-    group_of = first[copy_of.reshape(-1)]  # each ECG's group is the first ECG in it
+    first_copies = first[copy_of.reshape(-1)]  # each ECG's group is the first ECG in it
     parents = np.arange(len(measurements))
     for a, b in _similar_pairs(measurements, np.sort(first)):
         root_a, root_b = _root(parents, a), _root(parents, b)
@@ -48,7 +48,7 @@ def near_duplicates(signals: np.ndarray, rows: np.ndarray, measurements: np.ndar
         one, other = (_recorded(signals[rows[ecg]], measurements["padded_samples"][ecg]) for ecg in (a, b))
         if _is_same_recording(one, other):
             parents[max(root_a, root_b)] = min(root_a, root_b)
-    roots = np.array([_root(parents, ecg) for ecg in group_of.tolist()], dtype=int)
+    roots = np.array([_root(parents, ecg) for ecg in first_copies.tolist()], dtype=int)
     return np.unique(roots, return_inverse=True)[1].reshape(-1)  # a group's first ECG is its root
 
 
@@ -64,8 +64,8 @@ def _similar_pairs(measurements: np.ndarray, candidates: np.ndarray) -> list[lis
     if len(alive) < 2:
         return []
     amplitudes = np.log(np.maximum(measurements["lead_qrs_mv"][alive], MIN_DUPLICATE_QRS_MV))
-    # Distances stay as they are on the principal axes. A tree over those that vary most has fewer dimensions,
-    # and is many times as fast; what it finds too much goes by the distance on all twelve.
+    # Distances are the same on the principal axes. A tree over those that vary most has fewer dimensions and
+    # is many times as fast; the distance on all twelve removes the pairs that it finds in excess.
     axes = np.linalg.eigh(np.cov(amplitudes.T, dtype=np.float64))[1][:, ::-1][:, :TREE_AXES]
     tree = cKDTree((amplitudes - amplitudes.mean(axis=0)) @ axes)
     pairs = tree.query_pairs(DUPLICATE_RADIUS * (1 + 1e-6), output_type="ndarray")

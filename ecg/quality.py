@@ -35,13 +35,13 @@ MEASUREMENTS = np.dtype([
     ("reversal", "<f4"),  # -1 to 1; beyond 0 as if the arm electrodes were exchanged
     ("lead_rms", "<f4", (12,)),  # µV, about the mean
     ("lead_qrs_mv", "<f4", (12,)),  # peak to peak
-    ("waveform", "<u8"),  # BLAKE2b of the signal's bytes
+    ("waveform", "<u8"),  # 64 bits of BLAKE2b of the signal's bytes
 ])  # fmt: skip
 
 BEAT_WINDOW = 750  # samples, 1.5 s: holds a beat at 40/min
 QRS_WINDOW = 50  # samples, 0.1 s: a QRS fits, and baseline wander is slow beside it
 FLAT_RANGE = 5  # µV within a QRS_WINDOW: one count of the coarsest usual resolution
-MIN_PLATEAU, LONG_PLATEAU = 3, 100  # equal samples; one plateau alone counts where it lasts 0.2 s
+MIN_PLATEAU, LONG_PLATEAU = 3, 100  # equal samples; a single plateau counts where it lasts 0.2 s
 MIN_PLATEAU_AT = 500  # µV from the mean; nearer, a coarse file's isoelectric line may be its extreme
 MIN_LIMB_RMS = 25  # µV; against limb leads smaller than that, rounding would look like a wrong lead
 SLOPE_SAMPLES = 20  # 40 ms
@@ -73,7 +73,7 @@ def measure(
     ----------
     signal : int16 ndarray of shape (12, 5000), in µV at 500 Hz
     padded : (int, int)
-        Samples before and after that are not of the recording; only the hash includes them.
+        Samples before and after that are not part of the recording; only the hash includes them.
     file_rate, file_seconds : float
         Sampling rate in Hz and length of the file, before resampling and cropping.
     gap_samples, n_derived, n_warnings : int
@@ -102,14 +102,9 @@ def measure(
     numbers["goldberger"], numbers["goldberger_lead"] = worst, LEADS.index("aVR") + position
     numbers["reversal"] = _reversal(centred[LEADS.index("I")], centred[LEADS.index("V6")])
     numbers["lead_rms"] = rms
-    numbers["waveform"] = waveform_hash(signal)
+    content = np.ascontiguousarray(signal, "<i2")  # the same bytes on every machine
+    numbers["waveform"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
     return numbers[()]
-
-
-def waveform_hash(signal: np.ndarray) -> int:
-    """Return 64 bits of BLAKE2b of the bytes of an int16 signal, the same on every machine."""
-    content = np.ascontiguousarray(signal, "<i2")
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
 def _largest(values: np.ndarray) -> tuple[float, int]:
@@ -249,7 +244,7 @@ def judge(
     max_goldberger: float,
     max_reversal: float,
 ) -> pd.DataFrame:
-    """Return what is wrong or worth knowing of ECGs, from what was measured.
+    """Return what is wrong with ECGs or worth knowing about them, from their measurements.
 
     Parameters
     ----------
@@ -292,9 +287,9 @@ def _findings(
     warn: np.ndarray | bool = False,
     note: np.ndarray | bool = False,
 ) -> pd.DataFrame:
-    """Return the lines of one check: the gravest verdict that applies to each ECG, if any does."""
+    """Return the rows of one check: the gravest verdict that applies to each ECG, if any does."""
     n_ecgs = len(values[0])
-    sentence = functools.cache(sentence)  # a cohort of another rate has the same note on every ECG
+    sentence = functools.cache(sentence)  # a cohort at another rate has the same note on every ECG
     masks = [np.broadcast_to(mask, n_ecgs) for mask in (reject, warn, note)]
     verdict = np.select(masks, ["reject", "warn", "note"], "")
     ecg = np.flatnonzero(verdict != "")
@@ -375,7 +370,7 @@ def _arm_electrodes(m: np.ndarray, limit: float) -> pd.DataFrame:
 
 
 def _what_the_reader_did(m: np.ndarray) -> list[pd.DataFrame]:
-    """Return the findings on what was not in the file as it is in the signal."""
+    """Return the findings on where the signal differs from the file."""
     padded_seconds = m["padded_samples"] / SAMPLING_RATE
     n_samples = m["file_rate"].astype(np.float64) * m["file_seconds"] * len(LEADS)
     gaps = m["gap_samples"] / np.maximum(n_samples, 1)

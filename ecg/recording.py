@@ -45,7 +45,7 @@ class EcgFileError(ValueError):
         super().__init__(f"{name}: found {one_line(found)}; expected {one_line(expected)}")
 
     def __reduce__(self):
-        # By default the message alone is pickled, and the parent process could not rebuild the error from it.
+        # By default only the message is pickled, and the parent process could not rebuild the error from it.
         return EcgFileError, (self.path, self.found, self.expected)
 
 
@@ -63,7 +63,7 @@ def quote(text: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """What one file says.
+    """What one file contains.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Recording:
 
 
 def standard_lead(name: str) -> str | None:
-    """Return the lead that a file means, or None: "MDC_ECG_LEAD_AVR", "avr" and "Lead aVR" are aVR."""
+    """Return the lead that a name means, or None: "MDC_ECG_LEAD_AVR", "avr" and "Lead aVR" are aVR."""
     return _STANDARD_LEADS.get(_LEAD_PREFIX.sub("", name.strip(), count=1).strip().lower())
 
 
@@ -107,8 +107,8 @@ def assemble(
     ----------
     file_format : str
     channels : pairs of a name as the file has it and an ndarray of shape (n_samples,), in mV
-        NaN is a missing sample. Names that are none of the twelve leads are left out. III, aVR, aVL and aVF
-        are derived where they are missing.
+        NaN is a missing sample. What is not one of the twelve leads is left out. III, aVR, aVL
+        and aVF are derived where they are missing.
     sampling_rate : float, in Hz
     path : str or path-like
         For errors.
@@ -118,7 +118,7 @@ def assemble(
     Raises
     ------
     EcgFileError
-        A lead is missing or there twice, lengths differ, too short, too long, a gap too long, not finite.
+        A lead is missing or occurs twice, lengths differ, too short, too long, a gap too long, not finite.
     """
     lowest, highest = PLAUSIBLE_RATES
     if not lowest <= sampling_rate <= highest:
@@ -152,10 +152,10 @@ def assemble(
 
 def by_value(values: Mapping[str, float], unit: str) -> str:
     """Return text such as "5000 samples in I, II; 4999 samples in V3"."""
-    leads_of: dict[float, list[str]] = {}
+    leads_by_value: dict[float, list[str]] = {}
     for lead, value in values.items():
-        leads_of.setdefault(value, []).append(lead)
-    return "; ".join(f"{value:g} {unit} in {', '.join(leads)}" for value, leads in leads_of.items())
+        leads_by_value.setdefault(value, []).append(lead)
+    return "; ".join(f"{value:g} {unit} in {', '.join(leads)}" for value, leads in leads_by_value.items())
 
 
 def _by_lead(channels: list[tuple[str, np.ndarray]], path: PathLike) -> dict[str, np.ndarray]:
@@ -190,7 +190,7 @@ def _check_lengths(millivolts: dict[str, np.ndarray], sampling_rate: float, path
         found = f"{n_samples} samples at {sampling_rate:g} Hz ({n_samples / sampling_rate:.4g} s)"
         raise EcgFileError(path, found, f"at least {MIN_SECONDS:g} s")
     if n_samples * len(LEADS) > MAX_SAMPLES:
-        raise EcgFileError(path, f"{n_samples:,} samples a lead", f"at most {MAX_SAMPLES // len(LEADS):,}")
+        raise EcgFileError(path, f"{n_samples:,} samples per lead", f"at most {MAX_SAMPLES // len(LEADS):,}")
 
 
 def _fill_gaps(signal: np.ndarray, sampling_rate: float, path: PathLike) -> int:

@@ -5,7 +5,7 @@
 
 They are measured in the median beat (``ecg/beats.py``), waves against the level just before the QRS. What
 cannot be measured (no beats, a flat lead) is nan, never an error. Amplitudes keep their sign: an S wave of
-2 mm is -0.2 mV. A sign that is present or absent is 1.0 or 0.0, so that nan has its place too.
+2 mm is -0.2 mV. A sign that is present or absent is 1.0 or 0.0, so that nan is possible too.
 
 The signs are those of Daniel et al. (Chest 2001;120:474) and of Marchick et al. (Ann Emerg Med 2010;55:331).
 """
@@ -27,7 +27,7 @@ from ecg.recording import LEADS, MILLIVOLTS, SAMPLING_RATE
 T_HALF = 40  # samples, 80 ms: how far a lead's T may peak from that of all leads
 
 # Criteria, in mV and ms
-MIN_WAVE = 0.05  # half a millimetre; less is no wave
+MIN_WAVE = 0.05  # half a millimetre; less is not a wave
 S1Q3 = 0.15  # mV, depth of S in I and of Q in III, the usual reading of McGinn and White, JAMA 1935;104:1473
 INVERTED_T = -0.1  # mV
 TACHYCARDIA = 100  # bpm
@@ -70,11 +70,11 @@ def measure_signals(signals: Iterable[np.ndarray]) -> pd.DataFrame:
 
     Parameters
     ----------
-    signals : of each ECG int16 (12, 5000), in µV at 500 Hz
+    signals : for each ECG int16 (12, 5000), in µV at 500 Hz
 
     Returns
     -------
-    DataFrame of n_ecgs lines and the columns of `Signs`, float
+    DataFrame with one row per ECG and the columns of `Signs`, float
     """
     signs = [measure_signs(signal * MILLIVOLTS) for signal in signals]
     return pd.DataFrame(signs, columns=list(Signs._fields), dtype=float)
@@ -131,7 +131,7 @@ def _all_known(values: Sequence[float], result: float) -> float:
 
 
 def _all_of(*criteria: bool, known: Sequence[float]) -> float:
-    """Return 1 where all criteria hold, otherwise 0; nan where any of the values they look at is nan."""
+    """Return 1 where all criteria hold, otherwise 0; nan where any of the values behind them is nan."""
     return _all_known(known, float(all(criteria)))
 
 
@@ -192,7 +192,7 @@ def _rbbb_pattern(beat: MedianBeat) -> float:
     """Return 0 without, 1 with incomplete and 2 with complete right bundle branch block.
 
     After Surawicz et al. 2009: a late positive wave in V1 or V2, and a terminal S in I or V6; complete from
-    120 ms. They ask for an S of 40 ms in I and V6 and for 110 ms; readers call rSr' incomplete without that.
+    120 ms. They require an S of 40 ms in I and V6 and 110 ms; readers call rSr' incomplete without that.
     """
     chest = [_qrs(beat, lead) for lead in ("V1", "V2")]
     lateral = [_qrs(beat, lead) for lead in ("I", "V6")]

@@ -17,9 +17,9 @@ import numpy as np
 
 from ecg.recording import N_SAMPLES, SAMPLING_RATE
 
-MV_PER_COUNT = 0.0025  # mV; signals are whole counts, as files have them
+MV_PER_COUNT = 0.0025  # mV; signals are whole counts, as in files
 
-# P(sign | PE), P(sign | no PE), chosen for the demo: a small network is to learn something in minutes. The
+# P(sign | PE), P(sign | no PE), chosen for the demo, so that a small network learns something in minutes. The
 # comments give the rates of 6,049 emergency patients (Marchick et al., Ann Emerg Med 2010;55:331), which
 # separate far less. Given PE or no PE the signs are independent; given the signs, nothing else in an ECG
 # depends on PE.
@@ -76,7 +76,7 @@ def achievable_auroc(sign_rates: Mapping[str, tuple[float, float]] = SIGN_RATES)
     """Return the AUROC of the best possible score, the likelihood ratio of the planted signs.
 
     It is exact: the probability that a pattern drawn given PE has a higher ratio than one drawn given no PE,
-    ties counting half, summed over all pairs of the 2^n patterns. No model can expect more of this cohort.
+    ties counting half, summed over all pairs of the 2^n patterns. No model can expect more from this cohort.
     """
     rates = np.array(list(sign_rates.values()))  # (n, 2)
     patterns = np.array(list(itertools.product((0, 1), repeat=len(rates))))[:, :, None]

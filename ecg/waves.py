@@ -42,7 +42,7 @@ class Waves(NamedTuple):
 
 
 def find_waves(signal: np.ndarray) -> Waves | None:
-    """Find the parts of every beat, or return None where there are no beats alike.
+    """Find the parts of every beat, or return None where no beats are alike.
 
     "P" goes from 240 ms ahead of the QRS, or from the end of the T wave before, to the QRS: all that the
     atria do there, and the PR segment. "ST" lies between QRS and T. An ectopic beat is cut like the rest.

@@ -30,7 +30,7 @@ def read_any_format(path: PathLike) -> Recording:
     Raises
     ------
     EcgFileError
-        Whatever is wrong with the file, or no reader knows it.
+        Anything is wrong with the file, or no reader knows it.
     """
     file = EcgFile(path)
     for read in FORMATS.values():
@@ -41,7 +41,7 @@ def read_any_format(path: PathLike) -> Recording:
 
 
 def companion_files(path: PathLike, content: bytes) -> list[Path]:
-    """Return the other files that a file's signal lies in: those of a WFDB header; other formats have none.
+    """Return the other files that hold a file's signal: those of a WFDB header; other formats have none.
 
     Raises
     ------

@@ -1,8 +1,7 @@
 """The formats that the package `ecgdatakit` decodes: MUSE, Philips, HL7 aECG, Mortara, DICOM, SCP-ECG, WFDB.
 
-The format is found here, from the content that was checked; the package then reads the file by the parser of
-that format. What it raises or warns about becomes one line without the file's own words, which could be a
-name.
+The format is found here, from the checked content; the package then reads the file with that format's parser.
+What it raises or warns about becomes one line without the file's own words, which could be a name.
 """
 
 from __future__ import annotations
@@ -23,11 +22,9 @@ from ecg.recording import MAX_SAMPLES, EcgFileError, Recording, assemble, by_val
 MAX_WFDB_BYTES = 15_000_000  # 12 leads of 16 bits at 500 Hz for 20 min
 MAX_WFDB_HEADER_BYTES = 100_000
 MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6}
-_REPEATED = re.compile(r"(.+)_[0-9]+")  # ecgdatakit calls a lead that is there twice "II" and "II_2"
+_REPEATED = re.compile(r"(.+)_[0-9]+")  # ecgdatakit calls a lead that occurs twice "II" and "II_2"
 # What `repr` quotes, with its escapes. An apostrophe within a word quotes nothing; an open end is cut off.
-_QUOTATION = re.compile(
-    r"""(?<![^\W_b])b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""",
-)
+_QUOTATION = re.compile(r"""(?<![^\W_b])b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
 # What the storage formats of WFDB reserve for a missing sample: the lowest number that each can hold.
 _WFDB_MISSING = {80: -128, 310: -512, 311: -512, 212: -2048, 24: -(1 << 23), 32: -(1 << 31)}
 _WFDB_MISSING |= dict.fromkeys((16, 61, 160), -32768)
@@ -127,7 +124,7 @@ def wfdb_signal_files(path, content: bytes) -> list[Path] | None:
         raise EcgFileError(path, f"{len(names)} of {n_signals} signals described", "a line for each signal")
     if any("/" in name or "\\" in name or name in ("~", ".", "..") for name in names):
         raise EcgFileError(path, "a signal file that is not beside the header", "names without a folder")
-    if any(_WFDB_NULL.match(line) for line in lines[1 : 1 + n_signals]):  # of any length, in no file
+    if any(_WFDB_NULL.match(line) for line in lines[1 : 1 + n_signals]):  # of any length, without a file
         raise EcgFileError(path, "a signal of format 0, which has no samples", "signals that are stored")
     return [Path(path).parent / name for name in dict.fromkeys(names)]
 
@@ -162,12 +159,8 @@ def _decode(
         warnings.simplefilter("always")
         record = _run(parser_class, file, file_format, correct)
         names = [_REPEATED.sub(r"\1", lead.label) for lead in record.leads]
-        # What is not one of the twelve, such as V4R or a pressure, is left out, of any unit and rate.
-        ours = {
-            name: lead
-            for name, lead in zip(names, record.leads, strict=True)
-            if standard_lead(name) is not None
-        }
+        # What is not one of the twelve, such as V4R or a pressure, is left out, in any unit and at any rate.
+        ours = {name: lead for name, lead in zip(names, record.leads, strict=True) if standard_lead(name)}
         channels = [
             (name, _millivolts(lead, file_format, file) if name in ours else np.empty(0))
             for name, lead in zip(names, record.leads, strict=True)
@@ -247,15 +240,13 @@ def _common_rate(leads: dict, file_format: str, file: EcgFile) -> float:
 
 
 def _millivolts(lead, file_format: str, file: EcgFile) -> np.ndarray:
-    """Return a lead's samples in mV; a unit that is missing or no voltage is an error, never a guess."""
+    """Return a lead's samples in mV; a unit that is missing or not a voltage is an error, never a guess."""
     from ecgdatakit.exceptions import ECGDataKitError
 
     unit = quote(lead.resolution_unit) if lead.resolution_unit else "counts"
-    found, expected = (
-        f"lead {quote(lead.label)} of a {file_format} file in {unit}",
-        "a resolution in nV, uV, mV or V",
-    )
-    if lead.adc_resolution == 0:  # what the file says; where it is missing, `resolution` may have a default
+    found = f"lead {quote(lead.label)} of a {file_format} file in {unit}"
+    expected = "a resolution in nV, uV, mV or V"
+    if lead.adc_resolution == 0:  # as in the file; where it is missing, `resolution` may have a default
         raise EcgFileError(file.path, f"{found} without a resolution", expected)
     try:
         return np.asarray(lead.to_physical().convert_units("mV").samples, np.float64)
@@ -270,7 +261,7 @@ def _resolution(leads: list) -> float | None:
 
 
 def _without_quotations(message: str, file: EcgFile) -> str:
-    """Return a message of the package without the path, which stands before it, and what it quotes."""
+    """Return a message of the package without the path before it and without what it quotes."""
     name = rf"(?<!\w){re.escape(Path(file.path).name)}(?!\w)"
     message = re.sub(name, "the file", message.replace(str(file.path), "the file"))
     return _QUOTATION.sub("'…'", " ".join(message.split()))[:200]

@@ -14,7 +14,7 @@ MAX_FILE_BYTES = 50_000_000  # a 10 s ECG is 0.1 to 1 MB in any vendor's format
 
 
 class EcgFile:
-    """What a reader is given.
+    """What a reader receives.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from ecg.recording import (
     standard_lead,
 )
 
-DEFAULT_AMPLITUDE_UNIT = "0.0025"  # mV per count where the file does not say
+DEFAULT_AMPLITUDE_UNIT = "0.0025"  # mV per count where the file has none
 
 
 @np.errstate(over="ignore")  # an absurd count or unit becomes infinity, and is refused with a clear error
@@ -42,7 +42,7 @@ def read_hospital(file: EcgFile) -> Recording | None:
         units[lead] = positive_number(unit, f"amplitude_unit in lead {lead}", file.path)
         if len(channel):
             found = f"element {quote(channel[0].tag)} among the counts of lead {lead}"
-            raise EcgFileError(file.path, found, "counts alone")
+            raise EcgFileError(file.path, found, "only counts")
         channels.append((name, parse_counts(channel.text or "", lead, file.path) * units[lead]))
     if len(set(rates.values())) > 1:
         found = f"different sampling rates, {by_value(rates, 'Hz')}"
@@ -63,7 +63,7 @@ def _rhythm(rhythms: list[Element], path: PathLike) -> Element:
     candidates = [rhythm for rhythm in rhythms if rhythm.find("channel") is not None]
     if not candidates:
         found = f"{len(rhythms)} rhythm element(s) without a channel"
-        raise EcgFileError(path, found, "a rhythm with one channel a lead")
+        raise EcgFileError(path, found, "a rhythm with one channel per lead")
     return complete_or_only(candidates, _leads, "rhythm elements", path)
 
 

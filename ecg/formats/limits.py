@@ -1,4 +1,4 @@
-"""What a file may ask of ecgdatakit's decoders, checked before they get it.
+"""What a file may cost ecgdatakit's decoders, checked before they get it.
 
 They decode Philips and SCP-ECG value by value in Python, make an object of each DICOM element, and inflate
 what is compressed without a limit. A 10 s ECG needs a hundredth of what is granted here: 2 s and 500 MB.
@@ -101,7 +101,7 @@ def _check_philips(file: EcgFile) -> None:
             continue
         try:
             payload = base64.b64decode("".join("".join(waveforms.itertext()).split()))
-        except ValueError:  # characters that are not ASCII, or no base64
+        except ValueError:  # characters that are not ASCII, or not base64
             continue  # the decoder refuses it
         if len(payload) > MAX_XLI_BYTES:
             found = f"{len(payload):,} bytes of compressed waveforms"

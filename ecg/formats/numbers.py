@@ -55,7 +55,7 @@ def parse_counts(text: str, lead: str, path: PathLike) -> np.ndarray:
     """
     padded = b" " + text.encode() + b" "
     counts = np.fromstring(padded, np.int64, sep=" ") if _are_plain_integers(padded) else None
-    # What 64 bits cannot hold was saturated; float() knows it.
+    # What 64 bits cannot hold was saturated; float() reads it.
     if counts is None or max(int(counts.max()), -int(counts.min())) >= 1 << 53:
         counts = np.array([_count(token, lead, path) for token in text.split()], np.float64)
     return counts
@@ -84,11 +84,11 @@ def counts_of(element: Element | None, declared: str | None, lead: str, path: Pa
     Raises
     ------
     EcgFileError
-        No such element, others in it, another number of counts, or as `parse_comma_separated`.
+        No such element, others in it, a different number of counts, or as `parse_comma_separated`.
     """
     if element is None or len(element):
         found = "no counts" if element is None else f"element {quote(element[0].tag)} among the counts"
-        raise EcgFileError(path, f"{found} of lead {lead}", "counts alone")
+        raise EcgFileError(path, f"{found} of lead {lead}", "only counts")
     counts = parse_comma_separated(element.text or "", lead, path)
     if declared and declared.lstrip("0") != str(len(counts)):
         found = f"{len(counts)} samples in lead {lead}, {quote(declared)} declared"

@@ -18,7 +18,7 @@ RHYTHM = "ECG_RHYTHMS"
 
 @np.errstate(over="ignore")  # an absurd resolution becomes infinity, and is refused with a clear error
 def read_schiller(file: EcgFile) -> Recording | None:
-    """Read the rhythm; ECG_AVERAGES, which has the same children, is not it."""
+    """Read the rhythm, not ECG_AVERAGES, which has the same children."""
     if file.root is None or not file.root.tag.endswith("schilleredi"):
         return None
     rhythm = _rhythm(file.root, file.path)
@@ -57,7 +57,7 @@ def _leads(rhythm: Element) -> set[str | None]:
 def _sampling_rate(resolution: Element, path: PathLike) -> float:
     exponent = text_of(resolution.find("samplerate/exponent"))
     if exponent not in (None, "", "1"):
-        # Every file that is known has 1; whether it is a power of the value or of ten is not documented.
+        # Every known file has 1; whether it is a power of the value or of ten is not documented.
         raise EcgFileError(path, f"{quote(exponent)} as exponent of the samplerate", "1")
     return positive_number(text_of(resolution.find("samplerate/value")), "samplerate", path)
 

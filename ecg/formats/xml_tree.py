@@ -12,7 +12,7 @@ from ecg.recording import RECORDED_LEADS, EcgFileError, PathLike, quote
 MAX_ELEMENTS = 200_000  # each costs about 100 bytes of memory, so that 50 MB of "<a/>" would cost gigabytes
 MAX_DEPTH = 100
 MAX_XML_BYTES = 8_000_000  # 12 leads of 500 Hz as text for 4 min; numbers cost ten times as much in memory
-MAX_ATTRIBUTES = 300_000  # of all elements; expat makes those of one before it can be asked to stop
+MAX_ATTRIBUTES = 300_000  # of all elements; expat makes those of one before it can be stopped
 # GE's, which name a DTD that is never fetched; no other format does.
 DOCTYPES = ("restingecg", "cardiologyxml")
 
