@@ -1,18 +1,18 @@
-"""Make a cohort table of a hospital's own export: examinations (CT angiography) and the ECGs around them.
+"""Make a cohort table from a hospital's own export: examinations (CT angiography) and the ECGs around them.
 
     python -m cohorts.from_table FOLDER --table exams.csv                     # each row names its ECG
     python -m cohorts.from_table FOLDER --table exams.csv --ecgs ecgs.csv     # ECGs of the same patient
     python -m cohorts.from_table FOLDER --table exams.csv --positive yes 1 --negative no 0 --which first
 
-FOLDER holds the ECG files. An examination is a patient and a time; it may have several rows, an ECG each.
+FOLDER holds the ECG files. An examination is a patient and a time; it may have several rows, one per ECG.
 ECGs from --window-before hours before it to --window-after hours after it count (6 and 6, limits included).
 An ECG in the windows of two examinations belongs to the nearer one, the earlier one of two at equal distance.
---which nearest keeps of each examination the ECG nearest in time (of two at equal distance the earlier one),
-first the earliest, all each of them. Each examination is judged by itself: a patient may be positive and
-later negative, and patient_id keeps both in one part of the split. --per patient then keeps one examination
-of a patient: with first the earliest that has an ECG, with nearest that whose ECG is nearest.
+--which nearest keeps the ECG nearest in time to each examination (of two at equal distance the earlier one),
+first keeps the earliest, all keeps every one. Each examination is judged by itself: a patient may be positive
+and later negative, and patient_id keeps both in one part of the split. --per patient then keeps one
+examination per patient: with first the earliest that has an ECG, with nearest the one whose ECG is nearest.
 
-Times are such as 2024-03-01 14:05, with or without a UTC offset, or as --time-format says. The table written
+Times look like 2024-03-01 14:05, with or without a UTC offset, or follow --time-format. The table written
 holds no times but the hours from the examination to the ECG.
 """
 
@@ -76,14 +76,12 @@ class Times:
         if not text:
             return None
         try:
-            # Python 3.10 does not know Z.
-            plain = text[:-1] + "+00:00" if text.endswith("Z") else text
             if self.time_format:
                 time = datetime.strptime(text, self.time_format)
-            else:
-                time = datetime.fromisoformat(plain)
+            else:  # Python 3.10 does not read Z
+                time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
         except ValueError:
-            expected = self.time_format or "such as 2024-03-01 14:05 (--time-format gives another format)"
+            expected = self.time_format or "a time such as 2024-03-01 14:05 (--time-format for other formats)"
             raise UserError(f"{where}: found time {text}, expected {expected}") from None
         self.first = self.first or (where, text, time.tzinfo is not None)
         if self.first[2] != (time.tzinfo is not None):
@@ -104,14 +102,14 @@ def main() -> None:
     if output.resolve() in sources or flow_file.resolve() in sources:
         raise UserError(f"{output}: found the table to be read, expected --output to name another file")
     times = Times(arguments.time_format)
-    exams, ecgs_of = read_exams(arguments, times)
+    exams, exam_ecgs = read_exams(arguments, times)
     if arguments.ecgs:
-        ecgs_of = ecgs_of_patients(arguments, exams, times)
+        exam_ecgs = ecgs_of_patients(arguments, exams, times)
     n_rows = sum(exam["n_rows"] for exam in exams.values())
     flow = Flow("examinations", len(exams), f"examinations in {n_rows:,} rows of {arguments.table.name}")
-    n_ecgs = check_one_patient(ecgs_of)
+    n_ecgs = check_one_patient(exam_ecgs)
     ecg_flow = Flow("ECGs", n_ecgs, f"ECG files in {(arguments.ecgs or arguments.table).name}")
-    candidates, reasons = in_window(arguments, exams, ecgs_of)
+    candidates, reasons = in_window(arguments, exams, exam_ecgs)
     ecg_flow.leave_out(
         n_ecgs - n_files(candidates), "in the window of no examination above, or not in FOLDER"
     )
@@ -174,10 +172,10 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def results_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, int | None]:
-    """Return result word, in small letters -> 1, 0 or None."""
-    results: dict[str, int | None] = {}
-    for flag, value in {"positive": 1, "negative": 0, UNKNOWN: None}.items():
+def results_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> dict[str, int | str]:
+    """Return the meaning of each result word, in lower case: 1, 0 or UNKNOWN."""
+    results: dict[str, int | str] = {}
+    for flag, value in {"positive": 1, "negative": 0, UNKNOWN: UNKNOWN}.items():
         for word in getattr(arguments, flag):
             if results.setdefault(word.strip().lower(), value) != value:
                 parser.error(f"--{flag}: found {word}, which another result has too")
@@ -194,7 +192,7 @@ def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]
     own = [] if arguments.ecgs else [arguments.file_column, arguments.ecg_time_column]
     columns = [arguments.patient_column, arguments.ct_time_column, arguments.result_column, *own]
     columns += arguments.keep or []
-    exams, ecgs_of = {}, {}
+    exams, exam_ecgs = {}, {}
     for where, line, row in table_rows(arguments.table, columns):
         patient = patient_of(where, row, arguments.patient_column)
         time = times.read(where, row[arguments.ct_time_column])
@@ -211,10 +209,10 @@ def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]
             )
         if own:
             ecg_time = times.read(where, row[arguments.ecg_time_column])
-            ecgs_of.setdefault(key, []).append((row[arguments.file_column], ecg_time))
+            exam_ecgs.setdefault(key, []).append((row[arguments.file_column], ecg_time))
     if not exams:
         raise UserError(f"{arguments.table}: found no rows, expected one for each examination")
-    return exams, ecgs_of
+    return exams, exam_ecgs
 
 
 def table_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, int, dict[str, str]]]:
@@ -222,7 +220,8 @@ def table_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, int, dict[
     if not path.is_file():
         raise UserError(f"{path}: found no such file, expected a CSV table")
     try:
-        path.read_bytes().decode("utf-8") if path.suffix != ".gz" else None
+        if path.suffix != ".gz":
+            path.read_bytes().decode()
         encoding = "utf-8-sig"
     except UnicodeDecodeError:
         encoding = "iso-8859-1"  # as Excel in western Europe saves it
@@ -245,29 +244,28 @@ def result_of(where: str, word: str, arguments: argparse.Namespace) -> int | str
             f"{where}: found result {word}, expected one of {', '.join(arguments.results)}; "
             f"name it after --positive, --negative or --{UNKNOWN}"
         )
-    value = arguments.results[word.lower()]
-    return UNKNOWN if value is None else value
+    return arguments.results[word.lower()]
 
 
 def ecgs_of_patients(arguments: argparse.Namespace, exams: dict, times: Times) -> dict:
     """Return for each examination all ECGs of its patient in the table --ecgs."""
     columns = [arguments.patient_column, arguments.file_column, arguments.ecg_time_column]
-    of_patient: dict[str, list] = {}
+    patient_ecgs: dict[str, list] = {}
     for where, _, row in table_rows(arguments.ecgs, columns):
         time = times.read(where, row[arguments.ecg_time_column])
         patient = patient_of(where, row, arguments.patient_column)
-        of_patient.setdefault(patient, []).append((row[arguments.file_column], time))
-    strangers = of_patient.keys() - {patient for patient, _ in exams}
+        patient_ecgs.setdefault(patient, []).append((row[arguments.file_column], time))
+    strangers = patient_ecgs.keys() - {patient for patient, _ in exams}
     if strangers:
-        n = sum(len(of_patient[patient]) for patient in strangers)
+        n = sum(len(patient_ecgs[patient]) for patient in strangers)
         print(f"note     {n:,} ECGs of {len(strangers):,} patients without any examination")
-    return {key: of_patient.get(key[0], []) for key in exams}
+    return {key: patient_ecgs.get(key[0], []) for key in exams}
 
 
-def check_one_patient(ecgs_of: dict) -> int:
-    """Return how many ECG files there are, after checking that each is of one patient."""
+def check_one_patient(exam_ecgs: dict) -> int:
+    """Return how many ECG files there are, after checking that each belongs to one patient."""
     patients: dict[str, str] = {}
-    for (patient, _), ecgs in ecgs_of.items():
+    for (patient, _), ecgs in exam_ecgs.items():
         for file, _ in ecgs:
             if file and patients.setdefault(file, patient) != patient:
                 raise UserError(f"{file}: found for two patients, expected one")
@@ -279,15 +277,15 @@ def n_files(candidates: dict) -> int:
     return len({ecg.file for ecgs in candidates.values() for ecg in ecgs})
 
 
-def in_window(arguments: argparse.Namespace, exams: dict, ecgs_of: dict) -> tuple[dict, dict]:
+def in_window(arguments: argparse.Namespace, exams: dict, exam_ecgs: dict) -> tuple[dict, dict]:
     """Return the usable ECGs of each examination, and why the other examinations have none."""
     before, after = timedelta(hours=arguments.window_before), timedelta(hours=arguments.window_after)
     window = f"{arguments.window_before:g} h before to {arguments.window_after:g} h after"
-    files = {file for ecgs in ecgs_of.values() for file, _ in ecgs if file}
+    files = {file for ecgs in exam_ecgs.values() for file, _ in ecgs if file}
     absent = set() if arguments.files_elsewhere else absent_files(arguments.folder, files)
     candidates, reasons = {}, {}
     for key, exam in exams.items():
-        ecgs = ecgs_of.get(key, [])
+        ecgs = exam_ecgs.get(key, [])
         named = [(file, time) for file, time in ecgs if file]
         timed = [(file, time) for file, time in named if time is not None]
         near = [
@@ -313,7 +311,7 @@ def in_window(arguments: argparse.Namespace, exams: dict, ecgs_of: dict) -> tupl
 
 
 def pick(candidates: dict, which: str) -> None:
-    """Give each file to its nearest examination, then keep of each examination the ECGs asked for."""
+    """Give each file to its nearest examination, then keep the chosen ECGs of each examination."""
     owner: dict[str, tuple] = {}
     for key, ecgs in candidates.items():
         for ecg in ecgs:
@@ -323,12 +321,12 @@ def pick(candidates: dict, which: str) -> None:
         mine = {ecg.file: ecg for ecg in ecgs if owner[ecg.file][2] == key}
         ordered = sorted(mine.values(), key=lambda ecg: (ecg.time, ecg.file))
         if which == "nearest":
-            ordered.sort(key=lambda ecg: abs(ecg.distance))  # stable: of two the earlier one stays in front
+            ordered.sort(key=lambda ecg: abs(ecg.distance))  # stable: the earlier of two stays in front
         candidates[key] = ordered if which == "all" else ordered[:1]
 
 
 def others_of_patients(candidates: dict, which: str) -> list[tuple]:
-    """Return the examinations that are not the one to keep of their patient."""
+    """Return the examinations other than the one to keep per patient."""
     best: dict[str, tuple] = {}
     for key, ecgs in candidates.items():
         if ecgs:

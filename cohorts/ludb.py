@@ -1,4 +1,4 @@
-"""Make a cohort table of LUDB, the Lobachevsky University database (doi:10.13026/eegm-h675; 200 ECGs).
+"""Make a cohort table from LUDB, the Lobachevsky University database (doi:10.13026/eegm-h675; 200 ECGs).
 
     python -m cohorts.ludb FOLDER                          # all labels below
     python -m cohorts.ludb FOLDER --labels RBBB AF
@@ -18,7 +18,7 @@ from runtime.errors import UserError
 
 RHYTHMS, CONDUCTION = "Rhythms", "Conduction abnormalities"
 AXIS, HYPERTROPHIES = "Electric axis of the heart", "Hypertrophies"
-# label -> column and statements, in small letters as they stand there
+# label -> column and its statements, in lower case
 LABELS = {
     "RBBB": (CONDUCTION, ("complete right bundle branch block", "incomplete right bundle branch block")),
     "CRBBB": (CONDUCTION, ("complete right bundle branch block",)),
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def read_records(path: Path, labels: list[str], prefix: str) -> pd.DataFrame:
-    """Return one row a record of ludb.csv.
+    """Return one row per record of ludb.csv.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def read_records(path: Path, labels: list[str], prefix: str) -> pd.DataFrame:
 
 
 def is_stated(row: dict[str, str], label: str) -> bool:
-    """Return whether a record's column, a statement a line, holds a statement of the label."""
+    """Return whether a record's column, one statement per line, holds a statement of the label."""
     column, statements = LABELS[label]
     return any(line.strip().lower() in statements for line in row[column].splitlines())
 

@@ -1,4 +1,4 @@
-"""Make a cohort table of MIMIC-IV-ECG (doi:10.13026/4nqg-sb35) with discharge diagnoses: PE is I26 or 415.1.
+"""Make a cohort table from MIMIC-IV-ECG (doi:10.13026/4nqg-sb35) and discharge diagnoses: PE is I26 or 415.1.
 
     python -m cohorts.mimic_iv_ecg FOLDER --ext-icd records_w_diag_icd10.csv      # MIMIC-IV-ECG-Ext-ICD
     python -m cohorts.mimic_iv_ecg FOLDER --mimic-iv MIMIC_IV                     # MIMIC-IV and MIMIC-IV-ED
@@ -13,8 +13,8 @@ of Ext-ICD number the ECGs of the visit and of the admission separately. An ECG 
 without any coded diagnosis, is left out. --setting holds for cases and controls alike: a model must not tell
 them apart by where the ECG was taken. --which published is the paper's rule: all ECGs of a stay train, its
 first validates or tests; with --setting all its AUROC for I26 is 0.750 (scenario ALL2ALL, 14,231 test ECGs,
-216 with PE), with emergency 0.739 (ED2ALL, 7,694 and 102). Codes tell that there was PE during the stay: it
-may have come after the ECG. A label is NAME=PREFIX,PREFIX; a prefix of digits is of ICD-9, else of ICD-10.
+216 with PE), with emergency 0.739 (ED2ALL, 7,694 and 102). Codes show that there was PE during the stay: it
+may have come after the ECG. A label is NAME=PREFIX,PREFIX; a prefix of digits is ICD-9, any other ICD-10.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
         "--mimic-iv", type=Path, metavar="FOLDER", help="with hosp/ and ed/, or the tables themselves"
     )
     parser.add_argument(
-        "--label", action="append", metavar="NAME=PREFIXES", help="may come again [PE=I26,4151]"
+        "--label", action="append", metavar="NAME=PREFIXES", help="may be repeated [PE=I26,4151]"
     )
     parser.add_argument("--setting", choices=("all", "emergency", "hospital"), default="all", help="[all]")
     parser.add_argument(
@@ -82,18 +82,18 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.mimic_iv:
         for name, value in {"diagnoses": arguments.diagnoses, "folds": arguments.folds}.items():
             if value:
-                parser.error(f"--{name} is for --ext-icd alone")
+                parser.error(f"--{name} is only for --ext-icd")
         if arguments.which == "published":
-            parser.error("--which published is for --ext-icd alone, which has the published folds")
+            parser.error("--which published is only for --ext-icd, which has the published folds")
     arguments.which = arguments.which or ("published" if arguments.ext_icd else "first")
     arguments.diagnoses = arguments.diagnoses or "all_diag_all"
     arguments.folds = arguments.folds or "fold"
     arguments.label = dict(map(prefixes_of, arguments.label or ["PE=I26,4151"]))
     for name, prefixes in arguments.label.items():
         if name in TAKEN:
-            parser.error(f"--label {name}: expected another name than those of the other columns")
+            parser.error(f"--label {name}: expected a name that no other column has")
         if arguments.ext_icd and all(prefix[0].isdecimal() for prefix in prefixes):
-            parser.error(f"--label {name}: found codes of ICD-9 alone, but --ext-icd has those of ICD-10")
+            parser.error(f"--label {name}: found only ICD-9 codes, but those of --ext-icd are ICD-10")
     return arguments
 
 
@@ -102,27 +102,25 @@ def prefixes_of(text: str) -> tuple[str, tuple[str, ...]]:
     match = LABEL.fullmatch(text)
     prefixes = tuple(prefix.replace(".", "") for prefix in match[2].split(",")) if match else ()
     if not match or not all(prefixes):
-        raise UserError(f"--label: found {text}, expected such as PE=I26,4151")
+        raise UserError(f"--label: found {text}, expected a label such as PE=I26,4151")
     return match[1], prefixes
 
 
 def chosen(table: pd.DataFrame, which: str) -> pd.Series:
     """Return which rows to keep of each stay.
 
-    The first of a stay is that which the publisher numbered 0, where ``number_in_stay`` is there; it may have
-    been left out, and then the stay has none. Else it is the first of those that are left, as the last is.
+    The first of a stay is the one that the publisher numbered 0, where ``number_in_stay`` is there; it may
+    have been left out, and then the stay has none. Otherwise first and last are those of what is left.
     """
     if which == "all":
         return pd.Series(True, table.index)
-    if which == "last":
-        ordered = table.sort_values(["time", "study_id"])
-        return pd.Series(table.index.isin(ordered.drop_duplicates("stay", keep="last").index), table.index)
-    if "number_in_stay" in table:
-        first = table["number_in_stay"] == 0
+    if which != "last" and "number_in_stay" in table:
+        kept = table["number_in_stay"] == 0
     else:
         ordered = table.sort_values(["time", "study_id"])
-        first = pd.Series(table.index.isin(ordered.drop_duplicates("stay").index), table.index)
-    return first | (table["split"] == "train") if which == "published" else first
+        others = ordered.duplicated("stay", keep="last" if which == "last" else "first")
+        kept = ~others.reindex(table.index)
+    return kept | (table["split"] == "train") if which == "published" else kept
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The tables of MIMIC-IV-ECG, its Ext-ICD labels and MIMIC-IV -> one row an ECG; read in pieces.
+"""The tables of MIMIC-IV-ECG, its Ext-ICD labels and MIMIC-IV -> one row per ECG; read in pieces.
 
 Both ways give the columns file, patient_id, age, sex, the labels (0 or 1), study_id, time (s), stay,
 in_ed, in_hospital, in_ed_or_hospital, and diagnosed: whether any diagnosis of the stay is coded.
@@ -18,7 +18,7 @@ Labels = Mapping[str, tuple[str, ...]]  # name -> prefixes of ICD codes
 
 CODE_LIST = r"\[(?:'[A-Z0-9. ]*'(?:, '[A-Z0-9. ]*')*)?\]"  # a Python list of codes; it is never evaluated
 BOOLEANS = {"True": True, "False": False}
-SEXES = {"F": "F", "M": "M"}  # else unknown; the publishers write "missing" or nothing
+SEXES = {"F": "F", "M": "M"}  # otherwise unknown; the publishers write "missing" or nothing
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 NO_ID = -1
 
@@ -80,14 +80,14 @@ def _ext_icd_piece(
 
 def _listed(lists: pd.Series, prefixes: Sequence[str]) -> pd.Series:
     """Return 1 where a list of ICD-10 codes has one with a prefix, else 0."""
-    of_icd_10 = "|".join(re.escape(prefix) for prefix in prefixes if not prefix[0].isdecimal())
-    return lists.str.contains(rf"' *(?:{of_icd_10})", regex=True).astype("int8")
+    icd_10 = "|".join(re.escape(prefix) for prefix in prefixes if not prefix[0].isdecimal())
+    return lists.str.contains(rf"' *(?:{icd_10})", regex=True).astype("int8")
 
 
 def from_mimic_iv(ecgs: Path, mimic_iv: Path, labels: Labels) -> tuple[pd.DataFrame, Flow]:
     """Return the ECGs of record_list.csv with the diagnoses of their stays in MIMIC-IV, and their count.
 
-    An ECG falls in a stay from its first to its last second; where stays overlap, in that which began last.
+    An ECG falls in a stay from its first to its last second; where stays overlap, in the one that began last.
 
     Raises
     ------
@@ -189,11 +189,11 @@ def _coded(path: Path, id_column: str, labels: Labels) -> dict[str, np.ndarray]:
 def _labels_of(code: str, version: str, labels: Labels) -> list[str]:
     """Return the labels that a code gives, and "" for any code."""
     code = code.strip().replace(".", "").upper()
-    of_version = {
+    wanted = {
         name: tuple(prefix for prefix in prefixes if prefix[0].isdecimal() == (version == "9"))
         for name, prefixes in labels.items()
     }
-    return ([""] if code else []) + [name for name, wanted in of_version.items() if code.startswith(wanted)]
+    return ([""] if code else []) + [name for name, prefixes in wanted.items() if code.startswith(prefixes)]
 
 
 def _add_diagnoses(
@@ -214,18 +214,18 @@ def _add_ed_diagnoses(
         print("note     no diagnosis.csv of MIMIC-IV-ED: ED visits without admission have no diagnosis")
         return
     coded = _coded(path, "stay_id", labels)
-    alone = (admission == NO_ID) & (visit != NO_ID)
-    table["diagnosed"] |= alone & np.isin(visit, coded[""])
+    ed_only = (admission == NO_ID) & (visit != NO_ID)
+    table["diagnosed"] |= ed_only & np.isin(visit, coded[""])
     for name in labels:
-        table[name] |= (alone & np.isin(visit, coded[name])).astype(np.int8)
+        table[name] |= (ed_only & np.isin(visit, coded[name])).astype(np.int8)
 
 
 def _add_person(table: pd.DataFrame, visits: pd.DataFrame, folders: tuple[Path, ...]) -> None:
-    """Add sex and age: of patients.csv where it is there, else the sex of the ED visits alone."""
+    """Add sex and age from patients.csv where it is there, otherwise only the sex from the ED visits."""
     try:
         path = find_table("patients", *folders)
     except UserError:
-        print("note     no patients.csv: the table has no age, and the sex of ED patients alone")
+        print("note     no patients.csv: the table has no age, and the sex of ED patients only")
         known = visits.drop_duplicates("subject_id").set_index("subject_id")["gender"]
         table["sex"] = table["patient_id"].map(known.astype(object))
         return
@@ -254,23 +254,21 @@ def _together(path: Path, pieces: list[pd.DataFrame]) -> pd.DataFrame:
 def _numbers(path: Path, chunk: pd.DataFrame, column: str) -> pd.Series:
     """Return whole numbers, which a publisher may have written as 3 or 3.0."""
     values = pd.to_numeric(chunk[column], errors="coerce")
-    _check(path, chunk, column, values.notna() & (values % 1 == 0), "a whole number")
+    _check(path, chunk, column, values % 1 == 0, "a whole number")
     return values.astype(np.int64)
 
 
 def _ids(path: Path, chunk: pd.DataFrame, column: str) -> pd.Series:
     """Return identifiers, NO_ID where there is none."""
     values = pd.to_numeric(chunk[column], errors="coerce")
-    _check(
-        path, chunk, column, (values.notna() & (values % 1 == 0)) | (chunk[column] == ""), "a whole number"
-    )
+    _check(path, chunk, column, (values % 1 == 0) | (chunk[column] == ""), "a whole number")
     return values.fillna(NO_ID).astype(np.int64)
 
 
 def _seconds(path: Path, chunk: pd.DataFrame, column: str) -> pd.Series:
     """Return times in s since 1970, missing where there is none."""
     times = pd.to_datetime(chunk[column], format=TIME_FORMAT, errors="coerce")
-    _check(path, chunk, column, times.notna() | (chunk[column] == ""), "such as 2180-07-23 08:44:00")
+    _check(path, chunk, column, times.notna() | (chunk[column] == ""), "a time such as 2180-07-23 08:44:00")
     seconds = times.to_numpy().astype("datetime64[s]").astype(np.int64)
     return pd.Series(np.where(times.isna(), np.nan, seconds), chunk.index)
 

@@ -1,4 +1,4 @@
-"""Make a cohort table of the PhysioNet/CinC Challenges 2020 and 2021 (doi:10.13026/34va-7q14), WFDB with #Dx.
+"""Make a cohort table from the PhysioNet/CinC Challenges 2020 and 2021 (doi:10.13026/34va-7q14): WFDB, #Dx.
 
     python -m cohorts.physionet_challenge FOLDER                        # the diagnoses scored in 2021
     python -m cohorts.physionet_challenge FOLDER --labels AF RBBB 429622005
@@ -7,7 +7,7 @@ FOLDER holds .hea files at any depth. An abbreviation stands for a scored diagno
 challenge scores as the same one (RBBB: 59118001 and 713427006); a SNOMED CT code stands for itself. The
 sources of the challenge (CPSC, Georgia, …) were not labelled with the same vocabulary: a label that no record
 of a source has is unknown in that source, and left empty there; --unseen 0 makes it negative. The headers
-name no patients: each record counts as one, though some sources have several of a patient.
+name no patients: each record counts as one, though some sources have several per patient.
 """
 
 import os
@@ -138,15 +138,14 @@ def source_of(file: str) -> str:
 def with_labels(
     table: pd.DataFrame, labels: dict[str, frozenset[str]], unseen_is_unknown: bool
 ) -> pd.DataFrame:
-    """Return the table with a column a label instead of the codes."""
+    """Return the table with one column per label instead of the codes."""
     for label, codes in labels.items():
         stated = pd.Series([not codes.isdisjoint(found) for found in table["codes"]], table.index)
         table[label] = stated.astype("Int8")
         if unseen_is_unknown:
             seen = stated.groupby(table["source"]).transform("any")
             table.loc[~seen, label] = pd.NA
-    first = ["file", "age", "sex"]
-    return table[[*first, *labels, "source"]]
+    return table[["file", "age", "sex", *labels, "source"]]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Make a cohort table of PTB-XL (Wagner et al., Sci Data 2020;7:154; doi:10.13026/kfzx-aw45).
+"""Make a cohort table from PTB-XL (Wagner et al., Sci Data 2020;7:154; doi:10.13026/kfzx-aw45).
 
     python -m cohorts.ptbxl FOLDER                                     # the five diagnostic superclasses
     python -m cohorts.ptbxl FOLDER --labels MI CRBBB AFIB              # superclasses and SCP statements
@@ -31,7 +31,7 @@ SPLITS = {**{str(fold): "train" for fold in range(1, 9)}, "9": "validation", "10
 
 @dataclass(frozen=True)
 class Statement:
-    """A row of scp_statements.csv: superclass, "" if not a diagnosis; whether it is of form or rhythm."""
+    """A row of scp_statements.csv: superclass, "" if not a diagnosis; whether it describes form or rhythm."""
 
     superclass: str
     form_or_rhythm: bool
@@ -76,7 +76,7 @@ def _is_set(field: str) -> bool:
 def read_records(
     path: Path, statements: Mapping[str, Statement], labels: list[str], likelihood: float
 ) -> pd.DataFrame:
-    """Return one row a record of ptbxl_database.csv.
+    """Return one row per record of ptbxl_database.csv.
 
     Raises
     ------

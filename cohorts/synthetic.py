@@ -53,20 +53,15 @@ def draw_patients(
 
 
 def demo_cohort(folder: str | Path = DEMO_FOLDER) -> Path:
-    """Make the default cohort, say what it is, and return its folder."""
+    """Make the default cohort, print what it is, and return its folder."""
     print(f"demo        no --data-dir: {folder}, 300 ECGs. {DISCLAIMER}", flush=True)
     return make_cohort(folder).parent
 
 
 def make_cohort(
-    folder: str | Path,
-    *,
-    n_ecgs: int = 300,
-    n_patients: int = 270,
-    prevalence: float = 0.15,
-    seed: int = 42,
+    folder: str | Path, *, n_ecgs: int = 300, n_patients: int = 270, prevalence: float = 0.15, seed: int = 42
 ) -> Path:
-    """Write a synthetic cohort, or leave it as it is where the very same one is there already.
+    """Write a synthetic cohort, or leave it as it is where the same one is there already.
 
     Parameters
     ----------
@@ -157,7 +152,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def summary(labels_table: Path) -> str:
-    """Return what a cohort holds, as text for a person."""
+    """Return a summary of a cohort as text."""
     with open(labels_table.with_name("truth.csv"), newline="", encoding="utf-8") as handle:
         rows = list(csv.DictReader(handle))
     pe = np.array([row["PE"] == "1" for row in rows])
@@ -175,7 +170,7 @@ def main() -> None:
     parser = OneLineParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--n-ecgs", type=int, default=300)
-    parser.add_argument("--n-patients", type=int, help="default: nine for ten ECGs")
+    parser.add_argument("--n-patients", type=int, help="default: nine per ten ECGs")
     parser.add_argument("--prevalence", type=float, default=0.15, help="share of the ECGs with PE")
     parser.add_argument("--seed", type=int, default=42)
     options = vars(parser.parse_args())

@@ -66,7 +66,7 @@ def parser_of(doc: str, source: str) -> argparse.ArgumentParser:
     parser.add_argument("--output", type=Path, metavar="TABLE", help="table to write [labels.csv in FOLDER]")
     parser.add_argument("--overwrite", action="store_true", help="replace the table if it is there already")
     parser.add_argument(
-        "--files-elsewhere", action="store_true", help="do not look whether the ECG files are in FOLDER"
+        "--files-elsewhere", action="store_true", help="do not check whether the ECG files are in FOLDER"
     )
     return parser
 
@@ -118,19 +118,20 @@ def rows_of(
     ----------
     path : .csv or .csv.gz
     columns : names that must be there; others may be
-    separators : that which the first line has most often is taken
+    separators : the one that the first line has most often is taken
 
     Raises
     ------
-    UserError : the file cannot be read, a column is missing or named twice, a row has another length.
+    UserError : the file cannot be read, a column is missing or named twice, a row has a different length.
     """
-    header: list[str] = []
-    for line, row in _fields_of(path, columns, header, separators, encoding):
+    table = _fields_of(path, columns, separators, encoding)
+    _, header = next(table)
+    for line, row in table:
         yield line, dict(zip(header, (field.strip() for field in row), strict=True))
 
 
 def chunks_of(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Yield a large table in pieces of 50,000 rows: the columns asked for, as text; the index is the line.
+    """Yield a large table in pieces of 50,000 rows: the columns named, as text; the index is the line.
 
     Raises
     ------
@@ -149,23 +150,24 @@ def picked(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
     ------
     UserError : as ``rows_of``.
     """
-    header: list[str] = []
-    choose = None
-    for line, row in _fields_of(path, columns, header, ",", "utf-8-sig"):
-        choose = choose or itemgetter(*map(header.index, columns))
+    table = _fields_of(path, columns, ",", "utf-8-sig")
+    _, header = next(table)
+    choose = itemgetter(*map(header.index, columns))
+    for line, row in table:
         yield line, choose(row)
 
 
 def _fields_of(
-    path: Path, columns: Sequence[str], header: list[str], separators: str, encoding: str
+    path: Path, columns: Sequence[str], separators: str, encoding: str
 ) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line and the fields of each row, after putting the names of the columns into ``header``."""
+    """Yield the line and the fields of each row; the first are the names of the columns."""
     try:
         with _opened(path, encoding) as handle:
             first = handle.readline()
             separator = max(separators, key=first.count)
-            header[:] = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+            header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
             _check_columns(path, header, columns)
+            yield 1, header
             # Without strict, a quotation mark that is never closed would swallow all rows after it.
             reader = csv.reader(handle, delimiter=separator, strict=True)
             for row in reader:
@@ -195,7 +197,7 @@ def _check_columns(path: Path, header: list[str], columns: Sequence[str]) -> Non
 
 
 def number(text: str) -> str:
-    """Return a number as the table is to show it ("56.0" as "56"), or "" where there is none."""
+    """Return a number as the table shows it ("56.0" as "56"), or "" where there is none."""
     try:
         value = float(text)
     except ValueError:
@@ -220,7 +222,7 @@ def deliver(
 
     Parameters
     ----------
-    table : one row an ECG; labels are 0, 1 or missing
+    table : one row per ECG; labels are 0, 1 or missing
     flow : counts of what led to the table
 
     Raises

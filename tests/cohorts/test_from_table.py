@@ -155,7 +155,9 @@ def test_times_with_and_without_offset_do_not_mix(make):
 
 def test_another_format_of_time_is_a_flag(make):
     lines = ["A,a.xml,01.03.2024 11:00,01.03.2024 12:00,1"]
-    assert "found time 01.03.2024 12:00, expected such as 2024-03-01 14:05 (--time-format" in make(lines)
+    assert "found time 01.03.2024 12:00, expected a time such as 2024-03-01 14:05 (--time-format" in make(
+        lines
+    )
     assert list(make(lines, "--time-format", "%d.%m.%Y %H:%M")[0]["hours_from_ct"]) == ["-1.0"]
 
 

@@ -138,7 +138,10 @@ def test_files_that_are_not_there_are_counted(ecgs):
         (ext_row(1, codes="['I10' + 'I26']"), "expected a list of ICD-10 codes"),
         (ext_row(1, fold=20), "line 2: column fold: found 20, expected 0 to 19"),
         (ext_row(1, ecg_taken_in_ed="maybe"), "column ecg_taken_in_ed: found maybe, expected True or False"),
-        (ext_row(1, ecg_time="23/07/2180"), "column ecg_time: found 23/07/2180, expected such as 2180-07-23"),
+        (
+            ext_row(1, ecg_time="23/07/2180"),
+            "column ecg_time: found 23/07/2180, expected a time such as 2180-07-23",
+        ),
         (ext_row(1, subject_id=""), "column subject_id: found nothing, expected a whole number"),
         (ext_row(1)[:-1], "line 2: found 22 fields, expected 23"),
     ],
@@ -293,17 +296,17 @@ def test_stays_are_found_as_by_looking_at_each():
 
 @pytest.mark.parametrize("text", ["PE", "PE=", "=I26", "PE=I26;4151", "PE=.", "PE=i26"])
 def test_a_label_needs_a_name_and_prefixes(text):
-    with pytest.raises(UserError, match="expected such as PE=I26,4151"):
+    with pytest.raises(UserError, match="expected a label such as PE=I26,4151"):
         prefixes_of(text)
 
 
 def test_flags_that_contradict_each_other_are_refused(tmp_path):
     for flags, expected in [
         ([], "one of the arguments --ext-icd --mimic-iv is required"),
-        (["--mimic-iv", tmp_path, "--folds", "fold"], "--folds is for --ext-icd alone"),
-        (["--mimic-iv", tmp_path, "--which", "published"], "--which published is for --ext-icd alone"),
-        (["--ext-icd", tmp_path, "--label", "PE=4151"], "codes of ICD-9 alone"),
-        (["--ext-icd", tmp_path, "--label", "age=I26"], "expected another name"),
+        (["--mimic-iv", tmp_path, "--folds", "fold"], "--folds is only for --ext-icd"),
+        (["--mimic-iv", tmp_path, "--which", "published"], "--which published is only for --ext-icd"),
+        (["--ext-icd", tmp_path, "--label", "PE=4151"], "only ICD-9 codes"),
+        (["--ext-icd", tmp_path, "--label", "age=I26"], "expected a name that no other column has"),
     ]:
         outcome = run_here(SCRIPT, tmp_path, *flags)
         assert outcome.returncode == 2 and expected in outcome.stderr
