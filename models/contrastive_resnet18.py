@@ -1,6 +1,6 @@
 """The 1D ResNet-18 trunk with a projection in place of the head: what `pretrain.py` trains, without labels.
 
-It is no row of ``MODELS``: it gives embeddings, not scores. Every model with the 1D trunk can start from it.
+It is not in ``MODELS``: it gives embeddings, not scores. Every model with the 1D trunk can start from it.
 """
 
 import torch
@@ -10,7 +10,7 @@ from models.resnet18 import FEATURES, ResNet18
 
 
 def two_halves(signal: torch.Tensor) -> torch.Tensor:
-    """Return the halves of each ECG, (N, n_leads, T) -> (2N, n_leads, T // 2), those of an ECG side by side.
+    """Return the halves of each ECG, (N, n_leads, T) -> (2N, n_leads, T // 2), those of one ECG side by side.
 
     No sample is in both; of an odd number the last is in neither.
     """
@@ -29,7 +29,7 @@ class ContrastiveResNet18(nn.Module):
     Parameters
     ----------
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
-    projection_size : numbers of an embedding.
+    projection_size : length of an embedding.
     """
 
     title = "1D ResNet-18 + projection"

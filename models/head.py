@@ -10,15 +10,13 @@ class Head(nn.Linear):
 
     Clinical values come in their own units, nan where they are not known. Each is standardised by its mean
     and deviation among the training ECGs; one that is not known counts as their mean, and a second number
-    beside it, 1 in place of 0, lets the head learn what it means that nobody knows it. The weights of both
-    begin at 0: a model starts from the ECG alone, and what was never missing in training adds nothing where
+    beside it, 1 in place of 0, lets the head learn what it means that it is not known. The weights of both
+    begin at 0: a model starts from the ECG only, and what was never missing in training adds nothing where
     it is missing later.
 
     Parameters
     ----------
-    n_features : of an ECG.
-    n_labels : logits an ECG.
-    n_clinical : clinical values an ECG.
+    n_features, n_labels, n_clinical : features, logits and clinical values per ECG.
     """
 
     def __init__(self, n_features: int, n_labels: int, n_clinical: int = 0):
@@ -45,7 +43,7 @@ class Head(nn.Linear):
             return super().forward(features)
         if clinical is None:
             raise ValueError(
-                f"clinical: found none, expected {self.n_clinical} values an ECG, nan if unknown"
+                f"clinical: found none, expected {self.n_clinical} values per ECG, nan if unknown"
             )
         unknown = torch.isnan(clinical)
         standard = (clinical - self.clinical_mean) / self.clinical_deviation

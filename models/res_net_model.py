@@ -2,7 +2,7 @@
 
 Automatic diagnosis of the 12-lead ECG using a deep neural network, Nature Communications 11:1760, figure 2,
 and the authors' code (github.com/antonior92/automatic-ecg-diagnosis): a convolution of 64 filters, four
-residual blocks with 128, 196, 256 and 320 filters, each shortening the signal four times, and one dense
+residual blocks with 128, 196, 256 and 320 filters, each shortening the signal to a quarter, and one dense
 layer on all that is left. Kernels have 17 samples where the authors' have 16, so that the padding is
 symmetric.
 """
@@ -28,8 +28,7 @@ def convolution(n_in: int, n_out: int, stride: int = 1) -> nn.Conv2d:
 class ResidualBlock(nn.Module):
     """Two convolutions and a skip path of max-pooling and a 1 x 1 convolution.
 
-    Takes and gives two tensors: the activated one, and the one before activation, which the skip path
-    carries.
+    Takes and returns two tensors: the activated one, and the one before activation, for the skip path.
     """
 
     def __init__(self, n_in: int, n_out: int, *, dropout: float):
@@ -56,7 +55,7 @@ class ResidualNetwork(nn.Module):
 
     Parameters
     ----------
-    n_labels, n_clinical : logits, and clinical values, an ECG.
+    n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, after each activation in the blocks; the last is just before the dense layer.
     """
 

@@ -3,7 +3,7 @@
 He et al. 2016, Deep residual learning for image recognition (arXiv:1512.03385): a stem, then four stages of
 two BasicBlocks with 64, 128, 256 and 512 filters. A signal (N, C, T) is an image of height 1 with kernels of
 height 1: the arithmetic is that of Conv1d, and Conv2d allows the channels-last layout, which is faster on the
-CPU (``benchmarks/convolution.py`` measures it).
+CPU (``benchmarks/speed/convolution.py`` measures it).
 """
 
 import torch
@@ -16,7 +16,7 @@ FEATURES = WIDTHS[-1]  # length of the vector that the trunk gives for each posi
 
 
 def convolution(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int]) -> nn.Conv2d:
-    """Return a convolution without bias, with an odd kernel, that makes a length T ceil(T / stride)."""
+    """Return a convolution without bias, with an odd kernel; a length T becomes ceil(T / stride)."""
     padding = (kernel[0] // 2, kernel[1] // 2)
     return nn.Conv2d(n_in, n_out, kernel, stride, padding, bias=False)
 
@@ -75,10 +75,10 @@ class ResNet18(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def for_signals(cls, *, n_channels: int = len(LEADS), kernel: int = 3) -> "ResNet18":
+    def for_signals(cls, *, kernel: int = 3) -> "ResNet18":
         """Return the 1D trunk: kernels of height 1, a stem of 17 samples, and T / 32 positions."""
         return cls(
-            n_channels=n_channels, stem_kernel=(1, 17), stem_stride=(1, 2), kernel=(1, kernel), stride=(1, 2)
+            n_channels=len(LEADS), stem_kernel=(1, 17), stem_stride=(1, 2), kernel=(1, kernel), stride=(1, 2)
         )
 
     @classmethod

@@ -13,7 +13,7 @@ class ResNet18Attention(nn.Module):
 
     Parameters
     ----------
-    n_labels, n_clinical : logits, and clinical values, an ECG.
+    n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, before the last linear layer.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     attention_heads : heads of the self-attention.

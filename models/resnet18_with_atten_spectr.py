@@ -22,9 +22,11 @@ class LogSpectrogram(nn.Module):
     """
 
     def __init__(self, *, floor: float = 1e-6):
+        from scipy.signal.windows import tukey
+
         super().__init__()
         self.floor = floor
-        window = torch.from_numpy(_tukey_window()).float()
+        window = torch.from_numpy(tukey(WINDOW, 0.25, sym=False)).float()
         density = torch.full((N_FREQUENCIES,), 2.0)
         density[0] = density[-1] = 1.0  # zero and the Nyquist frequency have no mirror image
         density = density / (SAMPLING_RATE * (window.double() ** 2).sum().float())
@@ -47,7 +49,7 @@ class ResNet18AttentionSpectrogram(nn.Module):
 
     Parameters
     ----------
-    n_labels, n_clinical : logits, and clinical values, an ECG.
+    n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, before the last linear layer.
     attention_heads : heads of the self-attention.
     """
@@ -70,9 +72,3 @@ class ResNet18AttentionSpectrogram(nn.Module):
         x = self.trunk(x)  # (N, 8, 512)
         x = self.attention(x)  # (N, 512)
         return self.head(self.dropout(x), clinical)
-
-
-def _tukey_window():
-    from scipy.signal.windows import tukey
-
-    return tukey(WINDOW, 0.25, sym=False)

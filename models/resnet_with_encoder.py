@@ -25,7 +25,7 @@ class ResNetEncoder(nn.Module):
 
     Parameters
     ----------
-    n_labels, n_clinical : logits, and clinical values, an ECG.
+    n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, before the last linear layer and in the encoder.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     encoder_layers : layers of the encoder.
@@ -50,20 +50,13 @@ class ResNetEncoder(nn.Module):
         self.trunk = ResNet18.for_signals(kernel=kernel_size)
         self.projection = nn.Linear(FEATURES, encoder_width)
         # One by one, because nn.TransformerEncoder copies a layer: all would begin with the same weights.
-        self.encoder = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(
-                    encoder_width,
-                    encoder_heads,
-                    2 * encoder_width,
-                    dropout,
-                    batch_first=True,
-                    norm_first=True,
-                )
-                for _ in range(encoder_layers)
-            ),
-            nn.LayerNorm(encoder_width),
-        )
+        layers = [
+            nn.TransformerEncoderLayer(
+                encoder_width, encoder_heads, 2 * encoder_width, dropout, batch_first=True, norm_first=True
+            )
+            for _ in range(encoder_layers)
+        ]
+        self.encoder = nn.Sequential(*layers, nn.LayerNorm(encoder_width))
         self.dropout = nn.Dropout(dropout)
         self.head = Head(encoder_width, n_labels, n_clinical)
 

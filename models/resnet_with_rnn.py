@@ -17,12 +17,12 @@ class ResNetRNN(nn.Module):
 
     Parameters
     ----------
-    n_labels, n_clinical : logits, and clinical values, an ECG.
+    n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, before the last linear layer.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     rnn_cell : "rnn", "lstm" or "gru".
     rnn_layers : stacked recurrent layers.
-    rnn_hidden_size : units a layer and direction.
+    rnn_hidden_size : units per layer and direction.
     rnn_bidirectional : read the positions in both directions.
     """
 

@@ -141,7 +141,7 @@ def test_every_model_begins_from_the_ecg_alone_and_learns_from_clinical_values(n
     model(signal, clinical).sum().backward()
     gradient = model.head.weight.grad[:, alone.head.in_features :]
     assert (gradient.abs().sum(dim=0) > 0).tolist() == [True] * 3 + [False, False, True]
-    with pytest.raises(ValueError, match="expected 3 values an ECG"):
+    with pytest.raises(ValueError, match="expected 3 values per ECG"):
         model(signal)
 
 
