@@ -69,7 +69,7 @@ MIN_OF_EACH_CLASS = 5  # ECGs of a stratum, for an AUROC
 
 
 # ----------------------------------------------------------------------------------------------------
-# Ranking: how well the scores order the ECGs, whatever the threshold
+# Ranking: how well the scores order the ECGs, without a threshold
 # ----------------------------------------------------------------------------------------------------
 
 

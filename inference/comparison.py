@@ -59,8 +59,8 @@ class Comparison:
 
     Attributes
     ----------
-    table : DataFrame with a line an ECG and repeat: file, repeat, fold, patient_id, y_true_<label>.
-    splits : DataFrame with a line an ECG: the runs' splits.csv; of another hospital's cohort, ``table``.
+    table : DataFrame with one line per ECG and repeat: file, repeat, fold, patient_id, y_true_<label>.
+    splits : DataFrame with one line per ECG: the runs' splits.csv; of another hospital's cohort, ``table``.
     folds : of each repeat, the parts of its folds: for train, validation and test, lines of ``splits``; none
         where nothing was trained on these ECGs.
     label_names : the labels that all runs have.

@@ -175,7 +175,7 @@ def _auroc(y_true: np.ndarray, y_score: np.ndarray) -> float:
 def _fit(numbers: np.ndarray, y_true: np.ndarray, patients: np.ndarray) -> Pipeline:
     """Return the fitted model, whose penalty has the best log-likelihood on patients left out of training.
 
-    The median stands in for a missing value, and an indicator tells the model that it was missing.
+    The median stands in for a missing value, and an indicator marks that it was missing.
     """
     model = make_pipeline(
         SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),

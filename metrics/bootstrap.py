@@ -65,7 +65,7 @@ def bootstrap_intervals(
     patient_ids : sequence of length n_ecgs
     n_resamples : int
     seed : int
-        The same seed draws the same patients, whatever the scores.
+        The same seed draws the same patients for any scores.
     confidence : float
         Of the intervals, between 0 and 1.
 

@@ -1,4 +1,4 @@
-"""What every metric asks of its input: labels of 0 and 1, finite scores, patients; and how it says no.
+"""What every metric expects of its input: labels of 0 and 1, finite scores, patients; and how it refuses.
 
 An input that makes no sense is a ValueError that says what was found. A metric that the ECGs leave undefined
 is nan, with an `UndefinedMetricWarning`.

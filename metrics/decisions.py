@@ -94,7 +94,7 @@ def share_with_interval(right: np.ndarray, patients: np.ndarray, confidence: flo
 def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> dict[str, Metric]:
     """Return by how much a flagged, and an unflagged, ECG changes the odds of disease.
 
-    Odds after the ECG are the odds before it times the ratio, whatever the prevalence. The intervals are
+    Odds after the ECG are the odds before it times the ratio, at any prevalence. The intervals are
     symmetric on the logarithmic scale (Simel, Samsa & Matchar, J Clin Epidemiol 1991;44:763).
 
     Parameters
@@ -136,7 +136,7 @@ def _ratio(
 def predictive_values_at(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:
     """Restate PPV and NPV for patients of another prevalence, by Bayes' theorem.
 
-    Sensitivity and specificity are taken to be the same there, which asks for the same spectrum of disease.
+    Sensitivity and specificity are taken to be the same there, which needs the same spectrum of disease.
 
     Returns
     -------

@@ -37,7 +37,7 @@ class Group:
         return self.table["patient_id"].nunique()
 
     def positives(self, label_names: Sequence[str]) -> str:
-        """Return such as "21 PE (10.4 %), 3 MI (1.5 %)"."""
+        """Return text such as "21 PE (10.4 %), 3 MI (1.5 %)"."""
         present = [name for name in label_names if name in self.table]
         return ", ".join(f"{self.n_with(name):,} {name} ({self.share_with(name)})" for name in present)
 

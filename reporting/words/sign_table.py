@@ -29,7 +29,7 @@ class SignRow(NamedTuple):
 
 
 def sign_rows(signs: Signs) -> list[SignRow]:
-    """Return a row a sign; what could not be measured says so."""
+    """Return one row per sign; one that could not be measured is called so."""
     return [
         _row(
             "Heart rate",

@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -25,14 +24,11 @@ from explanations.groups import explain_ecg, explain_run
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_yaml
 from inference.comparison import Scores, read_comparison
-from inference.differences import differences
 from inference.scoring import Scorer
-from inference.strata import AGES, strata_of
+from inference.strata import AGES
 from metrics.delong import delong_test
-from metrics.metric import Metric
 from reporting.pages.comparison_page import ComparedLabel, _verdict
 from reporting.pages.explanation_section import explanation_section
-from reporting.words.comparison_table import format_comparison, group_cells
 from runtime.errors import UserError
 from xml_loader import centre_start
 
@@ -367,18 +363,6 @@ def test_runs_validated_on_other_ecgs_decide_at_the_mean_of_their_thresholds(pla
     assert capsys.readouterr().out == ""
 
 
-def test_decisions_are_compared_once_an_ecg_however_often_it_was_scored():
-    generator = np.random.default_rng(4)
-    y_true, patients = np.arange(60) % 3 == 0, np.arange(60).astype(str)
-    models = [Scores(name, generator.random(60), np.full(60, 0.5)) for name in ("a", "b")]
-    thrice = [Scores(m.name, np.tile(m.y_score, 3), np.tile(m.thresholds, 3)) for m in models]
-    once = differences(y_true, models, patients, np.ones(60))
-    found = differences(np.tile(y_true, 3), thrice, np.tile(patients, 3), np.repeat([1, 2, 3], 60))
-    for name in ("sensitivity_p", "specificity_p", "sensitivity_difference", "auroc_difference_p"):
-        assert found[name][0] == pytest.approx(once[name][0])
-    assert 0 < once["specificity_p"][0] < 1
-
-
 def test_an_undefined_auroc_is_not_the_highest():
     def label(rows):
         return ComparedLabel("PE", "", "", [], [(name, [auroc]) for name, auroc in rows], [])
@@ -409,78 +393,6 @@ def test_strata_stand_in_the_order_of_reading(compared):
     page = (folder / "report.html").read_text(encoding="utf-8")
     places = [page.index(f'<td class="name">{group}</td>') for group in groups["age"]]
     assert places == sorted(places)
-
-
-@pytest.mark.parametrize(
-    ("column", "values", "categories"),
-    [
-        ("age", ["81", "50", "", "49.5", "65", "64", "x", "-1"], [*AGES, "missing"]),
-        ("score", ["10", "2", "-1", "", "2"], ["-1", "2", "10", "missing"]),
-        ("score", ["b", "10", "a", "2", "missing"], ["2", "10", "a", "b", "missing"]),
-        (
-            "score",
-            [str(number) for number in range(120, 0, -1)],
-            ["1 to 40", "41 to 80", "81 to 120", "missing"],
-        ),
-        ("sex", ["M", "F", "", "M"], ["F", "M", "missing"]),
-        ("site", ["", ""], ["missing"]),
-    ],
-)
-def test_groups_of_a_stratum_are_in_order(column, values, categories):
-    cohort = SimpleNamespace(table=pd.DataFrame({column: values}))
-    groups = strata_of(cohort, column)
-    assert list(groups.categories) == categories and not groups.isna().any()
-    if column == "age":
-        expected = ["80 and above", "50 to 64", "missing", "below 50", "65 to 79", "50 to 64"]
-        assert list(groups) == expected + ["missing"] * 2
-    elif len(values) > 10:
-        assert groups.value_counts().tolist() == [40, 40, 40, 0]
-    else:
-        assert list(groups) == [value or "missing" for value in values]
-
-
-def test_cells_of_groups_are_words_and_numbers_that_people_read():
-    row = {"label": "PE", "stratum": "site", "value": "- (---)", "n": 1200, "n_patients": 9, "n_positive": 0}
-    row |= {"auroc": np.nan, "auroc_low": np.nan, "auroc_high": np.nan}
-    row |= {"sensitivity": 1.0, "sensitivity_low": np.nan, "sensitivity_high": np.nan}
-    row |= {"specificity": 0.75, "specificity_low": 0.5, "specificity_high": 0.9}
-    cells = group_cells(pd.DataFrame([row, row | {"auroc": 0.5, "auroc_low": 0.25, "auroc_high": 0.625}]))
-    header = [
-        "label",
-        "stratum",
-        "group",
-        "ECGs",
-        "patients",
-        "positive",
-        "AUROC",
-        "sensitivity",
-        "specificity",
-    ]
-    assert list(cells) == header
-    first, second = cells.to_numpy().tolist()
-    assert first[2:] == ["- (---)", "1,200", "9", "0", "undefined", "1.000", "0.750 (0.500-0.900)"]
-    assert second[6] == "0.500 (0.250-0.625)"
-
-
-def test_bounds_of_the_heart_rate_are_whole_beats_a_minute():
-    rows = [("lowest", 50.336, 64.516, 68, 3, 0.99), ("unknown", np.nan, np.nan, 2, 0, np.nan)]
-    columns = ["tertile", "low", "high", "n_ecgs", "n_positive", "auroc"]
-    cells = group_cells(pd.DataFrame(rows, columns=columns))
-    assert list(cells) == ["third", "bpm from", "to", "ECGs", "positive", "AUROC"]
-    assert cells.to_numpy().tolist() == [
-        ["lowest", "50", "65", "68", "3", "0.990"],
-        ["unknown", "", "", "2", "0", "undefined"],
-    ]
-
-
-def test_names_of_runs_are_whole_in_the_printed_table():
-    names = ["train_baseline-20261123-020512", "train_baseline-20261123-020744"]
-    value = Metric(0.5, 0.25, 0.75)
-    keys = ("auroc", "average_precision", "sensitivity_at_specificity_90", "specificity_at_sensitivity_95")
-    table = format_comparison(dict.fromkeys(names, dict.fromkeys(keys, value)), pd.DataFrame({"model": []}))
-    header, *lines = table.splitlines()
-    assert [line.split()[0] for line in lines] == names
-    assert {line.index("0.500") for line in lines} == {header.index("AUROC")}
 
 
 def test_one_run_without_signs(places):

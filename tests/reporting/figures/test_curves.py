@@ -8,11 +8,15 @@ from reporting.figures.curves import (
     COLOURS,
     LINE_STYLES,
     Curve,
+    bootstrap_band,
+    curve_points,
     curve_style,
     draw_decision_curves,
     draw_precision_recall,
     draw_roc,
     draw_scores,
+    precision_on_grid,
+    roc_on_grid,
 )
 from reporting.pages import comparison_page
 
@@ -112,3 +116,30 @@ def test_a_file_of_labels_says_in_its_legend_what_each_curve_is(draw, n_labels):
     )
     dots = [line.get_color() for line in axes.lines if line.get_marker() == "o"]
     assert dots == [curve.style["color"] for curve in curves[:-1]]
+
+
+def test_curve_points_of_a_hand_worked_example():
+    y_true, y_score = np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1])
+    true_positives, false_positives = curve_points(y_true, y_score)
+    assert true_positives.tolist() == [[1, 2, 2]] and false_positives.tolist() == [[0, 1, 2]]
+    sensitivity = roc_on_grid(true_positives[0], false_positives[0])
+    assert sensitivity[[0, 25, 50, 100]].tolist() == [0.5, 0.75, 1, 1]
+    precision = precision_on_grid(true_positives[0], false_positives[0])
+    assert precision[[0, 50]].tolist() == [1, 1] and precision[[51, 100]] == pytest.approx([2 / 3, 2 / 3])
+
+
+def test_bands_hold_the_curve_and_narrow_with_more_patients():
+    generator = np.random.default_rng(1)
+    widths = []
+    for n in (100, 1600):
+        y_true = np.arange(n) % 4 == 0
+        y_score = generator.normal(size=n) + y_true
+        for on_grid in (roc_on_grid, precision_on_grid):
+            band = bootstrap_band(on_grid, y_true.astype(int), y_score, np.arange(n))
+            curve = on_grid(*(counts[0] for counts in curve_points(y_true, y_score)))
+            inside = (band.low - 1e-9 <= curve) & (curve <= band.high + 1e-9)
+            assert inside[5:-5].mean() > 0.95
+        widths.append(np.mean(band.high - band.low))
+    assert widths[1] < 0.5 * widths[0]
+    one_positive = np.arange(50) == 0
+    assert bootstrap_band(roc_on_grid, one_positive.astype(int), np.arange(50.0), np.arange(50)) is None

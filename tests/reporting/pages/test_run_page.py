@@ -18,11 +18,9 @@ from headless_chromium import check_page
 from cohorts.synthetic import make_cohort
 from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
-from reporting.figures.curves import bootstrap_band, curve_points, precision_on_grid, roc_on_grid
 from reporting.pages import run_page
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, table_one
-from reporting.words.metric_meanings import metric_groups, missing_class
 from reporting.words.run_sentences import confusion_sentences, verdict
 from reporting.words.tripod import tripod_items
 from run_folder.run_record import read_run
@@ -352,23 +350,6 @@ def test_a_missed_ecg_never_seems_flagged(missed, score, threshold, said):
     assert said in in_words(ErrorCase("a.xml", missed, score, threshold, ""), "PE")
 
 
-def test_calibration_claims_no_more_than_its_interval():
-    def meaning(key, low, value, high):
-        metrics = {"n_ecgs": 90, "labels": {"PE": {key: Metric(value, low, high)}}}
-        ((_, (row,)),) = metric_groups("PE", metrics)
-        return row.meaning
-
-    slope, intercept = "calibration_slope", "calibration_intercept"
-    undecided = "the interval includes 1, so whether they are too extreme or too moderate here cannot"
-    assert undecided in meaning(slope, -0.47, 0.73, 1.94)
-    assert meaning(slope, 0.3, 0.73, 0.9).endswith("should; here they are too extreme.")
-    assert meaning(slope, 1.1, 1.73, 2.9).endswith("should; here they are too moderate.")
-    assert "the interval includes 0, so whether" in meaning(intercept, -1.2, -0.3, 0.6)
-    assert meaning(intercept, -1.2, -0.9, -0.1).endswith("right; here it is too high.")
-    assert meaning(intercept, 0.1, 0.9, 1.2).endswith("right; here it is too low.")
-    assert "without an interval, whether" in meaning(slope, math.nan, 0.73, math.nan)
-
-
 def test_one_is_not_told_as_several(pages):
     assert [counted(number, "ECG") for number in (0, 1, 1014)] == ["0 ECGs", "1 ECG", "1,014 ECGs"]
     counts = {"tp": 1, "fn": 0, "fp": 1, "tn": 0}
@@ -387,13 +368,6 @@ def test_one_epoch_is_one_epoch(ecgs, tmp_path):
     run = write_run(tmp_path / "run", ecgs)
     pd.read_csv(run / "log.csv").head(1).to_csv(run / "log.csv", index=False)
     assert "Training over 1 epoch. A validation" in Page(write_report(run)).text
-
-
-def test_the_missing_class_is_that_of_the_known_ecgs():
-    assert missing_class({"n_positive": 15, "n_unknown": 5}, {"n_ecgs": 20}) == "no negative ECG"
-    assert missing_class({"n_positive": 14, "n_unknown": 5}, {"n_ecgs": 20}) == ""
-    assert missing_class({"n_positive": 20}, {"n_ecgs": 20}) == "no negative ECG"
-    assert missing_class({"n_positive": 0, "n_unknown": 5}, {"n_ecgs": 20}) == "no positive ECG"
 
 
 def test_the_page_says_why_where_some_labels_are_unknown_and_the_others_are_positive(ecgs, tmp_path):
@@ -440,36 +414,6 @@ def test_tripod_names_the_clinical_columns(pages, place):
     answers = {item.number: item.answer for item in tripod_items(record)}
     assert "clinical columns that were: age, sex." in answers["9a"] and "alone" not in answers["9a"]
     assert "Beside it, as the labels table has them: age, sex." in answers["9b"]
-
-
-# Curves
-
-
-def test_curve_points_of_a_hand_worked_example():
-    y_true, y_score = np.array([1, 0, 1, 0]), np.array([0.9, 0.5, 0.5, 0.1])
-    true_positives, false_positives = curve_points(y_true, y_score)
-    assert true_positives.tolist() == [[1, 2, 2]] and false_positives.tolist() == [[0, 1, 2]]
-    sensitivity = roc_on_grid(true_positives[0], false_positives[0])
-    assert sensitivity[[0, 25, 50, 100]].tolist() == [0.5, 0.75, 1, 1]
-    precision = precision_on_grid(true_positives[0], false_positives[0])
-    assert precision[[0, 50]].tolist() == [1, 1] and precision[[51, 100]] == pytest.approx([2 / 3, 2 / 3])
-
-
-def test_bands_hold_the_curve_and_narrow_with_more_patients():
-    generator = np.random.default_rng(1)
-    widths = []
-    for n in (100, 1600):
-        y_true = np.arange(n) % 4 == 0
-        y_score = generator.normal(size=n) + y_true
-        for on_grid in (roc_on_grid, precision_on_grid):
-            band = bootstrap_band(on_grid, y_true.astype(int), y_score, np.arange(n))
-            curve = on_grid(*(counts[0] for counts in curve_points(y_true, y_score)))
-            inside = (band.low - 1e-9 <= curve) & (curve <= band.high + 1e-9)
-            assert inside[5:-5].mean() > 0.95
-        widths.append(np.mean(band.high - band.low))
-    assert widths[1] < 0.5 * widths[0]
-    one_positive = np.arange(50) == 0
-    assert bootstrap_band(roc_on_grid, one_positive.astype(int), np.arange(50.0), np.arange(50)) is None
 
 
 # In a browser
