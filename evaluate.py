@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from dataset.cohort import Cohort, read_cohort
-from explanations.groups import check_captum, explain_run
+from explanations.groups import explain_run
 from hyperparameters.declaration import Hyperparameters
 from inference.comparison import Comparison, Scores, lines_of, read_comparison, score_cohort
 from inference.differences import differences, model_metrics
@@ -47,7 +47,7 @@ from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, s
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
-from runtime.command_line import OneLineParser, one_line_errors, prepare
+from runtime.command_line import OneLineParser, one_line_errors, prepare, require
 from runtime.errors import UserError
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     """Compare the runs of the command line."""
     arguments = parse_arguments()
     if arguments.explain:
-        check_captum()
+        require("captum", "integrated gradients", for_flag="--explain")
     names = arguments.names or [run.name for run in arguments.runs]
     check_names([*names, *arguments.rivals, *PROBES, ENSEMBLE])
     values = values_of(roots_of(arguments.runs[0])[0])

@@ -5,31 +5,30 @@
     python predict.py runs/train_atten-20261122-101500 new_ecgs --prevalence 0.05
     python predict.py runs/train_atten-20261122-101500 patient.xml --report patient.html
 
-Prints a line for each ECG, and writes it to --output, a .csv or .json file:
+Prints one line per ECG, and writes it to --output, a .csv or .json file:
 
     file
     score_LABEL       calibrated probability, 0 to 1
     decision_LABEL    1 where the score reaches the threshold that the run chose on its validation ECGs
-    lowest_, highest_LABEL    of the members, where the run is a cross-validation or the folder of a
+    lowest_, highest_LABEL    scores of the members, where the run is a cross-validation or the folder of a
                       comparison, whose models score together
     restated_LABEL    with --prevalence: the score for patients of whom that share has the disease, in place
                       of the share in development: among the validation ECGs with Platt's calibration, else
                       among the training ECGs; decisions stay as they are
     warnings          what is doubtful about the ECG, and in what it is unlike those that trained the model
 
-A run with --clinical-columns needs their values too: --clinical age=63 sex=F of one ECG, or --clinical-table.
+A run with --clinical-columns needs their values: --clinical age=63 sex=F for one ECG, or --clinical-table.
 
 --report writes a page about one ECG, to be read on the screen or printed on one side of A4: score, threshold,
 warnings, the ECG with what the model looked at, and the signs that a cardiologist measures. It shows nothing
-from the file but the signal, and not its name, which may tell the patient's; --title gives it a heading.
+from the file but the signal, and not its name, which may be the patient's; --title gives it a heading.
 
-Of a folder every file that may be an ECG is taken, in folders within it too. A file that cannot be read, or
+Every file of a folder and its subfolders that may be an ECG is taken. A file that cannot be read, or
 whose ECG the run would not have been trained on (--any-quality scores it all the same), is listed with its
 reason, the rest is scored, and the exit status is 1.
 """
 
 import argparse
-import importlib.util
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,7 +43,7 @@ from inference.scoring import Scorer
 from reporting.words.formatting import with_interval
 from run_folder.ensemble import performance_of
 from runtime.atomic_files import write_atomically
-from runtime.command_line import OneLineParser, one_line_errors, prepare
+from runtime.command_line import OneLineParser, one_line_errors, prepare, require
 from runtime.errors import UserError
 from runtime.messages import counted
 from xml_loader import find_files
@@ -73,7 +72,7 @@ def main() -> int:
     trained_on = [TrainingDistribution.load(folder) for folder in scorer.folders]
     if not any(trained_on):
         print(
-            "note        the run does not know what its training ECGs were like: none is called unlike them"
+            "note        the run did not record what its training ECGs were like: none is called unlike them"
         )
     results = score_files(files, scorer, trained_on, clinical_of, any_quality=arguments.any_quality)
     bar = {"total": len(files), "desc": "scoring", "unit": "file", "disable": None, "leave": False}
@@ -115,16 +114,16 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, help="CSV or JSON file to write")
     parser.add_argument(
-        "--prevalence", type=float, nargs="+", help="of each label among these patients, between 0 and 1"
+        "--prevalence", type=float, nargs="+", help="share of these patients with each label, between 0 and 1"
     )
     parser.add_argument("--any-quality", action="store_true", help="score unusable ECGs too, with a warning")
     parser.add_argument(
         "--clinical",
         nargs="+",
         metavar="NAME=VALUE",
-        help="of one ECG, what the run sees beside it: age=63 sex=",
+        help="what the run sees beside one ECG: age=63 sex=",
     )
-    parser.add_argument("--clinical-table", type=Path, help="the same of many: a table with a column file")
+    parser.add_argument("--clinical-table", type=Path, help="the same for many: a table with a column file")
     parser.add_argument("--report", type=Path, help="HTML file to write, a page about one ECG")
     parser.add_argument("--label", help="which label the page is about (default: the run's first)")
     parser.add_argument("--title", default="", help="heading of the page; the file's name is not shown")
@@ -148,10 +147,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
         raise UserError(f"--report: found {found}, expected one ECG file: a page is about one ECG")
     if arguments.report.resolve() == arguments.paths[0].resolve():
         raise UserError(f"--report: found the ECG file itself, {arguments.report}, expected another name")
-    if importlib.util.find_spec("captum") is None:
-        raise UserError(
-            "--report: found no package captum, expected it for the explanation: pip install captum"
-        )
+    require("captum", "integrated gradients", for_flag="--report")
 
 
 def check_label(name: str | None, scorer: Scorer) -> None:
@@ -174,7 +170,7 @@ def describe_thresholds(scorer: Scorer) -> str:
 
 
 def describe_performance(run: Path) -> Iterator[str]:
-    """Say what the decisions were worth on the run's own test ECGs."""
+    """Yield what the decisions were worth on the run's own test ECGs, one line per label."""
     for name, label in performance_of(run).items():
         shares = (
             f"{key} {with_interval(label[key])}"

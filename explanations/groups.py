@@ -8,7 +8,6 @@ one of its fold. Its sums are in logits of the calibrated score, so that folds a
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,14 +53,6 @@ class ExplainedLabel:
     means: pd.DataFrame
     errors: pd.DataFrame
     left_out: list[str]
-
-
-def check_captum() -> None:
-    """Raise a UserError where the package that integrates gradients is not installed."""
-    if importlib.util.find_spec("captum") is None:
-        raise UserError(
-            "--explain: found no package captum, expected it for integrated gradients: pip install captum"
-        )
 
 
 def explain_run(

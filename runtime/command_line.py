@@ -1,11 +1,12 @@
 """What every script does first and last: seed and device; one line in place of a traceback.
 
-The imports that take seconds stand in the functions: wrong flags, and scripts without a model, need not wait.
+Imports that take seconds stand in functions: wrong flags, and scripts without a model, do not wait for them.
 """
 
 import argparse
 import contextlib
 import gc
+import importlib.util
 import sys
 import warnings
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ def prepare(seed: int) -> "torch.device":
 
     from runtime import processes
 
-    gc.freeze()  # no collection, and not that at the end, walks through all of torch again: 0.3 s
+    gc.freeze()  # no collection, not even the last, walks through all of torch again: 0.3 s
     device = processes.start()
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32 on a GPU
@@ -37,7 +38,7 @@ def prepare(seed: int) -> "torch.device":
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Let a script end with one line instead of a traceback where the user can mend what is wrong.
+    """End a script with one line instead of a traceback where the user can mend what is wrong.
 
     A warning of the metrics is one line too, without its place in the code.
     """
@@ -56,20 +57,26 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(f"{script}: {message_of(error)}")
 
 
+def require(package: str, purpose: str, *, for_flag: str) -> None:
+    """Raise a UserError where the package that a flag needs for a purpose is not installed."""
+    if importlib.util.find_spec(package) is None:
+        expected = f"expected it for {purpose}: pip install {package}"
+        raise UserError(f"{for_flag}: found no package {package}, {expected}")
+
+
 def _short_warning(message: Warning, category: type, *place: object, **line: object) -> str:
-    """Return what is printed of a warning."""
+    """Return the text that a warning prints."""
     if category.__name__ == "UndefinedMetricWarning":  # scikit-learn's, which takes a second to import
         return f"note        {message}\n"
     return _usual_warning(message, category, *place, **line)
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one line, whose help keeps the lines of the description as they are,
-    and which takes no flag by its beginning alone."""
+    """ArgumentParser with one-line errors, whole flags only, and the docstring's line breaks in its help."""
 
     def __init__(self, **options: Any):
         ours = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
-        super().__init__(**{**ours, **options})
+        super().__init__(**ours | options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
