@@ -1,4 +1,4 @@
-"""Search hyperparameters of a training script, by validation alone.
+"""Search hyperparameters of a training script, by validation only.
 
     python search.py train_atten.py --trials 30 -- --data-dir ecgs --labels labels.csv
     python search.py train_baseline.py --trials 30 --metric average_precision -- --data-dir ecgs --epochs 15
@@ -10,7 +10,7 @@ else: no trial sees them. Each trial is a cross-validation of the others, and it
 the ECGs that each fold held out.
 
 The same command goes on after an interruption, and a larger --trials adds some. In --output-dir are
-development.csv, the table without those patients, trials.csv, search.db, and a folder a trial. At the end
+development.csv, the table without those patients, trials.csv, search.db, and one folder per trial. At the end
 stands the command that trains with the best values and tests, once, the patients who were kept apart. The
 best of many values is a little too good: believe that test, not the search.
 
@@ -32,7 +32,7 @@ import pandas as pd
 from cohorts.synthetic import DEMO_FOLDER
 from dataset.cohort import read_cohort
 from dataset.splits import make_folds
-from hyperparameters.declaration import ABSENT, Hyperparameters
+from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
 from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the flags; under `further` those after --, under `values` the hyperparameters that they make."""
+    """Return the flags; under `further` those after --, under `values` the hyperparameters that result."""
     parser = OneLineParser(description=__doc__)
     parser.add_argument("script", choices=SCRIPTS, metavar="SCRIPT", help=", ".join(SCRIPTS))
     parser.add_argument("--trials", type=whole_number, default=30, help="in all, with those before [30]")
@@ -122,8 +122,7 @@ def searched(options: argparse.Namespace) -> list[str]:
     missing = [name for name in SPACE if not hasattr(options.values, name)]
     if missing:
         raise UserError(f"SPACE: found {', '.join(missing)}, expected declared names")
-    of_script = [name for name in SPACE if getattr(options.values, name) is not ABSENT]
-    return [name for name in of_script if name not in options.given]
+    return [name for name in SPACE if name in options.values.present() and name not in options.given]
 
 
 def check_optuna() -> None:
@@ -149,8 +148,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
 
     Raises
     ------
-    UserError : whatever is wrong with table, folder or split.
-    UserError : another table is there already.
+    UserError : anything that is wrong with table, folder or split, or another table is there already.
     """
     values: Hyperparameters = options.values
     cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
@@ -183,10 +181,11 @@ def open_study(options: argparse.Namespace) -> "optuna.Study":
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    n_before = len(list(options.output_dir.glob("trial-*")))  # so that a search that goes on draws others
     study = optuna.create_study(
         study_name="search",
         storage=f"sqlite:///{(options.output_dir / 'search.db').resolve()}",
-        sampler=optuna.samplers.TPESampler(seed=options.values.seed + _n_drawn(options)),
+        sampler=optuna.samplers.TPESampler(seed=options.values.seed + n_before),
         direction="maximize",
         load_if_exists=True,
     )
@@ -211,13 +210,8 @@ def open_study(options: argparse.Namespace) -> "optuna.Study":
     return study
 
 
-def _n_drawn(options: argparse.Namespace) -> int:
-    """Return how many trials there were before, so that a search that goes on draws others."""
-    return len(list(options.output_dir.glob("trial-*")))
-
-
 def queue(study: "optuna.Study", options: argparse.Namespace, space: dict[str, Any]) -> None:
-    """Begin with the script's own recipe; of trials that were interrupted, try the same values again."""
+    """Begin with the script's own recipe; try the values of interrupted trials again."""
     from optuna.trial import TrialState
 
     if not study.trials:
@@ -250,7 +244,7 @@ def next_trial(
 def run_trial(
     study: "optuna.Study", trial: "optuna.Trial", options: argparse.Namespace, flags: Sequence[str]
 ) -> None:
-    """Train with the trial's values, and tell the study what the held-out ECGs gave; print a line.
+    """Train with the trial's values, give the study the score of the held-out ECGs, and print a line.
 
     A training that fails, such as one whose loss is not finite, is a trial without a value.
     """
@@ -287,7 +281,7 @@ def _shown(params: dict[str, Any]) -> str:
 
 
 def report(study: "optuna.Study", options: argparse.Namespace) -> None:
-    """Print the best trials beside the first, write trials.csv, and say what to do now."""
+    """Print the best trials beside the first, write trials.csv, and print the command to train with."""
     from optuna.trial import TrialState
 
     rows = [

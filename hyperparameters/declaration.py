@@ -71,7 +71,7 @@ class Hyperparameters:
         "cohort", None, "columns that the head sees beside the ECG, such as age sex; none: the ECG alone"
     )
     cache_dir: str = declared("cohort", "cache", "folder that keeps the decoded signals")
-    workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one a core")
+    workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one per core")
     window_start: NonNegativeFloat = declared(
         "cohort", 0.0, "second of each recording at which its 10 s begin"
     )
@@ -97,9 +97,7 @@ class Hyperparameters:
 
     # placement
     signals: Literal["auto", "device", "disk"] = declared(
-        "placement",
-        "auto",
-        "where they lie in training; auto: on the device if they fit",
+        "placement", "auto", "where they lie in training; auto: on the device if they fit"
     )
 
     # split, by patient, where the table has no split column
@@ -108,18 +106,18 @@ class Hyperparameters:
     )
     test_fraction: Fraction = declared("split", 0.2, "share of the patients that is scored once, at the end")
     folds: NonNegativeInt = declared("split", 0, "of a cross-validation, 2 or more; 0: a single split")
-    repeats: PositiveInt = declared("split", 1, "how often the patients are dealt to folds anew")
+    repeats: PositiveInt = declared("split", 1, "how many times the patients are dealt to folds")
 
-    # decision, fitted on the validation ECGs alone
+    # decision, fitted on the validation ECGs only
     calibration: Literal["temperature", "platt", "none"] = declared(
         "decision", "platt", "what turns logits into probabilities; temperature alone lets folds drift apart"
     )
     threshold_policy: str = declared(
-        "decision", "youden", "youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'"
+        "decision", "youden", "youden, or for example 'sensitivity>=0.95' or 'specificity>=0.9'"
     )
 
     # batches
-    batch_size: PositiveInt = declared("batches", 32, "ECGs a step, at most")
+    batch_size: PositiveInt = declared("batches", 32, "ECGs per step, at most")
     n_samples: CropLength = declared("batches", 4096, "samples of each ECG that the model sees, at 500 Hz")
     normalisation: Literal["recording", "lead", "none"] = declared(
         "batches",
@@ -127,7 +125,7 @@ class Hyperparameters:
         "zero mean and unit deviation over the whole ECG, over each lead, or millivolts as they are",
     )
 
-    # augmentation, of training ECGs alone
+    # augmentation, of training ECGs only
     augmentation: Literal["independent", "published", "none"] = declared(
         "augmentation", "independent", "each with its probability; one of the published seven; or none"
     )
@@ -145,18 +143,18 @@ class Hyperparameters:
     mains_hum: ClosedUnitInterval = declared("augmentation", 0.2, "probability of mains hum, 50 or 60 Hz")
     gaussian_noise: ClosedUnitInterval = declared("augmentation", 0.2, "probability of Gaussian noise")
 
-    # model; the script gives these values, and has those alone that it gives
+    # model; the script gives these values, and has only those that it gives
     model: Literal["rnn", "encoder"] = declared("model", ABSENT, "what follows the 1D trunk")
     dropout: BelowOne = declared("layers", ABSENT, "probability, before the last linear layer")
     kernel_size: Literal[3, 5, 7, 9] = declared("layers", ABSENT, "samples, in the trunk's blocks")
     attention_heads: Literal[1, 2, 4, 8, 16] = declared("layers", ABSENT, "of the self-attention")
     rnn_cell: Literal["rnn", "lstm", "gru"] = declared("rnn", ABSENT, "recurrent cell")
     rnn_layers: PositiveInt = declared("rnn", ABSENT, "stacked recurrent layers")
-    rnn_hidden_size: PositiveInt = declared("rnn", ABSENT, "units a layer and direction")
+    rnn_hidden_size: PositiveInt = declared("rnn", ABSENT, "units per layer and direction")
     rnn_bidirectional: bool = declared("rnn", ABSENT, "read the ECG in both directions")
     encoder_layers: PositiveInt = declared("encoder", ABSENT, "layers of the transformer encoder")
-    encoder_heads: Literal[1, 2, 4, 8, 16] = declared("encoder", ABSENT, "attention heads a layer")
-    encoder_width: EncoderWidth = declared("encoder", ABSENT, "features a position in the encoder")
+    encoder_heads: Literal[1, 2, 4, 8, 16] = declared("encoder", ABSENT, "attention heads per layer")
+    encoder_width: EncoderWidth = declared("encoder", ABSENT, "features per position in the encoder")
 
     # what is trained in place of the head where there are no labels; the script gives these too
     projection_size: PositiveInt = declared("projection", ABSENT, "numbers of an embedding")
@@ -166,9 +164,7 @@ class Hyperparameters:
 
     # weights to start from
     init_from: str | None = declared(
-        "transfer",
-        None,
-        "run, or fold of one, whose weights to start from, all but the head's",
+        "transfer", None, "run, or fold of one, whose weights to start from, all but the head's"
     )
 
     # focal loss
@@ -226,17 +222,17 @@ class Hyperparameters:
     seed: NonNegativeInt = declared("run", 42, "of split, weights, order, crops and augmentation")
     output_dir: str = declared("run", "runs", "folder of the run folders")
     tracking: Literal["none", "tensorboard", "wandb"] = declared(
-        "run", "none", "also tell TensorBoard or Weights & Biases of epochs and metrics, of no patient"
+        "run", "none", "also send epochs and metrics, no patient, to TensorBoard or Weights & Biases"
     )
     resume: str | None = declared("run", None, "continue this run folder, with its own hyperparameters")
 
-    def of_script(self) -> dict[str, Any]:
+    def present(self) -> dict[str, Any]:
         """Return all that the script has, by name."""
         values = {declaration.name: getattr(self, declaration.name) for declaration in fields(self)}
         return {name: value for name, value in values.items() if value is not ABSENT}
 
     def group(self, name: str) -> dict[str, Any]:
-        """Return one group as keyword arguments, those that the script has.
+        """Return one group as keyword arguments, only those that the script has.
 
         Raises
         ------
@@ -245,4 +241,4 @@ class Hyperparameters:
         members = {field.name for field in fields(self) if field.metadata["group"] == name}
         if not members:
             raise KeyError(name)
-        return {key: value for key, value in self.of_script().items() if key in members}
+        return {key: value for key, value in self.present().items() if key in members}

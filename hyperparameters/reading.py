@@ -23,7 +23,7 @@ from hyperparameters.declaration import ABSENT, EXPECTED, LISTS, Hyperparameters
 from metrics.threshold_policy import parse_policy
 from runtime.errors import UserError, reason
 
-PLACES = ("data_dir", "labels", "patient_key", "cache_dir")  # may be said anew where a run is resumed
+PLACES = ("data_dir", "labels", "patient_key", "cache_dir")  # may be given again where a run is resumed
 
 
 def read_hyperparameters(
@@ -43,12 +43,12 @@ def read_hyperparameters(
     description : the script's docstring, for ``--help``.
     defaults, published : the script's own values, and those of ``--recipe published``.
     arguments : the command line; None reads ``sys.argv``.
-    without : hyperparameters that the script has no use for: they are no flags and in no group.
-    required : those that it cannot do without and that have no declared default.
+    without : hyperparameters that the script does not have: they have no flag and are in no group.
+    required : those that it needs and that have no declared default.
     file : where ``defaults`` and ``published`` stand, if not in the script; errors name it.
 
     Exits with one line that names the key where a key is unknown, a type is wrong or a value is out of range.
-    With ``--resume`` every value comes from that run; other flags, but where its files lie, are an error.
+    With ``--resume`` every value comes from that run; other flags, except where its files lie, are an error.
     """
     parser = _parser(description, defaults, without, required)
     where = f"{file}: " if file else ""
@@ -56,7 +56,7 @@ def read_hyperparameters(
     published = _checked(parser, published, f"{where}published: ")
     given = _plain(parser.parse_args(arguments, defaults=False))
     if given.get("resume") is not None:
-        values = _of_run(parser, given, {*defaults, *required})
+        values = _resumed_values(parser, given, {*defaults, *required})
     else:
         recipe = {**defaults, **given}.get("recipe")
         values = {**defaults, **(published if recipe == "published" else {}), **given}
@@ -91,7 +91,7 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Reads YAML, and refuses a key that is there twice, of which PyYAML would take the second."""
+    """Reads YAML, and refuses a key that is there twice; PyYAML would take the second."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         keys = [key.value for key, _ in node.value]
@@ -115,7 +115,7 @@ def to_yaml(hyperparameters: Hyperparameters) -> str:
 
 
 def _expected(name: str) -> str:
-    """Return in words which values a hyperparameter, or each of its several, may have."""
+    """Return in words which values a hyperparameter, or each element of a list, may have."""
     kind = LISTS.get(name, get_type_hints(Hyperparameters)[name])
     or_null = isinstance(kind, UnionType)
     kind = get_args(kind)[0] if or_null else kind
@@ -129,7 +129,7 @@ class _Parser(ArgumentParser):
 
     Attributes
     ----------
-    names : of the hyperparameters that the script has.
+    names : the hyperparameters that the script has.
     where : what stands before an error: the file and section that are being checked.
     """
 
@@ -143,7 +143,7 @@ class _Parser(ArgumentParser):
 
 
 def _in_our_words(message: str) -> str:
-    """Return what jsonargparse says of a wrong value as we say it: key, found, expected."""
+    """Return jsonargparse's message about a wrong value in the form of ours: key, found, expected."""
     key = re.match(r'Parser key "(\w+)"', message)
     if not key:
         return message
@@ -162,7 +162,7 @@ def _in_our_words(message: str) -> str:
 def _parser(
     description: str, defaults: Mapping[str, Any], without: Collection[str], required: Collection[str]
 ) -> _Parser:
-    """Return the parser of one script; of what has no declared default, it has what its block names."""
+    """Return the parser of one script; what has no declared default is there only if its block names it."""
     parser = _Parser(
         prog=Path(sys.argv[0]).name,
         description=description,
@@ -230,8 +230,8 @@ def _plain(namespace: Namespace) -> dict[str, Any]:
     return {key: plain(value) for key, value in vars(namespace).items()}
 
 
-def _of_run(parser: _Parser, given: dict[str, Any], needed: Collection[str]) -> dict[str, Any]:
-    """Return the values of the run that is resumed; where its files lie may be given anew."""
+def _resumed_values(parser: _Parser, given: dict[str, Any], needed: Collection[str]) -> dict[str, Any]:
+    """Return the values of the run that is resumed; where its files lie may be given again."""
     if others := [key for key in given if key not in ("resume", *PLACES)]:
         flags = ", ".join("--" + key.replace("_", "-") for key in others)
         parser.error(f"--resume continues a run with its own hyperparameters: remove {flags}")
@@ -288,7 +288,7 @@ def _check_values(parser: _Parser, values: Mapping[str, Any]) -> None:
 
 
 def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
-    """Check what no single type can say."""
+    """Check what no single type can express."""
     if hyperparameters.data_dir == "":
         parser.error("data_dir: found nothing, expected a folder")
     if hyperparameters.labels and not hyperparameters.data_dir:
@@ -301,8 +301,8 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         try:
             parse_policy(hyperparameters.threshold_policy)
         except ValueError:
-            found = f"threshold_policy: found {hyperparameters.threshold_policy!r}"
-            parser.error(f"{found}, expected youden, or such as 'sensitivity>=0.95' or 'specificity>=0.9'")
+            expected = "expected youden, or for example 'sensitivity>=0.95' or 'specificity>=0.9'"
+            parser.error(f"threshold_policy: found {hyperparameters.threshold_policy!r}, {expected}")
     milestones = hyperparameters.milestones
     if milestones != sorted(set(milestones)):
         parser.error(f"milestones: found {milestones}, expected rising epochs")

@@ -1,4 +1,4 @@
-"""What surrounds the loop: open the run, say what is trained on what, go through the folds, pool them."""
+"""What surrounds the loop: open the run, print what is trained on what, go through the folds, pool them."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,7 +38,7 @@ def start_run(
     Parameters
     ----------
     script : file of the script, after which the folder is named.
-    title : of the model, for a reader.
+    title : the model's name for a reader.
     """
     splits = _splits_table(cohort, folds)
     if values.resume:
@@ -55,7 +55,7 @@ def start_run(
         )
     HANDLER.run_folder = run.folder
     if processes.is_first():
-        run.tracker = start_tracker(values.tracking, run.folder, values.of_script())
+        run.tracker = start_tracker(values.tracking, run.folder, values.present())
     print(f"{title}, on {_where(device)}, seed {values.seed}")
     print(f"run         {run.folder}")
     _announce(cohort, folds, run)
@@ -133,19 +133,19 @@ def _pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> No
     """Evaluate the out-of-fold scores of a cross-validation together; a single split has its metrics already.
 
     Each ECG has the score and the threshold of the fold that did not see it. With several repeats each ECG is
-    there as often; patients are resampled for the intervals, which therefore do not shrink.
+    there once per repeat; patients are resampled for the intervals, which therefore do not shrink.
     """
     if len(folds) == 1 or run.is_tested:
         return
-    tables, thresholds, of_folds, aurocs = [], [], [], []
+    tables, thresholds, fold_thresholds, aurocs = [], [], [], []
     for fold in folds:
         fold_run = run.fold(fold.name)
         tables.append(fold_run.predictions("test"))
-        of_folds.append(fold_run.load_description().thresholds)
-        thresholds += [of_folds[-1]] * len(tables[-1])
+        fold_thresholds.append(fold_run.load_description().thresholds)
+        thresholds += [fold_thresholds[-1]] * len(tables[-1])
         metrics = fold_run.metrics()
         aurocs.append({name: label["auroc"].value for name, label in metrics["labels"].items()})
-    save_ensemble(run, [run.fold(fold.name).folder for fold in folds], of_folds)
+    save_ensemble(run, [run.fold(fold.name).folder for fold in folds], fold_thresholds)
     predictions = pd.concat(tables, ignore_index=True)
     run.write_table("predictions.csv", predictions)
     y_true, y_score = (
@@ -173,7 +173,7 @@ def _pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> No
 
 
 def _sizes(cohort: Cohort, fold: Fold) -> str:
-    """Return such as 'train 706 (72 PE), validation 101 (10 PE), test 202 (21 PE)'."""
+    """Return text such as 'train 706 (72 PE), validation 101 (10 PE), test 202 (21 PE)'."""
     counts = {
         f"{part} {len(rows):,}": _count_labels(cohort, rows) for part, rows in fold.parts.items() if len(rows)
     }
@@ -181,7 +181,7 @@ def _sizes(cohort: Cohort, fold: Fold) -> str:
 
 
 def _fewest_to_validate(cohort: Cohort, folds: list[Fold]) -> str:
-    """Return such as '1 with PE' where a fold has fewer than `FEW` of a class in validation, else nothing."""
+    """Return text such as '1 with PE' where a fold has fewer than `FEW` of a class in validation, else ""."""
     numbers = [
         (int((cohort.targets[fold.parts["validation"], label] == value).sum()), f"{words} {name}")
         for fold in folds
@@ -206,17 +206,17 @@ def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> s
 
 
 def _count_clinical(cohort: Cohort) -> str:
-    """Return such as 'age (known of 100 %), d_dimer (known of 61 %)'."""
+    """Return text such as 'age (known of 100 %), d_dimer (known of 61 %)'."""
     known = cohort.clinical.notna().mean()
     return ", ".join(f"{name} (known of {100 * share:.0f} %)" for name, share in known.items())
 
 
 def _count_findings(quality: pd.DataFrame, run: Run) -> str:
-    """Return how many ECGs each check rejected, warned of or noted."""
+    """Return how many ECGs each check rejected, warned about or noted."""
     if quality.empty:
         return "nothing found"
     counts = []
-    for verdict, words in (("reject", "rejected"), ("warn", "warned of"), ("note", "noted")):
+    for verdict, words in (("reject", "rejected"), ("warn", "warned about"), ("note", "noted")):
         found = quality[quality["verdict"] == verdict]
         if len(found):
             checks = ", ".join(f"{check} {n:,}" for check, n in found["check"].value_counts().items())

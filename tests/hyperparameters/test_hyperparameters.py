@@ -179,7 +179,7 @@ def test_wrong_value_in_a_block_is_one_line_that_names_the_key(refused, key, val
         (["--recipe", "mine"], "recipe: found mine, expected default or published"),
         (["--quality-checks", "perhaps"], "quality_checks: found perhaps, expected true or false"),
         (["--milestones", "5", "x"], "milestones: found x, expected a whole number above 0"),
-        (["--threshold-policy", "f1>=0.9"], "threshold_policy: found 'f1>=0.9', expected youden, or such as"),
+        (["--threshold-policy", "f1>=0.9"], "threshold_policy: found 'f1>=0.9', expected youden, or for"),
     ],
 )
 def test_a_wrong_value_is_said_in_plain_words(refused, flags, message):
@@ -442,7 +442,7 @@ def test_layers_of_the_main_script_are_the_arguments_of_each_model(model):
 def test_a_script_has_no_layers_of_other_models():
     assert read().group("layers") == {"dropout": 0.25}
     assert read().group("rnn") == read().group("encoder") == read().group("model") == {}
-    assert set(read().of_script()) == {field.name for field in fields(Hyperparameters)} - {
+    assert set(read().present()) == {field.name for field in fields(Hyperparameters)} - {
         *("model", "kernel_size", "attention_heads", "rnn_cell", "rnn_layers", "rnn_hidden_size"),
         *("rnn_bidirectional", "encoder_layers", "encoder_heads", "encoder_width"),
         *("projection_size", "temperature"),
@@ -454,7 +454,7 @@ def test_what_a_script_has_no_use_for_is_no_flag_in_no_group_and_not_kept(tmp_pa
     groups = {declaration.metadata["group"] for declaration in fields(Hyperparameters)}
     values = read_hyperparameters("", BLOCK, {}, ["--seed", "3"], without=without)
     assert not {name for name in without for group in groups if name in values.group(group)}
-    assert not set(without) & values.of_script().keys()
+    assert not set(without) & values.present().keys()
     assert "validation_fraction" in values.group("split")
     (tmp_path / "hyperparameters.yml").write_text(to_yaml(values), encoding="utf-8")
     assert not set(without) & set(read_yaml(tmp_path / "hyperparameters.yml")[0])
