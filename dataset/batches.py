@@ -25,7 +25,7 @@ def normalise_(signal: torch.Tensor, method: str) -> torch.Tensor:
     """Normalise a batch, shape (N, 12, T), in place, and return it.
 
     "recording" takes one mean and one standard deviation over the whole (12, T) of each ECG, which keeps the
-    amplitudes between leads; "lead" takes them of each lead, which erases those; "none" leaves millivolts.
+    amplitudes between leads; "lead" takes them over each lead, which erases those; "none" leaves millivolts.
     """
     if method == "none":
         return signal
@@ -141,12 +141,12 @@ class TrainingBatches(_Batches):
     def shares(self, epoch: int) -> np.ndarray:
         """Return this process's share of the known labels of each step, over which the loss is a mean.
 
-        1 where one process trains. Gradients and losses of several add up by it to those of the whole batch.
+        1 where one process trains. By this weight, losses and gradients of several add up to the batch's.
         """
         order, _, _ = self._draw(epoch)
         own, whole = (
-            np.array([self._n_known[order[positions]].sum() for positions in of_steps])
-            for of_steps in (map(processes.share_of, self._positions), self._positions)
+            np.array([self._n_known[order[positions]].sum() for positions in steps])
+            for steps in (map(processes.share_of, self._positions), self._positions)
         )
         return own / whole
 
@@ -156,7 +156,7 @@ class TrainingBatches(_Batches):
         return self.files[order[self._positions[step]]]
 
     def _draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the epoch's order and crops, one an ECG, and the seed of each step's augmentation."""
+        """Return the epoch's order and crops, one per ECG, and the seed of each step's augmentation."""
         generator = np.random.default_rng([self.seed, number])
         order = generator.permutation(self.indices)
         starts = generator.integers(0, N_SAMPLES - self.n_samples + 1, len(order))

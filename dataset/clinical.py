@@ -1,8 +1,8 @@
-"""Clinical columns beside the ECG: age, sex and whatever else of the table the head is to see, as numbers.
+"""Clinical columns beside the ECG: age, sex and any others of the table that the head is to see, as numbers.
 
 A value is a number in the table's own unit, or a word below; empty, NA, nan and unknown are not known. An
 age is in years, and a sex of 0 or 1 is shown as M or F. Take only what is known when the ECG is taken, and
-not because of the diagnosis: that a D-dimer was ordered tells the model that PE was suspected.
+not because of the diagnosis: that a D-dimer was ordered gives away that PE was suspected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,8 +14,8 @@ import pandas as pd
 from cohorts.columns import SEX_WORDS
 from runtime.errors import UserError
 
-UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # what stands for a value that nobody knows, in any case
-LARGEST_AGE = 130  # years; what is more is a mistake
+UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # stand for a value that is not known, in upper or lower case
+LARGEST_AGE = 130  # years; more is a mistake
 OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
 SEXES = {word: {"M": 0.0, "F": 1.0}[letter] for word, letter in SEX_WORDS.items()}
 ANSWERS = {"no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
@@ -30,8 +30,8 @@ def check_clinical(
 
     Raises
     ------
-    UserError : a column is missing, twice, a label, or never a clinical value; a value is neither a number
-        nor a word that stands for one, or an age that nobody has; none is known.
+    UserError : a column is missing, given twice, a label, or never a clinical value; a value is neither a
+        number nor a word that stands for one, or an impossible age; no value is known.
     """
     candidates = [name for name in table if name not in (*NEVER, *label_names)]
     for number, name in enumerate(columns):
@@ -61,7 +61,7 @@ def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 
 
 def value_of(column: str, text: str) -> float | None:
-    """Return a value as a number, nan where not known, None where it is none; ages of 90 to 130 are 90."""
+    """Return a value as a number, nan where not known, None where invalid; ages of 90 to 130 are 90."""
     word = text.strip().lower()
     if word in UNKNOWN:
         return np.nan
@@ -83,7 +83,7 @@ def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
 
     Raises
     ------
-    UserError : a column that is none of these, is missing or comes twice, or a value that is none.
+    UserError : a column is unknown, missing or given twice, or a value is invalid.
     """
     given = {}
     for word in words:
@@ -119,7 +119,7 @@ def _in_words(column: str, value: float) -> str:
 
 
 def coding_of(column: str) -> str:
-    """Say which number stands for what, for a program that gives a column's values as numbers."""
+    """Return which number stands for what, for a program that gives a column's values as numbers."""
     if column == "age":
         return f"years; {OLDEST} if above {OLDEST - 1}"
     words = SEXES if column == "sex" else ANSWERS

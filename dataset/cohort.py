@@ -1,4 +1,4 @@
-"""A labels table and the folder that it names -> a cohort: cached signals, labels, patients.
+"""A labels table and the folder of its files -> a cohort: cached signals, labels, patients.
 
 Nothing is dropped silently: a file that cannot be read, or whose ECG is unusable, is counted and listed with
 its reason. Patients have pseudonyms from here on.
@@ -31,7 +31,7 @@ class Reading:
     Attributes
     ----------
     window_start, quality_limits : as ``read_cohort`` takes them.
-    patient_key : fingerprint of the key of the pseudonyms; those of another key say nothing of these.
+    patient_key : fingerprint of the key of the pseudonyms; those of another key cannot be compared.
     patients_assumed : whether the labels table names no patients, so that each file counts as one.
     rejected : DataFrame with one row per file that could not be read, or whose ECG is unusable: file, reason.
     findings : DataFrame of what is notable in the ECGs, rejected or not: file, check, verdict ("reject",
@@ -58,11 +58,11 @@ class Cohort:
         the content, ``file_format``, and ``same_ecg``, a number that equal ECGs share.
     targets : float32 array of shape (n_ecgs, n_labels), 0 or 1, or nan where it is not known.
     label_names : the names of the labels.
-    clinical : float32 DataFrame of n_ecgs rows, what the head sees beside the ECG: a column for each of its
-        names, in the table's units, nan where it is not known.
-    signals : of n_ecgs ECGs, on the disk.
+    clinical : float32 DataFrame of n_ecgs rows, the columns that the head sees beside the ECG, in the table's
+        units, nan where a value is not known.
+    signals : those of the n_ecgs ECGs, on the disk.
     measurements : array of ``ecg.quality.MEASUREMENTS``, shape (n_ecgs,).
-    reading : how the files were read, and which ones are not here.
+    reading : how the files were read, and which were left out.
     """
 
     table: pd.DataFrame
@@ -75,7 +75,7 @@ class Cohort:
 
     @property
     def model_arguments(self) -> dict[str, int]:
-        """What the constructor of every model must know of the cohort."""
+        """What every model's constructor needs to know about the cohort."""
         return {"n_labels": len(self.label_names), "n_clinical": self.clinical.shape[1]}
 
 
@@ -121,7 +121,7 @@ def read_cohort(
 
 
 def read_unlabelled(*, data_dir: str | None, labels: str | None, **reading: Any) -> Cohort:
-    """Read ECGs of which no label is needed, and print where the list of them comes from.
+    """Read ECGs without their labels, and print where the list of them comes from.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def _read(
         targets=table[list(label_names)].to_numpy(np.float32),
         label_names=label_names,
         clinical=pd.DataFrame(clinical_values(table, clinical_columns), columns=list(clinical_columns)),
-        signals=StoredSignals.of(cached.signals, entries[kept]),
+        signals=StoredSignals.from_entries(cached.signals, entries[kept]),
         measurements=measurements[kept],
         reading=Reading(
             window_start=window_start,
@@ -269,7 +269,7 @@ def _findings(
 
 
 def _duplicates(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame:
-    """Return a line for each ECG that another file has too; a warning where their rows disagree."""
+    """Return one row per ECG that another file has too; a warning where their rows disagree."""
     same = table[table["same_ecg"].duplicated(keep=False)]
     groups = same.groupby("same_ecg", sort=False)
     first = groups["file"].transform("first")

@@ -1,7 +1,7 @@
 """A cohort's labels table, read and checked.
 
 It has the columns ``file``, one or more 0/1 labels, and optionally ``patient_id``, ``split`` (train,
-validation, test), ``age``, ``sex`` and whatever else. The published form, ``file;label`` without a header, is
+validation, test), ``age``, ``sex`` and any others. The published form, ``file;label`` without a header, is
 read too. What is wrong in a table is an error that names the line.
 """
 
@@ -24,16 +24,16 @@ from runtime.errors import UserError
 from xml_loader import find_files
 
 DEFAULT_LABEL = "PE"
-# Only with one of these can a field have several lines.
+# Only a table with one of these can have a field of several lines.
 MORE_LINES = re.compile('["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
-OLD_IN_PTB_XL = 300  # its code of every age above 89
+OLD_IN_PTB_XL = 300  # its code for every age above 89
 UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_labels(
     path: str | Path, label_columns: Sequence[str] | None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read and check a labels table.
+    """Read and check a labels table; an ``age`` above 89 becomes 90.
 
     Returns
     -------
@@ -47,8 +47,6 @@ def read_labels(
     UserError : table not readable or empty, a column unknown or missing, a row of another length, a label
         neither 0 nor 1 nor empty, a file twice, a file or patient without a name, an unknown split, a patient
         in two parts.
-
-    An ``age`` above 89 is given as 90.
     """
     table = _read_table(Path(path), label_columns)
     label_names = _choose_labels(path, table, label_columns)
@@ -59,7 +57,7 @@ def read_labels(
 
 
 def read_files(path: str | Path) -> pd.DataFrame:
-    """Read and check a table of which no label is needed; as ``read_labels``, but every column stays text."""
+    """Read and check a table as ``read_labels`` does, but without labels: every column stays text."""
     return _checked(path, _read_table(Path(path), None))
 
 
@@ -76,11 +74,11 @@ def read_clinical(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
 
 
 def files_of_folder(folder: Path) -> pd.DataFrame:
-    """Return a table of all ECG files in a folder, however deep, each a patient of its own.
+    """Return a table of all ECG files in a folder and its subfolders, each a patient of its own.
 
     Raises
     ------
-    UserError : there is none.
+    UserError : there is no ECG file.
     """
     files, _, problems = find_files([folder])
     if problems:
@@ -90,7 +88,7 @@ def files_of_folder(folder: Path) -> pd.DataFrame:
 
 
 def _checked(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose files, patients and parts are as they should be."""
+    """Return the table with a patient for each file; files, patients, parts and ages are checked."""
     _check_each(path, table, "file", table["file"] != "", "a file's name")
     _check_once(path, table)
     if "patient_id" not in table:
@@ -127,7 +125,7 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
         encoding = "iso-8859-1"  # as Excel in western Europe saves it
         text = content.decode(encoding)
     separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
-    # A StringIO would take four bytes a character. Without strict, a quotation mark that is never closed
+    # A StringIO would take four bytes per character. Without strict, a quotation mark that is never closed
     # would swallow all lines after it.
     lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     reader = csv.reader(lines, delimiter=separator, strict=True)

@@ -14,7 +14,7 @@ KEY_FILE = "patient_key.txt"  # beside the labels table
 
 
 def pseudonymise(patient_ids: pd.Series, key_file: Path) -> pd.Series:
-    """Return a keyed hash of each patient's id, by which nobody without the key can find or guess the id.
+    """Return a keyed hash of each patient's id, from which nobody without the key can find or guess it.
 
     It is HMAC-SHA-256, the first 16 hexadecimal digits. The same id and key give the same hash in every run.
 
@@ -22,7 +22,7 @@ def pseudonymise(patient_ids: pd.Series, key_file: Path) -> pd.Series:
     ----------
     patient_ids : text
     key_file : beside the labels table; made, with a new random key, where there is none. Keep it, and keep it
-        to yourself: who has it can test whether a patient is in a run.
+        to yourself: whoever has it can test whether a patient is in a run.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def pseudonymise(patient_ids: pd.Series, key_file: Path) -> pd.Series:
 
 
 def key_fingerprint(key_file: Path) -> str:
-    """Return what tells two keys apart and gives neither away: pseudonyms of one key alone are comparable."""
+    """Return a hash that does not reveal the key; only pseudonyms of the same key can be compared."""
     return hmac.digest(_key(key_file), b"patient_key", "sha256").hex()[:16]
 
 

@@ -20,11 +20,11 @@ from dataset.signal_store.signal_cache import StoredSignals
 from xml_loader import LEADS, N_SAMPLES
 
 READERS = 4  # threads, each of which reads a batch
-READ_AHEAD = 8  # batches that are read before they are asked for
+READ_AHEAD = 8  # batches that are read before they are needed
 CHUNK = 256  # rows that are read at once when all are brought to the device
-SHARE_OF_GPU = 0.5  # of its free memory, that signals may take
-SHARE_OF_RAM = 0.25  # of all memory: other programs need some, and so does the operating system's cache
-UNKNOWN_RAM = 8 * 2**30  # bytes, assumed where the system does not say
+SHARE_OF_GPU = 0.5  # share of its free memory that signals may take
+SHARE_OF_RAM = 0.25  # share of all memory: other programs need some, and so does the operating system's cache
+UNKNOWN_RAM = 8 * 2**30  # bytes, assumed where the size is not known
 
 Plan = Iterable[tuple[np.ndarray, np.ndarray]]  # for each batch: indices, where crops begin
 
@@ -114,7 +114,7 @@ def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
 
 
 def _crop(signals: torch.Tensor, rows: np.ndarray, starts: np.ndarray, n_samples: int) -> torch.Tensor:
-    """Return of each row the samples from its start, on the device of ``signals``."""
+    """Return each row's samples from its start on, on the device of ``signals``."""
     if signals.device.type == "cpu":  # copies of whole stretches; indexing would go sample by sample
         source = signals.numpy()
         cropped = np.empty((len(rows), len(LEADS), n_samples), np.int16)

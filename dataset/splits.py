@@ -1,6 +1,6 @@
 """Who trains, who validates, who is tested: splits and cross-validations by patient.
 
-No patient is in two parts of a split, nor is an ECG that lies in two files, whatever the table calls its
+No patient is in two parts of a split, nor is an ECG that lies in two files, even if the table gives it two
 patients. Each label is about as frequent in every part.
 """
 
@@ -34,29 +34,23 @@ class Fold:
 
     @property
     def name(self) -> str:
-        """The folder of the fold in its run's; nothing for a single split, which is the run."""
+        """The fold's folder within that of its run; "" for a single split, which is the run."""
         return f"fold-{self.number}" if self.number else ""
 
 
 def make_folds(
-    cohort: Cohort,
-    *,
-    validation_fraction: float,
-    test_fraction: float,
-    folds: int,
-    repeats: int,
-    seed: int,
+    cohort: Cohort, *, validation_fraction: float, test_fraction: float, folds: int, repeats: int, seed: int
 ) -> list[Fold]:
     """Return the splits that a training goes through: one, or the folds of a repeated cross-validation.
 
-    In a cross-validation every ECG is tested once a repeat; of the other folds' patients a share validates:
+    In a cross-validation every ECG is tested once per repeat; a share of the other folds' patients validates:
     it picks checkpoint, threshold and calibration.
 
     Parameters
     ----------
-    validation_fraction, test_fraction : shares of all patients; the second is for a single split alone.
+    validation_fraction, test_fraction : shares of all patients; the second is only for a single split.
     folds : 2 or more; 0 for a single split.
-    repeats : how often the patients are dealt to folds anew.
+    repeats : how many times the patients are dealt to folds.
 
     Raises
     ------
@@ -85,7 +79,7 @@ def _made_folds(
 
 
 def _check_clinical(cohort: Cohort, fold: Fold) -> None:
-    """Refuse a clinical column of which training knows no value: it has no mean to standardise by."""
+    """Refuse a clinical column without a known value in training: it has no mean to standardise by."""
     known = cohort.clinical.iloc[fold.parts["train"]].notna()
     for name, any_known in known.any().items():
         if not any_known:
@@ -101,7 +95,7 @@ def split_by_patient(
 ) -> dict[str, np.ndarray]:
     """Return the ECGs of each part: no patient in two parts, each label about as frequent in all.
 
-    Files of the same ECG count as one patient's, whatever the table says, so that no ECG is in two parts.
+    Files of the same ECG count as one patient's, even if the table disagrees, so that no ECG is in two parts.
     A ``split`` column wins; where it has no validation part, that share is taken from its training patients.
 
     Returns
@@ -161,7 +155,7 @@ def _cross_validation(
 ) -> list[dict[str, np.ndarray]]:
     n_patients, patient_of = number_patients(cohort.table)
     if n_patients < n_folds:
-        raise UserError(f"--folds {n_folds}: found {n_patients} patients, expected one a fold at least")
+        raise UserError(f"--folds {n_folds}: found {n_patients} patients, expected at least one per fold")
     labels = _patients_labels(cohort, n_patients, patient_of)
     generator = np.random.default_rng(seed)
     by_labels = _shuffled_by_labels(np.arange(n_patients), labels, generator)
@@ -177,7 +171,7 @@ def _cross_validation(
 
 
 def number_patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
-    """Return the number of patients, and which one each ECG is of; equal ECGs are of one patient."""
+    """Return the number of patients, and each ECG's patient; equal ECGs belong to one patient."""
     from scipy.sparse import coo_array  # a fifth of a second, which predict.py has no use for
     from scipy.sparse.csgraph import connected_components
 
@@ -191,7 +185,7 @@ def number_patients(table: pd.DataFrame) -> tuple[int, np.ndarray]:
 
 
 def with_patients_as_targets(cohort: Cohort) -> Cohort:
-    """Return a cohort whose targets are the patients' numbers, (n_ecgs, 1); equal ECGs are of one patient."""
+    """Return a cohort whose targets are the patients' numbers, (n_ecgs, 1); equal ECGs have one patient."""
     _, patient_of = number_patients(cohort.table)
     return replace(cohort, targets=patient_of[:, None].astype(np.float32))  # exact up to 16,777,216 patients
 
@@ -231,7 +225,7 @@ def _parts(cohort: Cohort, part_of_ecg: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _check_split(table: pd.DataFrame, needed: Sequence[str]) -> None:
-    """Check what the ``split`` column makes of the files that could be read."""
+    """Check the ``split`` column of the files that could be read."""
     for part in needed:
         if not (table["split"] == part).any():
             raise UserError(f"column split: found no readable ECG in {part}, expected some")

@@ -1,6 +1,6 @@
 """One data folder's cache on the disk: rows of signals and measurements, and the index that names them.
 
-Rows lie at their number times their size, so that several processes can write at once; where nothing was
+A row lies at its number times its size, so that several processes can write at once; where nothing was
 written the files are sparse. Whoever writes holds the lock; whoever reads need not.
 """
 
@@ -28,7 +28,7 @@ class CacheFolder:
 
     Attributes
     ----------
-    lines : DataFrame of ``cache_index.COLUMNS``, a line a file; only what is on the disk and undamaged.
+    lines : DataFrame of ``cache_index.COLUMNS``, one row per file; only what is on the disk and undamaged.
     """
 
     def __init__(self, path: Path):
@@ -50,12 +50,12 @@ class CacheFolder:
     def current(self, files: Sequence[str], states: np.ndarray) -> np.ndarray:
         """Return for each file whether the cache has it in this state, int (n_files, 3): size and times."""
         places = self._place_of.get_indexer(files)
-        of_none = np.zeros((1, 3), np.int64)  # at place -1
-        cached = np.vstack([self.lines[STATE].to_numpy(np.int64), of_none])
+        absent = np.zeros((1, 3), np.int64)  # at place -1
+        cached = np.vstack([self.lines[STATE].to_numpy(np.int64), absent])
         return (places >= 0) & (cached[places] == states).all(axis=1)
 
     def mend(self) -> None:
-        """Say what is lost, and forget it, so that rows written later are not taken for these."""
+        """Print what is lost, and forget it, so that rows written later are not taken for these."""
         files = self._index.lines["file"]
         for name, lost in ((SIGNALS_FILE, self._cut), (MEASUREMENTS_FILE, self._damaged)):
             if lost.any():
@@ -140,7 +140,7 @@ class Part:
     Attributes
     ----------
     states : int array of shape (n_files, 3), their sizes and times before they were read.
-    first_row : where their signals begin; as many rows as there are files are theirs.
+    first_row : the first of their rows, of which there are as many as files.
     """
 
     files: Sequence[str]
@@ -188,7 +188,7 @@ class Register:
 
 @contextlib.contextmanager
 def writing_rows(path: Path) -> Iterator[Callable[[int, np.ndarray, np.void], tuple[int, int]]]:
-    """Give a function that writes the signal and measurements of a row, and returns the CRC-32 of each.
+    """Yield a function that writes the signal and measurements of a row, and returns the CRC-32 of each.
 
     Raises
     ------
@@ -212,6 +212,6 @@ def writing_rows(path: Path) -> Iterator[Callable[[int, np.ndarray, np.void], tu
 def _write_at(output, offset: int, content: bytes) -> int:
     output.seek(offset)
     rest = memoryview(content)
-    while len(rest):  # a full disk may take a share of it
+    while len(rest):  # a full disk may take only part of it
         rest = rest[output.write(rest) :]
     return zlib.crc32(content)

@@ -1,8 +1,8 @@
 """What a cache knows of each file: an index in parts, each written once and never changed.
 
-A part, such as ``index/000017.csv``, has a header, a line a file, and at its end the CRC-32 of all that is
-before. It appears whole or not at all. What a later part says of a file wins over an earlier one. So what is
-written grows with the number of files, however they come.
+A part, such as ``index/000017.csv``, has a header, one line per file, and at its end the CRC-32 of
+everything before it. It appears whole or not at all. Where parts disagree on a file, the latest wins. So what
+is written grows with the number of files, however they come.
 """
 
 import csv
@@ -31,7 +31,7 @@ COLUMNS = {
     "measurements_crc": np.uint32,
     "rejected": str,
 }
-# Of every cache so far: another one would have all files read again.
+# The same in every cache so far: with another one, all files would be read again.
 HEADER = b"file,size,modified_ns,changed_ns,digest,form,row,checksum,measured,rejected\n"
 STATE = ["size", "modified_ns", "changed_ns"]
 PARSED_AT_ONCE = 200  # parts; parsing all at once would need several times the memory of the result
@@ -59,7 +59,7 @@ class Index:
 
     Attributes
     ----------
-    lines : DataFrame of ``COLUMNS``, a line a file; files that were forgotten are not among them.
+    lines : DataFrame of ``COLUMNS``, one row per file; files that were forgotten are not among them.
     n_rows : one more than the last row that any part names, forgotten or not.
     damaged : the parts that could not be read or are not as they were written, with the lines that they have.
     next_number : the number of the part to be written next.
@@ -124,7 +124,7 @@ def write_part(
 
     Parameters
     ----------
-    states : of each file: size, modification time and change time (ns).
+    states : each file's size, modification time and change time (ns).
 
     Raises
     ------

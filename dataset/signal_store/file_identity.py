@@ -13,8 +13,10 @@ from xml_loader import MAX_FILE_BYTES, EcgFileError
 
 
 def state_of(path: str) -> tuple[int, int, int]:
-    """Return size, modification time and change time (ns) of a file; those of a WFDB header take in its
-    signal files, which have the header's name, or else the header is read to find them."""
+    """Return size, modification time and change time (ns) of a file.
+
+    Those of a WFDB header include its signal files: those of the same name, or else those that it names.
+    """
     try:
         states = [os.stat(path)]
     except (OSError, ValueError):  # a name with a zero byte
@@ -31,7 +33,7 @@ def state_of(path: str) -> tuple[int, int, int]:
 
 
 def digest_of(path: Path) -> str:
-    """Return the digest of a file's content, and of the files that belong to it; "" where it is no file.
+    """Return the digest of a file's content, and of the files that belong to it; "" if it is not a file.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def digest_of(path: Path) -> str:
 
 
 def _signal_files(header: Path) -> list[Path]:
-    """Return the files that the signal of a WFDB header lies in, as far as it says so."""
+    """Return the files that hold the signal of a WFDB header, as far as it names them."""
     usual = [header.with_suffix(suffix) for suffix in (".dat", ".mat")]
     if any(path.exists() for path in usual):
         return usual
@@ -59,7 +61,7 @@ def _signal_files(header: Path) -> list[Path]:
 
 
 def _content(path: Path) -> bytes | None:
-    """Return what a file holds, or None where it is no file: opening a FIFO would wait for ever."""
+    """Return what a file holds, or None if it is not a file: opening a FIFO would wait forever."""
     if not path.is_file():
         return None
     with open(path, "rb") as handle:

@@ -29,7 +29,7 @@ from dataset.signal_store.file_identity import digest_of
 from xml_loader import EcgFileError
 
 FLUSH_EVERY = 500  # files; a part is not longer
-PARTS_A_WORKER = 8  # at least, so that all end at about the same time
+PARTS_PER_WORKER = 8  # at least, so that all end at about the same time
 PARALLEL_FROM = 32  # files; fewer are read sooner than processes start
 
 
@@ -46,7 +46,7 @@ def read_stale_files(
 
     Parameters
     ----------
-    states : of each file, int (n_files, 3), as ``file_identity.state_of`` gives it.
+    states : int (n_files, 3), what ``file_identity.state_of`` returns for each file.
     data_dir, workers, window_start : see ``signal_cache.cached_signals``.
 
     Returns
@@ -65,7 +65,7 @@ def read_stale_files(
         return 0, {}
     workers = min(workers or _n_cores(), len(stale))
     alone = workers == 1 or len(stale) < PARALLEL_FROM
-    n_parts = max(1 if alone else workers * PARTS_A_WORKER, -(-len(stale) // FLUSH_EVERY))
+    n_parts = max(1 if alone else workers * PARTS_PER_WORKER, -(-len(stale) // FLUSH_EVERY))
     parts, row = [], cache.first_free_row()
     for places in np.array_split(stale, min(n_parts, len(stale))):
         parts.append(Part([files[place] for place in places], states[places], row))
@@ -92,7 +92,7 @@ class FileReader:
     def read_files(self, files: Iterable[str], first_row: int) -> Iterator[Entry]:
         """Read files, write their signals from a row on, and yield an entry for each when it is written.
 
-        The entry of a known content has its digest alone.
+        The entry of a known content has only its digest.
         """
         row = first_row
         written: dict[str, Entry] = {}  # by digest
@@ -107,7 +107,7 @@ class FileReader:
                 yield entry
 
     def _read(self, path: Path, written: dict[str, Entry]) -> tuple[Entry, tuple[np.ndarray, np.void] | None]:
-        """Return what there is to say of a file, and signal and measurements where they are to be written."""
+        """Return a file's entry, and its signal and measurements where they are to be written."""
         digest = ""
         try:
             digest = digest_of(path)
@@ -140,7 +140,7 @@ def _read_in_parallel(
     reader: FileReader, parts: Sequence[Part], register: Register, bar: tqdm, workers: int
 ) -> None:
     """Let workers read the parts, and enter each when it is there; where a worker fails, enter the others."""
-    # Forked children need not import the training script again; they use NumPy alone.
+    # Forked children need not import the training script again; they use only NumPy.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
     # Both are without a lock, which a killed worker would keep.
     n_read = context.RawArray("q", len(parts))  # files of each part
@@ -173,7 +173,7 @@ class Worker:
     Attributes
     ----------
     n_read : how many files of each part were read, which the worker counts for its parent.
-    stop : whether the parent wants no more.
+    stop : whether the parent has ended the reading.
     """
 
     reader: ClassVar[FileReader]
@@ -200,11 +200,11 @@ class Worker:
 
 
 def _end_with_parent() -> None:
-    """End a worker whose parent was killed: it holds the cache's lock, and would wait for work for ever."""
+    """End a worker whose parent was killed: it holds the cache's lock, and would wait for work forever."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def _n_cores() -> int:
-    """Return the cores that this process may use; macOS and Windows only say how many there are."""
+    """Return the cores that this process may use; on macOS and Windows, all that there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -24,7 +24,7 @@ from dataset.signal_store.file_identity import state_of
 from dataset.signal_store.reading import read_stale_files
 from runtime.errors import UserError
 
-# To be raised with every change that changes a signal at rest, its measurements or the cache.
+# Raise it with every change to a signal at rest, its measurements or the cache.
 PARSER_VERSION = 3
 
 
@@ -36,7 +36,7 @@ class CachedSignals:
     ----------
     signals : memory map of int16, shape (n_rows, 12, 5000), in microvolts, read-only.
     measurements : memory map of ``ecg.quality.MEASUREMENTS``, shape (n_rows,), read-only.
-    entries : DataFrame, a line for each file asked for, in that order: file, digest of its content,
+    entries : DataFrame, one row per requested file, in their order: file, digest of its content,
         file_format, row in ``signals`` or ``NO_ROW``, checksum (uint32, CRC-32 of that row), rejected (the
         reason, or "").
     n_parsed : how many files were read just now; the others were in the cache.
@@ -66,8 +66,8 @@ class StoredSignals:
     files: np.ndarray
 
     @classmethod
-    def of(cls, memmap: np.memmap, entries: pd.DataFrame) -> "StoredSignals":
-        """Take what ``CachedSignals`` has of some files, all of which have a row."""
+    def from_entries(cls, memmap: np.memmap, entries: pd.DataFrame) -> "StoredSignals":
+        """Return the signals of some ``entries`` of ``CachedSignals``, all of which have a row."""
         return cls(memmap, *(entries[column].to_numpy() for column in ("row", "checksum", "file")))
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class StoredSignals:
         """
         if out is None:
             out = np.empty((len(ecgs), *self.memmap.shape[1:]), np.int16)
-        out[:] = 0  # where the file was cut meanwhile, and the checksum will say so
+        out[:] = 0  # where the file was cut meanwhile; the checksum will differ
         with open(self.memmap.filename, "rb", buffering=0) as handle:
             for ecg, signal in zip(ecgs, out, strict=True):
                 handle.seek(int(self.rows[ecg]) * ROW_BYTES[SIGNALS_FILE])
@@ -113,7 +113,7 @@ def cached_signals(
     data_dir : the folder that ``files`` are relative to.
     cache_dir : folder of all caches; each data folder has a folder of its own there, which is only read where
         it has all files as they are.
-    workers : processes that read files; 0: one a core.
+    workers : processes that read files; 0: one per core.
     window_start : seconds into each recording at which its 10 s begin; each value has a cache of its own.
 
     Raises

@@ -215,7 +215,8 @@ def test_folds_that_cannot_be_made():
     assert "column split: found one, which --folds would contradict" in failure_of(five_folds, cohort, seed=0)
     message = failure_of(five_folds, cohort_of([1] + [0] * 99), seed=0)
     assert message.startswith("label PE: found 0 positive and ")
-    assert "found 3 patients, expected one a fold" in failure_of(five_folds, cohort_of([0, 1, 0]), seed=0)
+    failure = failure_of(five_folds, cohort_of([0, 1, 0]), seed=0)
+    assert "found 3 patients, expected at least one per fold" in failure
 
 
 def test_a_clinical_column_that_training_knows_nothing_of_is_one_line():

@@ -39,7 +39,7 @@ def cache_dir(tmp_path):
 def parts_of_two(monkeypatch):
     monkeypatch.setattr(reading, "FLUSH_EVERY", 2)
     monkeypatch.setattr(reading, "PARALLEL_FROM", 2)
-    monkeypatch.setattr(reading, "PARTS_A_WORKER", 1)
+    monkeypatch.setattr(reading, "PARTS_PER_WORKER", 1)
 
 
 def read(folder, cache_dir, workers=1, files=FILES):

@@ -435,7 +435,7 @@ def test_second_run_waits_for_the_first(folder, cache_dir, capsys):
 
 def test_a_damaged_signal_is_named(folder, cache_dir):
     cached = read(folder, cache_dir)
-    stored = StoredSignals.of(cached.signals, cached.entries)
+    stored = StoredSignals.from_entries(cached.signals, cached.entries)
     assert stored.checksums.dtype == np.uint32
     stored.read(range(len(FILES)))
     path = Path(cached.signals.filename)
