@@ -122,7 +122,7 @@ def metadata(run: Path, scorer: Scorer) -> dict[str, str]:
 
 
 def versions() -> dict[str, str]:
-    """Return those of what has written and checked the graph."""
+    """Return the versions of the packages that have written and checked the graph."""
     return {"python": platform.python_version()} | {name: version(name) for name in ("torch", *PACKAGES)}
 
 

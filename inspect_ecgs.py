@@ -1,10 +1,10 @@
-"""Say what is in ECG files, and what is wrong with them, before any training.
+"""Show what is in ECG files, and what is wrong with them, before any training.
 
-    python inspect_ecgs.py ecgs                                # a line for each file of a folder
+    python inspect_ecgs.py ecgs                                # one line per file of a folder
     python inspect_ecgs.py ecgs --csv files.csv                # the same as a table
-    python inspect_ecgs.py patient.xml --plot pictures         # and on ECG paper, a PNG for each file
+    python inspect_ecgs.py patient.xml --plot pictures         # and on ECG paper, one PNG per file
 
-Each line says which format a file has, device, sampling rate, length, leads and gain, its verdict: ok, note,
+Each line has a file's format, device, sampling rate, length, leads and gain, its verdict: ok, note,
 warn, reject (training leaves it out) or refused (it cannot be read), and why. The limits are the
 hyperparameters of the same names. The exit status is 1 where a file is rejected or refused. No patient's
 name, identifier or birth date is shown.
@@ -32,15 +32,8 @@ from runtime.command_line import OneLineParser, one_line_errors
 from runtime.messages import counted
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
-COLUMNS = {
-    "format": 13,
-    "device": 24,
-    "Hz": 6,
-    "seconds": 8,
-    "leads": 6,
-    "µV/count": 9,
-    "verdict": 8,
-}  # widths
+# Columns that are printed, with their widths
+COLUMNS = {"format": 13, "device": 24, "Hz": 6, "seconds": 8, "leads": 6, "µV/count": 9, "verdict": 8}
 VERDICTS = ("ok", "note", "warn", "reject", "refused")  # from good to bad
 
 
@@ -153,7 +146,7 @@ def summary(
     if left_out:
         suffixes = Counter(file.suffix or file.name for file in left_out)
         kinds = ", ".join(f"{suffix} {n:,}" for suffix, n in suffixes.most_common())
-        lines.append(f"{counted(len(left_out), 'file')} of the folders left out, as no ECG: {kinds}")
+        lines.append(f"{counted(len(left_out), 'file')} of the folders left out, as not ECGs: {kinds}")
     readable = [number for number, measurement in enumerate(measurements) if measurement is not None]
     if readable:
         lines += duplicates(
@@ -164,13 +157,13 @@ def summary(
 
 def duplicates(files: list[Path], measurements: np.ndarray) -> list[str]:
     """Return a line for each ECG that several files hold."""
-    groups = near_duplicates(_SignalsOf(files), np.arange(len(files)), measurements)
+    groups = near_duplicates(_FileSignals(files), np.arange(len(files)), measurements)
     same = pd.Series([str(file) for file in files]).groupby(groups).agg(list)
     return [f"the same ECG: {', '.join(names)}" for names in same if len(names) > 1]
 
 
-class _SignalsOf:
-    """The signals at rest of files, each read again when it is asked for, so that memory does not grow."""
+class _FileSignals:
+    """The signals at rest of files, each read again when it is needed, so that memory does not grow."""
 
     def __init__(self, files: list[Path]):
         self.files = files

@@ -9,8 +9,8 @@ other patients of the batch and in spite of noise (contrastive multi-segment cod
     python pretrain.py --help                                           # every hyperparameter is a flag
     python train_atten.py --data-dir ecgs --init-from runs/pretrain-…   # then learn the labels, from there
 
-Of a table with a split column only the training patients are used: who validates or tests a model must not
-have been pretrained on. An epoch takes about as long as one of train_atten.py on as many ECGs.
+From a table with a split column only the training patients are used: those who validate or test a model must
+not have been pretrained on. An epoch takes about as long as one of train_atten.py on as many ECGs.
 """
 
 from data_augmentation import Augmentation
@@ -78,12 +78,9 @@ def main() -> None:
 
     # 3. Batches and model
     augmentation = AugmentedHalves(Augmentation(**values.group("augmentation")))
+    cohort_of_patients = with_patients_as_targets(cohort)
     training, validation, _ = make_batches(
-        with_patients_as_targets(cohort),
-        fold,
-        signals=signals,
-        augmentation=augmentation,
-        **values.group("batches"),
+        cohort_of_patients, fold, signals=signals, augmentation=augmentation, **values.group("batches")
     )
     announce_chance([size // count() for size in training.sizes], validation.all_targets.numpy())
     arguments = {**values.group("layers"), **values.group("projection")}

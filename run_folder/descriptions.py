@@ -17,8 +17,8 @@ class ModelDescription:
     n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
     calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
         intercept, which the method of that name fitted.
-    prevalences : of each label among the ECGs that the level of the scores follows, those of validation with
-        Platt's calibration, else of training; the score holds for such a prevalence.
+    prevalences : each label's share of the ECGs that the level of the scores follows: validation with Platt's
+        calibration, else training; the score holds for such a prevalence.
     thresholds : one for each label; a score at or above it is a positive decision.
     threshold_policy : how they were chosen, from the validation ECGs.
     window_start : second of each recording at which its 10 s begin.

@@ -83,8 +83,8 @@ def save_ensemble(run: Run, members: Sequence[Path], thresholds: Sequence[Sequen
     Parameters
     ----------
     members : the folders of the models.
-    thresholds : (n_folds, n_labels), those of each fold; the ensemble decides at the sigmoid of the mean of
-        their logits.
+    thresholds : (n_folds, n_labels), those of each fold; the ensemble decides at the sigmoid of their
+        mean logit.
     """
     described = [RunFiles(member).load_description() for member in members]
     ensemble = EnsembleDescription(

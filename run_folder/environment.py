@@ -10,12 +10,14 @@ from typing import Any
 
 import torch
 
+from runtime.messages import counted
+
 KEY_FINGERPRINT = "patient_key_fingerprint"
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
 
 
 def environment_of(device: torch.device, patient_key: str) -> dict[str, Any]:
-    """Return versions, device, command, git commit, and by which key the patients' pseudonyms were made."""
+    """Return versions, device, command, git commit, and the fingerprint of the key of the pseudonyms."""
     return {
         "command": sys.argv,
         "started": datetime.now().isoformat(timespec="seconds"),
@@ -30,11 +32,10 @@ def environment_of(device: torch.device, patient_key: str) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the name that a person knows the device by."""
+    """Return the device's name for a reader."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    n_threads = torch.get_num_threads()
-    return f"the CPU ({n_threads} thread{'' if n_threads == 1 else 's'})"
+    return f"the CPU ({counted(torch.get_num_threads(), 'thread')})"
 
 
 def _git_commit() -> str | None:

@@ -1,6 +1,6 @@
 """What a run folder holds, read as it was written: tables, JSON and YAML.
 
-No model and no torch is needed, so that a report is made without them. Files, patients, contents and groups
+Neither a model nor torch is needed, so a report is made without them. Files, patients, contents and groups
 stay the text that they are: a patient may be called ``NA``, ``0017`` or ``1e5``.
 """
 
@@ -89,7 +89,7 @@ class RunFiles:
         return metrics_from_json(self.json("metrics.json"))
 
     def hyperparameters(self) -> dict[str, Any]:
-        """Return the values that the run was trained with; of another version, perhaps other ones."""
+        """Return the values that the run was trained with; a run of another version may have other names."""
         return read_yaml(self.folder / "hyperparameters.yml")[0]
 
     def load_description(self) -> ModelDescription:
@@ -138,7 +138,7 @@ def refuse_unfinished(folder: Path) -> NoReturn:
     elif (folder / "checkpoint.pt").exists():
         found = f"a fold that is not finished, expected a finished one: --resume {folder.parent}"
     else:
-        reason = "no such file" if folder.is_dir() else "no such folder"
+        missing = "file" if folder.is_dir() else "folder"
         path = folder / "model.json"
-        raise UserError(f"{path}: found no usable model ({reason}), expected a finished run")
+        raise UserError(f"{path}: found no usable model (no such {missing}), expected a finished run")
     raise UserError(f"{folder}: found {found}")

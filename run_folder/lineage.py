@@ -14,7 +14,7 @@ SEEN = ("train", "validation")  # parts that the weights, or the choice of their
 
 
 def root_of(folder: Path) -> Path:
-    """Return the run that a folder belongs to: itself or, of a fold, the cross-validation around it.
+    """Return the run that a folder belongs to: itself or, for a fold, the cross-validation that contains it.
 
     A UserError where it is neither.
     """
@@ -35,8 +35,8 @@ def roots_of(folder: Path) -> list[Path]:
 def ancestors(folder: Path) -> Iterator[Path]:
     """Yield the runs and folds that the weights in a folder come from, each before those that it began from.
 
-    The first is the folder itself or, of the ensemble of a comparison, the runs of its members; then follow
-    those whose weights it began from (--init-from). A folder that is not there any more is the last of its
+    The first is the folder itself or, for the ensemble of a comparison, the runs of its members; then follow
+    those whose weights it began from (--init-from). A folder that no longer exists is the last of its
     line.
     """
     for one in roots_of(folder) if (folder / "ensemble.json").exists() else [folder]:
@@ -48,7 +48,7 @@ def ancestors(folder: Path) -> Iterator[Path]:
 def seen_by(folder: Path) -> pd.DataFrame:
     """Return digest, patient_id and part of each ECG of the run or fold that a model was trained in.
 
-    A cross-validation as a whole has each ECG as often as it has folds.
+    A cross-validation as a whole has each ECG once per fold.
     """
     root = root_of(folder)
     splits = RunFiles(root).splits()

@@ -48,7 +48,7 @@ class Run(RunFiles):
 
     def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):
         super().__init__(folder)
-        self.root = root or self.folder  # of a fold, the run that it belongs to
+        self.root = root or self.folder  # for a fold, the run that contains it
         self.tracker = tracker or NoTracker()  # gets epochs and metrics
 
     @classmethod
@@ -78,7 +78,7 @@ class Run(RunFiles):
 
     @classmethod
     def resume(cls, folder: str | Path, splits: pd.DataFrame) -> "Run":
-        """Open a folder to go on with, provided that the cohort and its parts are those of the run."""
+        """Open a folder to continue, provided that the cohort and its parts are those of the run."""
         run = cls(folder)
         try:
             before = (run.folder / "splits.csv").read_text(encoding="utf-8")
@@ -126,7 +126,7 @@ class Run(RunFiles):
         self.write_file(path.name, lambda aside: torch.save(dict(state), aside))
 
     def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """Return what ``save_checkpoint`` was given last, or None where it never was.
+        """Return what ``save_checkpoint`` saved last, or None if nothing was saved.
 
         Where the last cannot be read, the one before is taken, and a line says so.
         """
@@ -194,7 +194,7 @@ class Run(RunFiles):
         self.tracker.metrics(metrics, self.fold_name)
 
     def write_file(self, name: str, write: Callable[[Path], Any]) -> None:
-        """Write a file whole; of several processes, the first does. A UserError where the disk refuses."""
+        """Write a file whole, in the first process only. A UserError where the disk refuses."""
         if not processes.is_first():
             return
         try:
@@ -207,7 +207,7 @@ class Run(RunFiles):
 
 
 def _check_archive(path: Path) -> None:
-    """Raise a ValueError where a checkpoint, a zip archive, is not as it was written; torch does not look."""
+    """Raise a ValueError where a checkpoint, a zip archive, is not as written; torch does not check that."""
     with zipfile.ZipFile(path) as archive:
         if damaged := archive.testzip():
             raise ValueError(f"{damaged}: found another checksum than when it was written")

@@ -53,7 +53,7 @@ class RunRecord:
 
     @cached_property
     def fold_columns(self) -> list[str]:
-        """The columns of `splits` that say each ECG's part: "split", or "fold-1", "fold-2", …"""
+        """The columns of `splits` with each ECG's part: "split", or "fold-1", "fold-2", …"""
         return part_columns(self.splits)
 
     @property
@@ -75,7 +75,7 @@ class RunRecord:
         return Path(self.hyperparameters.get("data_dir") or DEMO_FOLDER)
 
     def scored_ecgs(self, name: str) -> pd.DataFrame:
-        """Return file, patient_id, y_true, y_score and threshold of the ECGs of which a label is known."""
+        """Return file, patient_id, y_true, y_score and threshold of the ECGs whose label is known."""
         scored = self.predictions
         table = scored[["file"]].assign(
             patient_id=scored["patient_id"].fillna(""),
@@ -92,9 +92,7 @@ class RunRecord:
             number: float(description["thresholds"][column])
             for number, description in self.descriptions.items()
         }
-        folds = (
-            self.predictions["fold"] if "fold" in self.predictions else pd.Series(0, self.predictions.index)
-        )
+        folds = self.predictions.get("fold", pd.Series(0, self.predictions.index))
         stated = self.metrics["labels"][name].get("threshold")
         default = float(stated) if isinstance(stated, (int, float)) else np.nan
         if self.is_cross_validation:
@@ -136,7 +134,7 @@ def _table(run: RunFiles, name: str, *columns: str) -> pd.DataFrame:
 
 
 def most_confident_errors(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the missed ECGs of the lowest scores, then of the false alarms of the highest.
+    """Return the rows of the missed ECGs with the lowest scores, then the false alarms with the highest.
 
     Parameters
     ----------

@@ -21,10 +21,10 @@ class NoTracker:
     """Keeps nothing."""
 
     def epoch(self, row: Mapping[str, Any], fold: str = "") -> None:
-        """Tell the numbers of one epoch: a row of ``log.csv``. ``fold`` is its name in a cross-validation."""
+        """Send the numbers of one epoch: a row of ``log.csv``. ``fold`` is its name in a cross-validation."""
 
     def metrics(self, metrics: Mapping[str, Any], fold: str = "") -> None:
-        """Tell the content of ``metrics.json``."""
+        """Send the content of ``metrics.json``."""
 
 
 class Tracker(NoTracker):
@@ -36,14 +36,14 @@ class Tracker(NoTracker):
 
     def epoch(self, row: Mapping[str, Any], fold: str = "") -> None:
         numbers = {key: value for key, value in row.items() if key not in ("epoch", "best")}
-        self._tell(_in_fold(numbers, fold), int(row["epoch"]))
+        self._send(_in_fold(numbers, fold), int(row["epoch"]))
 
     def metrics(self, metrics: Mapping[str, Any], fold: str = "") -> None:
-        self._tell(_in_fold(dict(_flat(metrics)), fold), None)
+        self._send(_in_fold(dict(_flat(metrics)), fold), None)
 
-    def _tell(self, numbers: Mapping[str, float], epoch: int | None) -> None:
+    def _send(self, numbers: Mapping[str, float], epoch: int | None) -> None:
         if self._backend is not None:
-            self._try("go on", lambda: self._backend.tell(numbers, epoch))
+            self._try("go on", lambda: self._backend.send(numbers, epoch))
 
     def _try(self, what: str, action: Callable[[], Any]) -> None:
         try:
@@ -63,7 +63,7 @@ class _TensorBoard:
         lines = (f"    {name}: {value}" for name, value in hyperparameters.items())
         self._writer.add_text("hyperparameters", "\n".join(lines))
 
-    def tell(self, numbers: Mapping[str, float], epoch: int | None) -> None:
+    def send(self, numbers: Mapping[str, float], epoch: int | None) -> None:
         for name, value in numbers.items():
             self._writer.add_scalar(name, value, epoch)
         self._writer.flush()
@@ -103,7 +103,7 @@ class _WeightsAndBiases:
             settings=settings,
         )
 
-    def tell(self, numbers: Mapping[str, float], epoch: int | None) -> None:
+    def send(self, numbers: Mapping[str, float], epoch: int | None) -> None:
         if epoch is None:
             self._run.summary.update(dict(numbers))
         else:

@@ -10,8 +10,8 @@ from typing import Any
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a file beside ``path``, bring it to the disk, and rename it.
 
-    Whatever goes wrong, a full disk or a kill, ``path`` is as it was before, or is not there. It has the
-    permissions that the umask gives to a new file, also where ``write`` would choose others.
+    If anything goes wrong, such as a full disk or a kill, ``path`` stays as it was. Its permissions are those
+    that the umask gives a new file, even where ``write`` would choose others.
     """
     aside = path.with_name(f".{path.name}.partial")
     try:
@@ -19,7 +19,7 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         aside.touch()
         permissions = stat.S_IMODE(aside.stat().st_mode)
         write(aside)
-        aside.chmod(permissions)  # safetensors puts a file of its own there, for its owner alone
+        aside.chmod(permissions)  # safetensors puts a file there that only its owner may read
         with open(aside, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(aside, path)

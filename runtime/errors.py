@@ -16,12 +16,12 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Return why something failed, for a line that already names the file: the system's words alone."""
+    """Return why something failed, for a line that already names the file: only the system's words."""
     return getattr(error, "strerror", None) or one_line(error)
 
 
 def message_of(error: Exception) -> str:
-    """Return what a script ends with: an error of the system as file and reason, without its number."""
+    """Return the line that a script ends with; an OSError is its file and reason, without its number."""
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; kill, a batch system, the e
 
 
 class StoppedError(UserError):
-    """Training was asked to stop; one line that says where it stopped and what goes on."""
+    """A signal stopped training; the line names the place, and the command that goes on from there."""
 
     def __init__(self, where: str, run_folder: Path):
         super().__init__(f"{where}; {_command_that_resumes(run_folder)} goes on from there")
@@ -26,7 +26,7 @@ class Interruption:
 
     Attributes
     ----------
-    signal : name of the signal that came, or nothing.
+    signal : name of the signal that was received, or "".
     """
 
     def __init__(self) -> None:
@@ -56,8 +56,8 @@ class SignalHandler:
 
     Attributes
     ----------
-    came : whether a signal came; a library may have turned the KeyboardInterrupt into an error of its own.
-    run_folder : the run that is under way, once there is one.
+    came : whether a signal was received; a library may turn the KeyboardInterrupt into an error of its own.
+    run_folder : the current run, once there is one.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class SignalHandler:
         raise KeyboardInterrupt
 
     def take_over(self) -> None:
-        """Handle the signals from now on, except one that this process is to ignore; ignore both at exit."""
+        """Handle the signals from now on, except one that this process ignores; ignore both at exit."""
         self.came, self.run_folder = False, None
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
@@ -83,7 +83,7 @@ class SignalHandler:
         return f"{_command_that_resumes(self.run_folder)} goes on from what is saved"
 
 
-HANDLER = SignalHandler()  # a process has one handler of each signal
+HANDLER = SignalHandler()  # a process has one handler per signal
 
 
 def _command_that_resumes(run_folder: Path) -> str:

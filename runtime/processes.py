@@ -1,11 +1,11 @@
-"""Several processes that train one model together: one a GPU, or some on the cores of a CPU.
+"""Several processes that train one model together: one per GPU, or several on the cores of a CPU.
 
     torchrun --nproc-per-node=8 train_atten.py …                    # eight GPUs of one machine
     torchrun --nnodes=2 --nproc-per-node=8 --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 train_atten.py …
 
 Every batch is dealt to the processes, so that a step sees the same ECGs as in one process; the gradients are
-those of the whole batch. The first process alone writes and prints. Without torchrun there is one process,
-and everything here does nothing.
+those of the whole batch. Only the first process writes and prints. Without torchrun there is one process, and
+everything here does nothing.
 """
 
 import contextlib
@@ -37,7 +37,7 @@ def start() -> torch.device:
 
 
 def stop() -> None:
-    """Leave the other processes."""
+    """Leave the group of processes."""
     if count() > 1:
         distributed.destroy_process_group()
 
@@ -63,7 +63,7 @@ def wait() -> None:
 
 @contextlib.contextmanager
 def first_before_others() -> Iterator[None]:
-    """Let the first process through alone, then the others, who find what it has left."""
+    """Let the first process through, then the others, which find what it has left."""
     if not is_first():
         wait()
     yield
@@ -81,7 +81,7 @@ def from_first(value: Any) -> Any:
 
 
 def share_of(items: np.ndarray) -> np.ndarray:
-    """Return this process's stretch of an array; no item is in two, and shares differ by one at most."""
+    """Return this process's stretch of an array; no item is in two, and lengths differ by at most one."""
     return np.array_split(items, count())[rank()]
 
 
@@ -103,7 +103,7 @@ def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
-    """Return the model so that its gradients are the mean over the processes; of one process, as it is."""
+    """Return the model with gradients that are the mean over the processes; unchanged if there is one."""
     if count() == 1:
         return model
     device = next(model.parameters()).device

@@ -18,7 +18,7 @@ BLOCK = 4096  # embeddings that are compared with all others at once
 
 
 class AugmentedHalves:
-    """Augment the halves of each ECG independently: noise that both had would tell that they belong together.
+    """Augment the halves of each ECG independently: noise that both had would show that they belong together.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class ContrastiveLoss(nn.Module):
 
     ``s`` is the cosine of two embeddings. ``p`` is another view of the same patient, over all of which the
     mean is taken first; ``n`` goes over the views of all other patients. Other ECGs of the same patient are
-    therefore never negatives. With one ECG a patient it is the loss of SimCLR.
+    therefore never negatives. With one ECG per patient it is the loss of SimCLR.
 
     Parameters
     ----------
@@ -53,11 +53,11 @@ class ContrastiveLoss(nn.Module):
         self.temperature = temperature
 
     def forward(self, embeddings: torch.Tensor, patients: torch.Tensor) -> torch.Tensor:
-        """Return the loss, a float32 scalar; it is 0 where there is one patient alone.
+        """Return the loss, a float32 scalar; it is 0 where there is only one patient.
 
         Parameters
         ----------
-        embeddings : (N, 2, D), one a half of each ECG, of any length.
+        embeddings : (N, 2, D), one per half of each ECG, of any length.
         patients : (N, 1), the number of each ECG's patient.
         """
         if embeddings.dim() != 3 or patients.shape != (len(embeddings), 1):
@@ -65,10 +65,10 @@ class ContrastiveLoss(nn.Module):
                 f"embeddings have shape {tuple(embeddings.shape)}, patients {tuple(patients.shape)}"
             )
         views, patient_of = _views(embeddings.float(), patients[:, 0])
-        losses = [self._of_block(views, patient_of, block) for block in _blocks(views)]
+        losses = [self._losses(views, patient_of, block) for block in _blocks(views)]
         return torch.cat(losses).mean()
 
-    def _of_block(self, views: torch.Tensor, patient_of: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
+    def _losses(self, views: torch.Tensor, patient_of: torch.Tensor, block: torch.Tensor) -> torch.Tensor:
         """Return the losses of some views against all."""
         logits = views[block] @ views.T / self.temperature  # (n_block, 2N)
         same = patient_of[block, None] == patient_of
@@ -82,8 +82,8 @@ class ContrastiveLoss(nn.Module):
 def retrieval(patients: np.ndarray, embeddings: np.ndarray) -> float:
     """Return the share of halves to which no half of another patient is as near as the other half of the ECG.
 
-    Near by cosine; other ECGs of the same patient are left out. ``chance_of_retrieval`` tells what embeddings
-    without meaning would reach; embeddings that are all the same reach 0.
+    Nearness is the cosine; other ECGs of the same patient are left out. ``chance_of_retrieval`` is what
+    embeddings without meaning would reach; embeddings that are all the same reach 0.
 
     Parameters
     ----------
@@ -95,13 +95,13 @@ def retrieval(patients: np.ndarray, embeddings: np.ndarray) -> float:
     for block in _blocks(views):
         cosines = views[block] @ views.T
         others = cosines.masked_fill(patient_of[block, None] == patient_of, -torch.inf)
-        own = cosines.gather(1, (block ^ 1)[:, None])  # the views 2i and 2i + 1 are of one ECG
+        own = cosines.gather(1, (block ^ 1)[:, None])  # the views 2i and 2i + 1 belong to one ECG
         found += int((own > others.amax(dim=1, keepdim=True)).sum())
     return found / len(views)
 
 
 def chance_of_retrieval(patients: np.ndarray) -> float:
-    """Return what ``retrieval`` is expected to be where the nearest half is any: mean of 1 / (1 + others)."""
+    """Return the expected ``retrieval`` where any half may be the nearest: mean of 1 / (1 + others)."""
     return float(np.mean(1 / (1 + _n_others(patients))))
 
 
@@ -116,7 +116,7 @@ def announce_chance(batch_sizes: Sequence[int], patients: np.ndarray) -> None:
     Parameters
     ----------
     batch_sizes : ECGs of each training step and process, taken to be of different patients.
-    patients : (n_ecgs, 1), of the validation ECGs, all of which are compared with one another.
+    patients : (n_ecgs, 1), those of the validation ECGs, all of which are compared with one another.
     """
     training = np.mean([chance_of_loss(np.arange(size)) for size in batch_sizes])
     print(

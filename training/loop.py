@@ -33,7 +33,7 @@ class ValidationMetrics(NamedTuple):
 
     Attributes
     ----------
-    titles : of each metric's name in ``log.csv``, after ``val_``, the word above its column on the screen.
+    titles : for each metric's name in ``log.csv``, after ``val_``, the heading of its column on the screen.
     compute : targets, (n_ecgs, n_labels), and the model's outputs, float64 (n_ecgs, ...) -> their values.
     """
 
@@ -59,7 +59,7 @@ class TrainingStep:
     gradient_clip : largest norm of the gradient; 0 means no limit.
     weight_average : decay; see ``optimization.WeightAverage``. 0 means the weights as they are.
     compile : "none", or a mode of ``torch.compile``.
-    sync_batch_norm : of several processes, whether batch norms see the whole batch.
+    sync_batch_norm : with several processes, whether batch norms see the whole batch.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class TrainingStep:
         """Return the loss, on the device.
 
         ``share`` is this process's share of the batch, times the number of processes: gradients are averaged
-        over processes, whatever the sizes of their shares.
+        over processes, whose shares may differ in size.
         """
         batch_loss = self.loss(forward(self._shared, inputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
@@ -126,12 +126,7 @@ class TrainingStep:
 
     @property
     def _parts(self) -> dict[str, Any]:
-        return {
-            "model": self.model,
-            "average": self.average,
-            "optimizer": self.optimizer,
-            "schedule": self.schedule,
-        }
+        return {name: getattr(self, name) for name in ("model", "average", "optimizer", "schedule")}
 
 
 def fit(
@@ -155,17 +150,18 @@ def fit(
     ----------
     patience : epochs without a better score after which training stops; 0 means never.
     monitor : "loss", or the name of one of the metrics, of the validation ECGs.
-    metrics : what is validated beside the loss.
+    metrics : what validation computes beside the loss.
 
     Raises
     ------
     UserError : a loss is not finite.
-    StoppedError : a signal asked for the end; the checkpoint is saved.
+    StoppedError : a signal stopped training; the checkpoint is saved.
     """
     state = _State(run, step)
     state.restore(training.device)
     log = state.log
-    print(f"model       {_count(step.model):.1f} M parameters")
+    n_parameters = sum(parameter.numel() for parameter in step.model.parameters())
+    print(f"model       {n_parameters / 1e6:.1f} M parameters")
     columns = "".join(f"   val {title}" for title in metrics.titles.values())
     print(f" epoch   train loss   val loss{columns}        lr     ECG/s    time")
     for row in log:
@@ -253,11 +249,13 @@ def _one_epoch(
 def _train(
     step: TrainingStep, training: TrainingBatches, epoch: int, state: _State, interruption: Interruption
 ) -> float:
-    """Return the mean loss of the training ECGs; of an epoch that was interrupted, do the rest."""
+    """Train one epoch, or the rest of one that was interrupted; return the mean loss of its ECGs."""
     first_step, before, started = len(state.losses), state.seconds, time.perf_counter()
     sizes = torch.tensor(training.sizes, dtype=torch.float32, device=training.device)
     shares = training.shares(epoch)
-    with tqdm(total=len(training), initial=first_step, **_bar(f"epoch {epoch}")) as bar:
+    hidden = None if processes.is_first() else True  # None: shown only on a terminal
+    look = {"desc": f"epoch {epoch}", "unit": "step", "disable": hidden, "leave": False}
+    with tqdm(total=len(training), initial=first_step, **look) as bar:
         for number, batch in enumerate(training.epoch(epoch, first_step), first_step):
             inputs, targets, _ = batch
             share = float(shares[number])
@@ -274,7 +272,7 @@ def _train(
 def _save_within_epoch(
     state: _State, training: TrainingBatches, epoch: int, interruption: Interruption
 ) -> None:
-    """Save a checkpoint when the last is old or a signal asks for the end."""
+    """Save a checkpoint when the last is old or a signal came."""
     done = len(state.losses)
     where = f"{interruption.signal} in epoch {epoch} after step {done} of {len(training)}"
     if processes.count() > 1:  # they stop at different steps; all have the end of the last epoch
@@ -288,7 +286,7 @@ def _save_within_epoch(
 
 
 def _check_finite(losses: torch.Tensor, training: TrainingBatches, epoch: int) -> None:
-    """Raise where the loss of one of the epoch's steps is not a number; this waits for the device."""
+    """Raise where the loss of one of the epoch's steps is not finite; this waits for the device."""
     finite = torch.isfinite(losses).tolist()
     if not all(finite):
         step = finite.index(False)
@@ -305,11 +303,7 @@ def _what_is_kept(epoch: int) -> str:
 
 @torch.inference_mode()
 def _validate(
-    model: nn.Module,
-    loss: nn.Module,
-    validation: EvaluationBatches,
-    metrics: ValidationMetrics,
-    epoch: int,
+    model: nn.Module, loss: nn.Module, validation: EvaluationBatches, metrics: ValidationMetrics, epoch: int
 ) -> dict[str, float]:
     """Return the loss and the metrics of the validation ECGs."""
     outputs = predict_logits(model, (inputs for inputs, _ in validation))
@@ -320,11 +314,8 @@ def _validate(
             f"the validation loss is {val_loss} after epoch {epoch}; {_what_is_kept(epoch)}; "
             "try a lower --learning-rate"
         )
-    values = metrics.compute(targets.numpy(), outputs)
-    return {
-        "val_loss": val_loss,
-        **{f"val_{name}": value for name, value in zip(metrics.titles, values, strict=True)},
-    }
+    values = zip(metrics.titles, metrics.compute(targets.numpy(), outputs), strict=True)
+    return {"val_loss": val_loss, **{f"val_{name}": value for name, value in values}}
 
 
 def _is_better(row: dict[str, Any], log: list[dict[str, Any]], monitor: str) -> bool:
@@ -334,11 +325,6 @@ def _is_better(row: dict[str, Any], log: list[dict[str, Any]], monitor: str) -> 
 
 def _best(log: list[dict[str, Any]]) -> dict[str, Any]:
     return [row for row in log if row["best"]][-1]
-
-
-def _count(model: nn.Module) -> float:
-    """Return the number of a model's parameters, in millions."""
-    return sum(parameter.numel() for parameter in model.parameters()) / 1e6
 
 
 def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:
@@ -359,13 +345,3 @@ def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, monitor: s
         print(f"stopped     no better validation score for {patience} epochs; {best}")
     else:
         print(f"trained     {len(log)} epoch{'' if len(log) == 1 else 's'}; {best}")
-
-
-def _bar(description: str) -> dict[str, Any]:
-    """Return how a progress bar looks: in the first process alone, and only where somebody watches."""
-    return {
-        "desc": description,
-        "unit": "step",
-        "disable": None if processes.is_first() else True,
-        "leave": False,
-    }

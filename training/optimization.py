@@ -75,9 +75,9 @@ def learning_rate_schedule(
 
 
 class WeightAverage:
-    """A copy of a model whose weights follow the mean of those of the last 1 / (1 - decay) steps or so.
+    """A copy of a model whose weights follow the mean of roughly the last 1 / (1 - decay) steps.
 
-    Of a small cohort the weights of one step fit its last batches; their exponential moving average scores
+    On a small cohort the weights of one step fit its last batches; their exponential moving average scores
     unseen ECGs better, and less erratically from epoch to epoch (Polyak and Juditsky 1992). The first steps
     are forgotten sooner, with a decay of (1 + n) / (10 + n) after n steps. With decay 0 the copy is the
     model itself. Nothing here waits for the device.

@@ -1,4 +1,4 @@
-"""Training scripts in processes of their own, to their end, for programs that need many of them.
+"""Run training scripts to their end in processes of their own, for programs that need many of them.
 
 What is finished is not done again, and what was interrupted goes on: the same call in the same folder.
 """
@@ -18,7 +18,7 @@ from runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in ROOT.glob("train_*.py"))
-UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or an error would stand before what precedes it
+UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or an error would come before earlier output
 
 
 class Training(NamedTuple):
@@ -69,7 +69,7 @@ def _check_flags(path: Path, flags: str) -> None:
 
 
 def _run(command: Sequence[str], output: Path) -> None:
-    """Run a command to its end; hand an interruption on to it, and wait until it has saved its step."""
+    """Run a command to its end; pass an interruption on to it, and wait until it has saved its step."""
     interrupted = False
     with open(output, "a", encoding="utf-8") as handle:
         # In a session of its own, or Ctrl-C would reach it twice, which ends it at once

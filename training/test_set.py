@@ -18,7 +18,7 @@ from run_folder.run import Run
 from runtime import processes
 from xml_loader import LEADS, SAMPLING_RATE
 
-MAX_ECGS = 5000  # of a part that the training ECGs are described by; more would change little
+MAX_ECGS = 5000  # per part, to describe the training ECGs; more would change little
 
 
 def score_test_set(
@@ -36,7 +36,7 @@ def score_test_set(
 ) -> None:
     """Calibrate and choose thresholds on validation, then score the test ECGs, once, with the best weights.
 
-    Leaves what ``TrainingDistribution.save`` leaves, ``model.json``, ``predictions.csv`` and
+    Writes what ``TrainingDistribution.save`` writes, ``model.json``, ``predictions.csv`` and
     ``metrics.json``. A run that has these is not scored again.
 
     Parameters
@@ -93,7 +93,7 @@ def score_test_set(
 def _describe_training(
     model: nn.Module, *, cohort: Cohort, fold: Fold, validation: EvaluationBatches, run: Run
 ) -> None:
-    """Leave in the run what its training ECGs were like, so that others can be compared with them.
+    """Save in the run what its training ECGs were like, so that others can be compared with them.
 
     The model sees the training and the validation ECGs once more, without augmentation and gradients, at most
     5,000 of each: about a third of the time of an epoch.
@@ -151,10 +151,10 @@ def _fit_decisions(
 
 
 def _prevalences_of_scores(cohort: Cohort, fold: Fold, calibration: str) -> list[float]:
-    """Return how often each label must be there for the scores to hold.
+    """Return the prevalence of each label for which the scores hold.
 
-    As often as among the ECGs that the scores' level follows: Platt's intercept is fitted to the validation
-    ECGs, which a ``split`` column may have selected otherwise; without one, the level is that of training.
+    It is that of the ECGs that the scores' level follows: Platt's intercept is fitted to the validation ECGs,
+    which a ``split`` column may have selected otherwise; without one, the level is that of training.
     """
     part = "validation" if calibration == "platt" else "train"
     return np.nanmean(cohort.targets[fold.parts[part]], axis=0, dtype=float).tolist()

@@ -21,11 +21,11 @@ def load_pretrained(
 ) -> frozenset[str]:
     """Load what the model shares with that of a finished run, except the head, and print what that is.
 
-    Of a run of the same model that is everything but the head; of another, or of a pretraining, the trunk.
+    From a run of the same model that is everything but the head; from another, or a pretraining, the trunk.
 
     Parameters
     ----------
-    normalisation : of this run's signals; those of the other must have been normalised likewise.
+    normalisation : of this run's signals; those of the other must have been normalised the same way.
     init_from : folder of a run, or of one fold; None loads nothing.
 
     Returns
@@ -51,8 +51,8 @@ def load_pretrained(
     model.load_state_dict(weights, strict=False)
     rest = [name for name in model.state_dict() if name not in weights]
     print(
-        f"init        {len(weights)} tensors of {_rooms(weights)} from {run.folder}; "
-        f"new: {_rooms(rest) or 'nothing'}"
+        f"init        {len(weights)} tensors of {_module_names(weights)} from {run.folder}; "
+        f"new: {_module_names(rest) or 'nothing'}"
     )
     return frozenset(name for name, _ in model.named_parameters() if name in weights)
 
@@ -98,7 +98,7 @@ def keep_trunk(
 def _shared(
     model: nn.Module, run: Run, description: ModelDescription | PretrainedDescription
 ) -> dict[str, torch.Tensor]:
-    """Return those weights of a run that fit the model and are no head."""
+    """Return the weights of a run that fit the model, without the head."""
     own, weights = model.state_dict(), run.read_weights()
     same_model = type(model) is MODELS.get(description.model)
     chosen = {
@@ -118,9 +118,9 @@ def _shared(
 
 
 def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
-    """Refuse weights that have seen an ECG, or a patient, by whom they would be validated or tested now.
+    """Refuse weights that have seen an ECG or a patient that this fold validates or tests.
 
-    Pseudonyms of another key cannot be compared; that is said.
+    Pseudonyms of another key cannot be compared; a line says so.
     """
     rows = np.concatenate([fold.parts[part] for part in ("validation", "test")])
     held_out = cohort.table.iloc[rows]
@@ -141,6 +141,6 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
             )
 
 
-def _rooms(names: list[str] | dict[str, torch.Tensor]) -> str:
-    """Return the modules that parameters are of: 'trunk, attention'."""
+def _module_names(names: list[str] | dict[str, torch.Tensor]) -> str:
+    """Return the modules that parameters belong to: 'trunk, attention'."""
     return ", ".join(dict.fromkeys(name.split(".")[0] for name in names))

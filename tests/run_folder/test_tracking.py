@@ -19,7 +19,7 @@ class Listener:
     def __init__(self, fails_at=math.inf):
         self.told, self.fails_at = [], fails_at
 
-    def tell(self, numbers, epoch):
+    def send(self, numbers, epoch):
         if len(self.told) >= self.fails_at:
             raise ConnectionError("no\nroute")
         self.told.append((epoch, dict(numbers)))
