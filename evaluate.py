@@ -9,12 +9,12 @@
 The runs must have tested the same ECGs in the same folds (one cohort, --seed and --folds). Beside them stand
 the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
 beat: on the ECG signs of right-heart strain with age and sex, on heart rate alone, on age and sex alone.
-Differences of AUROC are tested by DeLong's method with patients as clusters, decisions by McNemar's. All is
-left in a folder: metrics.json, differences.csv, strata.csv, heart_rate.csv, report.html; predict.py takes
-the folder of several runs as their ensemble.
+Differences of AUROC are tested by DeLong's method with patients as clusters, decisions by McNemar's. The
+results go into a new folder: metrics.json, differences.csv, strata.csv, heart_rate.csv, report.html;
+predict.py takes the folder of several runs as their ensemble.
 
 With --cohort the runs score ECGs that they have never seen, with their thresholds and calibration as they
-are; nothing is fitted, so that there are no logistic regressions to compare with.
+are; nothing is fitted, so there are no logistic regressions to compare with.
 
 With --explain each run shows which leads and parts of the beat speak for a label, in true and false positives
 and negatives, and its most confident errors: explanations.csv, explained_errors.csv, a picture, report.html.
@@ -22,25 +22,27 @@ and negatives, and its most confident errors: explanations.csv, explained_errors
 
 import argparse
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dataset.cohort import Cohort, read_cohort
-from explanations.groups import explain_run
+from explanations.groups import ExplainedLabel, explain_run
 from hyperparameters.declaration import Hyperparameters
 from inference.comparison import Comparison, Scores, lines_of, read_comparison, score_cohort
-from inference.differences import differences, model_metrics
+from inference.differences import LabelComparison, compare_models
 from inference.rivals import numbers_of, sign_features, sign_models
 from inference.sign_baseline import PROBES
 from inference.strata import auroc_by_heart_rate, metrics_by_stratum, strata_of
-from reporting.pages.comparison_page import GroupTable, compared_label, group_table, write_comparison_page
+from reporting.figures.group_attribution import draw_group_attribution
+from reporting.pages.comparison_page import GroupTable, count_words, write_comparison_page
 from reporting.pages.explanation_section import (
-    ExplanationSection,
     explained_errors,
     explanation_section,
     left_out_words,
+    save_explanation_picture,
 )
 from reporting.words.comparison_table import format_comparison, group_cells
 from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
@@ -58,7 +60,7 @@ def main() -> None:
         require("captum", "integrated gradients", for_flag="--explain")
     names = arguments.names or [run.name for run in arguments.runs]
     check_names([*names, *arguments.rivals, *PROBES, ENSEMBLE])
-    values = values_of(roots_of(arguments.runs[0])[0])
+    values = read_values(roots_of(arguments.runs[0])[0])
     if arguments.cohort:
         cohort = read_other_cohort(arguments, values)
         comparison = score_cohort(arguments.runs, names, cohort, prepare(values.seed))
@@ -73,18 +75,30 @@ def main() -> None:
     print(f"comparison  {run.folder}")
     if arguments.cohort:
         run.write_table("rejected.csv", cohort.reading.rejected)
-        run.write_table("predictions.csv", predictions(comparison))
-    results = {}
+        run.write_table("predictions.csv", tabulate_scores(comparison))
+    results = []
     for number, label in enumerate(comparison.label_names):
         models = [model.for_label(number) for model in comparison.models] + rivals
         models += sign_models(features, comparison, label) if features is not None else []
-        results[label] = compare(label, models, comparison, seed=values.seed, prevalence=arguments.prevalence)
-    save(run, comparison, results)
-    tables = groups(run, comparison, strata, features, seed=values.seed)
-    sections = [result["section"] for result in results.values()]
-    n_ecgs = arguments.explain
-    explanations = explain(run, arguments.runs, comparison, cohort, n_ecgs, values.seed) if n_ecgs else []
-    page = write_comparison_page(run.folder, len(arguments.runs), sections, tables, explanations)
+        prevalence = arguments.prevalence
+        results.append(compare_models(label, models, comparison, seed=values.seed, prevalence=prevalence))
+        print_comparison(results[-1])
+    save_comparison(run, comparison, results)
+    groups = measure_groups(comparison, strata, features, seed=values.seed)
+    for group in groups:
+        print(f"\n{group.title}")
+        print(group_cells(group.rows).to_string(index=False))
+        run.write_table(group.file, group.rows)
+    sections = []
+    if arguments.explain:
+        print()
+        explained = explain_runs(arguments.runs, comparison, cohort, arguments.explain, values.seed)
+        for words in filter(None, map(left_out_words, explained)):
+            print(f"explain     {words}")
+        figures = [draw_group_attribution(one) for one in explained]
+        save_explanations(run, explained, figures)
+        sections = [explanation_section(*pair, cohort) for pair in zip(explained, figures, strict=True)]
+    page = write_comparison_page(run.folder, len(arguments.runs), results, groups, sections)
     print(f"\nreport      {page}")
 
 
@@ -118,7 +132,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def check_names(names: list[str]) -> None:
-    """Refuse two models of one name, of which the tables would hold one alone."""
+    """Refuse two models of one name: the tables would hold only one of them."""
     for name, times in Counter(names).items():
         if times > 1:
             raise UserError(f"{name}: found as the name of two models, expected two names (--names)")
@@ -126,22 +140,21 @@ def check_names(names: list[str]) -> None:
 
 def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:
     """Return another hospital's cohort, read and judged as the first run's own was."""
-    label_names = label_names_of(arguments.runs[0])
     changed = {
         "data_dir": arguments.cohort,
         "labels": arguments.labels,
-        "label_columns": label_names,
+        "label_columns": label_names_of(arguments.runs[0]),
         "patient_key": None,
+        "clinical_columns": clinical_columns_of(arguments.runs),
     }
-    changed["clinical_columns"] = clinical_columns_of(arguments.runs)
     cohort = read_cohort(quality=values.group("quality"), **{**values.group("cohort"), **changed})
     n_read, n_rejected = len(cohort.table), len(cohort.reading.rejected)
     print(f"cohort      {n_read + n_rejected:,} files: {n_read:,} read, {n_rejected:,} rejected")
     return cohort
 
 
-def predictions(comparison: Comparison) -> pd.DataFrame:
-    """Return the score of every ECG and model."""
+def tabulate_scores(comparison: Comparison) -> pd.DataFrame:
+    """Return the score that each model gave each ECG: one row per ECG."""
     scores = {
         f"y_score_{label}_{model.name}": model.y_score[:, number]
         for number, label in enumerate(comparison.label_names)
@@ -150,91 +163,69 @@ def predictions(comparison: Comparison) -> pd.DataFrame:
     return comparison.table.drop(columns=["repeat", "fold"]).assign(**scores)
 
 
-def values_of(run: Path) -> Hyperparameters:
-    """Return a run's hyperparameters, as it was trained."""
+def read_values(run: Path) -> Hyperparameters:
+    """Return the hyperparameters that a run was trained with."""
     try:
         return Hyperparameters(**RunFiles(run).hyperparameters())
     except TypeError as error:
         raise UserError(f"{run / 'hyperparameters.yml'}: found another version's values ({error})") from None
 
 
-def compare(
-    label: str, models: list[Scores], comparison: Comparison, *, seed: int, prevalence: float | None
-) -> dict:
-    """Print and return what is to be said of one label: metrics of all models, differences from the first."""
-    y_true = comparison.table[f"y_true_{label}"].to_numpy(float)
-    known = ~np.isnan(y_true)
-    y_true, patient_ids = y_true[known].astype(int), comparison.table["patient_id"].to_numpy()[known]
-    repeats = comparison.table["repeat"].to_numpy()[known]
-    models = [model.of(known) for model in models]
-    metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
-    against_first = differences(y_true, models, patient_ids, repeats)
-    section = compared_label(label, y_true, models, metrics, against_first, n_repeats=len(np.unique(repeats)))
-    print(f"\n{section.counts}; in brackets 95 % intervals, patients resampled")
-    print(format_comparison(metrics, against_first))
-    if prevalence is not None:
-        for name, model in metrics.items():
-            if restated := model.get("at_prevalence"):
-                ppv, npv = (restated[key].value for key in ("ppv", "npv"))
-                print(f"{name} where {100 * prevalence:g} % have {label}: PPV {ppv:.3f}, NPV {npv:.3f}")
-    return {
-        "metrics": metrics,
-        "differences": against_first.assign(label=label),
-        "section": section,
-    }
+def print_comparison(result: LabelComparison) -> None:
+    """Print one label's metrics of all models, their differences from the first, and restated PPV and NPV."""
+    print(f"\n{count_words(result)}; in brackets 95 % intervals, patients resampled")
+    print(format_comparison(result.metrics, result.differences))
+    for name, model in result.metrics.items():
+        if restated := model.get("at_prevalence"):
+            prevalence, ppv, npv = restated["prevalence"], restated["ppv"].value, restated["npv"].value
+            print(f"{name} where {100 * prevalence:g} % have {result.label}: PPV {ppv:.3f}, NPV {npv:.3f}")
 
 
-def save(run: Run, comparison: Comparison, results: dict[str, dict]) -> None:
-    """Write the metrics of all models, a line for each difference, and of several runs their ensemble."""
+def save_comparison(run: Run, comparison: Comparison, results: Sequence[LabelComparison]) -> None:
+    """Write the metrics of all models, one row per difference, and of several runs their ensemble."""
     if comparison.ensemble_thresholds is not None:
         save_ensemble(run, comparison.members, comparison.ensemble_thresholds)
-    run.write_metrics({label: result["metrics"] for label, result in results.items()})
-    run.write_table("differences.csv", pd.concat([result["differences"] for result in results.values()]))
+    run.write_metrics({result.label: result.metrics for result in results})
+    rows = [result.differences.assign(label=result.label) for result in results]
+    run.write_table("differences.csv", pd.concat(rows))
 
 
-def groups(
-    run: Run,
+def measure_groups(
     comparison: Comparison,
-    strata: dict[str, pd.Categorical],
+    strata: Mapping[str, pd.Categorical],
     features: pd.DataFrame | None,
     *,
     seed: int,
 ) -> list[GroupTable]:
-    """Print, write and return the first model's metrics by stratum, and within thirds of the heart rate."""
-    first, shown = comparison.models[0].name, []
+    """Return the first model's metrics by stratum, and within thirds of the heart rate."""
+    first, tables = comparison.models[0].name, []
     if strata:
         rows = metrics_by_stratum(comparison, strata, seed=seed)
-        run.write_table("strata.csv", rows)
-        shown.append(print_groups(rows, f"{first} by {', '.join(strata)}"))
+        tables.append(GroupTable(f"{first} by {', '.join(strata)}", "strata.csv", rows))
     if features is not None:
-        thirds = auroc_by_heart_rate(comparison, features["heart_rate_bpm"])
-        run.write_table("heart_rate.csv", thirds)
-        shown.append(print_groups(thirds, f"{first} within thirds of the heart rate"))
-    return shown
+        rows = auroc_by_heart_rate(comparison, features["heart_rate_bpm"])
+        tables.append(GroupTable(f"{first} within thirds of the heart rate", "heart_rate.csv", rows))
+    return tables
 
 
-def explain(
-    run: Run, folders: list[Path], comparison: Comparison, cohort: Cohort, n_ecgs: int, seed: int
-) -> list[ExplanationSection]:
-    """Print, write and return what each run looks at; their ensemble is none of them."""
+def explain_runs(
+    folders: Sequence[Path], comparison: Comparison, cohort: Cohort, n_ecgs: int, seed: int
+) -> list[ExplainedLabel]:
+    """Return what each run looks at for each label; the ensemble is not explained."""
     device, explained = prepare(seed), []
-    print()
     for folder, model in zip(folders, comparison.models, strict=False):  # the ensemble is the last
         explained += explain_run(folder, model, comparison, cohort, n_ecgs=n_ecgs, device=device, seed=seed)
+    return explained
+
+
+def save_explanations(run: Run, explained: Sequence[ExplainedLabel], figures: Sequence[Figure]) -> None:
+    """Write the mean attributions, the most confident errors, and a picture for each run and label."""
     columns = ["label", "model", "group", "lead", "segment", "mean", "low", "high"]
     columns += ["difference", "difference_low", "difference_high", "n"]
     run.write_table("explanations.csv", pd.concat([one.means for one in explained])[columns])
     run.write_table("explained_errors.csv", pd.concat([explained_errors(one) for one in explained]))
-    for words in filter(None, map(left_out_words, explained)):
-        print(f"explain     {words}")
-    return [explanation_section(one, cohort, run.folder) for one in explained]
-
-
-def print_groups(rows: pd.DataFrame, title: str) -> GroupTable:
-    """Print a table of groups of ECGs, and return it for the page."""
-    print(f"\n{title}")
-    print(group_cells(rows).to_string(index=False))
-    return group_table(title, rows)
+    for one, figure in zip(explained, figures, strict=True):
+        save_explanation_picture(figure, one, run.folder)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What in an ECG a model looked at: integrated gradients, occlusion, attention.
+"""What a model looked at in an ECG: integrated gradients, occlusion, attention.
 
     explanation = explain(model, signal, label=0, normalisation="recording")   # (12, T) in mV at 500 Hz
 
-All numbers are in logits, of one ECG and one label: above 0 speaks for the label, below against it. They say
-what the model uses, not what the disease does: a model that reads the rate, or the hospital's filter, is
+All numbers are in logits, for one ECG and one label: above 0 speaks for the label, below 0 against it. They
+show what the model uses, not what the disease does: a model that reads the rate, or the hospital's filter, is
 explained as faithfully as one that reads the waves. An attribution that a model with random weights gives
 just as well explains nothing; `docs/explanations.md` has the numbers.
 
@@ -28,11 +28,11 @@ from ecg.waves import SEGMENTS, Waves, find_waves
 from models.resnet18 import ResNet18
 
 FIRST_STEPS, MAX_STEPS = 32, 1024  # of the integral; doubled until it is complete
-TOLERANCE = 0.05  # of the difference in logit, that the attributions may miss
-NEGLIGIBLE = 0.01  # logits; a smaller gap is none, however small the difference
+TOLERANCE = 0.05  # share of the difference in logit that the attributions may miss
+NEGLIGIBLE = 0.01  # logits; a smaller gap counts as 0, however small the difference
 BATCH_SIZE = 16  # ECGs at once
-UNTOLD = "P, QRS, ST and T cannot be told apart"
-NO_BEATS = f"no beats of one shape were found: {UNTOLD}"
+INDISTINCT = "P, QRS, ST and T cannot be told apart"
+NO_BEATS = f"no beats of one shape were found: {INDISTINCT}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +47,10 @@ class Explanation:
     n_steps : of the integral
     lead_occlusion : ndarray of shape (12,), how much the logit falls when a lead is made flat
     segment_occlusion : ndarray of shape (4,), the same for each of `SEGMENTS` in all leads and beats at once.
-        Both are None where occlusion was not asked for.
+        Both are None without occlusion.
     waves : where the segments are; it and `segment_occlusion` are None where no beats were found
     attention : ndarray of shape (T,), how much the model attends to a sample; 1 if to all alike. None where
-        it has no attention. It is no part of the logit and has no sign.
+        it has no attention. It is not part of the logit and has no sign.
     warnings : str each, what a reader must know
     """
 
@@ -118,16 +118,14 @@ def explain(
     notes = _warnings(logit - baseline_logit, gap, n_steps, tolerance, waves)
     for note in notes:
         warnings.warn(note, stacklevel=2)
-    by_lead = lead_occlusion(model, x, baseline, label=label) if occlusion else None
-    by_segment = segment_occlusion(model, x, waves, label=label) if occlusion and waves else None
     return Explanation(
         logit=float(logit),
         baseline_logit=float(baseline_logit),
         attribution=attribution,
         completeness_gap=float(gap),
         n_steps=n_steps,
-        lead_occlusion=by_lead,
-        segment_occlusion=by_segment,
+        lead_occlusion=lead_occlusion(model, x, baseline, label=label) if occlusion else None,
+        segment_occlusion=segment_occlusion(model, x, waves, label=label) if occlusion and waves else None,
         waves=waves,
         attention=attention_of(model, x),
         warnings=notes,
@@ -151,11 +149,11 @@ def _warnings(
 def model_input(
     model: nn.Module, signal: np.ndarray, normalisation: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Put the model into evaluation mode; return what it sees of a signal, and the baseline of that.
+    """Put the model into evaluation mode; return what it sees of a signal, and the baseline for that.
 
     Parameters
     ----------
-    model, signal, normalisation : as in `explain`, which says what the baseline is
+    model, signal, normalisation : as in `explain`, which defines the baseline
 
     Returns
     -------
@@ -193,8 +191,8 @@ def integrated_gradients(
 ) -> tuple[np.ndarray, int]:
     """Attribute a logit to the samples of an ECG (Sundararajan et al. 2017, arXiv:1703.01365).
 
-    The gradient along the straight way from the baseline to the ECG, by Gauss-Legendre quadrature, with twice
-    as many steps until the attributions add up to the difference in logit or the most steps are taken.
+    The gradient is integrated along the straight line from the baseline to the ECG, by Gauss-Legendre
+    quadrature. Steps are doubled until the attributions add up to the difference in logit, up to `max_steps`.
 
     Parameters
     ----------
@@ -205,7 +203,13 @@ def integrated_gradients(
     attribution : float32 ndarray of shape (12, T)
     n_steps : int
     """
-    method = _captum_method(model)
+    try:
+        from captum.attr import IntegratedGradients
+    except ImportError:
+        raise ImportError(
+            "found no package captum, expected it for integrated gradients: pip install captum"
+        ) from None
+    method = IntegratedGradients(model)
     logit, baseline_logit = _logits(model, torch.stack([x, baseline]), label)
     difference = logit - baseline_logit
     n_steps = min(FIRST_STEPS, max_steps)
@@ -220,18 +224,8 @@ def integrated_gradients(
         n_steps = min(2 * n_steps, max_steps)
 
 
-def _captum_method(model: nn.Module):
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError:
-        raise ImportError(
-            "found no package captum, expected it for integrated gradients: pip install captum"
-        ) from None
-    return IntegratedGradients(model)
-
-
 def _is_recurrent(model: nn.Module) -> bool:
-    """Return whether a layer is recurrent: in evaluation mode, cuDNN gives no gradient of such."""
+    """Return whether a layer is recurrent: in evaluation mode, cuDNN gives no gradient of those."""
     return any(isinstance(module, nn.RNNBase) for module in model.modules())
 
 
@@ -241,7 +235,7 @@ def _allowed_gap(difference: float, tolerance: float) -> float:
 
 @torch.no_grad()
 def _logits(model: nn.Module, batch: torch.Tensor, label: int) -> np.ndarray:
-    """Return one label's logits of ECGs as the model takes them, float64 (N,)."""
+    """Return one label's logits for normalised ECGs, (N, 12, T) -> float64 (N,)."""
     logits = torch.cat([model(part) for part in batch.split(BATCH_SIZE)])
     if not 0 <= label < logits.shape[1]:
         raise ValueError(f"label: found {label}, expected 0 to {logits.shape[1] - 1}, a logit of the model")
@@ -278,13 +272,12 @@ def segment_occlusion(model: nn.Module, x: torch.Tensor, waves: Waves, *, label:
 
 
 def straightened(x: torch.Tensor, stretches: Sequence[slice]) -> torch.Tensor:
-    """Return the signal, (12, T), with straight lines from the first to the last sample of the stretches."""
+    """Return the signal, (12, T), with a straight line from the first to the last sample of each stretch."""
     x = x.clone()
     for stretch in stretches:
         first, last = x[:, stretch.start, None], x[:, stretch.stop - 1, None]
-        x[:, stretch] = first + (last - first) * torch.linspace(
-            0, 1, stretch.stop - stretch.start, device=x.device
-        )
+        n_samples = stretch.stop - stretch.start
+        x[:, stretch] = first + (last - first) * torch.linspace(0, 1, n_samples, device=x.device)
     return x
 
 
@@ -296,10 +289,10 @@ def straightened(x: torch.Tensor, stretches: Sequence[slice]) -> torch.Tensor:
 def attention_of(model: nn.Module, x: torch.Tensor) -> np.ndarray | None:
     """Return how much a model attends to each sample, or None where it has no attention.
 
-    Over the layers the weights are multiplied, each averaged over its heads and, for the path around it, with
+    The weights of the layers are multiplied, each averaged over its heads and, for the path around it, with
     the identity (attention rollout, Abnar and Zuidema 2020, arXiv:2005.00928); then averaged over the
-    positions that look, as the models average them. Between positions, samples are interpolated. A position
-    also holds what the trunk saw about it, hundreds of milliseconds: the curve is coarse.
+    positions that attend, as the models average them. Between positions, samples are interpolated. A position
+    also holds what the trunk saw around it, hundreds of milliseconds: the curve is coarse.
 
     Parameters
     ----------
@@ -321,7 +314,9 @@ def attention_of(model: nn.Module, x: torch.Tensor) -> np.ndarray | None:
         rollout = 0.5 * (layer + torch.eye(len(layer), dtype=torch.float64)) @ rollout
     attended = rollout.mean(dim=0).reshape(shapes[0]).sum(dim=0).numpy()  # (H', W') -> (W',)
     n_samples, n_positions = x.shape[1], len(attended)
-    stride = 2 ** math.ceil(math.log2(n_samples / n_positions))  # every layer that shortens, halves
+    stride = 2 ** math.ceil(
+        math.log2(n_samples / n_positions)
+    )  # every layer that shortens the signal halves it
     upsampled = np.interp(np.arange(n_samples), stride * np.arange(n_positions), attended)
     return upsampled / upsampled.mean()
 
@@ -335,7 +330,7 @@ def _watched(
 
     def watch_attention(layer, arguments, keywords, _output):
         keywords = {**keywords, "need_weights": True, "average_attn_weights": True}
-        weights.append(layer.forward(*arguments, **keywords)[1][0].double().cpu())  # forward: calls no hook
+        weights.append(layer.forward(*arguments, **keywords)[1][0].double().cpu())  # `forward` calls no hook
 
     def watch_trunk(_stages, _arguments, output):
         shapes.append(tuple(output.shape[2:]))
@@ -356,7 +351,7 @@ def _watched(
 
 
 def attribution_of_beats(explanation: Explanation) -> np.ndarray:
-    """Return the mean attribution of the beats that lie on each other in `waves.median`, (12, 400).
+    """Return the mean attribution of the beats that are averaged in `waves.median`, (12, 400).
 
     Its samples are those of the median beat: from 250 ms before the centre of the QRS to 550 ms after it.
 

@@ -1,4 +1,4 @@
-"""What a finished run looked at in one ECG: its model, or all models of an ensemble together.
+"""What a finished run's model looked at in one ECG, or all models of an ensemble together.
 
     explanation = explain_scorer(scorer, signal, label=0)   # int16 (12, 5000) in microvolts
 
@@ -30,7 +30,7 @@ def explain_scorer(
     clinical: np.ndarray | None = None,
     occlusion: bool = True,
 ) -> Explanation:
-    """Explain the score of one ECG; of several models each is explained, under a progress bar.
+    """Explain the score of one ECG; each of several models is explained, with a progress bar.
 
     Parameters
     ----------
@@ -60,15 +60,8 @@ def explain_scorer(
             model = WithClinicalValues(model, values)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # they are in the explanation too
-            members.append(
-                explain(
-                    model,
-                    seen,
-                    label=label,
-                    normalisation=description.normalisation,
-                    occlusion=occlusion,
-                )
-            )
+            given = {"normalisation": description.normalisation, "occlusion": occlusion}
+            members.append(explain(model, seen, label=label, **given))
     return mean_explanation(members, [one.calibrations[label] for one in scorer.descriptions])
 
 
@@ -76,7 +69,7 @@ def mean_explanation(members: Sequence[Explanation], calibrations: Sequence[Cali
     """Return the explanation of the mean of the members' calibrated logits, which is an ensemble's logit.
 
     A calibrated logit is slope * logit + intercept, and an explanation is linear in it: every number is the
-    mean of the members'. Nothing is attributed to what a member did not see.
+    mean of the members' numbers. Nothing is attributed to what a member did not see.
 
     Parameters
     ----------
@@ -86,8 +79,8 @@ def mean_explanation(members: Sequence[Explanation], calibrations: Sequence[Cali
     Returns
     -------
     Explanation
-        Of the longest stretch that one saw; waves are those found in it. An occlusion is None where a member
-        has none, attention where there are several members.
+        Of the longest stretch that a member saw, with the waves found in it. An occlusion is None where a
+        member has none, attention where there are several members.
     """
     slopes = np.array([calibration.slope for calibration in calibrations])
 
@@ -123,7 +116,7 @@ def _within(attribution: np.ndarray, n_samples: int) -> np.ndarray:
 
 
 class WithClinicalValues(nn.Module):
-    """A model as a function of the ECG alone, (N, 12, T) -> logits, its clinical values held as they are.
+    """A model as a function of only the ECG, (N, 12, T) -> logits; its clinical values are fixed.
 
     Parameters
     ----------

@@ -24,18 +24,18 @@ GROUPS = {
 REFERENCE = "true negative"  # what the other groups are compared with
 PARTS = (*SEGMENTS, "rest")  # of a beat; the rest lies between T and the next P
 N_RESAMPLES = 2000
-MIN_PATIENTS = 5  # a group of fewer has no interval: a bootstrap of a handful is too narrow
+MIN_PATIENTS = 5  # a smaller group has no interval: a bootstrap of a handful is too narrow
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainedEcg:
-    """What adds to one logit of one ECG, and where.
+    """What adds to one logit of an ECG, and where.
 
     Attributes
     ----------
-    cells : ndarray of shape (12, 5), the attributions of each lead in each of `PARTS`, summed; nan without
-        beats of one shape, which leaves nothing to tell P, QRS, ST and T by.
-    leads : ndarray of shape (12,), of each lead
+    cells : ndarray of shape (12, 5), the sum of the attributions of each lead in each of `PARTS`; nan without
+        beats of one shape, where P, QRS, ST and T cannot be found.
+    leads : ndarray of shape (12,), the sum for each lead
     complete : whether they add up to the logit's difference from that of a flat line
     """
 
@@ -44,8 +44,8 @@ class ExplainedEcg:
     complete: bool
 
 
-def sums_of(explanation: Explanation) -> ExplainedEcg:
-    """Return the sums of an explanation's attribution."""
+def sum_attribution(explanation: Explanation) -> ExplainedEcg:
+    """Return the sums of an explanation's attribution over leads and parts of the beat."""
     attribution = explanation.attribution.astype(float)  # (12, T)
     leads = attribution.sum(axis=1)
     cells = np.full((len(LEADS), len(PARTS)), np.nan)
@@ -72,26 +72,26 @@ def group_means(
 
     Parameters
     ----------
-    ecgs, patient_ids : of each of `GROUPS`; a group may be empty
+    ecgs, patient_ids : for each of `GROUPS`; a group may be empty
 
     Returns
     -------
     DataFrame
         group, lead, segment ("all", or one of `PARTS`), mean, low, high, difference, difference_low,
-        difference_high, n: the ECGs; in a part, those with beats. nan where there is none; no interval for a
-        group of fewer than five patients.
+        difference_high, n: how many ECGs; in a part, those with beats. nan for a group without ECGs; no
+        interval for a group of fewer than five patients.
     """
     groups = np.repeat(list(GROUPS), [len(ecgs[group]) for group in GROUPS])
     patients = np.array([patient for group in GROUPS for patient in patient_ids[group]], str)
-    everything = [ecg for group in GROUPS for ecg in ecgs[group]]
-    totals = np.array([ecg.leads for ecg in everything]).reshape(-1, len(LEADS))
-    cells = np.array([ecg.cells for ecg in everything]).reshape(-1, len(LEADS) * len(PARTS))
+    all_ecgs = [ecg for group in GROUPS for ecg in ecgs[group]]
+    totals = np.array([ecg.leads for ecg in all_ecgs]).reshape(-1, len(LEADS))
+    cells = np.array([ecg.cells for ecg in all_ecgs]).reshape(-1, len(LEADS) * len(PARTS))
     with_beats = ~np.isnan(cells).any(axis=1)
-    of_leads = _statistics(totals, groups, patients, n_resamples, seed)
-    of_parts = _statistics(cells[with_beats], groups[with_beats], patients[with_beats], n_resamples, seed)
+    whole_leads = _statistics(totals, groups, patients, n_resamples, seed)
+    parts = _statistics(cells[with_beats], groups[with_beats], patients[with_beats], n_resamples, seed)
     tables = []
     for group in GROUPS:
-        for statistics, segments in ((of_leads[group], ("all",)), (of_parts[group], PARTS)):
+        for statistics, segments in ((whole_leads[group], ("all",)), (parts[group], PARTS)):
             names = pd.MultiIndex.from_product([LEADS, segments], names=["lead", "segment"])
             tables.append(pd.DataFrame(statistics, index=names).reset_index().assign(group=group))
     return pd.concat(tables, ignore_index=True)
@@ -129,9 +129,9 @@ def _statistics(
 def _resampled_means(
     values: np.ndarray, inside: np.ndarray, patients: np.ndarray, n_resamples: int, seed: int
 ) -> np.ndarray:
-    """Return the means of a group in each resample of all patients, (n_resamples, n_columns).
+    """Return a group's means in each resample of all patients, (n_resamples, n_columns).
 
-    nan where the resample drew none of the group, and throughout for a group of too few patients.
+    nan where the resample drew nobody of the group, and everywhere for a group of too few patients.
     """
     means = np.full((n_resamples, values.shape[1]), np.nan)
     if len(np.unique(patients[inside])) < MIN_PATIENTS:

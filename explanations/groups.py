@@ -1,9 +1,9 @@
-"""What a model looks at in the ECGs that it gets right, misses, and flags for nothing: each group as a whole.
+"""What a model looks at in the ECGs that it gets right, misses, and flags in vain: each group as a whole.
 
-    of_run = explain_run(folder, scores, comparison, cohort, n_ecgs=20, device=device, seed=42)
+    explained = explain_run(folder, scores, comparison, cohort, n_ecgs=20, device=device, seed=42)
 
-Every ECG is explained by integrated gradients of the model that was tested on it: of a cross-validation, the
-one of its fold. Its sums are in logits of the calibrated score, so that folds are on one scale.
+Every ECG is explained by integrated gradients of the model that was tested on it: in a cross-validation, the
+model of its fold. Its sums are in logits of the calibrated score, so that folds are on one scale.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from dataset.cohort import Cohort
 from explanations.ensemble import explain_scorer
-from explanations.group_means import GROUPS, ExplainedEcg, group_means, sums_of
+from explanations.group_means import GROUPS, ExplainedEcg, group_means, sum_attribution
 from inference.comparison import Comparison, Scores
 from inference.scoring import Scorer
 from metrics.log_odds import expit
@@ -29,7 +29,7 @@ from run_folder.files import RunFiles
 from run_folder.run_record import most_confident_errors
 from runtime.errors import UserError
 
-ECGS_TO_TIME = 3  # before saying how long all will take
+ECGS_TO_TIME = 3  # before printing how long all will take
 SAME_SCORE = 0.1  # bfloat16 on a GPU moves a score by less; another model, or another ECG, by more
 
 
@@ -40,11 +40,11 @@ class ExplainedLabel:
     Attributes
     ----------
     model, label : names
-    sizes : of each of `GROUPS`, how many ECGs there are, however many are explained
+    sizes : how many ECGs each of `GROUPS` has, explained or not
     means : DataFrame as `group_means` gives it, of all groups
-    errors : DataFrame, the most confident errors: file, patient_id, y_true, y_score, threshold, ecg (its line
-        in the cohort), explained (an `ExplainedEcg`, or None where it was not complete)
-    left_out : files whose attributions do not add up to the logit; in no mean
+    errors : DataFrame, the most confident errors: file, patient_id, y_true, y_score, threshold, ecg (its row
+        in the cohort), explained (an `ExplainedEcg`, or None where it is not complete)
+    left_out : files whose attributions do not add up to the logit; they are in no mean
     """
 
     model: str
@@ -65,15 +65,15 @@ def explain_run(
     device: torch.device,
     seed: int,
 ) -> list[ExplainedLabel]:
-    """Explain ECGs that a run was tested on, and print how long it will take; several seconds each on a CPU.
+    """Explain ECGs that a run was tested on, several seconds each on a CPU; print how long it will take.
 
     Parameters
     ----------
     folder : of the run
     model : its scores, one of `comparison.models`
     cohort : with every ECG of `comparison.table`
-    n_ecgs : of each group and label, at most so many; drawn at random, since the most confident ones are
-        extremes. The most confident errors are explained beside them.
+    n_ecgs : at most, of each group and label; drawn at random, since the most confident ones are extremes.
+        The most confident errors are explained beside them.
 
     Returns
     -------
@@ -82,8 +82,8 @@ def explain_run(
     Raises
     ------
     UserError
-        An ECG was in the training or validation of the model that is to explain it; scores are no longer what
-        they were; the run takes clinical columns, or a part of the recordings, other than the cohort's.
+        An ECG was in the training or validation of the model that is to explain it; scores have changed; the
+        run takes clinical columns, or a part of the recordings, other than the cohort's.
     """
     if comparison.folds:
         check_never_trained(folder, comparison.table)
@@ -102,15 +102,15 @@ def explain_run(
     explained = _explain_all(folder, model, comparison.table, cohort, wanted, device)
     results = []
     for number, label in enumerate(comparison.label_names):
-        of_label = {line: ecg for (line, column), ecg in explained.items() if column == number}
+        ecgs = {line: ecg for (line, column), ecg in explained.items() if column == number}
         results.append(
-            _of_label(model.name, label, tables[label], drawn[label], errors[label], of_label, seed)
+            _summarise_label(model.name, label, tables[label], drawn[label], errors[label], ecgs, seed)
         )
     return results
 
 
 def check_never_trained(folder: Path, table: pd.DataFrame) -> None:
-    """Check that each line's ECG is a test ECG of its fold, by the run's own splits.csv.
+    """Check that each row's ECG is a test ECG of its fold, by the run's own splits.csv.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def check_never_trained(folder: Path, table: pd.DataFrame) -> None:
 
 
 def draw_groups(table: pd.DataFrame, n_ecgs: int, seed: int) -> dict[str, pd.DataFrame]:
-    """Return at most so many lines of each of `GROUPS`, drawn at random, each file once.
+    """Return at most `n_ecgs` rows of each of `GROUPS`, drawn at random, each file once.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def draw_groups(table: pd.DataFrame, n_ecgs: int, seed: int) -> dict[str, pd.Dat
 
 
 def _tested(comparison: Comparison, model: Scores, number: int, cohort: Cohort) -> pd.DataFrame:
-    """Return file, patient_id, y_true, y_score and threshold of the lines of which a label is known."""
+    """Return file, patient_id, y_true, y_score, threshold and ecg of the rows whose label is known."""
     table = comparison.table
     lines = pd.DataFrame({
         "file": table["file"],
@@ -166,7 +166,7 @@ def _groups(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {group: table[(has == one) & (flagged == other)] for group, (one, other) in GROUPS.items()}
 
 
-def _of_label(
+def _summarise_label(
     model: str,
     label: str,
     table: pd.DataFrame,
@@ -205,7 +205,7 @@ def _explain_all(
     wanted: set[tuple[int, int]],
     device: torch.device,
 ) -> dict[tuple[int, int], ExplainedEcg]:
-    """Explain lines of the table, each for a number of a label; one fold after the other."""
+    """Explain rows of the table, each for the number of a label; one fold after the other."""
     ecgs = pd.Index(cohort.table["file"]).get_indexer(table["file"])
     jobs = sorted(wanted, key=lambda job: (table["fold"].iloc[job[0]], *job))
     explained, scorer, loaded, started = {}, None, None, time.perf_counter()
@@ -228,7 +228,7 @@ def _explain_all(
 
 
 def _scorer(folder: Path, fold: int, cohort: Cohort, device: torch.device) -> Scorer:
-    """Load what scored the test ECGs of a fold, or with 0 the run as it is."""
+    """Load what scored the test ECGs of a fold; of fold 0, the run itself."""
     scorer = Scorer.load(folder / f"fold-{fold}" if fold else folder, device)
     if missing := [name for name in scorer.clinical_columns if name not in cohort.clinical]:
         raise UserError(
@@ -237,7 +237,7 @@ def _scorer(folder: Path, fold: int, cohort: Cohort, device: torch.device) -> Sc
     if scorer.window_start != cohort.reading.window_start:
         raise UserError(
             f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
-            f"{cohort.reading.window_start:g}; explain it alone"
+            f"{cohort.reading.window_start:g}; explain it by itself"
         )
     return scorer
 
@@ -251,14 +251,14 @@ def explain_ecg(scorer: Scorer, cohort: Cohort, ecg: int, label: int) -> tuple[E
         clinical=cohort.clinical.loc[[ecg], scorer.clinical_columns].to_numpy(np.float32),
         occlusion=False,
     )
-    return sums_of(explanation), float(expit(explanation.logit))
+    return sum_attribution(explanation), float(expit(explanation.logit))
 
 
 def _check_score(folder: Path, file: str, score: float, before: float) -> None:
     if abs(score - before) > SAME_SCORE:
         raise UserError(
             f"{folder}: found the score {score:.3f} of {file}, expected {before:.3f} as in its "
-            "predictions.csv; the ECG, or the model, is another one now"
+            "predictions.csv; the ECG or the model has changed"
         )
 
 

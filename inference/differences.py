@@ -1,12 +1,13 @@
 """Models on the same ECGs: the metrics of each, and how much better than the first it is beyond chance."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from inference.comparison import Scores
+from inference.comparison import Comparison, Scores
 from metrics.delong import delong_test
 from metrics.proportions import mcnemar_test
 from metrics_and_performance import evaluate
@@ -19,6 +20,41 @@ WITHOUT_THRESHOLD = (  # metrics that follow from the order of the scores alone
     "partial_auroc",
     "auroc_delong",
 )
+
+
+@dataclass(frozen=True)
+class LabelComparison:
+    """All models on the ECGs of which one label is known.
+
+    Attributes
+    ----------
+    label : its name.
+    y_true : int array of shape (n_scores,): each ECG once per repeat of a cross-validation.
+    n_repeats : how many there are.
+    models : scores of that shape.
+    metrics, differences : as `model_metrics` and `differences` return them.
+    """
+
+    label: str
+    y_true: np.ndarray
+    n_repeats: int
+    models: list[Scores]
+    metrics: dict[str, dict[str, Any]]
+    differences: pd.DataFrame
+
+
+def compare_models(
+    label: str, models: Sequence[Scores], comparison: Comparison, *, seed: int, prevalence: float | None
+) -> LabelComparison:
+    """Return the metrics of all models for one label, and their differences from the first."""
+    y_true = comparison.table[f"y_true_{label}"].to_numpy(float)
+    known = ~np.isnan(y_true)
+    y_true, patient_ids = y_true[known].astype(int), comparison.table["patient_id"].to_numpy()[known]
+    repeats = comparison.table["repeat"].to_numpy()[known]
+    models = [model.of(known) for model in models]
+    metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
+    against_first = differences(y_true, models, patient_ids, repeats)
+    return LabelComparison(label, y_true, len(np.unique(repeats)), models, metrics, against_first)
 
 
 def model_metrics(

@@ -11,6 +11,7 @@ from matplotlib.patches import Rectangle
 
 from ecg.recording import LEADS
 from explanations.group_means import GROUPS, PARTS, REFERENCE
+from explanations.groups import ExplainedLabel
 from reporting.figures.attribution import AGAINST, FOR
 
 WIDTH, HEIGHT = 10.5, 9.0  # inches
@@ -18,19 +19,15 @@ TEXT_SIZE = 7.5  # points
 DEEPEST = 0.85  # opacity of the largest mean of all groups
 
 
-def draw_groups_of(means: pd.DataFrame, sizes: dict[str, int], *, label: str, model: str) -> Figure:
-    """Draw the groups in the places of a confusion matrix: mean attributions less those of true negatives.
+def draw_group_attribution(explained: ExplainedLabel) -> Figure:
+    """Draw the groups in the places of a confusion matrix: mean attributions minus those of true negatives.
 
-    The true negatives' own are drawn as they are, and so are all where there are none. Of each group, a cell
-    for each lead and part of the beat, the deeper the larger; on the same line, a bar for the whole lead with
-    its interval. What is a difference shares its scale. A number is bold where its interval leaves
-    out 0.
-
-    Parameters
-    ----------
-    means : as `group_means.group_means` gives them
-    sizes : how many ECGs each group has
+    The true negatives' own are drawn as they are, and so are all groups where there are no true negatives.
+    Each group has one cell per lead and part of the beat, darker the larger its mean; on the same line, a bar
+    with its interval for the whole lead. Differences share one scale. A number is bold where its interval
+    leaves out 0.
     """
+    means, label = explained.means, explained.label
     figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 4, width_ratios=(5, 4, 5, 4))
@@ -42,30 +39,31 @@ def draw_groups_of(means: pd.DataFrame, sizes: dict[str, int], *, label: str, mo
         _draw_cells(cells, shown[group], _largest(scale, ["value"]))
         reach = 1.05 * _largest(scale[scale["segment"] == "all"], ["value", "low", "high"])
         _draw_leads(leads, shown[group], reach)
-        heading = f"{group}s: {shown[group]['n'].max()} of {sizes[group]} ECGs"
+        heading = f"{group}s: {shown[group]['n'].max()} of {explained.sizes[group]} ECGs"
         cells.set_title(heading + _minus(means, group), fontsize=9.5, loc="left")
     samples = [Rectangle((0, 0), 1, 1, facecolor=colour, edgecolor="none") for colour in (FOR, AGAINST)]
     names = [f"speaks for {label}", f"speaks against {label}"]
     for text in figure.legend(samples, names, loc="outside lower center", ncols=2, frameon=False).get_texts():
         text.set_parse_math(False)
-    figure.suptitle(f"{model}: mean attribution in logits of {label}", fontsize=11, parse_math=False)
+    figure.suptitle(
+        f"{explained.model}: mean attribution in logits of {label}", fontsize=11, parse_math=False
+    )
     return figure
 
 
 def _minus(means: pd.DataFrame, group: str) -> str:
-    """Return what is taken from a group's means, as part of its heading."""
+    """Return what is subtracted from a group's means, as part of its heading."""
     without = group == REFERENCE or means.loc[means["group"] == REFERENCE, "n"].max() == 0
     return "" if without else ", minus true negatives"
 
 
 def _shown(means: pd.DataFrame, group: str) -> pd.DataFrame:
-    """Return lead, segment, value, low, high and n of what is drawn of a group."""
-    of_group = means[means["group"] == group]
+    """Return lead, segment, value, low, high and n, as they are drawn for a group."""
     names = ["difference", "difference_low", "difference_high"]
     if not _minus(means, group):
         names = ["mean", "low", "high"]
     columns = dict(zip(names, ("value", "low", "high"), strict=True))
-    return of_group[["lead", "segment", "n", *names]].rename(columns=columns)
+    return means.loc[means["group"] == group, ["lead", "segment", "n", *names]].rename(columns=columns)
 
 
 def _largest(shown: pd.DataFrame, columns: list[str]) -> float:

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from inference.comparison import Scores
+from inference.differences import LabelComparison
 from reporting.figures.curves import MODEL, Curve, curve_style, draw_decision_curves, draw_roc
 from reporting.pages.explanation_section import ExplanationSection
 from reporting.pages.run_page import Picture, new_environment, svg_picture, write_page
@@ -29,52 +29,30 @@ class ComparedLabel:
 
 @dataclass(frozen=True)
 class GroupTable:
-    """A table of groups of ECGs; every cell is text."""
+    """Metrics of groups of ECGs: one row per group, and the file in the run's folder that holds them."""
 
     title: str
-    header: list[str]
-    rows: list[list[str]]
+    file: str
+    rows: pd.DataFrame
 
 
-def compared_label(
-    name: str,
-    y_true: np.ndarray,
-    models: Sequence[Scores],
-    metrics: dict[str, dict[str, Any]],
-    against_first: pd.DataFrame,
-    *,
-    n_repeats: int = 1,
-) -> ComparedLabel:
-    """Return the section of one label; arguments as those of `reporting.comparison`.
-
-    They count each ECG ``n_repeats`` times, once for each repeat of a cross-validation.
-    """
-    n_ecgs, n_positive = len(y_true) // n_repeats, int(y_true.sum()) // n_repeats
-    counts = f"{n_ecgs:,} ECGs, {n_positive:,} with {name} ({100 * n_positive / n_ecgs:.1f} %)"
-    return ComparedLabel(
-        name=name,
-        counts=counts + (f", each scored {n_repeats} times" if n_repeats > 1 else ""),
-        first=models[0].name,
-        titles=[*SHOWN.values(), "difference in AUROC", "p"],
-        rows=table_cells(metrics, against_first),
-        figures=_figures(y_true, models),
-    )
-
-
-def group_table(title: str, rows: pd.DataFrame) -> GroupTable:
-    """Return a table of groups with numbers as people read them."""
-    cells = group_cells(rows)
-    return GroupTable(title, list(cells), cells.to_numpy().tolist())
+def count_words(result: LabelComparison) -> str:
+    """Return text such as "60 ECGs, 9 with PE (15.0 %), each scored 3 times"."""
+    n_repeats = result.n_repeats
+    n_ecgs, n_positive = len(result.y_true) // n_repeats, int(result.y_true.sum()) // n_repeats
+    counts = f"{n_ecgs:,} ECGs, {n_positive:,} with {result.label} ({100 * n_positive / n_ecgs:.1f} %)"
+    return counts + (f", each scored {n_repeats} times" if n_repeats > 1 else "")
 
 
 def write_comparison_page(
     folder: Path,
     n_runs: int,
-    labels: Sequence[ComparedLabel],
-    tables: Sequence[GroupTable],
+    results: Sequence[LabelComparison],
+    groups: Sequence[GroupTable],
     explanations: Sequence[ExplanationSection] = (),
 ) -> Path:
     """Write `report.html`, whole or not at all, and return its path."""
+    labels = [_compared_label(result) for result in results]
     page = new_environment().get_template("comparison.html")
     text = page.render(
         title=f"{', '.join(label.name for label in labels)}: models on the same ECGs",
@@ -82,11 +60,22 @@ def write_comparison_page(
         folder=folder.name,
         verdict=_verdict(labels),
         labels=labels,
-        tables=tables,
+        tables=[(group.title, group_cells(group.rows)) for group in groups],
         explanations=explanations,
         accent=MODEL,
     )
     return write_page(folder / "report.html", text)
+
+
+def _compared_label(result: LabelComparison) -> ComparedLabel:
+    return ComparedLabel(
+        name=result.label,
+        counts=count_words(result),
+        first=result.models[0].name,
+        titles=[*SHOWN.values(), "difference in AUROC", "p"],
+        rows=table_cells(result.metrics, result.differences),
+        figures=_figures(result.y_true, result.models),
+    )
 
 
 def _verdict(labels: Sequence[ComparedLabel]) -> str:
@@ -102,7 +91,7 @@ def _verdict(labels: Sequence[ComparedLabel]) -> str:
 def _figures(y_true: np.ndarray, models: Sequence[Scores]) -> list[Picture]:
     """Draw ROC curves of the models that scored every ECG, and decision curves of the probabilities.
 
-    A model has one colour and line style in all of them, its own even where others are not drawn.
+    A model has the same colour and line style in both, even where others are not drawn.
     """
     curves = [Curve(model.name, y_true, model.y_score, curve_style(n)) for n, model in enumerate(models)]
     complete = [curve for curve in curves if np.isfinite(curve.y_score).all()]

@@ -1,4 +1,4 @@
-"""What the page of a comparison says of a run's explanations: groups as a picture, errors as a table."""
+"""A run's explanations on the page of a comparison: groups as a picture, errors as a table."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dataset.cohort import Cohort
 from ecg.recording import LEADS, MILLIVOLTS
 from ecg.signs import Signs, measure_signs
 from explanations.group_means import PARTS, REFERENCE, ExplainedEcg
 from explanations.groups import ExplainedLabel
-from reporting.figures.group_attribution import draw_groups_of
 from reporting.pages.error_gallery import age_and_sex
 from reporting.pages.run_page import Picture, svg_picture
 from runtime.atomic_files import write_atomically
@@ -29,8 +29,8 @@ CAPTION = (
     "intervals over patients; bold: 0 lies outside. The ECGs of a group are drawn at random. This shows what "
     "the model uses, not what the disease does. The groups are made by the score itself, so flagged ones "
     "add up to more by construction: read where, not how much. Limb leads follow from each other, and how a "
-    "model divides its weight among them is arbitrary. Of sixty numbers a group, a few are bold by chance. "
-    "Intervals of few patients are rather too narrow, and none knows of another training."
+    "model divides its weight among them is arbitrary. Of sixty numbers per group, a few are bold by chance. "
+    "Intervals of few patients are rather too narrow, and none accounts for another training."
 )
 
 
@@ -50,7 +50,7 @@ class ErrorRow:
 
 @dataclass(frozen=True)
 class ExplanationSection:
-    """What one run looks at for one label, on the page."""
+    """What one run looks at for one label."""
 
     title: str
     left_out: str
@@ -58,12 +58,9 @@ class ExplanationSection:
     errors: list[ErrorRow]
 
 
-def explanation_section(explained: ExplainedLabel, cohort: Cohort, folder: Path) -> ExplanationSection:
-    """Write the picture into the folder of the comparison, and return the section."""
+def explanation_section(explained: ExplainedLabel, figure: Figure, cohort: Cohort) -> ExplanationSection:
+    """Return the section; the figure is `group_attribution.draw_group_attribution` of the same label."""
     model, label = explained.model, explained.label
-    figure = draw_groups_of(explained.means, explained.sizes, label=label, model=model)
-    path = _free_path(folder, f"explanations-{label}-{model}")
-    write_atomically(path, lambda aside: figure.savefig(aside, format="png", dpi=DOTS_PER_INCH))
     alt = f"Mean attribution of {model} for {label}, of 12 leads and 5 parts of the beat, in four groups."
     return ExplanationSection(
         title=f"{label}: what {model} looks at",
@@ -85,7 +82,7 @@ def left_out_words(explained: ExplainedLabel) -> str:
 
 
 def explained_errors(explained: ExplainedLabel) -> pd.DataFrame:
-    """Return the errors as a table for `explained_errors.csv`: what is known of each, and each lead's sum."""
+    """Return the errors as the table of `explained_errors.csv`, with each lead's sum of attributions."""
     errors = explained.errors
     nothing = np.full(len(LEADS), math.nan)
     leads = np.array([nothing if ecg is None else ecg.leads for ecg in errors["explained"]])
@@ -108,10 +105,10 @@ def _error_row(row: tuple, cohort: Cohort, explained: ExplainedLabel) -> ErrorRo
 
 
 def _leads(ecg: ExplainedEcg, explained: ExplainedLabel) -> str:
-    """Return such as "V1 +0.82 (QRS), V2 +0.40 (T), III -0.22 (QRS)".
+    """Return text such as "V1 +0.82 (QRS), V2 +0.40 (T), III -0.22 (QRS)".
 
-    These leads differ most from the mean true negative, or where there is none from a flat line, and these
-    parts of them do in that direction.
+    Named are the leads that differ most from the mean true negative, or from a flat line where there are no
+    true negatives, each with the part that differs most in that direction.
     """
     usual = explained.means[explained.means["group"] == REFERENCE].set_index(["segment", "lead"])["mean"]
     leads = ecg.leads - usual.loc["all"].fillna(0)[list(LEADS)].to_numpy()
@@ -125,15 +122,8 @@ def _leads(ecg: ExplainedEcg, explained: ExplainedLabel) -> str:
 
 def signs_in_words(signs: Signs) -> str:
     """Return what was measured: rate, axis and QRS, and each sign of right-heart strain that is there."""
-    words = [
-        f"{value:.0f}{unit}"
-        for value, unit in (
-            (signs.heart_rate_bpm, " bpm"),
-            (signs.qrs_axis_deg, "° axis"),
-            (signs.qrs_ms, " ms QRS"),
-        )
-        if not math.isnan(value)
-    ]
+    values = {" bpm": signs.heart_rate_bpm, "° axis": signs.qrs_axis_deg, " ms QRS": signs.qrs_ms}
+    words = [f"{value:.0f}{unit}" for unit, value in values.items() if not math.isnan(value)]
     if not words:
         return "no beats of one shape"
     present = {
@@ -147,9 +137,10 @@ def signs_in_words(signs: Signs) -> str:
     return ", ".join(words + [name for name, is_there in present.items() if is_there])
 
 
-def _free_path(folder: Path, name: str) -> Path:
-    """Return the path of a PNG that is not there yet; labels and models may have any characters."""
-    stem = re.sub(r"[^\w.-]+", "-", name)
+def save_explanation_picture(figure: Figure, explained: ExplainedLabel, folder: Path) -> None:
+    """Write a PNG under a name that is not taken yet; labels and models may have any characters."""
+    stem = re.sub(r"[^\w.-]+", "-", f"explanations-{explained.label}-{explained.model}")
     while (folder / f"{stem}.png").exists():
         stem += "-"
-    return folder / f"{stem}.png"
+    path = folder / f"{stem}.png"
+    write_atomically(path, lambda aside: figure.savefig(aside, format="png", dpi=DOTS_PER_INCH))

@@ -1,9 +1,9 @@
-"""The page for one patient: what a model says of one ECG, where it looked, and what a reader can measure.
+"""The page for one patient: a model's answer for one ECG, where it looked, and what a reader can measure.
 
 One side of A4, in the order in which a cardiologist reads: the answer, what is doubtful, the ECG with the
 attribution along its traces, the mean beats, the usual signs, and what an explanation is worth. It holds all
-that it shows, without script or network, and nothing from the ECG's file but the signal: no name, no number,
-no date of the patient, and not the file's name, which may hold one.
+that it shows, without script or network, and nothing from the ECG's file but the signal: no name, number or
+date of the patient, and not the file's name, which may contain one.
 """
 
 import base64
@@ -22,7 +22,7 @@ from matplotlib.transforms import Bbox
 from dataset.clinical import in_words
 from ecg.recording import MILLIVOLTS, SAMPLING_RATE
 from ecg.signs import Signs, measure_signs
-from explanations.attribution import NO_BEATS, UNTOLD, Explanation
+from explanations.attribution import INDISTINCT, NO_BEATS, Explanation
 from explanations.ensemble import explain_scorer
 from inference.scoring import Scorer
 from metrics.calibration import shift_prevalence
@@ -52,12 +52,12 @@ from xml_loader import centre_start
 
 ECG_SCALE = 0.7  # the 270 mm of ECG paper on the 189 mm that an upright A4 has between its margins
 RIM = 0.5  # mm around the grid
-HIGHEST = 195.0  # mm on the page of ECG paper; what rises higher is cut, or one side would not do
+HIGHEST = 195.0  # mm on the page of ECG paper; what rises higher is cut, to keep to one side
 MAX_OTHER_LABELS = 3
 MAX_WARNING_CHARACTERS = 450  # what one side holds
 MAX_TITLE_CHARACTERS = 60
 SCALE_LEFT, SCALE_WIDTH = 40, 1160  # of the probability's scale, in tenths of a mm
-NEAR_END = 0.12  # of the scale; a word there begins or ends at its mark
+NEAR_END = 0.12  # share of the scale at its ends, where a word begins or ends at its mark
 
 
 @dataclass(frozen=True)
@@ -95,12 +95,12 @@ def write_patient_page(
 
     Parameters
     ----------
-    scorer, run : the models, and the folder that they are from; of it, the page shows the name.
+    scorer, run : the models, and their folder, whose name the page shows.
     signal : int16 ndarray of shape (12, 5000), in microvolts at 500 Hz.
-    member_scores : ndarray of shape (n_members, 1, n_labels), the score of each.
+    member_scores : ndarray of shape (n_members, 1, n_labels), the scores of each model.
     label : the number of the label that the page is about.
-    warnings : sentences that a reader must know, all shown.
-    prevalence : of the label among such patients, for which the score is restated.
+    warnings : sentences for the reader; the page shows as many as fit, and how many do not.
+    prevalence : of the label among such patients; the score is restated for it.
     clinical : float32 ndarray of shape (1, n_columns), as `Scorer.score_members` takes it.
     title : heading; never a patient's name.
 
@@ -113,9 +113,10 @@ def write_patient_page(
     millivolts = signal * MILLIVOLTS
     signs = measure_signs(millivolts)
     no_beats = _no_beats(scorer, explanation, signs)
-    notes = [f"{no_beats}: {UNTOLD}" if note == NO_BEATS else note for note in explanation.warnings]
+    notes = [f"{no_beats}: {INDISTINCT}" if note == NO_BEATS else note for note in explanation.warnings]
     low, high = member_scores[:, 0, label].min(), member_scores[:, 0, label].max()
     threshold = scorer.thresholds[label]
+    places = {"score": scores[label], "threshold": threshold, "low": low, "high": high}
     page = new_environment().get_template("patient.html")
     text = page.render(
         title=_cut(title, MAX_TITLE_CHARACTERS),
@@ -123,15 +124,7 @@ def write_patient_page(
         score=percent(scores[label]),
         threshold=percent(threshold),
         flagged=bool(scores[label] >= threshold),
-        marks={
-            key: _mark(value)
-            for key, value in {
-                "score": scores[label],
-                "threshold": threshold,
-                "low": low,
-                "high": high,
-            }.items()
-        },
+        marks={key: _mark(value) for key, value in places.items()},
         ticks=[(f"{share:.0%}".replace("%", " %"), _mark(share).x) for share in np.linspace(0, 1, 6)],
         n_members=len(member_scores),
         sentences=list(_sentences(scorer, run, member_scores, label, prevalence, clinical)),
@@ -184,48 +177,48 @@ def _sentences(
         sentence += f"; where {percent(prevalence)} have it, it is {restated}, and the decision stays"
     yield sentence + "."
     if len(member_scores) > 1:
-        alone = member_scores[:, 0, label]
-        yield f"The {len(alone)} models one by one say {percent(alone.min())} to {percent(alone.max())}."
+        low, high = (percent(end(member_scores[:, 0, label])) for end in (np.min, np.max))
+        yield f"Individually, the {len(member_scores)} models give {low} to {high}."
     if clinical is not None:
-        known = in_words(scorer.clinical_columns, clinical[0])
-        yield f"Beside the ECG the model took {', '.join(f'{key} {value}' for key, value in known.items())}."
+        known = in_words(scorer.clinical_columns, clinical[0]).items()
+        yield f"Besides the ECG, the model took {', '.join(f'{key} {value}' for key, value in known)}."
     if others := _other_labels(scorer, member_scores, label):
         yield others
 
 
 def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str:
-    """Say what a threshold is worth: of how many test ECGs it was right."""
+    """Return in a sentence what a threshold is worth: for how many test ECGs it was right."""
     known = [key for key in ("sensitivity", "specificity") if key in metrics and metrics[key].is_defined]
     if not known:
         return f"Threshold: {source}. What it is worth is not known: the run scored no test ECGs."
     words = {"sensitivity": (f"with {name}", "flagged"), "specificity": (f"without {name}", "not")}
-    told = []
+    clauses = []
     for key in known:
         metric = metrics[key]
         value, low, high = map(percent, metric[:3])
         (which, decided), were = words[key], "was" if metric.successes == 1 else "were"
         right = f"{metric.successes} of {metric.n} {which} {were} {decided}"
-        told.append(f"{right} ({key} {value}, {low} to {high})")
+        clauses.append(f"{right} ({key} {value}, {low} to {high})")
     low, high = metrics.get("threshold_low"), metrics.get("threshold_high")
     own = f", each fold at its own threshold, {percent(low)} to {percent(high)}" if low != high else ""
-    return f"Threshold: {source}. Of the run's test ECGs{own}, {', and '.join(told)}; 95 % intervals."
+    return f"Threshold: {source}. Of the run's test ECGs{own}, {', and '.join(clauses)}; 95 % intervals."
 
 
 def _other_labels(scorer: Scorer, member_scores: np.ndarray, label: int) -> str:
-    """Return the scores of the other labels; of many, those that reach farthest beyond their thresholds."""
+    """Return the scores of other labels, first those that exceed their thresholds most, or "" without any."""
     scores = mean_score(member_scores)[0]
     others = [number for number in range(len(scores)) if number != label]
     others.sort(key=lambda number: scores[number] - scorer.thresholds[number], reverse=True)
-    told = [
+    shown = [
         f"{scorer.label_names[number]} {percent(scores[number])} "
         f"({'flagged' if scores[number] >= scorer.thresholds[number] else 'not flagged'})"
         for number in others[:MAX_OTHER_LABELS]
     ]
-    if not told:
+    if not shown:
         return ""
-    n_more = len(others) - len(told)
+    n_more = len(others) - len(shown)
     more = f"; {n_more} more {'is' if n_more == 1 else 'are'} not shown" if n_more else ""
-    return f"Other labels: {', '.join(told)}{more}."
+    return f"Other labels: {', '.join(shown)}{more}."
 
 
 def _warnings(sentences: Sequence[str]) -> list[str]:
@@ -245,7 +238,7 @@ def _cut(text: str, n_characters: int) -> str:
 
 
 def _no_beats(scorer: Scorer, explanation: Explanation, signs: Signs) -> str:
-    """Say why P, QRS, ST and T are not told apart: no beats, or too few in a crop; "" where they are."""
+    """Return why P, QRS, ST and T were not found: no beats, or too few in a crop; "" where they were."""
     if NO_BEATS not in explanation.warnings:
         return ""
     if math.isnan(signs.heart_rate_bpm):
@@ -269,7 +262,7 @@ def _completeness(explanation: Explanation) -> str:
 
 
 def _ecg_image(signal: np.ndarray, explanation: Explanation, name: str) -> Image:
-    """Return the ECG paper without its margins, with more of the upper one where a trace goes there."""
+    """Return the ECG paper without its margins, but with the part of the upper one that a trace reaches."""
     figure = draw_attribution(signal, explanation, start=centre_start(explanation.attribution.shape[1]))
     traces = [panel.trace(signal, SAMPLING_RATE)[:, 1].max() for panel in PANELS]
     top = min(max(GRID[3], math.ceil(max(traces))), HIGHEST) + RIM
@@ -279,16 +272,15 @@ def _ecg_image(signal: np.ndarray, explanation: Explanation, name: str) -> Image
 
 
 def _beats(explanation: Explanation) -> dict[str, Any] | None:
-    """Return the picture of the mean beats, its gain and how many beats they are of; None without beats."""
+    """Return the picture of the mean beats, its gain and numbers of beats; None without beats."""
     if explanation.waves is None:
         return None
     figure, gain = draw_beat_strip(explanation)
     width, height = (MM_PER_INCH * inches for inches in figure.get_size_inches())
     median = explanation.waves.median
+    alt = "The mean beat of each lead, with the mean attribution"
     return {
-        "image": _png(
-            figure, (0, 0, width, height), "The mean beat of each lead, with the mean attribution", 1.0
-        ),
+        "image": _png(figure, (0, 0, width, height), alt, 1.0),
         "gain": f"{gain:g}",
         "n_averaged": len(median.aligned),
         "n_beats": len(median.beats),
@@ -296,7 +288,7 @@ def _beats(explanation: Explanation) -> dict[str, Any] | None:
 
 
 def _png(figure: Figure, box: tuple[float, float, float, float], alt: str, scale: float) -> Image:
-    """Return the part of a figure within left, bottom, right, top, in mm, to be shown at a scale."""
+    """Return the part of a figure within a box (left, bottom, right, top, in mm), shown at a scale."""
     left, bottom, right, top = box
     inches = Bbox([[left / MM_PER_INCH, bottom / MM_PER_INCH], [right / MM_PER_INCH, top / MM_PER_INCH]])
     buffer = io.BytesIO()

@@ -3,6 +3,7 @@
 import io
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +15,15 @@ from ecg.signs import NOT_MEASURED
 from ecg.simulation import draw_patient, simulate_ecg
 from ecg.waves import SEGMENTS, find_waves
 from explanations.attribution import NO_BEATS, Explanation
-from explanations.group_means import GROUPS, PARTS, ExplainedEcg, group_means, sums_of
+from explanations.group_means import GROUPS, PARTS, ExplainedEcg, group_means, sum_attribution
 from explanations.groups import ExplainedLabel, check_never_trained, draw_groups
-from reporting.figures.group_attribution import draw_groups_of
-from reporting.pages.explanation_section import explained_errors, explanation_section, signs_in_words
+from reporting.figures.group_attribution import draw_group_attribution
+from reporting.pages.explanation_section import (
+    explained_errors,
+    explanation_section,
+    save_explanation_picture,
+    signs_in_words,
+)
 from runtime.errors import UserError
 
 V2, QRS = LEADS.index("V2"), PARTS.index("QRS")
@@ -104,15 +110,15 @@ def test_sums_lie_in_the_lead_and_part_of_the_beat_that_the_attribution_lies_in(
     of = {"logit": 0.0, "baseline_logit": 0.0, "completeness_gap": 0.0, "n_steps": 32, "attention": None}
     names = ("lead_occlusion", "segment_occlusion")
     of |= dict(zip(names, nothing, strict=True))
-    sums = sums_of(Explanation(attribution=attribution, waves=waves, warnings=(), **of))
+    sums = sum_attribution(Explanation(attribution=attribution, waves=waves, warnings=(), **of))
     expected = np.zeros((12, 5))
     expected[V2, SEGMENTS.index("T")] = 0.01 * n_samples
     np.testing.assert_allclose(sums.cells, expected, atol=1e-5)
     np.testing.assert_allclose(sums.leads, expected.sum(axis=1), atol=1e-5)
     assert sums.complete
-    without = sums_of(Explanation(attribution=attribution, waves=None, warnings=(NO_BEATS,), **of))
+    without = sum_attribution(Explanation(attribution=attribution, waves=None, warnings=(NO_BEATS,), **of))
     assert np.isnan(without.cells).all() and without.complete and without.leads[V2] > 0
-    gap = sums_of(Explanation(attribution=attribution, waves=waves, warnings=("add up to 3",), **of))
+    gap = sum_attribution(Explanation(attribution=attribution, waves=waves, warnings=("add up to 3",), **of))
     assert not gap.complete
 
 
@@ -165,8 +171,7 @@ def test_the_figure_shows_differences_and_how_many_ecgs_they_are_of():
     means = means_of(
         true_positive=[("a", 1.0), ("b", 2.0), ("c", 6.0)], true_negative=[("d", 0.5), ("e", 1.5)]
     )
-    sizes = label_of(means, pd.DataFrame()).sizes
-    figure = draw_groups_of(means.reset_index(), sizes, label="P$E", model="$n")
+    figure = draw_group_attribution(replace(label_of(means, pd.DataFrame()), label="P$E", model="$n"))
     cells, leads = figure.axes[:2]
     assert cells.get_title(loc="left") == "true positives: 3 of 7 ECGs, minus true negatives"
     assert figure.axes[6].get_title(loc="left") == "true negatives: 2 of 40 ECGs"
@@ -178,14 +183,14 @@ def test_the_figure_shows_differences_and_how_many_ecgs_they_are_of():
 
 
 def test_without_true_negatives_the_groups_are_shown_as_they_are():
-    means = means_of(false_positive=[("a", 1.0), ("b", 2.0)]).reset_index()
-    figure = draw_groups_of(means, dict.fromkeys(GROUPS, 2), label="PE", model="network")
+    means = means_of(false_positive=[("a", 1.0), ("b", 2.0)])
+    figure = draw_group_attribution(label_of(means, pd.DataFrame()))
     cells = figure.axes[4]
     assert cells.get_title(loc="left") == "false positives: 2 of 2 ECGs"
     assert "+1.50" in [text.get_text() for text in cells.texts]
 
 
-def test_an_error_is_given_by_the_leads_that_differ_from_true_negatives(tmp_path):
+def test_an_error_is_given_by_the_leads_that_differ_from_true_negatives():
     generator = np.random.default_rng(0)
     signal, _ = simulate_ecg(draw_patient(generator, pe=True, signs={"right_axis": 1}), generator)
     signals = np.rint(1000 * signal[None]).astype(np.int16)
@@ -196,8 +201,7 @@ def test_an_error_is_given_by_the_leads_that_differ_from_true_negatives(tmp_path
     errors = errors.assign(y_score=[0.1, 0.9], threshold=0.5, ecg=[0, 1], explained=[missed, alarm])
     means = means_of(true_negative=[("d", 0.5), ("e", 1.5)])
     label = label_of(means, errors, left_out=["7.xml"])
-    section = explanation_section(label, cohort, tmp_path)
-    assert (tmp_path / "explanations-PE-network.png").exists()
+    section = explanation_section(label, draw_group_attribution(label), cohort)
     assert section.left_out.startswith("1 ECGs are in no mean") and "7.xml" in section.left_out
     first, second = section.errors
     assert first.leads.startswith("V2 -2.00 (QRS), ") and second.leads.startswith("V2 +2.00, I +0.25, ")
@@ -211,9 +215,11 @@ def test_a_picture_never_replaces_another(tmp_path):
     means, nothing = means_of(true_negative=[("d", 0.5)]), pd.DataFrame(columns=["explained"])
     for label in ("A/B", "A?B"):
         one = label_of(means, nothing)
-        section = ExplainedLabel(one.model, label, one.sizes, one.means, nothing, [])
-        explanation_section(section, cohort_of([0]), tmp_path)
-    assert len(list(tmp_path.glob("*.png"))) == 2
+        explained_label = ExplainedLabel(one.model, label, one.sizes, one.means, nothing, [])
+        save_explanation_picture(draw_group_attribution(explained_label), explained_label, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "explanations-A-B-network.png", "explanations-A-B-network-.png",
+    }  # fmt: skip
 
 
 def test_signs_are_told_in_words():

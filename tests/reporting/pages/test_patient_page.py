@@ -286,9 +286,9 @@ def test_an_ensemble_tells_how_far_its_models_disagree(tmp_path):
     words = words_of(page_of(tmp_path, scorer, ecg(), member_scores=member_scores))
     together = expit(np.mean(logit([0.2, 0.5, 0.6])))
     assert f"Probability of PE {100 * together:.1f} %" in words
-    assert "The 3 models one by one say 20.0 % to 60.0 %." in words
+    assert "Individually, the 3 models give 20.0 % to 60.0 %." in words
     assert "ensemble of 3 models" in words
-    assert "one by one" not in words_of(page_of(tmp_path, scorer_of(), ecg()))
+    assert "Individually" not in words_of(page_of(tmp_path, scorer_of(), ecg()))
 
 
 def test_an_ecg_without_beats_has_a_page(tmp_path):
