@@ -1,6 +1,6 @@
 """What a person looks at after a run: the printed block of metrics, the figures and `report.html`.
 
-All is read from the run's folder alone, so that it can be made again long after training, without model and
+Everything is read from the run's folder, so that it can be made again long after training, without model and
 torch.
 """
 
@@ -29,12 +29,12 @@ def report_run(run_folder: str | Path) -> None:
     run_folder : path
         Holds `log.csv` and, once a set was scored, `metrics.json` and `predictions.csv`. The figures show the
         rows of `predictions.csv` whose `split` is that of `metrics.json`, the test set where it names none.
-        The page shows what else is there, and only says what is not.
+        The page shows what else is there, and names what is missing.
     """
     record = read_run(run_folder)
     for name, log in record.logs.items():
         if len(log):
-            fold = name.replace(" ", "-")  # "" where there are no folds
+            fold = name.replace(" ", "-")  # "" without folds
             save_png(draw_losses({name: log}), record.folder / fold / "loss.png")
     if record.metrics:
         print(format_metrics(record.metrics))

@@ -1,1 +1,1 @@
-"""Pictures: curves, ECG paper, attributions."""
+"""Figures: curves, ECG paper, attributions."""

@@ -1,8 +1,8 @@
 """An explanation of one ECG as pictures: on ECG paper, over the mean beat, and as bars.
 
 What speaks for the label is dark orange and solid, what speaks against it light blue and hollow or hatched:
-told apart with colour-blindness, and on a grey print. The functions return a `Figure`, 254 dots an inch for
-what lies on ECG paper and 150 for bars, which belongs to no window; `figure.savefig(path)` writes it.
+distinct with colour-blindness and in a grey print. The functions return a `Figure` without a window, of 254
+dots per inch on ECG paper and 150 for bars; `figure.savefig(path)` writes it.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from reporting.figures.ecg_paper import (
     new_paper,
 )
 
-# Okabe and Ito, Color Universal Design, 2008; in grey, the first is the darker one
+# Okabe and Ito, Color Universal Design, 2008; printed in grey, the first is the darker one
 FOR, AGAINST = "#D55E00", "#56B4E9"
 UNSEEN, ATTENTION = "#C8C8C8", "#7F7F7F"
 
 BAND_LAYER = 2  # between the grid and the traces
-WIDEST_BAND, NARROWEST_BAND = 3.0, 0.5  # mm; less than the trace and a rim of 0.1 mm would not be seen
-HOLLOW = 0.5  # of the width of a band that speaks against
+WIDEST_BAND, NARROWEST_BAND = 3.0, 0.5  # mm; a band narrower than the trace and a rim of 0.1 mm is invisible
+HOLLOW = 0.5  # share of the width of a band that speaks against
 FULL_WIDTH = 0.995  # quantile of the absolute attributions whose band is the widest
 SMOOTHING_MS = 12.0  # standard deviation; neighbouring samples alternate in sign
 UNSEEN_REACH = (12.0, 16.0)  # mm below and above the baseline
 ATTENTION_Y, ATTENTION_HEIGHT = 16.0, 8.0  # mm, below the rhythm strip
 
 STRIP_WIDTH, STRIP_STEP = 86.0, 21.5  # mm: the mean beats on a part of a page, and their columns
-STRIP_HEIGHT, STRIP_ROW = 68.0, 8.0  # mm: at most, and what a row has above its baseline at least
-NEXT_QRS = 60  # samples, 120 ms ahead of the next beat's centre, where a strip of fast beats ends
+STRIP_HEIGHT, STRIP_ROW = 68.0, 8.0  # mm: the most in all, and the least that a row has above its baseline
+NEXT_QRS = 60  # samples, 120 ms before the next beat's centre, where a strip of fast beats ends
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ NEXT_QRS = 60  # samples, 120 ms ahead of the next beat's centre, where a strip 
 def draw_attribution(signal: np.ndarray, explanation: Explanation, *, start: int) -> Figure:
     """Draw an ECG on ECG paper, with a band along the traces that is as wide as the attribution is large.
 
-    What the model did not see is grey. Where it has attention, a curve below the rhythm strip shows that.
+    What the model did not see is grey. A curve below the rhythm strip shows its attention, if it has any.
 
     Parameters
     ----------
@@ -96,13 +96,13 @@ def draw_attribution(signal: np.ndarray, explanation: Explanation, *, start: int
 
 
 def band_strength(attribution: np.ndarray) -> np.ndarray:
-    """Return the attribution, (12, n), smoothed over time and divided by what gets the widest band."""
+    """Return the attribution, (12, n), smoothed over time, relative to that with the widest band."""
     smooth = gaussian_filter1d(attribution, SMOOTHING_MS * SAMPLING_RATE / 1000, axis=1)
     return smooth / (np.quantile(np.abs(smooth), FULL_WIDTH) or 1.0)
 
 
 def _draw_band(axes: Axes, trace: np.ndarray, strength: np.ndarray) -> None:
-    """Draw a band along a trace, (n, 2) in mm, of -1 to 1 times the widest; a strength below 0 is hollow."""
+    """Draw a band along a trace, (n, 2) in mm, for strengths from -1 to 1; below 0 it is hollow."""
     pieces = np.stack([trace[:-1], trace[1:]], axis=1)
     strength = strength[: len(pieces)].clip(-1, 1)
     widths = WIDEST_BAND * np.abs(strength)
@@ -114,19 +114,15 @@ def _draw_band(axes: Axes, trace: np.ndarray, strength: np.ndarray) -> None:
         (favour, FOR, 1.0, "for"),
     )
     for chosen, colour, share, label in bands:
-        lines = LineCollection(
-            pieces[chosen],
-            colors=colour,
-            linewidths=share * POINTS_PER_MM * widths[chosen],
-            zorder=BAND_LAYER,
-        )
+        linewidths = share * POINTS_PER_MM * widths[chosen]
+        lines = LineCollection(pieces[chosen], colors=colour, linewidths=linewidths, zorder=BAND_LAYER)
         lines.set_capstyle("round")
         lines.set_label(label)
         axes.add_collection(lines, autolim=False)
 
 
 def _draw_unseen(axes: Axes, panel: Panel, start: float, stop: float) -> None:
-    """Lay grey behind what of a panel lies before `start` or after `stop`, in s."""
+    """Shade the part of a panel before `start` or after `stop`, in s."""
     below, above = UNSEEN_REACH
     end = panel.start + panel.seconds
     for first, last in ((panel.start, min(start, end)), (max(stop, panel.start), end)):
@@ -143,9 +139,8 @@ def _draw_attention(axes: Axes, attention: np.ndarray, start: int) -> None:
     x = rhythm.x_at((start + np.arange(len(attention))) / SAMPLING_RATE)
     heights = ATTENTION_HEIGHT * attention / attention.max()
     corners = np.column_stack([[x[0], *x, x[-1]], ATTENTION_Y + np.array([0, *heights, 0])])
-    axes.add_artist(
-        Polygon(corners, color=ATTENTION, alpha=0.7, linewidth=0, zorder=BAND_LAYER, label="attention")
-    )
+    style = {"color": ATTENTION, "alpha": 0.7, "linewidth": 0, "zorder": BAND_LAYER}
+    axes.add_artist(Polygon(corners, label="attention", **style))
     axes.text(GRID[0] + 1, ATTENTION_Y + 0.5, "attention", fontsize=TEXT_SIZE, zorder=TEXT_LAYER)
 
 
@@ -155,7 +150,7 @@ def _draw_attention(axes: Axes, attention: np.ndarray, start: int) -> None:
 
 
 def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
-    """Draw the median beat of each lead with the mean attribution of the beats that it is of.
+    """Draw the median beat of each lead with the mean attribution of the beats in it.
 
     On ECG paper that is a part of a page, at 25 mm/s and 10 mm/mV, or at 5 mm/mV where the beats are too high
     for `STRIP_HEIGHT`.
@@ -163,7 +158,7 @@ def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
     Returns
     -------
     figure : Figure, in its true size
-    millimetres : float, a millivolt
+    gain : float, in mm/mV
 
     Raises
     ------
@@ -182,12 +177,11 @@ def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
     height = sum(above) + sum(below)
     figure, axes = new_paper(STRIP_WIDTH, height)
     draw_grid(axes, 0, 0, STRIP_WIDTH, height)
-    y = height
+    times, y = np.arange(waveform.shape[1]) / SAMPLING_RATE, height
     for row in range(len(above)):
         y -= above[row]
         for column, leads in enumerate(LAYOUT):
             number, x = LEADS.index(leads[row]), column * STRIP_STEP + 1.0
-            times = np.arange(waveform.shape[1]) / SAMPLING_RATE
             trace = np.column_stack([x + MM_PER_SECOND * times, y + gain * waveform[number]])
             _draw_band(axes, trace, strengths[number])
             draw_line(axes, trace, leads[row])
@@ -197,7 +191,7 @@ def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
 
 
 def _rows_of_beats(waveform: np.ndarray, gain: float) -> tuple[list[float], list[float]]:
-    """Return what each row of leads takes above and below its baseline at a gain in mm/mV, in whole mm."""
+    """Return the whole mm that each row of leads needs above and below its baseline, at a gain in mm/mV."""
     rows = [[LEADS.index(lead) for lead in leads] for leads in zip(*LAYOUT, strict=True)]
     above = [max(STRIP_ROW, np.ceil(gain * waveform[row].max() + WIDEST_BAND / 2)) for row in rows]
     below = [np.ceil(gain * -waveform[row].min() + WIDEST_BAND / 2) for row in rows]

@@ -1,8 +1,8 @@
 """The figures of a run and of a comparison: ROC, precision-recall, calibration, net benefit, scores, loss.
 
-Each function returns a `Figure`: `save_png` makes a file of it, `as_svg` text for a page, which stays sharp
-at any size, in the reader's own fonts. Figures are drawn with matplotlib's objects and its Agg canvas, so
-that no display and no global state is needed.
+Each function returns a `Figure`: `save_png` writes it to a file, `as_svg` makes text for a page, which stays
+sharp at any size, in the reader's own fonts. Figures are drawn with matplotlib's objects and its Agg canvas,
+without a display and without global state.
 """
 
 import io
@@ -26,27 +26,27 @@ from metrics.checks import missing_class, patient_index
 from metrics.decisions import decision_curve
 from runtime.atomic_files import write_atomically
 
-# Told apart with colour-blindness (Okabe & Ito, Color Universal Design, 2008); then the line style changes
+# Distinct with colour-blindness (Okabe & Ito, Color Universal Design, 2008); then the line style changes
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 LINE_STYLES = ("-", "--", ":", "-.")
 DOTS_PER_INCH = 150  # of a PNG file
 WIDTH, HEIGHT = 4.6, 3.9  # inches; at 390 pixels, a phone, text of 9 points has 10 pixels
-PLOT_WIDTH, PLOT_HEIGHT = 0.815 * WIDTH, 0.745 * HEIGHT  # inches, of the axes alone
+PLOT_WIDTH, PLOT_HEIGHT = 0.815 * WIDTH, 0.745 * HEIGHT  # inches, of only the axes
 TEXT_SIZE = 9  # points
-MAX_LABELS_ABOVE = 4  # with more of them in one file, the legend stands beside the axes
-LABELS_PER_COLUMN = 18  # of a legend beside them
-LONGEST_NAME = 40  # characters; so many fit on a line of the legend
+MAX_LABELS_ABOVE = 4  # with more labels in one file, the legend stands beside the axes
+LABELS_PER_COLUMN = 18  # of a legend beside the axes
+LONGEST_NAME = 40  # characters that fit on a line of the legend
 TIME_LENGTH = 15  # characters of a run's time, at the end of its name
 POSITIVE, NEGATIVE = COLOURS[1], COLOURS[0]  # vermilion and blue: with and without the disease
 MODEL = COLOURS[0]
-# What a model is compared with has greys of its own, which no model has
+# References have greys that no model has
 CHANCE = {"color": "0.6", "linestyle": ":", "linewidth": 1, "zorder": 1.5}  # beneath the models' lines
 EVERYBODY = {"color": "0.4", "linestyle": "--", "linewidth": 1, "zorder": 1.5, "label": "everybody"}
 NOBODY = {"color": "0.6", "linestyle": "-", "linewidth": 1, "zorder": 1.5, "label": "nobody"}
 GRID_POINTS = 101  # of a band, from 0 to 1
-N_RESAMPLES = 500  # of a band: the percentiles of a picture, not those of a table
+N_RESAMPLES = 500  # of a band: enough for the percentiles of a picture, not for those of a table
 N_SCORE_BINS = 25
-MAX_THRESHOLD = 0.5  # of the decision curve; few would ask for more than one in two before a CT
+MAX_THRESHOLD = 0.5  # of the decision curve; few would require more than one in two before a CT
 FONTS = "font-family: system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 SVG_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "report", "path.simplify": True}
 
@@ -54,7 +54,7 @@ SVG_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "report", "path.simplify
 class Curve(NamedTuple):
     """One curve of a figure: a label's, or a model's.
 
-    `y_true` and `y_score` are of shape (n_ecgs,); of one class there is no curve, which the legend says.
+    `y_true` and `y_score` are of shape (n_ecgs,); with only one class the legend says why there is no curve.
     """
 
     name: str
@@ -74,7 +74,7 @@ class Band(NamedTuple):
 
 
 def curve_style(number: int) -> dict[str, str]:
-    """Return colour and line style of one of several curves, told apart without colour too."""
+    """Return colour and line style of one of several curves, distinct without colour too."""
     return {
         "color": COLOURS[number % len(COLOURS)],
         "linestyle": LINE_STYLES[number // len(COLOURS) % len(LINE_STYLES)],
@@ -119,7 +119,7 @@ def curve_points(
     """
     weights = np.ones((1, len(y_true))) if weights is None else weights
     order = np.argsort(-y_score, kind="stable")
-    last = np.flatnonzero(np.append(np.diff(y_score[order]) != 0, True))  # of the ECGs of each score
+    last = np.flatnonzero(np.append(np.diff(y_score[order]) != 0, True))  # of the ECGs with each score
     drawn = weights[:, order]
     positives = np.cumsum(drawn * y_true[order], axis=1)[:, last]
     return positives, np.cumsum(drawn, axis=1)[:, last] - positives
@@ -135,21 +135,21 @@ def precision_on_grid(true_positives: np.ndarray, false_positives: np.ndarray) -
     """Return the precision of one resample at `GRID_POINTS` recalls, each at the highest threshold."""
     recall = true_positives / true_positives[-1]
     found = np.searchsorted(recall, np.linspace(0, 1, GRID_POINTS) - 1e-9)
-    found = np.maximum(found, np.argmax(recall > 0))  # before the first positive, precision says nothing
+    found = np.maximum(found, np.argmax(recall > 0))  # before the first positive, precision has no meaning
     return (true_positives / np.maximum(true_positives + false_positives, 1))[found]
 
 
 def roc_points(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return 1 - specificity and sensitivity of a ROC curve, from (0, 0) on; both classes must be there."""
+    """Return 1 - specificity and sensitivity of a ROC curve, from (0, 0); both classes must occur."""
     true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
     x, y = (np.append(0, counts / counts[-1]) for counts in (false_positives, true_positives))
     return x, y
 
 
 def precision_recall_points(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return recall and precision, from the first positive found to the last: the steps to the left of each.
+    """Return recall and precision from the first positive found to the last, to be drawn as "steps-pre".
 
-    Their area is the average precision. There must be a positive.
+    The area under these steps is the average precision. There must be a positive.
     """
     true_positives, false_positives = (counts[0] for counts in curve_points(y_true, y_score))
     found = (true_positives > 0) & (np.append(0, true_positives[:-1]) < true_positives[-1])
@@ -159,7 +159,7 @@ def precision_recall_points(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np
 
 
 def operating_points(label: dict) -> tuple[tuple[float, float] | None, tuple[float, float] | None]:
-    """Return where a label's threshold lies on the ROC and on the precision-recall curve; None: nowhere."""
+    """Return where a label's threshold lies on the ROC and precision-recall curves; None: not on it."""
     sensitivity, specificity, ppv = (label[key].value for key in ("sensitivity", "specificity", "ppv"))
     if math.isnan(sensitivity + specificity):
         return None, None
@@ -182,7 +182,7 @@ def bootstrap_band(
 
     Returns
     -------
-    Band, of each point by itself and not of the whole curve; None where too few resamples hold both classes.
+    Band, for each point by itself, not for the whole curve; None where too few resamples hold both classes.
     """
     patients = patient_index(patient_ids, len(y_true))
     curves = []
@@ -300,7 +300,7 @@ def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[fl
 
 
 def draw_losses(logs: Mapping[str, pd.DataFrame]) -> Figure:
-    """Draw loss and validation AUROC of each epoch, a thin line a fold; a dot marks the epoch that is kept.
+    """Draw loss and validation AUROC of each epoch, one thin line per fold; a dot marks the kept epoch.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def _in_legend(curve: Curve) -> str:
 
 
 def _finish_curves(axes: Axes, curves: Sequence[Curve], band: Band | None, title: str) -> None:
-    """Fill the band and mark the operating points: one on its page is named, in a file each note does so.
+    """Fill the band and mark the operating points, named in the legend on a page and by the notes in a file.
 
     Several folds have several thresholds, but one pooled point.
     """
@@ -392,9 +392,9 @@ def _finished_unit_square(figure: Figure, title: str) -> Figure:
 def _finished(figure: Figure, title: str = "") -> Figure:
     """Put the legend above the axes, where it hides no part of a curve, in one column where names are long.
 
-    The place of the axes is fixed, since a layout engine would cost most of the time; a legend of many lines
-    makes the figure higher. A figure with a title is a file of its own: there the legend of many lines stands
-    beside the axes, and `save_png` takes it in.
+    The place of the axes is fixed, since a layout engine would take most of the time; a legend of many lines
+    makes the figure higher. A figure with a title is a file of its own: there a legend of many lines stands
+    beside the axes, and `save_png` includes it.
     """
     axes, plot_height = figure.axes[0], PLOT_WIDTH if title else PLOT_HEIGHT
     height = HEIGHT - PLOT_HEIGHT + plot_height
@@ -416,7 +416,7 @@ def _finished(figure: Figure, title: str = "") -> Figure:
 
 
 def _place(axes: Axes, height: float, plot_height: float) -> None:
-    """Make figure and axes so many inches high, what is below the axes staying the same."""
+    """Set the heights of figure and axes, in inches; the space below the axes stays the same."""
     axes.figure.set_size_inches(WIDTH, height)
     axes.set_position((0.145, 0.135 * HEIGHT / height, PLOT_WIDTH / WIDTH, plot_height / height))
 

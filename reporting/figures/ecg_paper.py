@@ -1,9 +1,9 @@
 """A 12-lead ECG on ECG paper, as cardiologists read it: 25 mm/s and 10 mm/mV on a page of A4, at true scale.
 
 Three rows of four leads, 2.5 s each and consecutive in time, above a rhythm strip of lead II over 10 s. The
-one axes of the figure spans the page and counts in mm from its lower left corner; `PANELS` says where on it
-every lead lies, so that another drawing can go over the same leads. The only text is the leads' names, the
-scale, and what the caller gave.
+one axes of the figure spans the page and counts in mm from its lower left corner; `PANELS` holds the place of
+every lead on it, so that another drawing can be laid over the same leads. The only text is the leads' names,
+the scale, and the caller's title and notes.
 """
 
 import math
@@ -28,7 +28,7 @@ MM_PER_SECOND = 25.0
 MM_PER_MILLIVOLT = 10.0
 MM_PER_INCH = 25.4
 POINTS_PER_MM = 72 / MM_PER_INCH
-DOTS_PER_INCH = 254  # 10 pixels a mm: every line of the grid falls on whole pixels
+DOTS_PER_INCH = 254  # 10 pixels per mm: every line of the grid falls on whole pixels
 
 # All positions in mm from the lower left corner of the page
 PAGE = (297.0, 210.0)  # A4, landscape
@@ -48,7 +48,7 @@ SEPARATOR_REACH = (3.0, 7.0)  # mm above and below the baseline
 FINE_GRID, COARSE_GRID, SEPARATOR = "#F9D3D3", "#EE9FA2", "#8C8C8C"
 TRACE_WIDTH = 0.3 * POINTS_PER_MM
 NAME_SIZE, TITLE_SIZE, TEXT_SIZE = 10, 11, 8.5  # points
-NAME_HEIGHT, CHARACTER_WIDTH = 3.6, 2.9  # mm that a name in NAME_SIZE takes, with a little air
+NAME_HEIGHT, CHARACTER_WIDTH = 3.6, 2.9  # mm that a name in NAME_SIZE takes, with a little space
 NAME_SHIFTS = (1.0, 2.5, 4.0, 5.5, 7.0, 9.0, 11.0, 14.0, 18.0, 24.0, 30.0)  # mm from the trace's beginning
 NAME_HEIGHTS = (10.0, 11.5, 13.0, 8.5, 14.5, 16.0)  # mm above the baseline, in the order of preference
 GRID_LAYER, TRACE_LAYER, TEXT_LAYER = 1, 3, 4  # zorder; 2 is free for colour behind the traces
@@ -62,9 +62,9 @@ class Panel:
     ----------
     lead : str, one of `LEADS`
     start, seconds : float, in s
-        The piece shows the recording from `start`, included, to `start + seconds`, not included.
+        The piece shows the recording from `start`, included, to `start + seconds`, excluded.
     x, y : float, in mm from the lower left corner of the page
-        Of the piece's beginning and of its baseline.
+        The piece's beginning and its baseline.
     """
 
     lead: str
@@ -85,7 +85,7 @@ class Panel:
     def trace(self, signal: np.ndarray, sampling_rate: float) -> np.ndarray:
         """Return the line through all samples that the panel shows.
 
-        Its median lies on the baseline: an electrocardiograph takes the offset away with a high-pass filter.
+        Its median lies on the baseline: an electrocardiograph removes the offset with a high-pass filter.
 
         Parameters
         ----------
@@ -95,7 +95,7 @@ class Panel:
         Returns
         -------
         ndarray of shape (n_shown, 2)
-            x and y in mm. Shorter, down to no sample, where the recording ends within the panel or before.
+            x and y in mm; fewer samples, or none, where the recording ends within or before the panel.
         """
         shown = self.samples(sampling_rate)
         millivolts = np.asarray(signal[LEADS.index(self.lead), shown], dtype=np.float64)
@@ -121,8 +121,8 @@ def draw_ecg(
 ) -> Figure:
     """Draw the first 10 s of an ECG on a page of ECG paper.
 
-    Every panel's median is on its row's baseline. Large deflections run over the rows beside, to the edge of
-    the page.
+    Every panel's median is on its row's baseline. Large deflections run over the rows above and below, to the
+    edge of the page.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ def draw_ecg(
     title : str
         One line above the grid, such as the file's name; cut to the page. Never a patient's name.
     notes : sequence of str
-        Below the title, one a line while they fit into three lines, else one after the other; then cut.
+        Below the title, one per line if they fit into three lines, else joined and cut.
 
     Returns
     -------
     Figure
-        297 × 210 mm, with one axes in mm over the whole page. It belongs to no window and needs no closing.
+        297 × 210 mm, with one axes in mm over the whole page. It has no window and need not be closed.
 
     Raises
     ------
@@ -150,7 +150,8 @@ def draw_ecg(
     _draw_calibration(axes)
     _draw_separators(axes)
     traces = [panel.trace(signal, sampling_rate) for panel in PANELS]
-    _draw_traces(axes, traces)
+    for panel, trace in zip(PANELS, traces, strict=True):
+        draw_line(axes, trace, panel.lead)
     _draw_names(axes, traces)
     _draw_text(axes, sampling_rate, title, notes)
     return figure
@@ -164,12 +165,11 @@ def save_ecg(
     title: str = "",
     notes: Sequence[str] = (),
 ) -> None:
-    """Draw an ECG as `draw_ecg` does and write it as a whole or not at all.
+    """Draw an ECG as `draw_ecg` does and write it, whole or not at all.
 
     Parameters
     ----------
-    signal, sampling_rate, title, notes
-        As in `draw_ecg`.
+    signal, sampling_rate, title, notes : as in `draw_ecg`
     path : path that ends in .png (2970 × 2100 pixels) or .pdf (one page of A4)
 
     Raises
@@ -226,9 +226,9 @@ def _draw_calibration(axes: Axes) -> None:
 
 
 def _draw_separators(axes: Axes) -> None:
-    """Draw short strokes above and below the baseline where one lead gives way to the next.
+    """Draw short strokes above and below the baseline where one lead changes to the next.
 
-    Grey and behind the traces: black ones would lengthen a QRS complex that happens to fall there.
+    They are grey and behind the traces: black ones would lengthen a QRS complex that happens to lie there.
     """
     inner, outer = SEPARATOR_REACH
     strokes = [
@@ -241,18 +241,12 @@ def _draw_separators(axes: Axes) -> None:
 
 
 def _draw_straight_lines(axes: Axes, ends: Sequence, colour: str, width: float, label: str) -> None:
-    """Draw lines between pairs of (x, y) behind the traces; positions and width in mm."""
+    """Draw lines between pairs of (x, y), in mm, behind the traces; the width is in mm too."""
     lines = LineCollection(ends, colors=colour, linewidths=width * POINTS_PER_MM, zorder=GRID_LAYER)
     lines.set_capstyle("projecting")
     lines.set_snap(True)  # to whole pixels: otherwise some lines look stronger than others
     lines.set_label(label)
     axes.add_collection(lines, autolim=False)
-
-
-def _draw_traces(axes: Axes, traces: Sequence[np.ndarray]) -> None:
-    """Draw one line for each panel, labelled with its lead."""
-    for panel, trace in zip(PANELS, traces, strict=True):
-        draw_line(axes, trace, panel.lead)
 
 
 def draw_line(axes: Axes, points: np.ndarray, label: str) -> None:
@@ -278,18 +272,14 @@ def _draw_names(axes: Axes, traces: Sequence[np.ndarray]) -> None:
 
 
 def _segment_boxes(trace: np.ndarray) -> np.ndarray:
-    """Return left, bottom, right and top of the line between each two points: shape (n_points - 1, 4)."""
+    """Return left, bottom, right and top of each line from point to point, shape (n_points - 1, 4)."""
     return np.hstack([np.minimum(trace[:-1], trace[1:]), np.maximum(trace[:-1], trace[1:])])
 
 
 def _place_of_name(panel: Panel, boxes: np.ndarray) -> tuple[float, float]:
     """Return the first place that no segment crosses, or else the one that the fewest cross.
 
-    Parameters
-    ----------
-    panel : Panel
-    boxes : ndarray of shape (n_segments, 4)
-        Left, bottom, right and top of the segments of all traces, in mm.
+    `boxes` holds left, bottom, right and top of the segments of all traces, in mm, shape (n_segments, 4).
     """
     width, height = len(panel.lead) * CHARACTER_WIDTH, NAME_HEIGHT
     boxes = boxes[(boxes[:, 2] >= panel.x) & (boxes[:, 0] <= panel.x + max(NAME_SHIFTS) + width)]
@@ -318,7 +308,7 @@ def _draw_text(axes: Axes, sampling_rate: float, title: str, notes: Sequence[str
 
 
 def _width_check(figure: Figure, size: float) -> Callable[[str], bool]:
-    """Return a function that says whether a line in this size, in points, is no wider than the grid."""
+    """Return a function that checks whether a line of this size, in points, is no wider than the grid."""
     font, renderer = FontProperties(size=size), figure.canvas.get_renderer()
 
     def fits(line: str) -> bool:
@@ -329,7 +319,7 @@ def _width_check(figure: Figure, size: float) -> Callable[[str], bool]:
 
 
 def _lines(texts: Sequence[str], n_lines: int, fits: Callable[[str], bool]) -> list[str]:
-    """Return the texts one below the other, joined if that takes more than `n_lines` lines, then cut."""
+    """Return the texts one per line, joined if that takes more than `n_lines` lines, and then cut."""
     texts = [one_line(text.strip()) for text in texts]
     lines = [line for text in texts for line in _wrapped(text, fits)]
     if len(lines) > n_lines:

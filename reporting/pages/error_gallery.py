@@ -12,7 +12,7 @@ from reporting.figures.ecg_paper import draw_ecg
 from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
 
-DOTS_PER_INCH = 127  # 5 pixels a mm: every line of the paper falls on whole pixels
+DOTS_PER_INCH = 127  # 5 pixels per mm: every line of the paper falls on whole pixels
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class ErrorCase:
     Attributes
     ----------
     file : as the labels table has it.
-    missed : whether it has the disease and was not flagged; else it was flagged for nothing.
+    missed : whether it has the disease and was not flagged; else it was flagged in vain.
     score, threshold : floats
     patient : age and sex, where `splits.csv` has them; else "".
     picture : a PNG as a data URI, or "" where the ECG could not be drawn.
@@ -39,7 +39,7 @@ class ErrorCase:
 
 
 def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> list[ErrorCase]:
-    """Return the missed ECGs of the lowest scores, then the false alarms of the highest, five in all.
+    """Return the missed ECGs with the lowest scores, then the false alarms with the highest, five in all.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> lis
     drawn : whether to read and draw the ECGs, which takes a third of a second each.
     """
     chosen = most_confident_errors(record.scored_ecgs(name))
-    return [_case(record, row, name, drawn) for row in chosen.itertuples(index=False)]
+    return [_error_case(record, row, name, drawn) for row in chosen.itertuples(index=False)]
 
 
-def _case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:
+def _error_case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:
     case = ErrorCase(
         file=str(row.file),
         missed=bool(row.y_true == 1),
@@ -61,16 +61,15 @@ def _case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorCase:
     if not drawn:
         return case
     try:
-        picture = _draw(record, case, name)
-    except (OSError, ValueError):  # an EcgFileError is one; it may quote the file, so it is not shown
+        return replace(case, picture=_draw(record, case, name))
+    except (OSError, ValueError):  # an EcgFileError is a ValueError; it may quote the file: not shown
         gone = not (record.data_dir / case.file).exists()
         why = f"the file is no longer in {record.data_dir}" if gone else "the file can no longer be read"
         return replace(case, problem=why)
-    return replace(case, picture=picture)
 
 
 def age_and_sex(splits: pd.DataFrame, file: str) -> str:
-    """Return such as "71 years, F" of the patient of a file; "" where the table has neither."""
+    """Return text such as "71 years, F" for the patient of a file; "" where the table has neither."""
     rows = splits[splits["file"] == file] if "file" in splits else splits
     if not len(rows):
         return ""
@@ -100,12 +99,12 @@ def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
 def in_words(case: ErrorCase, name: str) -> str:
     kind = f"with {name}, missed" if case.missed else f"without {name}, flagged"
     patient = f"; {case.patient}" if case.patient else ""
-    score, threshold = told_apart(case.score, case.threshold)
+    score, threshold = format_apart(case.score, case.threshold)
     return f"{kind}: score {score}, threshold {threshold}{patient}"
 
 
-def told_apart(score: float, threshold: float) -> tuple[str, str]:
-    """Return both with three digits, or with as many as it takes to see that a score is the lower one."""
+def format_apart(score: float, threshold: float) -> tuple[str, str]:
+    """Return both with three digits, or with as many as it takes to show that a lower score is lower."""
     n_digits = 3
     while score < threshold and f"{score:.{n_digits}g}" == f"{threshold:.{n_digits}g}":
         n_digits += 1

@@ -1,7 +1,7 @@
 """The model card of an exported run: what a person must know before using the file.
 
 After Mitchell et al., Model cards for model reporting, FAT* 2019 (doi:10.1145/3287560.3287596). It is made
-from the run's files and holds counts and metrics, but nothing of a patient: no file name, no identifier.
+from the run's files and holds counts and metrics, but nothing about a patient: no file name, no identifier.
 """
 
 import math
@@ -30,11 +30,12 @@ from runtime.messages import counted
 from xml_loader import LEADS, SAMPLING_RATE
 
 CONFIDENCE = 0.95  # of the intervals in a comparison
-SHOWN_GROUPS = {  # not those of paths and cohorts
+# Without those of paths and cohorts
+SHOWN_GROUPS = {
     "split", "decision", "batches", "augmentation", "layers", "rnn", "encoder",
     "loss", "optimizer", "schedule", "step", "training", "run",
 }  # fmt: skip
-LEFT_OUT = ("output_dir", "resume", "compile", "sync_batch_norm")  # paths, and what changes speed alone
+LEFT_OUT = ("output_dir", "resume", "compile", "sync_batch_norm")  # paths, and what changes only speed
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*<>[]|"})  # in Markdown
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows
@@ -64,48 +65,45 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
 
     Parameters
     ----------
-    folder : what was exported. What it lacks (no test, no table of the split) is left out, and said.
-    evaluation : a folder of ``evaluate.py`` of which this run is the first model; its strata are shown.
+    folder : what was exported. The card names what it lacks (no test, no table of the split).
+    evaluation : a folder of ``evaluate.py`` whose first model is this run; its strata are shown.
 
     Raises
     ------
-    UserError : a file is damaged, or ``evaluation`` is of another model.
+    UserError : a file is damaged, or ``evaluation`` has another first model.
     """
     try:
         record, runs = _records(folder)
         strata, strata_of = _strata(record, evaluation)
-        return (
-            _environment()
-            .get_template("model_card.md")
-            .render(
-                scorer=scorer,
-                file=file,
-                labels=", ".join(scorer.label_names),
-                label_names=scorer.label_names,
-                answers=_answers(scorer),
-                verdict=verdict(record),
-                run=folder.resolve().name,
-                trained=str(record.environment.get("started", ""))[:10],
-                limits=_limits(record),
-                flow=cohort_flow(record) if len(record.splits) else None,
-                table_one=table_one(record),
-                started_from=_started_from(runs),
-                epochs=_epochs(runs),
-                hyperparameters=_hyperparameters(runs),
-                tested=_tested(record),
-                interval=f"{100 * record.metrics.get('confidence', CONFIDENCE):g} % interval",
-                metrics=_metrics(record),
-                strata=strata,
-                strata_of=strata_of,
-                decisions=_decisions(record, scorer),
-                leads=LEADS,
-                sampling_rate=SAMPLING_RATE,
-                stretch=_stretch(scorer),
-                clinical_columns=scorer.clinical_columns,
-                codings=[[name, coding_of(name)] for name in scorer.clinical_columns],
-                members=_members(scorer),
-                versions=_versions(record, file),
-            )
+        card = _environment().get_template("model_card.md")
+        return card.render(
+            scorer=scorer,
+            file=file,
+            labels=", ".join(scorer.label_names),
+            label_names=scorer.label_names,
+            answers=_answers(scorer),
+            verdict=verdict(record),
+            run=folder.resolve().name,
+            trained=str(record.environment.get("started", ""))[:10],
+            limits=_limits(record),
+            flow=cohort_flow(record) if len(record.splits) else None,
+            table_one=table_one(record),
+            started_from=_started_from(runs),
+            epochs=_epochs(runs),
+            hyperparameters=_hyperparameters(runs),
+            tested=_tested(record),
+            interval=f"{100 * record.metrics.get('confidence', CONFIDENCE):g} % interval",
+            metrics=_metrics(record),
+            strata=strata,
+            strata_of=strata_of,
+            decisions=_decisions(record, scorer),
+            leads=LEADS,
+            sampling_rate=SAMPLING_RATE,
+            stretch=_stretch(scorer),
+            clinical_columns=scorer.clinical_columns,
+            codings=[[name, coding_of(name)] for name in scorer.clinical_columns],
+            members=_members(scorer),
+            versions=_versions(record, file),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         if isinstance(error, UserError):
@@ -117,7 +115,7 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
 
 
 def markdown(value: object) -> object:
-    """Return text so that Markdown shows it as it is, on one line; other values, and safe text, unchanged."""
+    """Return text that Markdown shows as it is, on one line; other values, and safe text, unchanged."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return " ".join(value.split()).translate(SPECIAL)
@@ -131,7 +129,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Mark
 
 
 def _environment() -> Environment:
-    """Return what fills the template; everything that is put into it is escaped for Markdown."""
+    """Return what fills the template; all values are escaped for Markdown."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         finalize=markdown,
@@ -199,7 +197,7 @@ def _answers(scorer: Scorer) -> str:
 
 def _limits(record: RunRecord) -> list[str]:
     sentences = [
-        "For research on ECGs of which the truth is known. It decides nothing about a patient, neither for a "
+        "For research on ECGs whose truth is known. It decides nothing about a patient, neither for a "
         "further test nor against it.",
         "It holds for patients like those that it was trained on, selected in the same way (see Data). Who "
         "gets an ECG and the reference test differs between hospitals, and so will its errors.",
@@ -216,14 +214,14 @@ def _limits(record: RunRecord) -> list[str]:
 
 
 def _started_from(runs: Sequence[RunRecord]) -> str:
-    """Name the runs whose weights these began with; empty where they were drawn at random."""
+    """Name the runs whose weights these runs started from; "" where they were drawn at random."""
     folders = (run.hyperparameters.get("init_from") for run in runs)
     names = ", ".join(sorted({Path(folder).name for folder in folders if folder}))
     return f"The weights to start from were those of {names}; see there on which ECGs." if names else ""
 
 
 def _epochs(runs: Sequence[RunRecord]) -> str:
-    """Say which epoch's weights were kept, of each model; empty where there is no log."""
+    """Name the epoch whose weights were kept, for each model; "" where there is no log."""
     kept = []
     for run in runs:
         whose = f"{run.folder.resolve().name} " if len(runs) > 1 else ""
@@ -235,7 +233,7 @@ def _epochs(runs: Sequence[RunRecord]) -> str:
 
 
 def _hyperparameters(runs: Sequence[RunRecord]) -> Table | None:
-    """Return name, value in each run, and meaning of what shaped the training."""
+    """Return name, value in each run, and meaning of the hyperparameters that shaped the training."""
     rows = []
     for declared in fields(Hyperparameters):
         values = [run.hyperparameters.get(declared.name) for run in runs]
@@ -243,7 +241,7 @@ def _hyperparameters(runs: Sequence[RunRecord]) -> Table | None:
         if group not in SHOWN_GROUPS or declared.name in LEFT_OUT or all(value is None for value in values):
             continue
         if group == "augmentation" and not any(values):
-            continue  # of all that could be added, what was
+            continue  # only the augmentations that were used
         rows.append([declared.name, *map(_as_text, values), declared.metadata["help"]])
     names = [run.folder.resolve().name for run in runs] if len(runs) > 1 else ["value"]
     return (["hyperparameter", *names, "meaning"], rows) if rows else None
@@ -256,7 +254,7 @@ def _as_text(value: object) -> str:
 
 
 def _tested(record: RunRecord) -> str:
-    """Say which ECGs the metrics are of, and whether the exported file itself gave the scores."""
+    """Describe the scored ECGs, and whether the exported file itself gave the scores."""
     metrics = record.metrics
     if not metrics:
         return "No test set has been scored: how good the model is, is not known."
@@ -267,7 +265,7 @@ def _tested(record: RunRecord) -> str:
     )
     if not record.is_cross_validation:
         return f"{ecgs} None of these patients was in training or validation."
-    together = "an ensemble" if len(record.metrics.get("auroc_of_folds", [])) == 0 else "the one model"
+    together = "the one model" if metrics.get("auroc_of_folds") else "an ensemble"
     return (
         f"{ecgs} Each ECG was scored by {together} that had not seen its patient (cross-validation in "
         f"{record.n_folds} folds). The file holds the models of all folds, which score together: "
@@ -279,20 +277,19 @@ def _metrics(record: RunRecord) -> list[tuple[str, list[tuple[str, list[list[str
     """Return each label with its groups of metrics: heading and rows."""
     if not record.metrics:
         return []
-    return [
-        (
-            name,
-            [
-                (heading, [[row.title, row.value, row.interval, row.meaning] for row in rows])
-                for heading, rows in metric_groups(name, record.metrics)
-            ],
-        )
-        for name in record.label_names
-    ]
+    labels = []
+    for name in record.label_names:
+        groups = metric_groups(name, record.metrics)
+        cells = [
+            (title, [[row.title, row.value, row.interval, row.meaning] for row in rows])
+            for title, rows in groups
+        ]
+        labels.append((name, cells))
+    return labels
 
 
 def _strata(record: RunRecord, evaluation: Path | None) -> tuple[Table | None, str]:
-    """Return the metrics by stratum, and whose they are; of a comparison's own folder, its first model's."""
+    """Return the metrics by stratum, and whose they are: in a comparison's folder, the first model's."""
     files = RunFiles(evaluation or record.folder)
     if evaluation:
         if not files.has("strata.csv"):
@@ -310,10 +307,10 @@ def _strata(record: RunRecord, evaluation: Path | None) -> tuple[Table | None, s
 
 
 def _check_same_model(record: RunRecord, evaluation: Path) -> None:
-    """Refuse an evaluation whose first model is another one: it would have another AUROC."""
-    of_models = RunFiles(evaluation).metrics()
+    """Refuse an evaluation whose first model is another one, as its AUROC shows."""
+    evaluated = RunFiles(evaluation).metrics()
     for name in record.label_names:
-        models = of_models.get(name) or {"": {}}
+        models = evaluated.get(name) or {"": {}}
         found, expected = next(iter(models.values())), record.metrics.get("labels", {}).get(name, {})
         pair = [label["auroc"].value if "auroc" in label else math.nan for label in (found, expected)]
         if not math.isclose(*pair, rel_tol=1e-9):
@@ -351,7 +348,7 @@ def _calibration(scorer: Scorer) -> str:
         return "Scores were not calibrated: their order counts, not their value."
     return (
         f"Scores were calibrated on the validation ECGs ({', '.join(methods)}): of ECGs with a score of 0.2, "
-        "about one in five should be positive. How far that holds, calibration slope and intercept say above."
+        "about one in five should be positive. Calibration slope and intercept above show how far that holds."
     )
 
 

@@ -36,8 +36,8 @@ from runtime.atomic_files import write_atomically
 from runtime.messages import counted
 
 TEMPLATES = Path(__file__).parent / "templates"
-MAX_LABELS_WITH_CURVES = 6  # the others have their metrics alone, or the page would be large and slow
-MAX_LABELS_DRAWN = 2  # of several labels, so many have their errors drawn; the others' are listed
+MAX_LABELS_WITH_CURVES = 6  # the others have only their metrics, or the page would be large and slow
+MAX_LABELS_DRAWN = 2  # labels whose errors are drawn; those of the others are listed
 MAX_LABELS_IN_TITLE = 3
 CAPTIONS = {
     "folds": " The dot pools the folds' own thresholds, and may lie beside the curve.",
@@ -58,8 +58,8 @@ CAPTIONS = {
         "test is just worth it. The model helps where its line is the highest."
     ),
     "Histogram of the scores": (
-        "Scores of both groups, each in percent of its own size. Where they overlap, no threshold tells "
-        "them apart."
+        "Scores of both groups, each in percent of its own size. Where they overlap, no threshold separates "
+        "them."
     ),
 }
 KEY_METRICS = ("AUROC", "sensitivity", "specificity", "NPV")
@@ -72,7 +72,7 @@ class Picture:
     Attributes
     ----------
     source : a data URI.
-    alt : what it shows, for who cannot see it.
+    alt : what it shows, for readers who cannot see it.
     caption : how to read it.
     """
 
@@ -83,12 +83,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class LabelSection:
-    """What the page says of one label.
+    """One label's part of the page.
 
     Attributes
     ----------
     anchor : its id on the page.
-    keys : title, value and interval of the few metrics to see first.
+    keys : title, value and interval of the few metrics to be seen first.
     no_curves : why there are no curves, or "".
     """
 
@@ -109,7 +109,7 @@ class LabelSection:
 def write_report(record: RunRecord) -> Path:
     """Write `report.html` into the folder of a run, whole or not at all, and return its path.
 
-    What is not there (no test set scored yet, say) is left out, and the page says so.
+    The page names what is missing, such as a test set that is not scored yet.
     """
     return write_page(record.folder / "report.html", render(record))
 
@@ -121,7 +121,7 @@ def write_page(path: Path, text: str) -> Path:
 
 
 def new_environment() -> Environment:
-    """Return what fills the templates; everything that is put into them is escaped."""
+    """Return what fills the templates; all values are escaped."""
     return Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -132,7 +132,7 @@ def new_environment() -> Environment:
 
 
 def render(record: RunRecord) -> str:
-    """Return the page. Whatever comes from the run is escaped by the template."""
+    """Return the page; the template escapes everything that comes from the run."""
     environment = new_environment()
     environment.globals["in_words"] = in_words
     header, rows = table_one(record)
@@ -157,9 +157,8 @@ def render(record: RunRecord) -> str:
 def _title(record: RunRecord) -> str:
     names = record.label_names
     shown = ", ".join(names[:MAX_LABELS_IN_TITLE])
-    return (
-        f"{shown} and {len(names) - MAX_LABELS_IN_TITLE} more" if len(names) > MAX_LABELS_IN_TITLE else shown
-    )
+    n_more = len(names) - MAX_LABELS_IN_TITLE
+    return f"{shown} and {n_more} more" if n_more > 0 else shown
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -203,7 +202,7 @@ def _key_metric(title: str, label: dict) -> tuple[str, str, str]:
 
 
 def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
-    """Return ROC, precision-recall, calibration, net benefit and scores; of one class, the scores alone."""
+    """Return ROC, precision-recall, calibration, net benefit and scores; of one class, only the scores."""
     scored = record.scored_ecgs(name)
     y_true, y_score, patients = (scored[column].to_numpy() for column in ("y_true", "y_score", "patient_id"))
     label, thresholds = record.metrics["labels"][name], fold_thresholds(record, name)
@@ -237,28 +236,22 @@ def _numbers_for_alt(kind: str, label: dict) -> str:
     if kind == "ROC curve":
         return f"AUROC {number(label['auroc'].value)}, with its bootstrap band"
     if kind == "Precision-recall curve":
-        value = number(label["average_precision"].value)
-        return f"average precision {value}, with its bootstrap band"
+        return f"average precision {number(label['average_precision'].value)}, with its bootstrap band"
     if kind == "Calibration plot":
-        brier_score = number(label["brier_score"])
-        return f"mean score against observed share in ten groups, Brier score {brier_score}"
+        return f"mean score against observed share in ten groups, Brier score {number(label['brier_score'])}"
     return f"{counted(label['n_positive'], 'ECG')} with the label, prevalence {label['prevalence']:.3f}"
 
 
 def _picture(figure: Callable[[], Figure], alt: str, caption: str) -> Picture:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of one-sided data, such as all scores equal: the figure shows it
-        svg = draw.as_svg(figure())
-    return Picture(_svg_uri(svg), alt, caption)
+        warnings.simplefilter("ignore")  # about degenerate data, such as equal scores: the figure shows it
+        return svg_picture(figure(), alt=alt, caption=caption)
 
 
 def svg_picture(figure: Figure, *, alt: str, caption: str) -> Picture:
     """Return a figure as a picture of the page."""
-    return Picture(_svg_uri(draw.as_svg(figure)), alt, caption)
-
-
-def _svg_uri(svg: str) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode("utf-8")).decode("ascii")
+    svg = base64.b64encode(draw.as_svg(figure).encode("utf-8")).decode("ascii")
+    return Picture(f"data:image/svg+xml;base64,{svg}", alt, caption)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -293,9 +286,8 @@ def _hyperparameter_groups(record: RunRecord) -> list[tuple[str, list[tuple[str,
 
 
 def _as_written(value: object) -> str:
-    words = {None: "none", True: "yes", False: "no"}
     if value is None or isinstance(value, bool):
-        return words[value]
+        return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:g}" if isinstance(value, float) and np.isfinite(value) else str(value)
 
 

@@ -134,7 +134,7 @@ def test_data_and_training_are_those_of_the_run(card_of, folders):
     splits = pd.read_csv(folders["run"] / "splits.csv")
     n_positive = int(splits["PE"].sum())
     assert "The table of labels names 24 files; 0 are not used." in card
-    assert f"Used are 24 ECGs of 22 patients: {n_positive} PE ({100 * n_positive / 24:.1f} %)." in card
+    assert f"Used: 24 ECGs of 22 patients, {n_positive} PE ({100 * n_positive / 24:.1f} %)." in card
     assert f"| ECGs | 24 | {n_positive} | {24 - n_positive} | 12 | 12 |" in card
     for name, value in (("gaussian_noise", "0.5"), ("epochs", "1"), ("n_samples", "512"), ("folds", "2")):
         assert f"| {name} | {value} | " in card
