@@ -1,1 +1,1 @@
-"""What the project costs, beside the published way."""
+"""What the project costs, compared with the published way."""

@@ -23,9 +23,7 @@ LAYERS = [
 ]
 
 
-def build(
-    layout: str, layer: tuple[int, int, int, int, int], batch_size: int
-) -> tuple[nn.Module, torch.Tensor]:
+def build(layout: str, layer: tuple[int, ...], batch_size: int) -> tuple[nn.Module, torch.Tensor]:
     """Return the convolution and an input for it, in one of the layouts."""
     n_in, n_out, kernel, stride, length = layer
     if layout == "Conv1d":

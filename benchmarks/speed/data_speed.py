@@ -8,11 +8,11 @@ import numpy as np
 from benchmarks.speed.decoding import read_with_beautifulsoup
 from benchmarks.speed.our_training import training_batches
 from benchmarks.speed.published_style import N_SAMPLES, PublishedItems, published_loader
-from benchmarks.speed.timing import Conditions, Row, by_turns, drain, number, seconds_of, times_as_fast
+from benchmarks.speed.timing import Conditions, Row, drain, number, seconds_of, time_in_turn, times_as_fast
 from dataset.decoding import decode
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
 
-AUGMENTATIONS = {  # of the batches, and what to call it
+AUGMENTATIONS = {  # of the batches, and their names in the table
     "none": "no augmentation",
     "published": "published augmentation",
     "independent": "our augmentation",
@@ -20,23 +20,19 @@ AUGMENTATIONS = {  # of the batches, and what to call it
 
 
 def reading(given: Conditions) -> list[Row]:
-    """Time one file, by turns the same ones, and an ECG that comes from the cache to the device, cropped."""
+    """Time a file with both readers, in turn on the same files, and an ECG from the cache to the device."""
 
-    def of_next_file(read: Callable) -> Callable[[], object]:
+    def read_next(read: Callable) -> Callable[[], object]:
         paths = itertools.cycle(given.paths)
         return lambda: read(next(paths))
 
-    calls = {"published": of_next_file(read_with_beautifulsoup), "ours": of_next_file(decode)}
-    times = by_turns(calls, given.seconds, given.device)
-    published = times["published"]
+    calls = {"published": read_next(read_with_beautifulsoup), "ours": read_next(decode)}
+    times = time_in_turn(calls, given.seconds, given.device)
+    published, ours = times["published"], times["ours"]
+    relation = times_as_fast(published, ours)
     rows = [
         Row("a file by BeautifulSoup over lxml", 1e3 * published, "ms", "the published way"),
-        Row(
-            "a file by our loader, at rest and judged",
-            1e3 * times["ours"],
-            "ms",
-            times_as_fast(published, times["ours"]),
-        ),
+        Row("a file by our loader, at rest and judged", 1e3 * ours, "ms", relation),
     ]
     for name, seconds in gathering(given).items():
         relation = times_as_fast(published, seconds)
@@ -45,7 +41,7 @@ def reading(given: Conditions) -> list[Row]:
 
 
 def gathering(given: Conditions) -> dict[str, float]:
-    """Return the seconds to bring one ECG as int16 (12, 4096) to the device, in batches of all ECGs."""
+    """Return the seconds to bring one ECG, int16 (12, 4096), to the device, in batches over all ECGs."""
     order = np.random.default_rng(0).permutation(given.indices)
     chunks = np.array_split(order, -(-len(order) // given.batch_size))
     plan = [(chunk, np.full(len(chunk), 451)) for chunk in chunks]
@@ -54,7 +50,7 @@ def gathering(given: Conditions) -> dict[str, float]:
         return lambda: drain(signals.crops(plan, N_SAMPLES))
 
     calls = {name: gather(signals) for name, signals in _placed(given).items()}
-    times = by_turns(calls, given.seconds, given.device)
+    times = time_in_turn(calls, given.seconds, given.device)
     return {name: seconds / len(order) for name, seconds in times.items()}
 
 
@@ -62,30 +58,23 @@ def batches(given: Conditions) -> list[Row]:
     """Time all ECGs once as batches that a model can take, with and without augmentation."""
     published = {"none": published_seconds(given, False), "published": published_seconds(given, True)}
     published["independent"] = published["published"]
-    rows = [
-        _row(given, f"published DataLoader, {AUGMENTATIONS[name]}", published[name])
-        for name in ("none", "published")
-    ]
+    names = {name: f"published DataLoader, {AUGMENTATIONS[name]}" for name in ("none", "published")}
+    rows = [_row(given, words, published[name]) for name, words in names.items()]
     calls = {}
     for place, signals in _placed(given).items():
         for augmentation in AUGMENTATIONS:
             made = training_batches(given, signals, augmentation)
             calls[place, augmentation] = lambda made=made: drain(made.epoch(1))
-    for (place, augmentation), seconds in by_turns(calls, given.seconds, given.device).items():
+    for (place, augmentation), seconds in time_in_turn(calls, given.seconds, given.device).items():
         name = f"{place}, {AUGMENTATIONS[augmentation]}"
         rows.append(_row(given, name, seconds, published[augmentation]))
     return rows
 
 
 def published_seconds(given: Conditions, augmented: bool) -> float:
-    """Return the seconds of one pass over all files, workers' start included, as in each published epoch."""
+    """Return the seconds of one pass over all files, the start of the workers included, as published."""
     items = PublishedItems(given.paths, [0] * len(given.paths), augmented=augmented)
-    loader = published_loader(
-        items,
-        batch_size=given.batch_size,
-        workers=given.loader_workers,
-        pinned=given.device.type == "cuda",
-    )
+    loader = published_loader(items, given)
     return seconds_of(lambda: drain(signal.to(given.device) for signal, _ in loader), given.device)
 
 

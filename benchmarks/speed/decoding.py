@@ -4,9 +4,9 @@
     PYTHONPATH=. python tests/support/format_writers.py FOLDER   # writes an invented ECG in each format
 
 First, files in the study hospital's format are read by both, in one process on one core, one pass of each in
-turn; both must give the same millivolts. Then each format by this project alone, and last the decoding of all
-files of the folder into a new cache. Times of a file are of the processor, from the best pass, as other
-programs on the machine disturb it least; that of the cohort is by the clock.
+turn; both must give the same millivolts. Then each format is read by this project only, and last all files of
+the folder are decoded into a new cache. Times of a file are processor times, from the best pass, which other
+programs on the machine disturb least; that of the cohort is by the clock.
 """
 
 import os
@@ -44,7 +44,7 @@ def read_with_xml_loader(path: Path) -> torch.Tensor:
 def read_with_beautifulsoup(path: Path) -> torch.Tensor:
     """Return 4,096 samples, float32 (12, 4096) in counts, step by step as the published training scripts do.
 
-    They let lxml's HTML parser read the whole file as ISO-8859-1, search each lead's channel, split its text,
+    They parse the whole file as ISO-8859-1 by lxml's HTML parser, search each lead's channel, split its text,
     crop and convert with float(), and leave the units out
     (https://github.com/joaodsmarques/PE-diagnosis-from-ecgs-Deep-Learning, train_atten.py).
     """
@@ -59,14 +59,14 @@ def read_with_beautifulsoup(path: Path) -> torch.Tensor:
 
 
 def unit_of_each_lead(path: Path) -> torch.Tensor:
-    """Return the file's units, in mV a count, as float32 (12, 1)."""
+    """Return the file's units, in mV per count, as float32 (12, 1)."""
     rhythm = BeautifulSoup(path.read_bytes(), "lxml").find("rhythm")
     texts = [rhythm.find("channel", {"name": lead}).get("amplitude_unit", "0,0025") for lead in LEADS]
     return torch.tensor([[float(text.replace(",", "."))] for text in texts])
 
 
 def seconds_per_file(read: Callable[[Path], torch.Tensor], paths: list[Path]) -> float:
-    """Return the mean processor time of one file, from one pass over all."""
+    """Return the mean processor time per file, from one pass over all."""
     start = time.process_time()
     for path in paths:
         read(path)
@@ -95,7 +95,7 @@ def compare(paths: list[Path], repeats: int) -> None:
 
 
 def require_beautifulsoup() -> None:
-    """Leave with one line where BeautifulSoup or the parser that it needs is not installed."""
+    """Exit with one line where BeautifulSoup or the parser that it needs is not installed."""
     if BeautifulSoup is None:
         sys.exit(INSTALL)
     try:
@@ -105,7 +105,7 @@ def require_beautifulsoup() -> None:
 
 
 def time_formats(paths: list[Path], repeats: int) -> None:
-    """Time each format among the files: reading alone, and with resampling and quality measurements."""
+    """Time each format among the files: only reading, and with resampling and quality measurements."""
     files_of: dict[str, list[Path]] = {}
     for path in paths:
         files_of.setdefault(read_recording(path).metadata["file_format"], []).append(path)
@@ -118,7 +118,7 @@ def time_formats(paths: list[Path], repeats: int) -> None:
 
 
 def time_cohort(paths: list[Path], workers: int) -> None:
-    """Time how long it takes to decode, judge and cache all files, and to open the cache again."""
+    """Time decoding, judging and caching all files, and opening the cache again."""
     with tempfile.TemporaryDirectory() as cache_dir:
         folder = Path(os.path.commonpath([path.parent.resolve() for path in paths]))
         files = [str(path.resolve().relative_to(folder)) for path in paths]

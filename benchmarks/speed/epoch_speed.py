@@ -20,7 +20,7 @@ MODEL = "resnet18_with_atten"
 
 
 def epochs(given: Conditions) -> list[Row]:
-    """Time an epoch of each, once, after a first step that is not counted."""
+    """Time one epoch of each, after a first step that is not counted."""
     signals = SignalsOnDevice(given.cohort.signals, given.device)
     timed = {
         "published files and model": _published(given, PublishedAttention()),
@@ -40,14 +40,14 @@ def epochs(given: Conditions) -> list[Row]:
 def ours(
     given: Conditions, model: nn.Module, signals: SignalsOnDevice | SignalsOnDisk
 ) -> Callable[[], object]:
-    """Return an epoch of our batches, with the script's augmentation, and the step of training/loop.py."""
-    made = training_batches(given, signals, "independent")
+    """Return an epoch of our batches, with the script's augmentation and the step of training/loop.py."""
+    batches = training_batches(given, signals, "independent")
     step = training_step(MODEL, model)
     if given.compile != "none":
         model.compile(mode=given.compile)
 
-    def run(number: int = 1, n_steps: int = len(made)) -> None:
-        for _, (inputs, targets, _) in zip(range(n_steps), made.epoch(number), strict=False):
+    def run(number: int = 1, n_steps: int = len(batches)) -> None:
+        for _, (inputs, targets, _) in zip(range(n_steps), batches.epoch(number), strict=False):
             step(inputs, targets, 1)
 
     run(0, 2)  # the first steps choose algorithms and take memory
@@ -57,15 +57,12 @@ def ours(
 def busy_share(given: Conditions) -> list[Row]:
     """Measure the share of an epoch in which the GPU computes or copies, by PyTorch's profiler.
 
-    The profiler slows the processor down, so that the true share is no lower.
+    The profiler slows the processor down, so the true share is no lower.
     """
     if given.device.type != "cuda":
         return []
     rows = []
-    for place, signals in {
-        "held on the device": SignalsOnDevice,
-        "streamed from disk": SignalsOnDisk,
-    }.items():
+    for place, signals in (("held on the device", SignalsOnDevice), ("streamed from disk", SignalsOnDisk)):
         epoch = ours(given, build(MODEL, given.device), signals(given.cohort.signals, given.device))
         plain = seconds_of(epoch, given.device)
         with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as profiler:
@@ -76,22 +73,17 @@ def busy_share(given: Conditions) -> list[Row]:
 
 
 def gpu_seconds(events: Iterable) -> float:
-    """Return the time of all kernels and copies on the GPU, of events of PyTorch's profiler."""
+    """Return the time of all kernels and copies on the GPU, from events of PyTorch's profiler."""
     return 1e-6 * sum(
         event.self_device_time_total
         for event in events
-        if event.device_type == DeviceType.CUDA and not event.is_user_annotation  # names others
+        if event.device_type == DeviceType.CUDA and not event.is_user_annotation  # which spans kernels
     )
 
 
 def _published(given: Conditions, model: nn.Module) -> Callable[[], object]:
     items = PublishedItems(given.paths, given.cohort.targets[:, 0].astype(int).tolist(), augmented=True)
-    loader = published_loader(
-        items,
-        batch_size=given.batch_size,
-        workers=given.loader_workers,
-        pinned=given.device.type == "cuda",
-    )
+    loader = published_loader(items, given)
     step = PublishedStep(model.to(given.device))
     step(torch.randn(given.batch_size, 12, 4096, device=given.device), _classes(given))
 
@@ -105,11 +97,11 @@ def _published(given: Conditions, model: nn.Module) -> Callable[[], object]:
 def _published_on_our_batches(
     given: Conditions, model: nn.Module, signals: SignalsOnDevice
 ) -> Callable[[], object]:
-    made, step = training_batches(given, signals, "published"), PublishedStep(model.to(given.device))
+    batches, step = training_batches(given, signals, "published"), PublishedStep(model.to(given.device))
     step(torch.randn(given.batch_size, 12, 4096, device=given.device), _classes(given))
 
     def run() -> None:
-        for (signal,), targets, _ in made.epoch(1):
+        for (signal,), targets, _ in batches.epoch(1):
             step(signal, targets[:, 0].long())
 
     return run

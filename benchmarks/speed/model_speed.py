@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed.our_training import build, training_step
 from benchmarks.speed.published_style import N_SAMPLES, PublishedAttention, PublishedBaseline, PublishedStep
-from benchmarks.speed.timing import Conditions, Row, by_turns, number, times_as_fast
+from benchmarks.speed.timing import Conditions, Row, number, time_in_turn, times_as_fast
 from inference.scoring import forward
 
 COUNTED = 2  # ECGs whose FLOPs are counted: a batch norm needs more than one
@@ -22,7 +22,7 @@ PUBLISHED_MODELS = {"resnet18_with_atten": PublishedAttention, "res_net_model": 
 META = torch.device("meta")
 
 
-def flops_an_ecg(model: nn.Module, *, training: bool) -> float:
+def flops_per_ecg(model: nn.Module, *, training: bool) -> float:
     """Return the FLOPs of one ECG of 4,096 samples: a forward pass, in training also the backward pass."""
     model = model.to(META).train(training)
     with FlopCounterMode(display=False) as counter:
@@ -39,9 +39,9 @@ def matrix_product(given: Conditions) -> Row:
     a, b = (torch.randn(size, size, device=given.device, dtype=dtype) for _ in range(2))
     product = torch.empty_like(a)
     calls = {"product": lambda: torch.mm(a, b, out=product)}
-    rate = 2 * size**3 / by_turns(calls, given.seconds, given.device)["product"]
+    rate = 2 * size**3 / time_in_turn(calls, given.seconds, given.device)["product"]
     words = f"{size} x {size}, {str(dtype).removeprefix('torch.')}"
-    return Row(f"matrix product, {words}", rate / 1e9, "GFLOP/s", "what the shares below are of")
+    return Row(f"matrix product, {words}", rate / 1e9, "GFLOP/s", "the shares below refer to it")
 
 
 def our_model(given: Conditions, name: str, machine: Row) -> list[Row]:
@@ -50,8 +50,8 @@ def our_model(given: Conditions, name: str, machine: Row) -> list[Row]:
     step, score = _ours(given, name)
     calls = {"training": lambda: step((signal,), targets, 1), "inference": lambda: score(signal)}
     rows = []
-    for kind, seconds in by_turns(calls, given.seconds, given.device).items():
-        flops = flops_an_ecg(build(name, META), training=kind == "training") / 1e9
+    for kind, seconds in time_in_turn(calls, given.seconds, given.device).items():
+        flops = flops_per_ecg(build(name, META), training=kind == "training") / 1e9
         rate = given.batch_size / seconds
         share = f"{100 * flops * rate / machine.value:.0f} %"
         relation = f"{flops:.2f} GFLOP each, {number(flops * rate)} GFLOP/s, {share}"
@@ -60,7 +60,7 @@ def our_model(given: Conditions, name: str, machine: Row) -> list[Row]:
 
 
 def published_model(given: Conditions, name: str) -> list[Row]:
-    """Time a published model and ours by turns, on the same batch."""
+    """Time a published model and ours in turn, on the same batch."""
     signal, targets = _batch(given)
     classes = targets[:, 0].long()
     trained, scored = (PUBLISHED_MODELS[name]().to(given.device) for _ in range(2))
@@ -72,21 +72,21 @@ def published_model(given: Conditions, name: str) -> list[Row]:
         "inference, published": lambda: their_score(signal),
         "inference, ours": lambda: score(signal),
     }
-    times = by_turns(calls, given.seconds, given.device)
+    times = time_in_turn(calls, given.seconds, given.device)
     rows = []
     for kind, seconds in times.items():
         as_published = times[kind.replace("ours", "published")]
         ours = kind.endswith("ours")
         relation = times_as_fast(as_published, seconds) if ours else "the published way"
         model = build(name, META) if ours else PUBLISHED_MODELS[name]()
-        flops = flops_an_ecg(model, training=kind.startswith("training")) / 1e9
+        flops = flops_per_ecg(model, training=kind.startswith("training")) / 1e9
         rate = given.batch_size / seconds
         rows.append(Row(f"{kind}, {name}", rate, "ECG/s", f"{flops:.2f} GFLOP each; {relation}"))
     return rows
 
 
 def _ours(given: Conditions, name: str) -> tuple[Callable, Callable]:
-    """Return the step of one of our models, and what another of its kind scores with."""
+    """Return the training step of one of our models, and the scoring by another of its kind."""
     trained, scored = build(name, given.device), build(name, given.device).eval()
     step = training_step(name, trained)
     if given.compile != "none":

@@ -15,14 +15,14 @@ from focal_loss import FocalLoss
 from hyperparameters.declaration import ABSENT, Hyperparameters
 from hyperparameters.reading import read_yaml
 from models import MODELS
-from training.loop import TrainingStep  # the loop's own, to time that and no copy of it
+from training.loop import TrainingStep
 from training.optimization import adamw, learning_rate_schedule
 
-MANY_STEPS = 1_000_000  # of the learning rate's schedule, more than any benchmark makes
+MANY_STEPS = 1_000_000  # of the learning rate's schedule, more than any benchmark takes
 
 
 def values_of(name: str) -> Hyperparameters:
-    """Return the hyperparameters of a model of ``MODELS`` in the script that trains it."""
+    """Return the hyperparameters with which a model of ``MODELS`` is trained by its script."""
     for script in (train_atten, train_baseline, train_spectrogram):
         if name == script.MODEL:
             return Hyperparameters(**script.HYPERPARAMETERS)
@@ -42,9 +42,8 @@ def training_step(name: str, model: nn.Module) -> TrainingStep:
     """Return the step of ``training.fit`` with the loss, optimizer and schedule of the model's script."""
     values = values_of(name)
     optimizer = adamw(model, pretrained=(), **values.group("optimizer"))
-    schedule = learning_rate_schedule(
-        optimizer, epochs=1, steps_per_epoch=MANY_STEPS, **values.group("schedule")
-    )
+    steps = {"epochs": 1, "steps_per_epoch": MANY_STEPS}
+    schedule = learning_rate_schedule(optimizer, **steps, **values.group("schedule"))
     loss = FocalLoss(**values.group("loss"))
     step = TrainingStep(model, loss, optimizer, schedule, **values.group("step"))
     step.start_epoch(1)

@@ -1,4 +1,4 @@
-"""The published way to read, batch and train, rewritten in its style, to be measured beside ours.
+"""The published way to read, batch and train, rewritten in its style, to be compared with ours.
 
 Valente Silva et al. 2023, doi:10.1016/j.repc.2023.03.016; the code is at
 https://github.com/joaodsmarques/PE-diagnosis-from-ecgs-Deep-Learning (MIT). What costs time is as there:
@@ -12,9 +12,9 @@ https://github.com/joaodsmarques/PE-diagnosis-from-ecgs-Deep-Learning (MIT). Wha
 - ``res_net_model.py``: kernels of 16 samples with ``padding="same"``, for which PyTorch pads a copy.
 - A step: focal loss of two classes, AdamW in float32, and ``loss.item()``, which waits for the device.
 
-Left out: what it logs to wandb, gradients of every tenth step among it; metrics of the epoch; and that the
-last incomplete batch is dropped. The crop is always the centre; a random one of its three costs the same.
-Of the augmentation, which of seven is drawn for each item; the functions are ours.
+Left out: what it logs to wandb, including the gradients of every tenth step; metrics of the epoch; and that
+the last incomplete batch is dropped. The crop is always the centre; a random one of its three costs the same.
+One of the seven augmentations is drawn for each item, as published; their functions are ours.
 """
 
 import random
@@ -27,6 +27,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.speed.decoding import read_with_beautifulsoup
+from benchmarks.speed.timing import Conditions
 from data_augmentation import AUGMENTATIONS, PUBLISHED
 
 N_SAMPLES = 4096
@@ -52,15 +53,15 @@ class PublishedItems(Dataset):
         return torch.div(signal, torch.std(signal, unbiased=False)), torch.tensor(self.classes[index])
 
 
-def published_loader(items: PublishedItems, *, batch_size: int, workers: int, pinned: bool) -> DataLoader:
-    """Return batches of items in random order, two of each worker read ahead."""
+def published_loader(items: PublishedItems, given: Conditions) -> DataLoader:
+    """Return batches of items in random order; each worker reads two ahead."""
     return DataLoader(
         items,
-        batch_size,
+        given.batch_size,
         shuffle=True,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-        pin_memory=pinned,
+        num_workers=given.loader_workers,
+        prefetch_factor=2 if given.loader_workers else None,
+        pin_memory=given.device.type == "cuda",
     )
 
 

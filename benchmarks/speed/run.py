@@ -1,11 +1,11 @@
-"""Measure, in one run and one table, what this project costs, beside the published way where there is one.
+"""Measure what this project costs, in one table, compared with the published way where there is one.
 
     python -m benchmarks.speed.run ECGS --label-columns MI     # a folder of ECG files with labels.csv
     python -m benchmarks.speed.run --ecgs 256                  # as many synthetic ECGs, in a temporary folder
     python -m benchmarks.speed.run ECGS --parts data epochs    # some of the parts
 
-docs/performance.md explains each line and has a measured table. The published way reads files in the study
-hospital's format alone, so the folder's must be of that format. Nothing is written into the folder.
+docs/performance.md explains each line and has a measured table. The published way reads only files in the
+study hospital's format, so the folder's must have that format. Nothing is written into the folder.
 """
 
 import argparse
@@ -58,7 +58,7 @@ PARTS: dict[str, tuple[str, list[Callable]]] = {
     "scripts": ("train_atten.py as a user runs it", [start_up, trainings]),
     "data": ("Reading and batches", [reading, batches]),
     "models": ("Our models; the share is of the matrix product's rate", [model_rows]),
-    "published": ("The published models and ours, by turns on the same batch", [published_rows]),
+    "published": ("The published models and ours, in turn on the same batch", [published_rows]),
     "epochs": ("An epoch over all ECGs, 1D ResNet-18 + attention", [epochs, busy_share]),
 }
 
@@ -146,7 +146,7 @@ def conditions(options: argparse.Namespace, scratch: Path) -> Conditions:
 
 
 def header(given: Conditions) -> str:
-    """Return what the numbers depend on."""
+    """Return the machine, software and ECGs that the numbers depend on."""
     kilobytes = sum(path.stat().st_size for path in given.paths) / len(given.paths) / 1e3
     load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
     lines = {

@@ -3,11 +3,11 @@
     python -m benchmarks.speed.scale
     python -m benchmarks.speed.scale --sizes 1000 50000
 
-Each step runs in a process of its own, on a fake cohort in a temporary folder: a table with 0.3 patients an
-ECG, of whom one in twenty is positive, and files of signals and measurements that are sparse and take no room
-on the disk. Times are by the clock. The peak is that of the whole process: importing takes 0.1 GB, or 0.4 GB
-with PyTorch; the steps after the table hold that table. Batches are read with their checksums and cropped,
-from the operating system's own memory: a disk may be slower.
+Each step runs in a process of its own, on a fake cohort in a temporary folder: a table with 0.3 patients per
+ECG, of whom one in twenty is positive, and files of signals and measurements that are sparse and take no
+space on the disk. Times are by the clock. The peak is that of the whole process: importing takes 0.1 GB, or
+0.4 GB with PyTorch; the steps after the table hold that table. Batches are read with their checksums and
+cropped, from the operating system's page cache: a disk may be slower.
 """
 
 import argparse
@@ -38,18 +38,18 @@ from ecg.duplicates import near_duplicates
 from ecg.quality import MEASUREMENTS
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-PATIENTS_AN_ECG = 0.3
+PATIENTS_PER_ECG = 0.3
 PREVALENCE = 0.05
 FRACTIONS = {"validation_fraction": 0.1, "test_fraction": 0.2}
-BATCHES = 128  # that are streamed
+BATCHES = 128  # streamed
 BATCH_SIZE = 32
-AMPLITUDE_SPREAD = 0.4  # standard deviation of the logarithm of a QRS amplitude among clinical ECGs
+AMPLITUDE_SPREAD = 0.4  # standard deviation of the logarithm of QRS amplitudes in clinical ECGs
 
 
 def write_table(n_ecgs: int, folder: Path) -> None:
     """Write ``labels.csv`` with five columns; the ECGs of a patient have equal labels."""
     generator = np.random.default_rng(0)
-    n_patients = max(round(PATIENTS_AN_ECG * n_ecgs), 1)
+    n_patients = max(round(PATIENTS_PER_ECG * n_ecgs), 1)
     positive = generator.random(n_patients) < PREVALENCE
     with open(folder / "labels.csv", "w", encoding="utf-8") as table:
         table.write("file,patient_id,PE,age,sex\n")
@@ -78,7 +78,7 @@ def fake_cohort(folder: Path) -> Cohort:
 
 
 def stored_zeros(folder: Path, files: np.ndarray) -> StoredSignals:
-    """Return signals of a file that takes no room on the disk."""
+    """Return signals in a file that takes no space on the disk."""
     path = folder / SIGNALS_FILE
     path.touch()
     os.truncate(path, len(files) * ROW_BYTES[SIGNALS_FILE])
@@ -87,7 +87,7 @@ def stored_zeros(folder: Path, files: np.ndarray) -> StoredSignals:
     return StoredSignals(memmap, np.arange(len(files)), checksums, files)
 
 
-# A step: given the number of ECGs and the folder, it makes what is needed and returns what is to be timed.
+# A step: from the number of ECGs and the folder it prepares what it needs and returns the call to be timed.
 
 
 def reading_the_table(n_ecgs: int, folder: Path) -> Callable[[], object]:
@@ -95,7 +95,7 @@ def reading_the_table(n_ecgs: int, folder: Path) -> Callable[[], object]:
 
 
 def writing_the_index(n_ecgs: int, folder: Path) -> Callable[[], object]:
-    """Each part goes to the disk on its own, as after reading its files."""
+    """Each part is written to the disk separately, as after reading its files."""
     cache = CacheFolder(folder)
     cache.load()
     for name, n_bytes in ROW_BYTES.items():
@@ -127,7 +127,7 @@ def loading_the_index(n_ecgs: int, folder: Path) -> Callable[[], object]:
 
 
 def finding_duplicates(n_ecgs: int, folder: Path) -> Callable[[], object]:
-    """Independent amplitudes in twelve leads: harder to search than those of people, and no two are alike."""
+    """Independent amplitudes in twelve leads, no two alike: harder to search than those of people."""
     generator = np.random.default_rng(0)
     measurements = np.zeros(n_ecgs, MEASUREMENTS)
     measurements["lead_qrs_mv"] = np.exp(AMPLITUDE_SPREAD * generator.standard_normal((n_ecgs, 12)))

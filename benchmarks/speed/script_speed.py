@@ -12,7 +12,7 @@ from benchmarks.speed.timing import Conditions, Row, number
 from run_folder.files import RunFiles
 
 SCRIPT = Path(__file__).resolve().parents[2] / "train_atten.py"
-FIRST_STEP = " epoch   train loss"  # the line that it prints just before
+FIRST_STEP = " epoch   train loss"  # the line that the script prints just before it
 EPOCHS = 2  # the second is timed
 BYTES = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 # Where the cohort is small, these shares leave positives in each part.
@@ -21,7 +21,7 @@ SPLIT = ["--validation-fraction", "0.2", "--test-fraction", "0.2"]
 
 @dataclass(frozen=True)
 class Script:
-    """What one run of the script took: in seconds, and in MB at most, of one process."""
+    """What one run of the script took: seconds, and the peak memory of one process in MB."""
 
     seconds_to_first_step: float
     seconds: float
@@ -29,7 +29,7 @@ class Script:
 
 
 def start_up(given: Conditions) -> list[Row]:
-    """Time ``--help``, and how long the first step is in coming, with and without the files in the cache."""
+    """Time ``--help``, and the wait for the first step, with and without the files in the cache."""
     started = _run(given, [sys.executable, str(SCRIPT), "--help"])
     rows = [Row("train_atten.py --help", started.seconds, "s")]
     for words in ("files to be read", "files in the cache"):
@@ -40,7 +40,7 @@ def start_up(given: Conditions) -> list[Row]:
 
 def trainings(given: Conditions) -> list[Row]:
     """Train by one process, and by torchrun with several, which share the threads; time the last epoch."""
-    rows, alone = [], None
+    rows, first = [], None
     for n_processes in given.processes:
         output = given.scratch / f"{n_processes}-processes"
         threads = max(1, given.threads // n_processes)
@@ -50,10 +50,8 @@ def trainings(given: Conditions) -> list[Row]:
         script = _run(given, [*launcher, *_training(given, output)], threads=threads)
         (run,) = output.iterdir()
         speed = float(RunFiles(run).table("log.csv")["ecgs_per_second"].iloc[-1])
-        alone = alone or speed
-        relation = (
-            "" if n_processes == 1 else f"{number(speed / alone)} times as fast as {given.processes[0]}"
-        )
+        first = first or speed
+        relation = f"{number(speed / first)} times as fast as {given.processes[0]}" if n_processes > 1 else ""
         where = "GPU" if given.device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)}"
         name = f"{n_processes} process{'es' * (n_processes > 1)} of {where}"
         rows.append(Row(f"{name}, epoch {EPOCHS}", speed, "ECG/s", relation))
@@ -72,8 +70,7 @@ def _run(
 ) -> Script:
     """Run a command to its end, or stop it at the first step.
 
-    The peak is that of ``resource.getrusage`` for the child alone, which is no lower than what this process
-    has in memory when it starts it.
+    The peak is that of only the child, which is no lower than this process's memory when it starts the child.
     """
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": str(threads or given.threads)}
     if given.device.type == "cpu":

@@ -1,4 +1,4 @@
-"""What the benchmarks share: under which conditions they measure, how they time, and a line of the table."""
+"""What the benchmarks share: their conditions, their way of timing, and a row of their table."""
 
 import statistics
 import time
@@ -23,7 +23,7 @@ class Conditions:
     cohort, paths : the ECGs, and their files in the same order.
     data : the flags by which the training scripts find the same ECGs.
     device, batch_size : of models and batches.
-    seconds : how long each call is timed, about; at least three times.
+    seconds : roughly how long each call is timed; at least three times.
     threads : of PyTorch on the CPU.
     loader_workers : processes of the published way's DataLoader.
     processes : of the trainings by torchrun.
@@ -50,7 +50,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: a measurement, and how it relates to the published way."""
+    """One row of the table: a measurement, and how it relates to the published way."""
 
     name: str
     value: float
@@ -68,18 +68,18 @@ def number(value: float) -> str:
 
 
 def times_as_fast(published: float, ours: float) -> str:
-    """Say how two durations of the same work compare."""
+    """Return how two durations of the same work compare."""
     return f"{number(published / ours)} times as fast as published"
 
 
 def wait_for(device: torch.device) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds by the clock that a call takes, with what it leaves to the device."""
+    """Return the seconds by the clock that a call takes, the work that it leaves to the device included."""
     wait_for(device)
     started = time.perf_counter()
     call()
@@ -87,12 +87,12 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - started
 
 
-def by_turns(
+def time_in_turn(
     calls: Mapping[str, Callable[[], object]], seconds: float, device: torch.device
 ) -> dict[str, float]:
     """Return the median seconds of each call, after one that is not counted.
 
-    They take turns, so that other programs on the machine disturb all alike, for about ``seconds`` each.
+    They take turns, so that other programs on the machine disturb them alike, for about ``seconds`` each.
     """
     times: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
@@ -100,7 +100,7 @@ def by_turns(
     while min(map(len, times.values())) < ROUNDS or sum(map(sum, times.values())) < seconds * len(calls):
         for name, call in calls.items():
             times[name].append(seconds_of(call, device))
-    return {name: statistics.median(of_call) for name, of_call in times.items()}
+    return {name: statistics.median(call_times) for name, call_times in times.items()}
 
 
 def drain(batches: Iterable) -> None:

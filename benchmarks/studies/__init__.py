@@ -1,1 +1,1 @@
-"""Whether a claim of ours holds."""
+"""Whether our claims hold."""

@@ -7,17 +7,17 @@ Each simulated patient has two ECGs, with one sign and without it, alike in all 
 differ. `rise` is how much higher the logit is with the sign; a sign that the model does not use cannot be
 found by any explanation.
 
-The first table asks one ECG, as a reader would: which part of the absolute attribution lies on the sign?
-`textbook` is where a cardiologist looks for it, `changed` every sample that the sign moved by 0.05 mV or
-more, for the dipole that carries it shows in every lead. To be compared with `area`, the part of the samples
-that lies there; `twin`, the same place in the ECG without the sign, where QRS and T are high as well; and
-`random`, the same model with random weights.
+The first table is about one ECG, as a reader sees it: which share of the absolute attribution lies on the
+sign? `textbook` is where a cardiologist looks for it, `changed` every sample that the sign moved by 0.05 mV
+or more, since the dipole that carries it shows in every lead. Compare the share with `area`, the share of the
+samples there; with `twin`, the same place in the ECG without the sign, where QRS and T are high as well; and
+with `random`, the same model with random weights.
 
-The second asks the pair: of the rise, which part do the attributions of the two ECGs differ by on the changed
-samples (`found`; all of it would be 1, chance is `area`)? And it asks the model: each wave (P, QRS, ST, T) of
-each lead is put into the ECG with the sign from its twin, and the logit falls. `agreement` is the rank
-correlation of these 48 falls with the sums of the attribution in the same places: of the ECG alone, minus its
-twin's, and minus its twin's with random weights. Intervals are 95 %, by bootstrap over patients.
+The second table is about the pair: which share of the rise do the attributions of the two ECGs differ by on
+the changed samples (`found`; all of it would be 1, chance is `area`)? And about the model: each wave (P, QRS,
+ST, T) of each lead in the ECG with the sign is replaced by its twin's, and the logit falls. `agreement` is
+the rank correlation of these 48 falls with the sums of the attribution in the same places: of the ECG alone,
+minus its twin's, and minus its twin's with random weights. Intervals are 95 %, by bootstrap over patients.
 """
 
 import argparse
@@ -48,7 +48,7 @@ from runtime.command_line import one_line_errors, prepare
 from xml_loader import centre_start
 
 ROOT = Path(__file__).resolve().parents[2]
-# Where cohorts/synthetic.py plants a sign; "early" and "late" are the halves of the QRS. A rate has no place.
+# Where cohorts/synthetic.py plants a sign; "early" and "late" are halves of the QRS. A rate has no place.
 LIMB, RIGHT = LEADS[:6], ("V1", "V2", "V3", "V4")
 PLACES = {
     "S1Q3T3": [("I", "late"), ("III", "early"), ("III", "T")],
@@ -68,8 +68,8 @@ class Case:
     rise : logit with the sign minus logit without
     textbook, changed : bool (12, T), where the sign is
     with_sign, without : float (12, T), the attributions
-    random : the same two, of random weights; None for most pairs, to save time
-    falls : (12, 4), of the logit, when a wave of a lead comes from the twin
+    random : the same two, with random weights; None for most pairs, to save time
+    falls : (12, 4), of the logit, when a lead's wave comes from the twin
     waves : of the ECG with the sign
     """
 
@@ -87,9 +87,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--run", type=Path, help="of a model trained on synthetic ECGs; without it, train one"
-    )
+    parser.add_argument("--run", type=Path, help="of a model trained on synthetic ECGs; none: train one")
     parser.add_argument("--pairs", type=int, default=20, help="of each sign")
     parser.add_argument("--random", type=int, default=4, help="pairs also explained with random weights")
     parser.add_argument("--epochs", type=int, default=8, help="of the training")
@@ -105,14 +103,9 @@ def main() -> None:
             rises[sign] = [with_sign - without for with_sign, without in both]
             continue
         bar = tqdm(pairs, desc=sign, unit="pair", disable=None, leave=False)
+        given = (PLACES[sign], description.normalisation)
         cases[sign] = [
-            measure(
-                model,
-                pair,
-                PLACES[sign],
-                description.normalisation,
-                chance if number < options.random else None,
-            )
+            measure(model, pair, *given, chance if number < options.random else None)
             for number, pair in enumerate(bar)
         ]
         rises[sign] = [case.rise for case in cases[sign]]
@@ -121,7 +114,7 @@ def main() -> None:
 
 
 def train(epochs: int) -> Path:
-    """Train the 1D attention model on 600 synthetic ECGs, 3 in 10 with PE, and return the run's folder."""
+    """Train the 1D attention model on 600 synthetic ECGs, 30 % with PE, and return the run's folder."""
     folder = Path(tempfile.mkdtemp(prefix="attribution-"))
     make_cohort(folder / "cohort", n_ecgs=600, n_patients=540, prevalence=0.3, seed=42)
     flags = ["--data-dir", "cohort", "--epochs", epochs, "--test-fraction", 0.15, "--output-dir", "runs"]
@@ -156,7 +149,7 @@ def measure(
     normalisation: str,
     chance: nn.Module | None = None,
 ) -> Case:
-    """Measure a pair of ECGs, each (12, T); with `chance`, a model of random weights too."""
+    """Measure a pair of ECGs, each (12, T); `chance` is a model with random weights."""
     waves = find_waves(pair.with_sign)
     if waves is None:
         raise SystemExit("a simulated ECG: found no beats, expected some; this is an error of this program")
@@ -179,17 +172,15 @@ def attribute(model: nn.Module, signal: np.ndarray, normalisation: str) -> np.nd
 
 
 def stretches(waves: Waves, part: str) -> list[slice]:
-    """Return where a part of the beats lies, one of `SEGMENTS`, or a half of the QRS."""
+    """Return where a part of the beats lies: one of `SEGMENTS`, or the "early" or "late" half of the QRS."""
     if part in SEGMENTS:
         return waves.slices(part)
     halves = [(qrs.start, (qrs.start + qrs.stop) // 2, qrs.stop) for qrs in waves.slices("QRS")]
-    return [
-        slice(first, middle) if part == "early" else slice(middle, last) for first, middle, last in halves
-    ]
+    return [slice(*(ends[:2] if part == "early" else ends[1:])) for ends in halves]
 
 
 def textbook_mask(waves: Waves, places: list[tuple[str, str]], shape: tuple[int, int]) -> np.ndarray:
-    """Return where leads have parts of the beats, bool of a shape (12, T)."""
+    """Return where these parts of the beats lie in their leads, bool of this shape, (12, T)."""
     mask = np.zeros(shape, bool)
     for lead, part in places:
         for stretch in stretches(waves, part):
@@ -213,10 +204,8 @@ def falls_by_swap(model: nn.Module, pair: Pair, waves: Waves, normalisation: str
 
 def cells(attribution: np.ndarray, waves: Waves) -> np.ndarray:
     """Return the sums of an attribution in each lead and segment, (12, 4)."""
-    sums = [
-        sum(attribution[:, stretch].sum(axis=1) for stretch in waves.slices(segment)) for segment in SEGMENTS
-    ]
-    return np.stack(sums, axis=1)
+    slices = [waves.slices(segment) for segment in SEGMENTS]
+    return np.stack([sum(attribution[:, one].sum(axis=1) for one in each) for each in slices], axis=1)
 
 
 # ----------------------------------------------------------------------------------------------------
@@ -228,8 +217,8 @@ def print_shares(cases: dict[str, list[Case]], rises: dict[str, list[float]], se
     """Print how much of the absolute attribution of one ECG lies on the sign."""
     heads = f"{'share':<22}{'area':>6}{'twin':>8}{'random':>8}"
     print(f"{'one ECG':<20}{'rise of the logit':<26}{'place':<11}{heads}")
-    for sign, of_sign in rises.items():
-        rise = f"{interval(np.array(of_sign), None, seed, '+.2f'):<26}"
+    for sign, sign_rises in rises.items():
+        rise = f"{interval(np.array(sign_rises), None, seed, '+.2f'):<26}"
         if sign not in cases:
             print(f"{sign:<20}{rise}none")
             continue
@@ -248,16 +237,16 @@ def print_pairs(cases: dict[str, list[Case]], seed: int) -> None:
     """Print how much of the rise the attributions find, and how well they rank what makes it."""
     heads = f"{'found of the rise':<26}{'area':>6}  agreement: {'alone':<26}{'minus twin':<26}random"
     print(f"\n{'pair':<20}{heads}")
-    for sign, of_sign in cases.items():
-        found = np.array([(case.with_sign - case.without)[case.changed].sum() for case in of_sign])
-        rises = np.array([case.rise for case in of_sign])
+    for sign, sign_cases in cases.items():
+        found = np.array([(case.with_sign - case.without)[case.changed].sum() for case in sign_cases])
+        rises = np.array([case.rise for case in sign_cases])
         part = interval(found, rises, seed) if bootstrap(rises, None, seed)[0] > 0 else "no rise"
-        area = np.mean([case.changed for case in of_sign])
+        area = np.mean([case.changed for case in sign_cases])
         alone, minus_twin = (
-            interval(np.array([agreement(case, part_of(case)) for case in of_sign]), None, seed)
-            for part_of in (lambda case: case.with_sign, lambda case: case.with_sign - case.without)
+            interval(np.array([agreement(case, attribution(case)) for case in sign_cases]), None, seed)
+            for attribution in (lambda case: case.with_sign, lambda case: case.with_sign - case.without)
         )
-        random = np.mean([agreement(case, np.subtract(*case.random)) for case in of_sign if case.random])
+        random = np.mean([agreement(case, np.subtract(*case.random)) for case in sign_cases if case.random])
         print(f"{sign:<20}{part:<26}{area:>6.3f}{'':<13}{alone:<26}{minus_twin:<26}{random:.3f}")
 
 
@@ -271,18 +260,18 @@ def share(attribution: np.ndarray, mask: np.ndarray) -> float:
     return float(weights[mask].sum() / weights.sum())
 
 
-def interval(values: np.ndarray, of: np.ndarray | None, seed: int, spec: str = ".3f") -> str:
+def interval(values: np.ndarray, divisors: np.ndarray | None, seed: int, spec: str = ".3f") -> str:
     """Return the mean, or the ratio of two means, and its 95 % interval, as text."""
-    low, high = bootstrap(values, of, seed)
-    mean = values.mean() / (1 if of is None else of.mean())
+    low, high = bootstrap(values, divisors, seed)
+    mean = values.mean() / (1 if divisors is None else divisors.mean())
     return f"{mean:{spec}} ({low:{spec}} to {high:{spec}})"
 
 
-def bootstrap(values: np.ndarray, of: np.ndarray | None, seed: int) -> np.ndarray:
+def bootstrap(values: np.ndarray, divisors: np.ndarray | None, seed: int) -> np.ndarray:
     """Return the 95 % interval of a mean, or of the ratio of two, by bootstrap over patients, (2,)."""
     draws = np.random.default_rng(seed).integers(0, len(values), (2000, len(values)))
-    of = np.ones(len(values)) if of is None else of
-    return np.quantile(values[draws].mean(axis=1) / of[draws].mean(axis=1), [0.025, 0.975])
+    divisors = np.ones(len(values)) if divisors is None else divisors
+    return np.quantile(values[draws].mean(axis=1) / divisors[draws].mean(axis=1), [0.025, 0.975])
 
 
 if __name__ == "__main__":

@@ -3,9 +3,9 @@
     python -m benchmarks.studies.coverage                       # 1,000 simulated studies of each kind
     python -m benchmarks.studies.coverage --simulations 200
 
-A study has 1,000 ECGs, one in ten positive, of patients with one ECG or with one to three. Scores say nothing
-(AUROC 0.5) or are normal with an AUROC of 0.75. ECGs of one patient have the same label and correlate by
-0.5. Of 1,000 intervals at 95 %, 936 to 964 should hold the truth (two standard errors).
+A study has 1,000 ECGs, one in ten positive, of patients with one ECG or with one to three. Scores are normal,
+without information (AUROC 0.5) or with an AUROC of 0.75. ECGs of one patient have the same label and their
+scores correlate by 0.5. Of 1,000 intervals at 95 %, 936 to 964 should hold the truth (two standard errors).
 """
 
 import argparse
@@ -33,15 +33,16 @@ def simulate(
     patients = np.repeat(np.arange(N_ECGS), rng.integers(1, max_ecgs + 1, size=N_ECGS))[:N_ECGS]
     y_true = (rng.random(N_ECGS) < PREVALENCE)[patients].astype(int)
     shift = math.sqrt(2) * norm.ppf(true_auroc)  # of the positives, in standard deviations
-    of_patient, of_ecg = rng.normal(size=(2, N_ECGS))[:, patients], rng.normal(size=(2, N_ECGS))
+    patient_noise, ecg_noise = rng.normal(size=(2, N_ECGS))[:, patients], rng.normal(size=(2, N_ECGS))
     # The two models share half of the variance of their noise
-    of_patient[1], of_ecg[1] = (noise.sum(axis=0) / math.sqrt(2) for noise in (of_patient, of_ecg))
-    noise = math.sqrt(CORRELATION) * of_patient + math.sqrt(1 - CORRELATION) * of_ecg
+    for noise in (patient_noise, ecg_noise):
+        noise[1] = noise.sum(axis=0) / math.sqrt(2)
+    noise = math.sqrt(CORRELATION) * patient_noise + math.sqrt(1 - CORRELATION) * ecg_noise
     return y_true, *(shift * y_true + noise), patients
 
 
 def true_values(true_auroc: float) -> dict[str, float]:
-    """Return the metrics of the two normal distributions themselves."""
+    """Return the metrics of the two normal distributions."""
     shift = math.sqrt(2) * norm.ppf(true_auroc)
     specificity = norm.cdf(shift + norm.ppf(0.05))
     return {
@@ -75,7 +76,7 @@ def bootstrap_difference(
 
 
 def covered_in_one_study(rng: np.random.Generator, true_auroc: float, max_ecgs: int) -> dict[str, tuple]:
-    """Return of each interval whether it holds the truth, and its width."""
+    """Return for each interval whether it holds the truth, and its width."""
     y_true, score_a, score_b, patients = simulate(rng, true_auroc, max_ecgs)
     truth = true_values(true_auroc)
     seed = int(rng.integers(2**31))
@@ -100,9 +101,9 @@ def print_tables(n_simulations: int, seed: int) -> None:
         for max_ecgs in (1, 3):
             rng, started = np.random.default_rng(seed), time.perf_counter()
             studies = [covered_in_one_study(rng, true_auroc, max_ecgs) for _ in range(n_simulations)]
-            of_patient = "1 ECG" if max_ecgs == 1 else f"1 to {max_ecgs} ECGs"
+            ecgs = "1 ECG" if max_ecgs == 1 else f"1 to {max_ecgs} ECGs"
             seconds = time.perf_counter() - started
-            print(f"\nAUROC {true_auroc}, {of_patient} a patient, {n_simulations:,} studies, {seconds:.0f} s")
+            print(f"\nAUROC {true_auroc}, {ecgs} per patient, {n_simulations:,} studies, {seconds:.0f} s")
             print(f"{'interval':<44} {'covers':>7}   mean width")
             for name in studies[0]:
                 covers, width = np.mean([study[name] for study in studies], axis=0)

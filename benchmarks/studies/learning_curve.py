@@ -5,14 +5,14 @@
         --sizes 100 200 400 --seeds 3 --epochs 20 --pretrain-epochs 10 -- --batch-size 64
     python -m benchmarks.studies.learning_curve --data-dir ecgs --label PE --sizes 100 200 --init-from RUN
 
-For each seed the patients are dealt anew, stratified by the label: some are tested, some are for
-fine-tuning, the others for pretraining on other labels. On a number of fine-tuning patients, one model is
+For each seed the patients are dealt again, stratified by the label: some are tested, some are for
+fine-tuning, the others for pretraining on other labels. On each number of fine-tuning patients, one model is
 trained from scratch and one from the pretrained weights, with the same hyperparameters and seed. A share of
 them validates, so that the number is that of all patients whom a hospital would have to collect. Smaller
-numbers are subsets of larger ones. What follows -- is given to the training script. The same command goes on
+groups are subsets of larger ones. What follows -- is given to the training script. The same command continues
 after an interruption.
 
-It leaves tables/, a folder a training, learning_curve.csv, .png and .svg in --output-dir.
+It leaves tables/, one folder per training, learning_curve.csv, .png and .svg in --output-dir.
 """
 
 import argparse
@@ -63,7 +63,7 @@ OURS = {
 
 
 def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], Scored]:
-    """Pretrain, then train on each size from both starts; print a line each, and return what they tested."""
+    """Pretrain, train on each size from both starts, print one line per training, return what they tested."""
     folder, init_from = options.output_dir / f"seed-{seed}", options.init_from
     if not init_from:
         flags = ["--label-columns", *options.pretrain_labels, "--epochs", str(options.pretrain_epochs)]
@@ -78,12 +78,12 @@ def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], 
     for size in options.sizes:
         shared = [*_shared_flags(options, seed, size), "--label-columns", options.label]
         shared += ["--epochs", str(options.epochs)]
-        for start in STARTS:  # weights that do not fit are refused before time is spent on the other
+        for start in STARTS:  # pretrained first: weights that do not fit are refused before the other trains
             flags = [*shared, *(start_from if start == "pretrained" else [])]
             done = _train(folder / f"{size}-{start}", options, flags)
-            tested[size, start] = of = read_scored(done.run, options.label)
-            what = f"{size:,} patients"
-            _print_line(seed, what, STARTS[start], auroc(of.y_true, of.y_score), done.seconds)
+            tested[size, start] = scored = read_scored(done.run, options.label)
+            value = auroc(scored.y_true, scored.y_score)
+            _print_line(seed, f"{size:,} patients", STARTS[start], value, done.seconds)
     return tested
 
 
@@ -112,7 +112,7 @@ def _print_line(seed: int, what: str, start: str, value: float, seconds: float) 
 
 
 def options_of(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the flags; under `further` those after --, and under `hyperparameters` what they come to.
+    """Return the flags; in `further` those after --, and in `hyperparameters` the values that result.
 
     Exits with one line where a flag is wrong, those of the training script included.
     """
@@ -128,13 +128,11 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=whole_number, default=3, help="how often patients are dealt [3]")
     parser.add_argument("--epochs", type=whole_number, default=20, help="of each fine-tuning [20]")
     parser.add_argument("--pretrain-epochs", type=whole_number, default=10, help="[10]")
-    parser.add_argument("--freeze-epochs", default="0", help="of the pretrained model alone [0]")
-    parser.add_argument("--pretrained-rate", default="1.0", help="of the pretrained model alone [1.0]")
+    parser.add_argument("--freeze-epochs", default="0", help="of only the pretrained model [0]")
+    parser.add_argument("--pretrained-rate", default="1.0", help="of only the pretrained model [1.0]")
     parser.add_argument("--test-share", type=_share, default=0.25, help="of all patients [0.25]")
     parser.add_argument("--validation-share", type=_share, default=0.2, help="of each size [0.2]")
-    parser.add_argument(
-        "--width", type=_share, default=0.1, help="of the AUROC's interval, to plan for [0.1]"
-    )
+    parser.add_argument("--width", type=_share, default=0.1, help="of the AUROC interval to plan for [0.1]")
     parser.add_argument("--script", choices=SCRIPTS, default="train_atten.py")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/learning_curve"))
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
@@ -190,7 +188,7 @@ def read_ecgs(options: argparse.Namespace) -> Cohort:
     write_atomically(path, lambda aside: rejected.to_csv(aside, index=False))
     print(f"cohort      {len(cohort.table):,} ECGs read, {len(rejected):,} rejected ({path})")
     if "split" in cohort.table:
-        print("            column split: not used, since the patients are dealt anew")
+        print("            column split: not used, since the patients are dealt again")
     if cohort.reading.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
     return cohort
@@ -213,7 +211,7 @@ def deal_all(options: argparse.Namespace, cohort: Cohort) -> float:
 
 
 def _describe(deal: Deal, patient_of: np.ndarray, labels: np.ndarray, options: argparse.Namespace) -> str:
-    """Return such as 'test 247 patients with 253 ECGs (21 RBBB), fine-tuning 400 with 409 (34), …'."""
+    """Return text such as "test 247 patients with 253 ECGs (21 RBBB), fine-tuning 400 with 409 (34), …"."""
     fine_tuning = np.concatenate(list(deal.fine_tuning[max(options.sizes)].values()))
     groups = {"test": deal.test, "fine-tuning": fine_tuning}
     if not options.init_from:
@@ -241,9 +239,8 @@ def report(
     title += "squares: means, with 95 % intervals; dots: the seeds"
     draw_curve(table, path.with_suffix(".png"), title=title)
     print(f"\n{format_table(table)}\n")
-    print(
-        _wrapped("fine-tuning", f"{100 * options.validation_share:g} % of the patients of each size validate")
-    )
+    validating = f"{100 * options.validation_share:g} % of the patients of each size validate"
+    print(_wrapped("fine-tuning", validating))
     print(_wrapped("intervals", INTERVALS))
     print(_wrapped("test set", sample_size(table, options.label, prevalence, options.width)))
     print(f"written     {path}, .png, .svg")
@@ -257,8 +254,8 @@ def main() -> None:
     options = options_of(sys.argv[1:])
     cohort = read_ecgs(options)
     prevalence = deal_all(options, cohort)
-    of_seeds = [train_seed(options, seed) for seed in range(1, options.seeds + 1)]
-    tested = {arm: [of_seed[arm] for of_seed in of_seeds] for arm in of_seeds[0]}
+    by_seed = [train_seed(options, seed) for seed in range(1, options.seeds + 1)]
+    tested = {arm: [trained[arm] for trained in by_seed] for arm in by_seed[0]}
     report(options, tested, prevalence)
 
 
@@ -267,4 +264,4 @@ if __name__ == "__main__":
         try:
             main()
         except KeyboardInterrupt:
-            raise UserError("interrupted; what is done is kept, and the same command goes on") from None
+            raise UserError("interrupted; what is done is kept, and the same command continues") from None

@@ -1,4 +1,4 @@
-"""Deal the patients of a learning curve: who pretrains, who fine-tunes, who is tested; a table for each.
+"""Deal the patients of a learning curve to pretraining, fine-tuning and test, with a table for each.
 
 The tables have a ``split`` column, which the training scripts follow.
 """
@@ -20,9 +20,9 @@ from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
 PRETRAINING = "pretraining"
-# Of the pretraining patients; these pick the epoch. None is needed to test, but the scripts test.
+# Of the pretraining patients: validation picks the epoch; the test is not needed, but the scripts test.
 PRETRAINING_SPLIT = {"validation_fraction": 0.15, "test_fraction": 0.1}
-MAX_DEALS = 200  # of the pretraining patients, until each label is in each part
+MAX_DEALS = 200  # of the pretraining patients, until each part has both classes of each label
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,9 @@ def deal_patients(
 
     Parameters
     ----------
-    labels : array of shape (n_patients,), 1, 0, or nan: unknown, which is for pretraining alone.
+    labels : array of shape (n_patients,), 1, 0, or nan: unknown, which is only for pretraining.
     sizes : numbers of fine-tuning patients, those who validate included.
-    test_share, validation_share : of the patients with a known label; of each size.
+    test_share, validation_share : of the patients with a known label, and of each size.
 
     Raises
     ------
@@ -59,10 +59,10 @@ def deal_patients(
     classes = [generator.permutation(np.flatnonzero(labels == value)) for value in (1, 0)]
     n_known = sum(map(len, classes))
     prevalence = len(classes[0]) / max(1, n_known)
-    tested = _of_each_class(round(test_share * n_known), prevalence)
+    tested = _class_counts(round(test_share * n_known), prevalence)
     test = np.concatenate([patients[:n] for patients, n in zip(classes, tested, strict=True)])
     classes = [patients[n:] for patients, n in zip(classes, tested, strict=True)]
-    largest = _of_each_class(max(sizes), prevalence)
+    largest = _class_counts(max(sizes), prevalence)
     if any(n > len(patients) for patients, n in zip(classes, largest, strict=True)):
         raise UserError(
             f"--sizes {max(sizes)}: found {n_known} patients with a known label, of whom {len(test)} are "
@@ -72,15 +72,15 @@ def deal_patients(
         raise UserError(f"--test-share: found {tested[0]} positive and {tested[1]} negative patients to test")
     fine_tuning = {}
     for size in sizes:
-        counts = _of_each_class(size, prevalence)
+        counts = _class_counts(size, prevalence)
         chosen = [patients[:n] for patients, n in zip(classes, counts, strict=True)]
         fine_tuning[size] = _train_and_validation(chosen, validation_share, size)
     used = np.concatenate([test, *fine_tuning[max(sizes)].values()])
     return Deal(np.setdiff1d(np.arange(len(labels)), used), np.sort(test), fine_tuning)
 
 
-def _of_each_class(n: int, prevalence: float) -> tuple[int, int]:
-    """Return how many positives and negatives n patients are."""
+def _class_counts(n: int, prevalence: float) -> tuple[int, int]:
+    """Return the numbers of positives and negatives among n patients."""
     n_positive = math.floor(n * prevalence + 0.5)
     return n_positive, n - n_positive
 
@@ -88,7 +88,7 @@ def _of_each_class(n: int, prevalence: float) -> tuple[int, int]:
 def _train_and_validation(
     classes: Sequence[np.ndarray], validation_share: float, size: int
 ) -> dict[str, np.ndarray]:
-    """Let an even share of each class, in its order, validate, so that more patients keep their parts."""
+    """Let patients at even distances in each class validate: most keep their part in a larger size."""
     parts = {"train": [], "validation": []}
     for patients in classes:
         passed = np.floor(0.5 + validation_share * np.arange(len(patients) + 1))
@@ -109,15 +109,15 @@ def _train_and_validation(
 
 
 def patients_of(cohort: Cohort, label: str, init_from: str | None) -> tuple[np.ndarray, np.ndarray]:
-    """Return which patient each ECG is of, and each patient's label: 1, 0, or nan where it is not known.
+    """Return each ECG's patient, and each patient's label: 1, 0, or nan where it is not known.
 
-    A patient is positive where one of the ECGs is. Whom the run `init_from` was trained on has none.
+    A patient is positive if one of the ECGs is. Patients that trained the run `init_from` have no label.
     """
     n_patients, patient_of = number_patients(cohort.table)
-    of_ecg = cohort.table[label].to_numpy(float)
+    ecg_labels = cohort.table[label].to_numpy(float)
     labels = np.full(n_patients, np.nan)
     for value in (0, 1):
-        labels[patient_of[of_ecg == value]] = value
+        labels[patient_of[ecg_labels == value]] = value
     if init_from:
         RunFiles(init_from).load_any_description()
         seen = seen_by(Path(init_from))
@@ -132,7 +132,7 @@ def patients_of(cohort: Cohort, label: str, init_from: str | None) -> tuple[np.n
 def group_tables(
     cohort: Cohort, patient_of: np.ndarray, deal: Deal, options: argparse.Namespace, seed: int
 ) -> dict[int | str, pd.DataFrame]:
-    """Return the table of each size and, under `PRETRAINING`, that of the pretraining, if there is one."""
+    """Return the table of each size and, as `PRETRAINING`, that of the pretraining, if there is one."""
     tables = {}
     for size, parts in deal.fine_tuning.items():
         part_of = np.full(patient_of.max() + 1, "", dtype="<U10")

@@ -1,7 +1,7 @@
-"""Several deals of patients, tested -> mean AUROC with an interval, a figure, and the test patients needed.
+"""From the test ECGs of several deals: mean AUROC with an interval, a figure, and the test patients needed.
 
-Patients are resampled once for all seeds: whom several seeds have tested counts alike in each, so that test
-sets which overlap are not taken as independent. The seeds are taken as they are.
+Patients are resampled once for all seeds: a patient whom several seeds have tested counts equally in each, so
+that overlapping test sets are not taken as independent. The seeds are taken as they are.
 """
 
 import math
@@ -64,8 +64,8 @@ def curve_table(tested: Mapping[tuple[int, str], Sequence[Scored]], seeds: Seque
     Returns
     -------
     DataFrame
-        patients, start, auroc_seed_<seed> …, mean, low, high; three lines a number of patients, of which the
-        last is the difference, paired: from the same resamples.
+        patients, start, auroc_seed_<seed> …, mean, low, high; three rows per number of patients, the last
+        of them the difference, paired: from the same resamples.
     """
     rows = []
     for size in sorted({size for size, _ in tested}):
@@ -73,45 +73,37 @@ def curve_table(tested: Mapping[tuple[int, str], Sequence[Scored]], seeds: Seque
         for one, other in zip(*arms.values(), strict=True):
             assert np.array_equal(one.files, other.files), "the trainings of a seed tested other ECGs"
         values = {
-            start: np.array([auroc(of.y_true, of.y_score) for of in arm]) for start, arm in arms.items()
+            start: np.array([auroc(one.y_true, one.y_score) for one in arm]) for start, arm in arms.items()
         }
         resampled = {start: resampled_means(arm) for start, arm in arms.items()}
         for mapping in (values, resampled):
             mapping[DIFFERENCE] = mapping["pretrained"] - mapping["scratch"]
-        for start, of_seeds in values.items():
-            of_seed = {f"auroc_seed_{seed}": value for seed, value in zip(seeds, of_seeds, strict=True)}
+        for start, aurocs in values.items():
+            columns = {f"auroc_seed_{seed}": value for seed, value in zip(seeds, aurocs, strict=True)}
             low, high = percentile_interval(resampled[start])
-            rows.append(
-                {
-                    "patients": size,
-                    "start": start,
-                    **of_seed,
-                    "mean": of_seeds.mean(),
-                    "low": low,
-                    "high": high,
-                }
-            )
+            ends = {"mean": aurocs.mean(), "low": low, "high": high}
+            rows.append({"patients": size, "start": start, **columns, **ends})
     return pd.DataFrame(rows)
 
 
 def resampled_means(
-    of_seeds: Sequence[Scored], n_resamples: int = N_RESAMPLES, seed: int = RESAMPLING_SEED
+    tests: Sequence[Scored], n_resamples: int = N_RESAMPLES, seed: int = RESAMPLING_SEED
 ) -> np.ndarray:
     """Return the mean AUROC over the seeds in each resample of the patients of all their test sets.
 
-    Patients are drawn with replacement, each with all ECGs, whichever seeds have tested them.
+    Patients are drawn with replacement, each with all ECGs in the test sets of all seeds.
 
     Returns
     -------
     array of shape (n_resamples,); nan where a test set is left without one of the classes. The same patients
-    and `seed` give the same resamples, whatever the scores.
+    and `seed` give the same resamples for any scores.
     """
-    ids = np.concatenate([tested.patient_ids for tested in of_seeds])
-    ends = np.cumsum([len(tested.files) for tested in of_seeds])
+    ids = np.concatenate([tested.patient_ids for tested in tests])
+    ends = np.cumsum([len(tested.files) for tested in tests])
     means = []
     for weights in resampled_weights(patient_index(ids, len(ids)), n_resamples, seed):
         parts = np.split(weights, ends[:-1], axis=1)
-        pairs = zip(of_seeds, parts, strict=True)
+        pairs = zip(tests, parts, strict=True)
         aurocs = [weighted_aurocs(tested.y_true, tested.y_score, part) for tested, part in pairs]
         means.append(np.mean(aurocs, axis=0))
     return np.concatenate(means)
@@ -127,7 +119,7 @@ def weighted_aurocs(y_true: np.ndarray, y_score: np.ndarray, weights: np.ndarray
 
     Returns
     -------
-    array of shape (n_rows,), nan where the positive or the negative ECGs weigh nothing.
+    array of shape (n_rows,), nan where all positive or all negative ECGs have weight 0.
     """
     order = np.argsort(y_score, kind="stable")
     _, first = np.unique(y_score[order], return_index=True)  # of the ECGs of each score
@@ -183,7 +175,7 @@ def patients_needed(true_auroc: float, prevalence: float, width: float, confiden
 
 
 def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float) -> str:
-    """Return in a sentence what `patients_needed` says of the better start on the most patients."""
+    """Return in a sentence the `patients_needed` for the better start on the most patients."""
     rows = table[(table["patients"] == table["patients"].max()) & table["start"].isin(STARTS)]
     best = rows.loc[rows["mean"].idxmax()]
     found = f"the AUROC of {best['mean']:.3f} ({STARTS[best['start']]}, {best['patients']:,} patients)"
@@ -197,7 +189,7 @@ def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float
 
 
 def _variances_of_pairs(true_auroc: float) -> tuple[float, float]:
-    """Return Q1 - A² and Q2 - A²: how pairs of a common negative, and of a common positive, go together."""
+    """Return Q1 - A² and Q2 - A²: how pairs with a common negative, or a common positive, vary together."""
     square = true_auroc**2
     return true_auroc / (2 - true_auroc) - square, 2 * square / (1 + true_auroc) - square
 
@@ -231,13 +223,13 @@ def draw_curve(table: pd.DataFrame, path: Path, *, title: str) -> None:
     Parameters
     ----------
     table : of `curve_table`
-    path : of the PNG file; the same with .svg is written beside it.
+    path : of the PNG file; the same figure is written with the suffix .svg.
     """
     figure = Figure(figsize=(7, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     sizes = np.unique(table["patients"])
-    shift = (sizes[-1] / sizes[0]) ** 0.008 if len(sizes) > 1 else 1.01  # so that the bars stand side by side
+    shift = (sizes[-1] / sizes[0]) ** 0.008 if len(sizes) > 1 else 1.01  # puts the bars side by side
     seeds = [column for column in table if column.startswith("auroc_seed_")]
     for (start, name), colour, factor in zip(STARTS.items(), COLOURS, (1 / shift, shift), strict=False):
         rows = table[table["start"] == start]

@@ -1,16 +1,19 @@
-"""Count how many ECGs are called unlike a run's training ECGs: its test ECGs, as they are and altered.
+"""Count how many ECGs are found unlike a run's training ECGs: its test ECGs, as they are and altered.
 
     python -m benchmarks.studies.likeness runs/train_atten-20261122-101500 ecgs
-    python -m benchmarks.studies.likeness runs/train_atten-20261122-101500 ecgs --others ludb  # another's
+    python -m benchmarks.studies.likeness runs/train_atten-20261122-101500 ecgs --others ludb  # other ECGs
 
-FOLDER is what the run was trained with (--data-dir). Of each way of altering a line says how many are
+FOLDER is the --data-dir that the run was trained with. A row per way of altering them shows how many are
 
     refused    by the quality checks (ecg/quality.py) with the run's limits: predict.py would not score them
-    doubted    by them, refused or warned of
+    doubted    by these checks, refused or warned of
     range      outside the training ECGs' sampling rates, formats, or range of QRS amplitude
     distance   too far from the training ECGs in what the model sees
-    AUROC      of the distance, telling them from the test ECGs as they are; 0.5 is chance
-    median     percentile of their distance among validation ECGs; 50 for ECGs like these
+
+and, for their distances,
+
+    AUROC      against the unaltered test ECGs; 0.5 is chance
+    median     percentile among validation ECGs; 50 for ECGs like these
 
 Noise and hum are put on the nine electrodes, so that the limb leads still agree with each other.
 """
@@ -19,8 +22,6 @@ import argparse
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-from runtime.errors import UserError
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")  # read by PyTorch when it is imported
 import numpy as np
@@ -37,6 +38,7 @@ from inference.scoring import predict_logits
 from metrics_and_performance import auroc
 from run_folder.run import Run
 from runtime.command_line import one_line_errors, prepare
+from runtime.errors import UserError
 from xml_loader import SAMPLING_RATE, EcgFileError, find_files
 
 BATCH_SIZE = 32
@@ -60,7 +62,7 @@ def main() -> None:
 
 
 def print_table(comparison: "Comparison", files: list[Path], others: list[Path]) -> None:
-    """Print a line for each way of altering the ECGs, and one for the other ECGs."""
+    """Print one row per way of altering the ECGs, and one for the other ECGs."""
     file_formats, signals, measurements = comparison.read(files)
     print(f"{len(file_formats)} test ECGs, {comparison.distribution.n_ecgs} training ECGs")
     heads = ("refused", "doubted", "range", "distance", "AUROC", "median")
@@ -82,10 +84,9 @@ class Comparison:
         self.run = Run(run)
         self.model, self.description = self.run.load_model(device)
         self.device = device
-        distribution = TrainingDistribution.load(run)
-        if distribution is None:
+        self.distribution = TrainingDistribution.load(run)
+        if self.distribution is None:
             raise UserError(f"{run}: found no training_distribution.json, expected a run of this version")
-        self.distribution = distribution
 
     def read(self, files: list[Path]) -> tuple[list[str], np.ndarray, np.ndarray]:
         """Return formats, signals at rest and measurements of the files that can be read."""
@@ -110,23 +111,23 @@ class Comparison:
         measurements: np.ndarray,
         as_they_are: np.ndarray | None,
     ) -> np.ndarray:
-        """Print how many ECGs are called unlike, and return their distances."""
+        """Print how many ECGs are found unlike, and return their distances."""
         features = self.features(signals)
         distances = self.distribution.gaussian.distance(features)
         findings = self.distribution.findings(features, measurements, file_formats)
-        of_range = np.mean([bool(found.keys() - {"distance"}) for found in findings])
+        out_of_range = np.mean([bool(found.keys() - {"distance"}) for found in findings])
         far = np.mean(["distance" in found for found in findings])
         refused, doubted = (
             self.judged(measurements, verdicts) for verdicts in (["reject"], ["reject", "warn"])
         )
-        shares = "".join(f"{100 * share:>8.0f} %" for share in (refused, doubted, of_range, far))
+        shares = "".join(f"{100 * share:>8.0f} %" for share in (refused, doubted, out_of_range, far))
         median = np.median(percentiles(distances, self.distribution.distances))
         area = "" if as_they_are is None else f"{separation(as_they_are, distances):.2f}"
         print(f"{name:<28}{shares}{area:>10}{median:>10.0f}", flush=True)
         return distances
 
     def judged(self, measurements: np.ndarray, verdicts: list[str]) -> float:
-        """Return the share of ECGs of which the quality checks, with the run's limits, say so."""
+        """Return the share of ECGs with one of these verdicts, by quality checks with the run's limits."""
         limits = dict(self.description.quality)
         if not limits.pop("quality_checks", False):
             return 0.0
@@ -134,7 +135,7 @@ class Comparison:
         return findings.loc[findings["verdict"].isin(verdicts), "ecg"].nunique() / len(measurements)
 
     def features(self, signals: np.ndarray) -> np.ndarray:
-        """Return what the model's first layers see of int16 signals, (N, 12, 5000) in µV."""
+        """Return the statistics of the model's first layers for int16 signals, (N, 12, 5000) in µV."""
         with ChannelStatistics(self.model) as statistics:
             predict_logits(self.model, self._inputs(signals))
         return statistics.take()[0]
@@ -149,7 +150,7 @@ class Comparison:
 
 
 def percentiles(distances: np.ndarray, validation: ValidationDistances) -> np.ndarray:
-    """Return the share of ECGs like the validation ECGs that are nearer, in per cent, (n_ecgs,)."""
+    """Return which share of ECGs like the validation ECGs is nearer, in percent, (n_ecgs,)."""
     below = np.interp(distances, validation.quantiles, np.linspace(0, 1 - TAIL, len(validation.quantiles)))
     beyond = np.maximum(distances - validation.quantiles[-1], 0)
     tail = TAIL * np.exp(-beyond / validation.tail) if validation.tail else np.where(beyond > 0, 0, TAIL)
@@ -157,12 +158,12 @@ def percentiles(distances: np.ndarray, validation: ValidationDistances) -> np.nd
 
 
 def separation(near: np.ndarray, far: np.ndarray) -> float:
-    """Return the AUROC of distances that should be small and of those that should be large."""
+    """Return the AUROC of distances, between ECGs that should be near and those that should be far."""
     return float(auroc(np.repeat([0, 1], [len(near), len(far)]), np.concatenate([near, far])))
 
 
 def measure_again(signal: np.ndarray, before: np.void) -> np.void:
-    """Return the measurements of an altered signal, in a file as it was."""
+    """Return the measurements of an altered signal in an otherwise unchanged file."""
     kept = {name: before[name] for name in ("file_rate", "file_seconds", "gap_samples", "n_derived")}
     return measure(signal, padded=(0, 0), n_warnings=int(before["n_warnings"]), **kept)
 
@@ -171,7 +172,7 @@ def measure_again(signal: np.ndarray, before: np.void) -> np.void:
 
 
 def arms_exchanged(signals: np.ndarray) -> np.ndarray:
-    """I turns upside down, II and III, aVR and aVL change places."""
+    """Turn I upside down; exchange II with III, and aVR with aVL."""
     altered = signals[:, [0, 2, 1, 4, 3, *range(5, 12)]]
     altered[:, 0] *= -1
     return altered
@@ -200,14 +201,14 @@ def noise_added(signals: np.ndarray) -> np.ndarray:
 
 
 def hum_added(signals: np.ndarray) -> np.ndarray:
-    """50 Hz of up to 1 mV, of another amplitude at each electrode."""
+    """50 Hz of up to 1 mV, with another amplitude at each electrode."""
     hum = MICROVOLTS * np.sin(2 * np.pi * 50 * np.arange(signals.shape[2]) / SAMPLING_RATE)
     amplitudes = np.random.default_rng(0).random((len(signals), 9, 1))
     return _counts(signals + _electrodes_to_leads(amplitudes * hum))
 
 
 def wander_added(signals: np.ndarray) -> np.ndarray:
-    """0.3 Hz of 1 mV, of another phase at each electrode."""
+    """0.3 Hz of 1 mV, with another phase at each electrode."""
     time = np.arange(signals.shape[2]) / SAMPLING_RATE
     phases = np.random.default_rng(0).random((len(signals), 9, 1))
     return _counts(signals + _electrodes_to_leads(MICROVOLTS * np.sin(2 * np.pi * (0.3 * time + phases))))
@@ -223,12 +224,12 @@ def flat(*leads: str):
 
 
 def at_half_rate(signals: np.ndarray) -> np.ndarray:
-    """As if a file of 250 Hz said 500: twice the heart rate, the ECG there twice."""
+    """As if a file of 250 Hz declared 500: twice the heart rate, and the ECG is there twice."""
     return np.tile(signals[:, :, ::2], 2)
 
 
 def at_double_rate(signals: np.ndarray) -> np.ndarray:
-    """As if a file of 1,000 Hz said 500: half the heart rate."""
+    """As if a file of 1,000 Hz declared 500: half the heart rate."""
     return _counts(resample_poly(signals[:, :, : signals.shape[2] // 2].astype(float), 2, 1, axis=2))
 
 

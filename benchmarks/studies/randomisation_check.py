@@ -1,4 +1,4 @@
-"""Would a model that learned nothing be explained alike? Then the explanation owes nothing to training.
+"""Would a model that learned nothing be explained alike? Then the explanation is not due to training.
 
 check = randomisation_check(model, signal, label=0, normalisation="recording")   # as `explain` takes them
 check.passed
@@ -21,8 +21,9 @@ MAX_AGREEMENT = 0.5  # our choice: three trained models had -0.08 to 0.07 with t
 
 @dataclass(frozen=True, eq=False)
 class RandomisationCheck:
-    """How alike a model and copies of it with random weights explain an ECG (Adebayo et al. 2018,
-    arXiv:1810.03292).
+    """How much explanations by copies with random weights agree with the model's explanation of an ECG.
+
+    The method is that of Adebayo et al. 2018, arXiv:1810.03292.
 
     Attributes
     ----------
@@ -30,7 +31,7 @@ class RandomisationCheck:
         Spearman's rank correlation of the absolute attributions. It is far above 0 for any weights, because
         an attribution is a mean gradient times the distance from the baseline: high waves rank high.
     gradients : ndarray of shape (n_copies,)
-        The same of the mean gradients alone, which are about 0 where the explanation owes all to training.
+        The same for only the mean gradients; about 0 where the explanation is due to training.
     """
 
     attributions: np.ndarray
@@ -50,7 +51,7 @@ def randomisation_check(
     Parameters
     ----------
     model, signal, label, normalisation : as in `explain`
-    n_copies : each with weights of its own, drawn from the seeds 0, 1, …
+    n_copies : each with its own weights, drawn from the seeds 0, 1, …
     """
     x, baseline = model_input(model, signal, normalisation)
     models = [model, *(randomised(model, seed) for seed in range(n_copies))]
@@ -69,12 +70,12 @@ def _rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def randomised(model: nn.Module, seed: int) -> nn.Module:
-    """Return a copy of the model with the weights of a new one, each layer drawn again as it was at first.
+    """Return a copy of the model with the weights of a new one, each layer drawn as at first.
 
     Raises
     ------
     ValueError
-        A layer with weights that does not say how they are drawn.
+        A layer has weights but no method that draws them.
     """
     fresh = copy.deepcopy(model).eval()
     with torch.random.fork_rng(devices=[]), torch.no_grad():

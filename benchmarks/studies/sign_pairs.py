@@ -1,7 +1,7 @@
 """Pairs of synthetic ECGs that differ in one planted sign of PE and in nothing else.
 
-Both are of one simulated patient: the same beats, breath, P waves, electrodes and noise, and every random
-number of QRS and T drawn alike. Where they differ, there is the sign.
+Both belong to one simulated patient: the same beats, breath, P waves, electrodes and noise, and the same
+random numbers for QRS and T. Where they differ, there is the sign.
 """
 
 from dataclasses import replace
@@ -27,7 +27,7 @@ class Pair(NamedTuple):
 def draw_pair(sign: str, generator: np.random.Generator) -> Pair:
     """Simulate a patient with and without a sign, one of `SIGN_RATES`.
 
-    With sinus tachycardia the beats lie elsewhere: such a pair differs everywhere.
+    With sinus tachycardia the beats lie elsewhere: that pair differs everywhere.
     """
     patient = draw_patient(generator, pe=False, signs=NO_SIGN)
     severity, *seeds = generator.random(), *generator.integers(2**32, size=3).tolist()
@@ -50,8 +50,8 @@ def draw_pair(sign: str, generator: np.random.Generator) -> Pair:
 
 def _simulate(patient: Patient, seeds: list[int]) -> np.ndarray:
     """Simulate an ECG with the waves that belong to a patient's signs, axis and QRS duration."""
-    of_qrs, of_t, of_ecg = (np.random.default_rng(seed) for seed in seeds)
-    qrs_waves = draw_qrs(of_qrs, patient.signs, np.radians(patient.qrs_axis))
+    qrs_generator, t_generator, ecg_generator = map(np.random.default_rng, seeds)
+    qrs_waves = draw_qrs(qrs_generator, patient.signs, np.radians(patient.qrs_axis))
     qrs_waves[:, :3] *= patient.qrs_duration / np.ptp(qrs_limits(qrs_waves))
-    t_wave = draw_t(of_t, patient.signs, patient.qrs_axis)
-    return simulate_ecg(replace(patient, qrs_waves=qrs_waves, t_wave=t_wave), of_ecg)[0]
+    t_wave = draw_t(t_generator, patient.signs, patient.qrs_axis)
+    return simulate_ecg(replace(patient, qrs_waves=qrs_waves, t_wave=t_wave), ecg_generator)[0]

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +21,7 @@ from torch.autograd import DeviceType
 import train_atten
 from benchmarks.speed import run, script_speed
 from benchmarks.speed.epoch_speed import gpu_seconds
-from benchmarks.speed.model_speed import flops_an_ecg
+from benchmarks.speed.model_speed import flops_per_ecg
 from benchmarks.speed.our_training import build, training_step
 from benchmarks.speed.published_style import (
     PublishedAttention,
@@ -30,7 +31,7 @@ from benchmarks.speed.published_style import (
     published_loader,
     published_loss,
 )
-from benchmarks.speed.timing import Conditions, Row, by_turns, number
+from benchmarks.speed.timing import Conditions, Row, number, time_in_turn
 from dataset.batches import normalise
 from hyperparameters.reading import read_hyperparameters
 from models import MODELS
@@ -196,10 +197,10 @@ def test_published_items_are_the_ecgs_that_our_batches_have(cohort_folder):
         assert label == expected
 
 
-def test_the_published_loader_gives_each_ecg_once(cohort_folder):
+def test_the_published_loader_gives_each_ecg_once(given, cohort_folder):
     paths = sorted(cohort_folder.glob("*.xml"))
     items = PublishedItems(paths, list(range(len(paths))), augmented=True)
-    batches = list(published_loader(items, batch_size=5, workers=0, pinned=False))
+    batches = list(published_loader(items, replace(given, batch_size=5)))
     assert [tuple(signal.shape) for signal, _ in batches] == [(5, 12, 4096), (5, 12, 4096), (2, 12, 4096)]
     assert sorted(torch.cat([classes for _, classes in batches]).tolist()) == list(range(12))
     for signal, _ in batches:
@@ -249,9 +250,9 @@ def test_flops_by_hand():
     """A convolution of 5 samples to 3 filters at 4,096 places, then 3 x 4096 numbers to 2: two FLOPs each."""
     layers = nn.Sequential(nn.Conv1d(12, 3, 5, padding=2), nn.Flatten(), nn.Linear(3 * 4096, 2))
     convolution, linear = 2 * 12 * 5 * 3 * 4096, 2 * 3 * 4096 * 2
-    assert flops_an_ecg(layers, training=False) == convolution + linear
+    assert flops_per_ecg(layers, training=False) == convolution + linear
     # Backward: the gradients of both layers' weights, and of the linear layer's input.
-    assert flops_an_ecg(layers, training=True) == 2 * convolution + 3 * linear
+    assert flops_per_ecg(layers, training=True) == 2 * convolution + 3 * linear
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -274,7 +275,7 @@ def test_gpu_time_is_of_kernels_alone():
 
 def test_calls_take_turns():
     order = []
-    times = by_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0, CPU)
+    times = time_in_turn({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 0, CPU)
     assert "".join(order) == "abababab"  # the first of each is not counted
     assert set(times) == {"a", "b"} and min(times.values()) >= 0
 
