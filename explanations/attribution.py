@@ -314,9 +314,7 @@ def attention_of(model: nn.Module, x: torch.Tensor) -> np.ndarray | None:
         rollout = 0.5 * (layer + torch.eye(len(layer), dtype=torch.float64)) @ rollout
     attended = rollout.mean(dim=0).reshape(shapes[0]).sum(dim=0).numpy()  # (H', W') -> (W',)
     n_samples, n_positions = x.shape[1], len(attended)
-    stride = 2 ** math.ceil(
-        math.log2(n_samples / n_positions)
-    )  # every layer that shortens the signal halves it
+    stride = 2 ** math.ceil(math.log2(n_samples / n_positions))  # each layer that shortens it halves it
     upsampled = np.interp(np.arange(n_samples), stride * np.arange(n_positions), attended)
     return upsampled / upsampled.mean()
 
