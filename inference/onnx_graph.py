@@ -126,7 +126,7 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
             )
         _keep_only(program.model, metadata)
         return program.model_proto.SerializeToString()
-    except Exception as error:  # tracing raises whatever the code that it runs does
+    except Exception as error:  # tracing runs code that may raise anything
         raise UserError(
             f"torch {torch.__version__} cannot write this run as ONNX ({one_line(error)})"
         ) from None

@@ -187,7 +187,7 @@ def _said(text: str) -> Meaning:
 
 
 GROUPS: dict[str, list[Explained]] = {
-    "Ranking, whatever the threshold": [
+    "Ranking, at any threshold": [
         Explained("auroc", "AUROC", _auroc),
         Explained(
             "auroc_delong", "AUROC, DeLong's interval", _said("The same, its interval by another method.")

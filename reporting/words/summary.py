@@ -102,7 +102,7 @@ def _lines_of_use(name: str, label: dict) -> Iterator[str]:
     sensitivity = with_interval(label["sensitivity_at_specificity_90"], 3)
     yield f"{'at 90 % spec.':<18} sensitivity {sensitivity}, read off the ROC curve of these ECGs"
     specificity, npv = (with_interval(label[f"{key}_at_sensitivity_95"], 3) for key in ("specificity", "npv"))
-    yield f"{'at 95 % sens.':<18} specificity {specificity}, NPV {npv}, read off likewise"
+    yield f"{'at 95 % sens.':<18} specificity {specificity}, NPV {npv}, read off in the same way"
     ruled_out = label["ct_avoided_per_100"]
     what = "CT angiographies avoided" if name.upper() == "PE" else "ruled out"
     per_100 = f"{with_interval(ruled_out, 1)} {what}, {ruled_out.missed_per_100:.1f} {name} missed"
