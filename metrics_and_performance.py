@@ -3,12 +3,12 @@
 Names and shapes, used in the whole repository:
 
 - `y_true`: 0 or 1 for each ECG, of shape (n_ecgs,), or (n_ecgs, n_labels) where several labels are scored;
-  `evaluate`, `evaluate_strata` and `ranking_metrics` leave out the ECGs of which a label is unknown (nan).
+  `evaluate`, `evaluate_strata` and `ranking_metrics` leave out the ECGs whose label is unknown (nan).
 - `y_score`: the probability that the model gives, in the same shape; a higher score means disease.
 - `threshold`: an ECG is flagged, that is, called positive, where ``y_score >= threshold``.
 
 A metric that the ECGs at hand leave undefined (an AUROC without a positive ECG, say) is nan, and an
-`UndefinedMetricWarning` says which metric and why; nothing is replaced by 0 or by 0.5.
+`UndefinedMetricWarning` names the metric and the reason; nothing is replaced by 0 or by 0.5.
 """
 
 import math
@@ -83,7 +83,7 @@ def auroc(y_true: ArrayLike, y_score: ArrayLike) -> float:
     Returns
     -------
     float
-        From 0 to 1, 0.5 for scores that say nothing; nan, with a warning, where one class is missing.
+        From 0 to 1, 0.5 for uninformative scores; nan, with a warning, where one class is missing.
     """
     y_true, y_score = checked(y_true, y_score)
     if reason := missing_class(y_true):
@@ -102,8 +102,7 @@ def average_precision(y_true: ArrayLike, y_score: ArrayLike) -> float:
     Returns
     -------
     float
-        From 0 to 1; scores that say nothing reach the prevalence. nan, with a warning, where one class is
-        missing.
+        From 0 to 1, the prevalence for uninformative scores; nan, with a warning, where one class is missing.
     """
     y_true, y_score = checked(y_true, y_score)
     if reason := missing_class(y_true):
@@ -175,7 +174,7 @@ def evaluate(
         the means of `auroc` and `average_precision` over the `n_labels` labels that have them. A label holds
         `n_positive`, `prevalence`, `threshold` (the median, with `threshold_low` and `threshold_high`), the
         metrics of `RANKING_METRICS` (`ct_avoided_per_100` also has `missed_per_100`), `auroc_delong`, the
-        items of `confusion_metrics`, `n_unknown` where the label of some ECGs is,
+        items of `confusion_metrics`, `n_unknown` where some labels are unknown,
         `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`, `expected_calibration_error`,
         `calibration_slope`, `calibration_intercept` and, where asked for, `at_prevalence`: `prevalence`,
         `ppv` and `npv`. What has an interval is a `Metric`; all intervals count patients, not ECGs. Undefined
@@ -286,9 +285,8 @@ def _evaluate_label(
     y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
 ) -> dict:
     confusion = confusion_metrics(y_true, y_score, threshold, bootstrap["confidence"], patients)
-    ratios = likelihood_ratios(
-        _independent_counts(y_true, y_score >= threshold, patients), bootstrap["confidence"]
-    )
+    counts = _independent_counts(y_true, y_score >= threshold, patients)
+    ratios = likelihood_ratios(counts, bootstrap["confidence"])
     calibration = calibration_slope_and_intercept(y_true, y_score, patients, bootstrap["confidence"])
     return {
         "n_positive": int(y_true.sum()),
@@ -311,9 +309,9 @@ def _independent_counts(y_true: np.ndarray, flagged: np.ndarray, patients: np.nd
     """Return the confusion matrix, each class divided by its design effect."""
     counts = {}
     for label, names in ((1, ("tp", "fn")), (0, ("fp", "tn"))):
-        of_class = flagged[y_true == label]
-        effect = design_effect(of_class, patients[y_true == label])
-        counts |= zip(names, (of_class.sum() / effect, (~of_class).sum() / effect), strict=True)
+        part = flagged[y_true == label]
+        effect = design_effect(part, patients[y_true == label])
+        counts |= zip(names, (part.sum() / effect, (~part).sum() / effect), strict=True)
     return {name: float(count) for name, count in counts.items()}
 
 
@@ -328,8 +326,8 @@ def _ranking(y_true: np.ndarray, y_score: np.ndarray, patients: np.ndarray, boot
         counts = rank_counts(y_true, y_score)
         intervals = bootstrap_intervals(RANKING_METRICS, y_true, y_score, patients, **bootstrap)
         result = {
-            name: Metric(float(of_counts(counts)[0]), *intervals[name])
-            for name, of_counts in RANKING_METRICS.items()
+            name: Metric(float(metric(counts)[0]), *intervals[name])
+            for name, metric in RANKING_METRICS.items()
         }
         interval = delong_interval(y_true, y_score, patients, bootstrap["confidence"])
         missed = float(rule_out_of_counts(counts).missed_per_100[0])
@@ -370,7 +368,7 @@ def _macro(labels: dict) -> dict:
 
 
 def _checked_columns(y_true: ArrayLike, y_score: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """As `checked`, as columns of shape (n_ecgs, n_labels), of which `y_true` is float: nan where unknown."""
+    """As `checked`, in columns, (n_ecgs, n_labels); `y_true` is float, nan where unknown."""
     columns = [array[:, None] if array.ndim == 1 else array for array in map(np.asarray, (y_true, y_score))]
     y_true = columns[0].astype(np.float64)
     checked(np.nan_to_num(y_true), columns[1], n_dimensions=2)
@@ -378,7 +376,7 @@ def _checked_columns(y_true: ArrayLike, y_score: ArrayLike) -> tuple[np.ndarray,
 
 
 def _known(y_true: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return one label's truth as int, and what belongs to it, of the ECGs of which it is known."""
+    """Return one label's truth as int, and the other arrays, for the ECGs whose label is known."""
     known = ~np.isnan(y_true)
     return y_true[known].astype(np.int64), *(other[known] for other in others)
 

@@ -33,7 +33,7 @@ class Scores:
 
     Attributes
     ----------
-    name : of the model, for people.
+    name : the model's, for a reader.
     y_score : float array of shape (n_ecgs, n_labels).
     thresholds : float array of that shape, those of the fold that scored the ECG; None: it decides nothing.
     """
@@ -42,11 +42,10 @@ class Scores:
     y_score: np.ndarray
     thresholds: np.ndarray | None
 
-    def of(self, ecgs: np.ndarray) -> "Scores":
+    def select(self, ecgs: np.ndarray) -> "Scores":
         """Return the scores of some ECGs."""
-        return Scores(
-            self.name, self.y_score[ecgs], None if self.thresholds is None else self.thresholds[ecgs]
-        )
+        thresholds = None if self.thresholds is None else self.thresholds[ecgs]
+        return Scores(self.name, self.y_score[ecgs], thresholds)
 
     def for_label(self, number: int) -> "Scores":
         """Return the scores of one label, of shape (n_ecgs,)."""
@@ -55,16 +54,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several runs say of the same ECGs.
+    """Several runs' scores of the same ECGs.
 
     Attributes
     ----------
     table : DataFrame with one line per ECG and repeat: file, repeat, fold, patient_id, y_true_<label>.
     splits : DataFrame with one line per ECG: the runs' splits.csv; of another hospital's cohort, ``table``.
-    folds : of each repeat, the parts of its folds: for train, validation and test, lines of ``splits``; none
-        where nothing was trained on these ECGs.
+    folds : for each repeat, one dictionary per fold: the lines of ``splits`` in train, validation and test;
+        empty where nothing was trained on these ECGs.
     label_names : the labels that all runs have.
-    models : the scores of each run, in the order in which they were named, then of their ensemble.
+    models : the scores of each run, in the order given, then those of their ensemble.
     members : the folders of all single models.
     ensemble_thresholds : float array of shape (n_folds, n_labels), those of the ensemble; None for one run.
     """
@@ -98,12 +97,11 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
     if fold_thresholds is not None:
         thresholds = np.array([fold_thresholds[fold] for fold in tested[0]["fold"]])
         models.append(Scores(ENSEMBLE, mean_score(np.stack([m.y_score for m in models])), thresholds))
-    splits = first.splits
     table = tested[0].drop(columns=first.columns("y_score"))
     return Comparison(
         table=table,
-        splits=splits,
-        folds=_folds(splits, table),
+        splits=first.splits,
+        folds=_folds(first.splits, table),
         label_names=first.label_names,
         models=models,
         members=[fold.folder for run in runs for fold in run.folds.values()],
@@ -118,7 +116,7 @@ def score_cohort(
 
     Raises
     ------
-    UserError : a run cannot score, has other labels than the cohort, or has an ECG of the cohort.
+    UserError : a run cannot score, has other labels than the cohort, or has seen an ECG of the cohort.
     """
     models = []
     for folder, name in zip(folders, names, strict=True):
@@ -135,17 +133,13 @@ def score_cohort(
             )
         _check_unseen(folder, cohort)
         clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
-        scores = [
-            scorer.score(cohort.signals.read(ecgs), clinical[ecgs])
-            for ecgs in _chunks(len(cohort.table), name)
-        ]
+        chunks = _chunks(len(cohort.table), name)
+        scores = [scorer.score(cohort.signals.read(ecgs), clinical[ecgs]) for ecgs in chunks]
         thresholds = np.tile(scorer.thresholds, (len(cohort.table), 1))
         models.append(Scores(name, np.concatenate(scores), thresholds))
     if len(models) > 1:
-        y_score, thresholds = (
-            mean_score(np.stack([getattr(model, part) for model in models]))
-            for part in ("y_score", "thresholds")
-        )
+        y_score = mean_score(np.stack([model.y_score for model in models]))
+        thresholds = mean_score(np.stack([model.thresholds for model in models]))
         models.append(Scores(ENSEMBLE, y_score, thresholds))
     table = cohort.table[["file", "patient_id"]].assign(repeat=1, fold=0)
     for number, label in enumerate(cohort.label_names):
@@ -173,7 +167,7 @@ def lines_of(table: pd.DataFrame, cohort: Cohort) -> np.ndarray:
 
 
 def _check_unseen(folder: Path, cohort: Cohort) -> None:
-    """Refuse a cohort with ECGs of the run's own, or of a run whose weights it began from.
+    """Refuse a cohort that shares ECGs with the run, or with a run whose weights it began from.
 
     Patients of two hospitals cannot be compared, only contents.
     """
@@ -193,9 +187,8 @@ def _check_unseen(folder: Path, cohort: Cohort) -> None:
 
 def _folds(splits: pd.DataFrame, table: pd.DataFrame) -> dict[int, list[dict[str, np.ndarray]]]:
     folds: dict[int, list[dict[str, np.ndarray]]] = {}
-    for repeat, fold in (
-        table[["repeat", "fold"]].drop_duplicates().sort_values("fold").itertuples(index=False)
-    ):
+    pairs = table[["repeat", "fold"]].drop_duplicates().sort_values("fold")
+    for repeat, fold in pairs.itertuples(index=False):
         part_of = splits[f"fold-{fold}" if fold else "split"].to_numpy()
         folds.setdefault(repeat, []).append({part: np.flatnonzero(part_of == part) for part in PARTS})
     return folds
@@ -207,7 +200,7 @@ class _FinishedRun:
     def __init__(self, folder: Path):
         self.folder, run = folder, RunFiles(folder)
         if not (run.is_tested and run.has("splits.csv")):
-            run.load_description()  # which says so where it is not finished, or only pretrained
+            run.load_description()  # raises the error: it is not finished, or only pretrained
         self.label_names = list(run.metrics()["labels"])
         self.folds = run.folds()
         self.splits = run.splits()

@@ -12,7 +12,8 @@ from metrics.delong import delong_test
 from metrics.proportions import mcnemar_test
 from metrics_and_performance import evaluate
 
-WITHOUT_THRESHOLD = (  # metrics that follow from the order of the scores alone
+# Metrics that follow from the order of the scores only
+WITHOUT_THRESHOLD = (
     "auroc",
     "average_precision",
     "sensitivity_at_specificity_90",
@@ -51,7 +52,7 @@ def compare_models(
     known = ~np.isnan(y_true)
     y_true, patient_ids = y_true[known].astype(int), comparison.table["patient_id"].to_numpy()[known]
     repeats = comparison.table["repeat"].to_numpy()[known]
-    models = [model.of(known) for model in models]
+    models = [model.select(known) for model in models]
     metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
     against_first = differences(y_true, models, patient_ids, repeats)
     return LabelComparison(label, y_true, len(np.unique(repeats)), models, metrics, against_first)
@@ -71,8 +72,8 @@ def model_metrics(
     Parameters
     ----------
     y_true : array of shape (n_ecgs,)
-    models : scores of that shape. ECGs without a score, nan, are left out of that model's metrics. Of a model
-        without thresholds only the metrics that need none are returned, and those of probabilities not.
+    models : scores of that shape. ECGs without a score, nan, are left out of that model's metrics. For a
+        model without thresholds only `WITHOUT_THRESHOLD` is returned.
     patient_ids : array of that shape
     """
     metrics = {}
@@ -92,11 +93,8 @@ def model_metrics(
         label_metrics = result["labels"][label]
         if not decides:
             label_metrics = {name: label_metrics[name] for name in WITHOUT_THRESHOLD}
-        metrics[model.name] = {
-            "n_ecgs": result["n_ecgs"],
-            "n_patients": result["n_patients"],
-            **label_metrics,
-        }
+        sizes = {key: result[key] for key in ("n_ecgs", "n_patients")}
+        metrics[model.name] = sizes | label_metrics
     return metrics
 
 
@@ -105,8 +103,8 @@ def differences(
 ) -> pd.DataFrame:
     """Return how much each model differs from the first, on the ECGs that both have scored.
 
-    ``repeats`` says of which repeat of a cross-validation each score is. Decisions are compared in the first:
-    McNemar's test would take the same ECG, decided on again, for another one.
+    ``repeats`` has each score's repeat of a cross-validation. Decisions are compared only in the first one:
+    McNemar's test would count the same ECG, decided on again, as another.
 
     Returns
     -------
@@ -130,10 +128,10 @@ def differences(
         if model.thresholds is not None and first.thresholds is not None:
             once = known & (repeats == repeats.min())
             decisions = [(scores.y_score >= scores.thresholds)[once] for scores in (model, first)]
-            of_decisions = mcnemar_test(y_true[once], *decisions)
+            tests = mcnemar_test(y_true[once], *decisions)
             for name in ("sensitivity", "specificity"):
-                row[f"{name}_difference"] = of_decisions[name]["difference"]
-                row[f"{name}_p"] = of_decisions[name]["p"]
+                row[f"{name}_difference"] = tests[name]["difference"]
+                row[f"{name}_p"] = tests[name]["p"]
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -9,13 +9,14 @@ A score is worth something for ECGs like those that the model was trained on. Tw
   al. 2018 (arXiv:1807.03888), but with one mean for all classes: these layers hardly know the label.
 
 The last layers have learnt to overlook what does not matter for the label, such as which arm an electrode was
-on, and hardly tell such ECGs apart; ``docs/likeness.md`` has the numbers, and what this does not find.
+on, and hardly separate such ECGs; ``docs/likeness.md`` has the numbers, and what this does not find.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,16 @@ from runtime import processes
 from runtime.errors import UserError, one_line
 
 RANGES, MATRICES = "training_distribution.json", "training_distribution.safetensors"
-SHARE_OF_NORMS = 4  # one in so many of the batch norms is looked at, the first
+SHARE_OF_NORMS = 4  # the first 1 / 4 of the batch norms are looked at
 CENTRAL = 0.99  # of the training ECGs lie within the range of amplitude, and of age
-FLAGGED = 0.02  # of ECGs like those of validation are called unlike, about
+FLAGGED = 0.02  # about this share of ECGs like those of validation is called unlike
 TAIL = 0.2  # of the validation distances; beyond, they are taken to fall off exponentially
 STEPS = 9  # stored quantiles of the others
-SMALLEST_VARIANCE = 1e-8  # of the mean one; a channel that never varied must not divide by 0
+SMALLEST_VARIANCE = 1e-8  # times the mean variance; a channel that never varied must not divide by 0
 
 
 class ChannelStatistics:
-    """Notes what the first layers of models see, while these score ECGs as they always do.
+    """What the first layers of models see, recorded while these score ECGs as usual.
 
     with ChannelStatistics(model) as statistics:
         logits = predict_logits(model, batches)
@@ -159,14 +160,14 @@ class ValidationDistances:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainingDistribution:
-    """What the training ECGs of one run were like; of no ECG alone anything is kept.
+    """What the training ECGs of one run were like; nothing is kept of a single ECG.
 
     Attributes
     ----------
     n_ecgs : training ECGs.
     file_rates : how many files had each sampling rate, in Hz, as text.
     file_formats : how many files had each format, a row of ``formats.FORMATS``.
-    qrs_mv : what the central 99 % of the QRS amplitudes lie between, in mV.
+    qrs_mv : range of the central 99 % of the QRS amplitudes, in mV.
     ages : the same of the known ages, in years; None where none is known. 90 is 90 or more.
     gaussian, distances : of the features; None for a model without batch norms.
     """
@@ -263,28 +264,26 @@ class TrainingDistribution:
         file_formats: Sequence[str],
         ages: np.ndarray | None = None,
     ) -> list[dict[str, str]]:
-        """Return for each ECG a sentence for each thing in which it is unlike the training ECGs, by its name.
+        """Return, for each ECG, one sentence per way in which it is unlike the training ECGs, by its name.
 
-        Parameters are as those of ``fit``, of the ECGs in question.
+        Parameters are those of ``fit``, of the ECGs in question.
         """
         unknown = np.full(len(measurements), np.nan)
         distances = self.gaussian.distance(features) if self.gaussian else unknown
         rows = zip(measurements, file_formats, unknown if ages is None else ages, distances, strict=True)
-        return [
-            {name: sentence for name, sentence in self._compare(*row) if sentence is not None} for row in rows
-        ]
+        return [dict(self._compare(*row)) for row in rows]
 
-    def _compare(self, measurement: np.void, file_format: str, age: float, distance: float):
-        """Yield what was compared of one ECG, and a sentence where it is unlike the training ECGs."""
+    def _compare(
+        self, measurement: np.void, file_format: str, age: float, distance: float
+    ) -> Iterator[tuple[str, str]]:
+        """Yield the name of each way in which one ECG is unlike the training ECGs, and a sentence."""
         central = f"{100 * CENTRAL:g} % of the training ECGs"
         rate = _hertz(measurement["file_rate"])
         if self.file_rates and rate not in self.file_rates:
             yield "rate", f"sampled at {rate} Hz, the training ECGs at {_shares(self.file_rates, ' Hz')}"
         if self.file_formats and file_format not in self.file_formats:
-            yield (
-                "file_format",
-                f"a file of the format {file_format}, the training ECGs of {_shares(self.file_formats)}",
-            )
+            formats = _shares(self.file_formats)
+            yield "file_format", f"a file of the format {file_format}, the training ECGs of {formats}"
         (lowest, highest), qrs = self.qrs_mv, measurement["qrs_mv"]
         if not lowest <= qrs <= highest:
             yield "amplitude", f"QRS of {qrs:.3g} mV, {central} have {lowest:.3g} to {highest:.3g} mV"
@@ -292,12 +291,9 @@ class TrainingDistribution:
         if self.ages and (age < self.ages[0] or age > self.ages[1]):
             yield "age", f"age {age:.0f}, {central} are of {self.ages[0]:.0f} to {self.ages[1]:.0f} years"
         if self.distances and distance > self.distances.limit:
-            yield (
-                "distance",
-                "unlike the training ECGs in what the model sees: "
-                f"distance {distance:.3g}, {100 * (1 - FLAGGED):g} % of validation ECGs are below "
-                f"{self.distances.limit:.3g}",
-            )
+            found = f"unlike the training ECGs in what the model sees: distance {distance:.3g}"
+            usual = f"{100 * (1 - FLAGGED):g} % of validation ECGs are below {self.distances.limit:.3g}"
+            yield "distance", f"{found}, {usual}"
 
 
 def unlike_training(
@@ -307,12 +303,12 @@ def unlike_training(
     file_formats: Sequence[str],
     ages: np.ndarray | None = None,
 ) -> list[list[str]]:
-    """Return for each ECG in what it is unlike the training ECGs, as at least half of an ensemble find.
+    """Return, for each ECG, how it is unlike the training ECGs according to at least half of the models.
 
     Parameters
     ----------
-    members : of each model; None, of a run of an earlier version, has no say.
-    features : of each model, as ``ChannelStatistics.take`` gives them.
+    members : one per model; None for a run of an earlier version, which is left out.
+    features : one array per model, as ``ChannelStatistics.take`` gives them.
     measurements, file_formats, ages : of the ECGs, as ``TrainingDistribution.findings`` takes them.
     """
     pairs = [(member, rows) for member, rows in zip(members, features, strict=True) if member is not None]
@@ -336,14 +332,12 @@ def _hertz(rate: float) -> str:
 
 
 def _counts(values: Sequence[str]) -> dict[str, int]:
-    """Return how often each value is there, the most frequent first."""
-    names, counts = np.unique(np.asarray(values, dtype=str), return_counts=True)
-    order = np.argsort(-counts, kind="stable")
-    return {str(names[place]): int(counts[place]) for place in order}
+    """Return how often each value is there, the most frequent first, then in the order of the alphabet."""
+    return dict(Counter(sorted(map(str, values))).most_common())
 
 
 def _central(values: np.ndarray) -> list[float]:
-    """Return what the central share of the values lies between."""
+    """Return the range of the central share of the values."""
     outside = (1 - CENTRAL) / 2
     return np.quantile(np.asarray(values, np.float64), [outside, 1 - outside]).tolist()
 

@@ -1,7 +1,7 @@
 """From millivolts to scores in one graph: what a finished run computes, for programs without Python.
 
 `SignalToScore` is that computation as a module; `to_onnx` writes it down as ONNX, `check_graph` lets
-onnxruntime compute it and compares. The packages onnx, onnxscript and onnxruntime are needed here alone.
+onnxruntime compute it and compares. The packages onnx, onnxscript and onnxruntime are needed only here.
 """
 
 import contextlib
@@ -60,7 +60,7 @@ class SignalToScore(nn.Module):
     def forward(self, signal_mv: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         member_logits = [member(signal_mv, clinical) for member in self.members]
         logits = torch.stack(member_logits)  # (n_members, N, n_labels)
-        if len(self.members) > 1:  # as in metrics.log_odds.mean_score: one member alone is not limited
+        if len(self.members) > 1:  # as in metrics.log_odds.mean_score: a single member is not limited
             logits = logits.clamp(-LARGEST_LOGIT, LARGEST_LOGIT)
         return torch.sigmoid(logits.mean(dim=0))  # (N, n_labels)
 
@@ -84,7 +84,7 @@ class _SignalToLogit(nn.Module):
 
 
 def check_packages() -> None:
-    """Raise an UserError where a package is missing that only ONNX needs."""
+    """Raise a UserError where a package is missing that only ONNX needs."""
     try:
         import onnx  # noqa: F401
         import onnxruntime  # noqa: F401
@@ -96,11 +96,11 @@ def check_packages() -> None:
 
 
 def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
-    """Return the graph as an ONNX file holds it: inputs "signal_mv" and, with clinical columns, "clinical",
-    output "score", any number of ECGs.
+    """Return the content of an ONNX file: the graph of any number of ECGs, and its weights.
 
-    ``metadata`` goes into the file's ``metadata_props``. Nothing else but the graph and the weights does: the
-    exporter's notes on each node, with paths of this computer's source files, are taken out.
+    The inputs are "signal_mv" and, with clinical columns, "clinical"; the output is "score". ``metadata``
+    goes into the file's ``metadata_props``. Nothing else is in the file: the exporter's notes on each node,
+    with paths of this computer's source files, are taken out.
 
     Raises
     ------
@@ -127,9 +127,8 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
         _keep_only(program.model, metadata)
         return program.model_proto.SerializeToString()
     except Exception as error:  # tracing runs code that may raise anything
-        raise UserError(
-            f"torch {torch.__version__} cannot write this run as ONNX ({one_line(error)})"
-        ) from None
+        message = f"torch {torch.__version__} cannot write this run as ONNX ({one_line(error)})"
+        raise UserError(message) from None
 
 
 def check_graph(
@@ -156,10 +155,8 @@ def check_graph(
     ]
     for scores, batch_size in zip(found, BATCH_SIZES, strict=True):
         if scores.shape != expected[:batch_size].shape:
-            raise UserError(
-                f"the graph: found scores of shape {scores.shape} of {batch_size} ECGs, expected "
-                f"{expected[:batch_size].shape}"
-            )
+            shapes = f"{scores.shape} of {batch_size} ECGs, expected {expected[:batch_size].shape}"
+            raise UserError(f"the graph: found scores of shape {shapes}")
     difference = max(float(np.abs(scores - expected[: len(scores)]).max()) for scores in found)
     if not difference <= TOLERANCE:  # so written, nan fails too
         raise UserError(
@@ -170,7 +167,7 @@ def check_graph(
 
 
 def one_line(error: Exception) -> str:
-    """Return the message of an error, of several lines the first."""
+    """Return the first line of an error's message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(lines[0].split())[:300]
 
@@ -185,9 +182,8 @@ def _score_with_onnxruntime(graph: bytes, inputs: Mapping[str, np.ndarray]) -> n
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         return session.run([OUTPUT], dict(inputs))[0]
     except Exception as error:  # its errors have no common class but this one
-        raise UserError(
-            f"the graph: onnxruntime {onnxruntime.__version__} cannot compute it ({one_line(error)})"
-        ) from None
+        message = f"the graph: onnxruntime {onnxruntime.__version__} cannot compute it ({one_line(error)})"
+        raise UserError(message) from None
 
 
 def _keep_only(model, metadata: Mapping[str, str]) -> None:

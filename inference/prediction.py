@@ -35,7 +35,7 @@ class Decoded(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What the models make of one ECG.
+    """One ECG with its scores.
 
     Attributes
     ----------
@@ -126,7 +126,8 @@ def check_finite(member_scores: np.ndarray, files: Sequence[Path]) -> None:
     """Refuse scores, (n_members, n_files, n_labels), that are not finite: they must not become decisions."""
     finite = np.isfinite(member_scores).all(axis=(0, 2))
     if not finite.all():
-        raise UserError(f"{files[int(np.argmin(finite))]}: found a score that is no number: a damaged model?")
+        file = files[int(np.argmin(finite))]
+        raise UserError(f"{file}: found a score that is not a number: a damaged model?")
 
 
 def _doubts(
@@ -136,8 +137,7 @@ def _doubts(
     trained_on: Sequence[TrainingDistribution | None],
     features: Sequence[np.ndarray],
 ) -> list[list[str]]:
-    """Return sentences about each ECG: its quality, clinical values that are not known, and in what it is
-    unlike the ECGs that the models were trained on, which saw these ``features``."""
+    """Return sentences about each ECG: quality, unknown clinical values, difference from training ECGs."""
     columns = scorer.clinical_columns
     ages = clinical[:, columns.index("age")] if "age" in columns else None
     measurements, file_formats = np.array([ecg.measurement for ecg in batch]), [e.file_format for e in batch]
@@ -151,14 +151,14 @@ def _doubts(
 
 
 def decide(scored: Sequence[Scored], scorer: Scorer, prevalences: Sequence[float] | None) -> pd.DataFrame:
-    """Return the table of scores and decisions, one row per file; of several models, the range too.
+    """Return the table of scores and decisions, one row per file; with several models, their range too.
 
     Parameters
     ----------
     prevalences : of each label among these patients, for which the scores are restated.
     """
     nothing = np.empty((0, len(scorer.models), len(scorer.label_names)))
-    member_scores = np.stack([*(ecg.member_scores for ecg in scored)]) if scored else nothing
+    member_scores = np.stack([ecg.member_scores for ecg in scored]) if scored else nothing
     member_scores = member_scores.swapaxes(0, 1)  # (n_members, n_files, n_labels)
     scores = mean_score(member_scores)
     table = pd.DataFrame({"file": [str(ecg.file) for ecg in scored]})
@@ -194,8 +194,8 @@ def clinical_source(
     ----------
     columns : the clinical columns of the run's models.
     paths, files : the files and folders of the command line, and the ECG files found there.
-    words : NAME=VALUE pairs of one ECG.
-    table : file of the values of many.
+    words : NAME=VALUE pairs for one ECG.
+    table : file with the values of many.
 
     Raises
     ------

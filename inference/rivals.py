@@ -1,4 +1,4 @@
-"""What stands beside the networks of a comparison: columns of the labels table, and the ECG signs."""
+"""What the networks of a comparison must beat: columns of the labels table, and the ECG signs."""
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
     for column in ("age", "sex"):
         if column in cohort.table:
             values = [value_of(column, text) for text in cohort.table[column].fillna("").astype(str)]
-            features[column] = np.array(values, float)[lines]  # what is no value, None, is nan
+            features[column] = np.array(values, float)[lines]  # None becomes nan
     return features
 
 

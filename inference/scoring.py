@@ -1,4 +1,4 @@
-"""From signals to scores with what a run has left: its model, or several as an ensemble.
+"""From signals to scores with the model of a finished run, or several as an ensemble.
 
 A folder can score if it holds ``model.json`` (one model) or ``ensemble.json`` (a cross-validation, whose
 folds are the members, or the ensemble of a comparison). An ensemble's score is the sigmoid of the mean of its
@@ -28,12 +28,12 @@ class Scorer:
     Attributes
     ----------
     models, descriptions : of the members.
-    folders : of the members, as far as they were loaded from folders.
-    label_names : one a column of the scores.
+    folders : of the members, where they were loaded from folders.
+    label_names : one per column of the scores.
     window_start, quality : how ECGs are read and judged, as in ``run_folder.descriptions.ModelDescription``.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
     prevalences : of each label, for which the scores hold, the mean of the members.
-    thresholds : one a label; a score at or above it is a positive decision.
+    thresholds : one per label; a score at or above it is a positive decision.
     threshold_source : how they were chosen, for a reader.
     """
 
@@ -131,7 +131,7 @@ class Scorer:
         return (torch.from_numpy(clinical[:, chosen]).to(self.device, torch.float32),)
 
     def score(self, signals: np.ndarray, clinical: np.ndarray | None = None) -> np.ndarray:
-        """Return the scores, (N, n_labels), of what ``score_members`` takes."""
+        """Return the scores, (N, n_labels), from the inputs of ``score_members``."""
         return mean_score(self.score_members(signals, clinical))
 
 
@@ -155,6 +155,6 @@ def forward(model: nn.Module, inputs: Inputs) -> torch.Tensor:
 
 
 def calibrate(logits: np.ndarray, calibrations: Sequence[Calibration]) -> np.ndarray:
-    """Return the scores, (n_ecgs, n_labels), of logits of that shape; one calibration a label."""
+    """Return the scores, (n_ecgs, n_labels), of logits of that shape; one calibration per label."""
     columns = zip(logits.T, calibrations, strict=True)
     return np.stack([calibrated_score(one, calibration) for one, calibration in columns], axis=1)

@@ -3,17 +3,15 @@
     for name, columns in probe_sets(features).items():
         y_score = out_of_fold_scores(features[columns], y_true, folds, patient_ids)
 
-`features` has one line for each ECG: the columns of `ecg.signs.measure_signals`, and age and sex where the
+`features` has one line per ECG: the columns of `ecg.signs.measure_signals`, and age and sex where the
 cohort has them. A network no better than "ECG signs, age and sex" adds nothing to reading the ECG. One that
 is no better than "heart rate alone" or "age and sex alone" may have learned only these, which differ between
 patients with and without PE for many reasons; `auroc_within_tertiles` shows what is left among ECGs of like
 rate or age.
 
 Everything that is fitted (medians of missing values, scales, strength of the penalty, coefficients) comes
-from the training part alone.
+from the training part only.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
@@ -42,7 +40,7 @@ INNER_FOLDS = 5
 
 
 def probe_sets(features: pd.DataFrame) -> dict[str, list[str]]:
-    """Return the columns of each probe that the cohort has, and print what it has not.
+    """Return the columns of each probe that the cohort has, and print what it lacks.
 
     Parameters
     ----------

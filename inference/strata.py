@@ -59,12 +59,8 @@ def metrics_by_stratum(
         seed=seed,
     )
     order = [(name, group) for name, values in strata.items() for group in values.categories]
-    rows.sort(
-        key=lambda row: (
-            comparison.label_names.index(row["label"]),
-            order.index((row["stratum"], row["value"])),
-        )
-    )
+    rows.sort(key=lambda row: order.index((row["stratum"], row["value"])))
+    rows.sort(key=lambda row: comparison.label_names.index(row["label"]))
     return pd.DataFrame(rows)
 
 

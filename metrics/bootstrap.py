@@ -1,4 +1,4 @@
-"""How far a ranking metric can be believed: the interval that patients drawn again and again give it.
+"""How far a ranking metric can be believed: its bootstrap interval over patients.
 
 ECGs of one patient resemble each other, so patients are drawn, each with all of their ECGs.
 """
@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 
 from metrics.checks import check_confidence, checked, patient_index, warn_undefined
 
-# Of each bootstrap, at least this share of the resamples must hold both classes. It asks for three positive
-# patients or more: with k of them, a share of about exp(-k) of the resamples draws none.
+# At least this share of the resamples must hold both classes, which takes three positive patients or more:
+# with k of them, a share of about exp(-k) of the resamples draws none.
 MIN_SHARE_OF_RESAMPLES = 0.9
 WEIGHTS_PER_CHUNK = 100_000  # ECGs times resamples at a time: 0.8 MB, which stays in a processor's cache
 
@@ -67,7 +67,7 @@ def bootstrap_intervals(
     seed : int
         The same seed draws the same patients for any scores.
     confidence : float
-        Of the intervals, between 0 and 1.
+        Confidence level of the intervals, between 0 and 1.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def bootstrap_intervals(
         reason = f"patients: {patients.max() + 1}; resamples with both classes: {n_kept} of {n_resamples}"
         warn_undefined("bootstrap interval", reason)
         return dict.fromkeys(values, BootstrapInterval(math.nan, math.nan, n_kept))
-    return {name: _percentiles(of_one, n_resamples, confidence) for name, of_one in values.items()}
+    return {name: _percentiles(sample, n_resamples, confidence) for name, sample in values.items()}
 
 
 def auroc_of_counts(counts: RankCounts) -> np.ndarray:
@@ -120,8 +120,8 @@ def _resampled_values(
         raise ValueError(f"n_resamples: expected 1 or more, found {n_resamples}")
     values = {name: [] for name in metrics_of_counts}
     for counts in resampled_counts(y_true, y_score, patients, n_resamples, seed):
-        for name, of_counts in metrics_of_counts.items():
-            values[name].append(of_counts(counts))
+        for name, metric in metrics_of_counts.items():
+            values[name].append(metric(counts))
     return {name: np.concatenate(chunks) for name, chunks in values.items()}
 
 

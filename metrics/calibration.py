@@ -46,7 +46,7 @@ def fit_calibration(y_true: ArrayLike, logit: ArrayLike, method: str = "platt") 
     Parameters
     ----------
     y_true, logit : array of shape (n_ecgs,)
-    method : "none" (slope 1, intercept 0); "temperature" (slope alone, Guo et al. 2017, arXiv:1706.04599:
+    method : "none" (slope 1, intercept 0); "temperature" (slope only, Guo et al. 2017, arXiv:1706.04599:
         it cannot mend scores that are too high throughout); "platt" (slope and intercept)
 
     Returns
@@ -158,9 +158,8 @@ def calibration_curve(
     rank = np.searchsorted(np.sort(y_score), y_score)  # ties share their lowest rank
     bins = np.unique(rank * n_bins // len(rank), return_inverse=True)[1]
     n, n_positive = np.bincount(bins), np.bincount(bins, y_true).astype(int)
-    intervals = [
-        wilson_interval(k, of, confidence) for k, of in zip(n_positive.tolist(), n.tolist(), strict=True)
-    ]
+    pairs = zip(n_positive.tolist(), n.tolist(), strict=True)
+    intervals = [wilson_interval(successes, size, confidence) for successes, size in pairs]
     return {
         "mean_score": np.bincount(bins, y_score) / n,
         "observed": n_positive / n,
@@ -229,7 +228,7 @@ def calibration_slope_and_intercept(
 
 
 def _no_slope(y_true: np.ndarray, logit: np.ndarray) -> str:
-    """Say why the slope has no finite estimate; empty where it has one."""
+    """Return why the slope has no finite estimate; empty where it has one."""
     if np.ptp(logit) == 0:
         return "all scores are equal"
     positives, negatives = logit[y_true == 1], logit[y_true == 0]

@@ -1,6 +1,6 @@
 """What every metric expects of its input: labels of 0 and 1, finite scores, patients; and how it refuses.
 
-An input that makes no sense is a ValueError that says what was found. A metric that the ECGs leave undefined
+An input that makes no sense is a ValueError that names what was found. A metric that the ECGs leave undefined
 is nan, with an `UndefinedMetricWarning`.
 """
 
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 
 def checked(y_true: ArrayLike, y_score: ArrayLike, n_dimensions: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Return `y_true` as int64 and `y_score` as float64, or raise a ValueError that says what was found."""
+    """Return `y_true` as int64 and `y_score` as float64, or raise a ValueError that names what was found."""
     y_true, y_score = np.asarray(y_true), np.asarray(y_score, dtype=np.float64)
     if y_true.shape != y_score.shape or y_true.ndim != n_dimensions or y_true.size == 0:
         raise ValueError(
@@ -40,13 +40,13 @@ def checked_probabilities(
 
 
 def check_confidence(confidence: float) -> None:
-    """Raise a ValueError where it is not between 0 and 1."""
+    """Raise a ValueError where the confidence level is not between 0 and 1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: expected a number between 0 and 1, found {confidence}")
 
 
 def check_share(name: str, share: float) -> None:
-    """Raise a ValueError that names it where it is not from 0 to 1."""
+    """Raise a ValueError, with the name, where a share is not from 0 to 1."""
     if not 0 <= share <= 1:
         raise ValueError(f"{name}: expected a number from 0 to 1, found {share}")
 
@@ -58,10 +58,10 @@ def normal_quantile(confidence: float) -> float:
 
 
 def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
-    """Number the patients from 0 in the order in which they come: int array of shape (n_ecgs,).
+    """Number the patients from 0 in order of appearance: int array of shape (n_ecgs,).
 
-    What is drawn at random then depends on the seed alone, not on what the patients are called: pseudonyms
-    follow from a random key.
+    What is drawn at random then depends on the seed only, not on the patients' names: pseudonyms follow from
+    a random key.
     """
     if len(patient_ids) != n_ecgs:
         raise ValueError(f"patient_ids: expected {n_ecgs}, one for each ECG, found {len(patient_ids)}")
@@ -72,7 +72,7 @@ def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
 
 
 def missing_class(y_true: np.ndarray) -> str:
-    """Say which class is missing; empty where both are there."""
+    """Return which class is missing; empty where both are there."""
     n_positive = y_true.sum()
     return "no positive ECG" if n_positive == 0 else "no negative ECG" if n_positive == len(y_true) else ""
 

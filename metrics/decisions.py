@@ -32,15 +32,14 @@ def confusion_metrics(
     """Count the decisions of one threshold and derive the metrics of a diagnostic test.
 
     Wilson's intervals take the ECGs as independent: with many ECGs of the same patients they are too narrow.
-    With `patient_ids` they are those of as many independent ECGs as tell the same (`design_effect`).
+    With `patient_ids` both counts of each share are divided by its `design_effect` first.
 
     Parameters
     ----------
-    y_true, y_score : array of shape (n_ecgs,)
     threshold : float, or array of shape (n_ecgs,) where the ECGs' models differ, as in a cross-validation
         An ECG is flagged where ``y_score >= threshold``.
     confidence : float
-        Of the intervals, between 0 and 1.
+        Confidence level of the intervals, between 0 and 1.
     patient_ids : sequence of length n_ecgs, optional
 
     Returns
@@ -106,7 +105,7 @@ def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> 
     -------
     dict
         `positive`, sensitivity / (1 - specificity), and `negative`, (1 - sensitivity) / specificity. nan,
-        with a warning, where the ratio is infinite or a class missing; the interval alone is nan where the
+        with a warning, where the ratio is infinite or a class missing; only the interval is nan where the
         ratio is 0.
     """
     n_positive, n_negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
@@ -122,9 +121,8 @@ def _ratio(
     z = normal_quantile(confidence)
     if not (n_diseased and n_healthy and healthy):
         reason = f"no ECG without disease is {'flagged' if name == 'positive' else 'unflagged'}"
-        warn_undefined(
-            f"{name} likelihood ratio", reason if n_diseased and n_healthy else "one class is missing"
-        )
+        reason = reason if n_diseased and n_healthy else "one class is missing"
+        warn_undefined(f"{name} likelihood ratio", reason)
         return Metric(math.nan)
     value = diseased / n_diseased / (healthy / n_healthy)
     if diseased == 0:
@@ -143,12 +141,9 @@ def predictive_values_at(sensitivity: float, specificity: float, prevalence: flo
     ppv, npv : float
         nan where no ECG would be flagged, or none unflagged.
     """
-    for name, share in (
-        ("sensitivity", sensitivity),
-        ("specificity", specificity),
-        ("prevalence", prevalence),
-    ):
-        check_share(name, share)
+    check_share("sensitivity", sensitivity)
+    check_share("specificity", specificity)
+    check_share("prevalence", prevalence)
     true_positive, false_positive = sensitivity * prevalence, (1 - specificity) * (1 - prevalence)
     true_negative, false_negative = specificity * (1 - prevalence), (1 - sensitivity) * prevalence
     flagged, unflagged = true_positive + false_positive, true_negative + false_negative
@@ -164,12 +159,11 @@ def decision_curve(
     """Net benefit of acting by the score, always or never (Vickers & Elkin, Med Decis Making 2006;26:565).
 
     A threshold t is the probability of disease at which patient and doctor find CT angiography just worth it:
-    one embolism found is then worth (1 - t) / t vain CTs. The net benefit, in true positives for each ECG,
+    one embolism found is then worth (1 - t) / t vain CTs. The net benefit, in true positives per ECG,
     is ``tp / n - fp / n * t / (1 - t)``. The scores have to be calibrated probabilities.
 
     Parameters
     ----------
-    y_true, y_score : array of shape (n_ecgs,)
     thresholds : sequence of numbers, at least 0 and below 1
 
     Returns

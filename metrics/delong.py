@@ -50,9 +50,8 @@ def delong_interval(
     patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
     value, variance = _auroc_and_variance(y_true, [y_score], patients)
     if not (variance > 0 and 0 < value < 1):
-        warn_undefined(
-            "DeLong's interval", missing_class(y_true) or f"AUROC {value:g}, variance {variance:g}"
-        )
+        reason = missing_class(y_true) or f"AUROC {value:g}, variance {variance:g}"
+        warn_undefined("DeLong's interval", reason)
         return math.nan, math.nan
     margin = z * math.sqrt(variance) / (value * (1 - value))
     return float(expit(logit(value) - margin)), float(expit(logit(value) + margin))
@@ -109,7 +108,7 @@ def _auroc_and_variance(
 
 
 def _pairs_won(positive: np.ndarray, y_score: np.ndarray) -> np.ndarray:
-    """Return of each ECG the share of the other class's ECGs that it is ordered rightly with, ties half."""
+    """Return each ECG's share of the other class's ECGs that it is ranked rightly against, ties half."""
     from scipy.stats import rankdata  # half a second to import
 
     rank, share = rankdata(y_score), np.empty(len(y_score))

@@ -6,7 +6,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-SMALLEST_SCORE = 1e-15  # of a logit that is still finite in float64
+SMALLEST_SCORE = 1e-15  # whose logit is still finite in float64
 
 
 def expit(log_odds: ArrayLike) -> np.ndarray:
@@ -15,7 +15,7 @@ def expit(log_odds: ArrayLike) -> np.ndarray:
 
 
 def logit(probability: ArrayLike) -> np.ndarray:
-    """Return the log-odds, log(p / (1 - p)), float64; -inf of 0 and inf of 1."""
+    """Return the log-odds, log(p / (1 - p)), float64; -inf for 0 and inf for 1."""
     probability = np.asarray(probability, np.float64)
     with np.errstate(divide="ignore"):
         return np.log(probability) - np.log1p(-probability)

@@ -43,8 +43,8 @@ def design_effect(right: np.ndarray, patients: np.ndarray) -> float:
     Returns
     -------
     float
-        1 where each patient has one ECG, up to the number of ECGs a patient where these always agree; never
-        less than 1. The latter too where all ECGs agree, which leaves no variance to compare.
+        From 1, where each patient has one ECG, to the mean number of ECGs per patient, where a patient's ECGs
+        always agree; the latter too where all ECGs agree, which leaves no variance to compare.
     """
     n, sizes, share = len(right), np.bincount(patients), np.mean(right) if len(right) else 0.0
     n_patients = int((sizes > 0).sum())
@@ -62,7 +62,7 @@ def mcnemar_test(
 ) -> dict[str, dict]:
     """Compare the decisions of two models on the same ECGs: sensitivity, specificity and accuracy.
 
-    McNemar's test counts the ECGs that one model alone decides rightly; the p-value is exact, from the
+    McNemar's test counts the ECGs that only one model decides rightly; the p-value is exact, from the
     binomial distribution, however few they are. The interval of the difference is Bonett & Price's (J Educ
     Behav Stat 2012;37:479). Both take the ECGs as independent: with many ECGs of the same patients they claim
     too much.
@@ -75,7 +75,7 @@ def mcnemar_test(
     -------
     dict
         `sensitivity` (of the positives), `specificity` (of the negatives) and `accuracy` (of all), each with
-        `difference` (A minus B), `low`, `high`, `p`, `only_a`, `only_b` (ECGs that one alone decides rightly)
+        `difference` (A minus B), `low`, `high`, `p`, `only_a`, `only_b` (ECGs that only one decides rightly)
         and `n`; nan, with a warning, for a class that is missing.
     """
     (y_true, right_a), (_, right_b) = (

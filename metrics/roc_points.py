@@ -1,4 +1,4 @@
-"""Points and parts of the ROC curve, of each of many resamples: arrays of shape (n_resamples,).
+"""Points and parts of each resample's ROC curve: arrays of shape (n_resamples,).
 
 The points "at 95 % sensitivity" and their like are read off the ROC curve of the ECGs at hand: they describe
 that curve. As the result of a decision they would be optimistic, since the threshold is fitted to the same
@@ -19,7 +19,7 @@ class RuleOut(NamedTuple):
 
     specificity: np.ndarray
     npv: np.ndarray
-    avoided_per_100: np.ndarray  # ECGs below the threshold, of 100 ECGs
+    avoided_per_100: np.ndarray  # ECGs below the threshold, per 100 ECGs
     missed_per_100: np.ndarray  # positive ECGs among them
 
 

@@ -1,4 +1,4 @@
-"""How a policy for the decision threshold is written: ``youden``, or such as ``sensitivity>=0.95``."""
+"""How a policy for the decision threshold is written: ``youden``, or text such as ``sensitivity>=0.95``."""
 
 import math
 import re
@@ -10,7 +10,7 @@ def parse_policy(policy: str) -> tuple[str, float]:
     Raises
     ------
     ValueError
-        It names the policy.
+        The policy, which it names, is none of these.
     """
     if policy == "youden":
         return policy, math.nan

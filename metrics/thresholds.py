@@ -1,4 +1,4 @@
-"""The decision threshold, chosen on validation ECGs: Youden's, or that of a wanted share.
+"""The decision threshold, chosen on validation ECGs: Youden's, or by a wanted sensitivity or specificity.
 
 `y_true` and `y_score` are of shape (n_ecgs,).
 """
@@ -19,10 +19,6 @@ def youden_threshold(y_true: ArrayLike, y_score: ArrayLike) -> float:
     a score changes no decision. Where several thresholds are equally good, the lowest is taken: the one of
     the highest sensitivity, since a missed embolism costs more than a CT angiography. Where no threshold does
     better than flagging every ECG, the lowest score is returned, which does that.
-
-    Parameters
-    ----------
-    y_true, y_score : array of shape (n_ecgs,)
 
     Returns
     -------
@@ -47,7 +43,6 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "youde
 
     Parameters
     ----------
-    y_true, y_score : array of shape (n_ecgs,)
     policy : "youden"; "sensitivity>=0.95", the highest threshold of at least that sensitivity (to rule out);
         "specificity>=0.9", the lowest of at least that specificity (to rule in); any number from 0 to 1
 
@@ -81,7 +76,7 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "youde
 
 
 def _roc_counts(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct scores, ascending, and what flagging from each one on decides rightly.
+    """Return the distinct scores, ascending, and how many ECGs each decides rightly as the lowest flagged.
 
     Returns
     -------

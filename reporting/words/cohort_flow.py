@@ -9,7 +9,7 @@ import pandas as pd
 from cohorts.columns import PARTS
 from run_folder.run_record import RunRecord
 
-MAX_REASONS = 8  # of rejection that the flow lists
+MAX_REASONS = 8  # reasons for rejection that the flow lists
 MAX_REASON_LENGTH = 100  # characters
 MAX_PARTS = 10  # folds that the flow and table 1 show
 MAX_SEXES = 4  # different entries of the column `sex` that get a row
@@ -46,7 +46,7 @@ class Group:
         return int(self.table[name].sum())
 
     def share_with(self, name: str) -> str:
-        """Return their share among the ECGs of which the label is known."""
+        """Return their share among the ECGs whose label is known."""
         return share(self.n_with(name), int(self.table[name].notna().sum()))
 
 
@@ -57,7 +57,7 @@ class Flow:
     Attributes
     ----------
     n_files, n_rejected : how many the table names, and how many are not used.
-    reasons : of rejection, the most frequent first, with the number of files.
+    reasons : for rejection, the most frequent first, each with its number of files.
     used : all ECGs that are used.
     parts : train, validation and test, or the tested ECGs of each fold.
     n_parts_left_out : folds beyond those in `parts`.
@@ -72,13 +72,12 @@ class Flow:
 
 
 def cohort_flow(record: RunRecord) -> Flow:
-    reasons = _reasons(record.rejected, record.quality)
     groups = parts_of(record)
     n_rejected = len(record.rejected)
     return Flow(
         n_files=len(record.splits) + n_rejected,
         n_rejected=n_rejected,
-        reasons=reasons,
+        reasons=_reasons(record.rejected, record.quality),
         used=Group("used", record.splits),
         parts=groups[:MAX_PARTS],
         n_parts_left_out=max(0, len(groups) - MAX_PARTS),
@@ -129,8 +128,8 @@ def quality_counts(quality: pd.DataFrame) -> list[tuple[str, str, int]]:
     return rows
 
 
-def share(n: int, of: int) -> str:
-    return f"{100 * n / of:.1f} %" if of else "–"
+def share(n: int, total: int) -> str:
+    return f"{100 * n / total:.1f} %" if total else "–"
 
 
 def _age_rows(groups: Sequence[Group]) -> list[list[str]]:
@@ -155,18 +154,15 @@ def _sex_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
     rows = []
     for sex in splits["sex"].value_counts().index[:MAX_SEXES].sort_values():
         counts = ((int((group.table["sex"] == sex).sum()), group.n_ecgs) for group in groups)
-        rows.append([f"sex {sex}", *(f"{n:,} ({share(n, of)})" for n, of in counts)])
+        rows.append([f"sex {sex}", *(f"{n:,} ({share(n, total)})" for n, total in counts)])
     missing = [int(group.table["sex"].isna().sum()) for group in groups]
     return rows + ([["sex missing", *(f"{n:,}" for n in missing)]] if missing[0] else [])
 
 
 def _reasons(rejected: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, int]]:
     """Group the reasons: by check where one refused the ECG, else by what was found in the file."""
-    refused = (
-        quality[quality["verdict"] == "reject"]
-        .groupby("file")["check"]
-        .agg(lambda checks: " and ".join(sorted(set(checks))))
-    )
+    refused = quality[quality["verdict"] == "reject"].groupby("file")["check"]
+    refused = refused.agg(lambda checks: " and ".join(sorted(set(checks))))
     kinds = [
         f"quality check: {refused[file]}" if file in refused.index else _kind(str(reason))
         for file, reason in zip(rejected["file"], rejected["reason"], strict=True)
@@ -180,7 +176,7 @@ def _reasons(rejected: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, i
 
 
 def _kind(reason: str) -> str:
-    """Return what was found and expected, without what is one file's alone: path, quotations and numbers."""
+    """Return what was found and expected, without what belongs to one file: path, quotations, numbers."""
     found, _, expected = re.sub(r"^.*?found ", "", reason).partition("; expected ")
     found = re.sub(r"\([^)]*\)|'[^']*'|, beginning.*", "", found)
     words = re.sub(r"\d[\d.,]*", "…", found) + (f", expected {expected}" if expected else "")

@@ -9,13 +9,15 @@ import pandas as pd
 from metrics.metric import Metric
 from reporting.words.formatting import with_interval
 
-SHOWN = {  # metrics of `evaluate` that need no threshold: their names for people
+# Metrics of `evaluate` that need no threshold: their names for a reader
+SHOWN = {
     "auroc": "AUROC",
     "average_precision": "average precision",
     "sensitivity_at_specificity_90": "sens. at 90 % spec.",
     "specificity_at_sensitivity_95": "spec. at 95 % sens.",
 }
-HEADERS = {  # of a table of groups, for people; another column's name is itself
+# Of a table of groups, for a reader; other columns keep their names
+HEADERS = {
     "value": "group",
     "n": "ECGs",
     "n_ecgs": "ECGs",
@@ -60,11 +62,8 @@ def group_cells(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a table of groups as text: "0.742 (0.641-0.836)" for a column and its `_low` and `_high`."""
     ends = {f"{name}_{end}" for name in rows for end in ("low", "high")}
     records = rows.to_dict("records")
-    cells = {
-        HEADERS.get(name, name): [_group_cell(row, name) for row in records]
-        for name in rows
-        if name not in ends
-    }
+    names = [name for name in rows if name not in ends]
+    cells = {HEADERS.get(name, name): [_group_cell(row, name) for row in records] for name in names}
     return pd.DataFrame(cells)
 
 

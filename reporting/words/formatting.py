@@ -7,7 +7,7 @@ from metrics.metric import Metric
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return text such as "0.742"; "undefined" of nan."""
+    """Return text such as "0.742"; "undefined" for nan."""
     return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
 
 
@@ -29,7 +29,7 @@ def typeset(numbers: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a probability for a reader, such as "33.9 %"; none but 0 and 1 is written as 0 or 100."""
+    """Return a probability as text such as "33.9 %"; only 0 and 1 are written as 0 and 100."""
     if 0 < share < 0.0005:
         return "< 0.1 %"
     if 0.9995 <= share < 1:

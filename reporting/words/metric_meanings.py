@@ -1,6 +1,6 @@
 """The table of metrics of one label: each with its interval and one sentence that says what it means.
 
-Nothing here computes a metric. Undefined ones are said with their reason.
+Nothing here computes a metric. An undefined one is shown with its reason.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Explained:
-    """How a metric is called, written and explained."""
+    """How a metric is named, formatted and explained."""
 
     key: str  # of a label in `metrics.json`
     title: str
@@ -43,7 +43,7 @@ def metric_groups(name: str, metrics: dict) -> list[tuple[str, list[MetricRow]]]
 
 
 def missing_class(label: dict, metrics: dict) -> str:
-    """Say which class has no ECG among those of which the label is known; "" where both have some."""
+    """Return which class has no ECG among those whose label is known; "" where both have some."""
     if label["n_positive"] == 0:
         return "no positive ECG"
     n_known = metrics["n_ecgs"] - label.get("n_unknown", 0)
@@ -76,7 +76,7 @@ _UNDEFINED = {
 # ----------------------------------------------------------------------------------------------------
 
 
-def _of_100(metric: Metric) -> str:
+def _share(metric: Metric) -> str:
     return f"{100 * metric.value:.0f} of 100"
 
 
@@ -96,21 +96,21 @@ def _average_precision(metric: Metric, name: str, label: dict) -> str:
 
 
 def _sensitivity(metric: Metric, name: str, label: dict) -> str:
-    return f"{_of_100(metric)} ECGs with {name} are flagged{_counts(metric)}."
+    return f"{_share(metric)} ECGs with {name} are flagged{_counts(metric)}."
 
 
 def _specificity(metric: Metric, name: str, label: dict) -> str:
-    return f"{_of_100(metric)} ECGs without {name} are not flagged{_counts(metric)}."
+    return f"{_share(metric)} ECGs without {name} are not flagged{_counts(metric)}."
 
 
 def _ppv(metric: Metric, name: str, label: dict) -> str:
     prevalence = f"at a prevalence of {label['prevalence']:.3f}"
-    return f"{_of_100(metric)} flagged ECGs have {name}{_counts(metric)}, {prevalence}."
+    return f"{_share(metric)} flagged ECGs have {name}{_counts(metric)}, {prevalence}."
 
 
 def _npv(metric: Metric, name: str, label: dict) -> str:
     return (
-        f"{_of_100(metric)} ECGs that are not flagged are without {name}{_counts(metric)}; "
+        f"{_share(metric)} ECGs that are not flagged are without {name}{_counts(metric)}; "
         f"without any test it would be {1 - label['prevalence']:.3f}."
     )
 
@@ -128,7 +128,7 @@ def _negative_ratio(metric: Metric, name: str, label: dict) -> str:
 def _at_specificity(percent: int) -> Meaning:
     def meaning(metric: Metric, name: str, label: dict) -> str:
         return (
-            f"{_of_100(metric)} ECGs with {name} are found where {100 - percent} of 100 without are flagged."
+            f"{_share(metric)} ECGs with {name} are found where {100 - percent} of 100 without are flagged."
         )
 
     return meaning
@@ -136,12 +136,12 @@ def _at_specificity(percent: int) -> Meaning:
 
 def _rule_out(metric: Metric, name: str, label: dict) -> str:
     return (
-        f"{_of_100(metric)} ECGs without {name} lie below a threshold that still finds 95 of 100 with {name}."
+        f"{_share(metric)} ECGs without {name} lie below a threshold that still finds 95 of 100 with {name}."
     )
 
 
 def _rule_out_npv(metric: Metric, name: str, label: dict) -> str:
-    return f"{_of_100(metric)} ECGs below that threshold are without {name}."
+    return f"{_share(metric)} ECGs below that threshold are without {name}."
 
 
 def _avoided(metric: Metric, name: str, label: dict) -> str:
@@ -170,7 +170,7 @@ def _intercept(metric: Metric, name: str, label: dict) -> str:
 
 
 def _side(metric: Metric, right: int, they_are: str, *, below: str, above: str) -> str:
-    """Say what a value below or above the right one means, if its interval leaves that one out."""
+    """Return what a value below or above the right one means, if its interval leaves that one out."""
     if not metric.has_interval:
         return f"without an interval, whether {they_are} {below} or {above} here cannot be said"
     if metric.low <= right <= metric.high:
@@ -182,7 +182,7 @@ def _calibration_error(metric: Metric, name: str, label: dict) -> str:
     return "The mean distance of score and observed share in ten groups; larger where the ECGs are few."
 
 
-def _said(text: str) -> Meaning:
+def _fixed(text: str) -> Meaning:
     return lambda metric, name, label: text
 
 
@@ -190,13 +190,13 @@ GROUPS: dict[str, list[Explained]] = {
     "Ranking, at any threshold": [
         Explained("auroc", "AUROC", _auroc),
         Explained(
-            "auroc_delong", "AUROC, DeLong's interval", _said("The same, its interval by another method.")
+            "auroc_delong", "AUROC, DeLong's interval", _fixed("The same, its interval by another method.")
         ),
         Explained("average_precision", "average precision", _average_precision),
         Explained(
             "partial_auroc",
             "partial AUROC",
-            _said("The AUROC where specificity is 0.9 or more, scaled so that 0.5 is chance and 1 perfect."),
+            _fixed("The AUROC where specificity is 0.9 or more, scaled so that 0.5 is chance and 1 perfect."),
         ),
     ],
     "Decisions at the threshold": [
@@ -206,16 +206,14 @@ GROUPS: dict[str, list[Explained]] = {
         Explained("npv", "NPV", _npv),
         Explained("positive_likelihood_ratio", "likelihood ratio +", _ratio, 2),
         Explained("negative_likelihood_ratio", "likelihood ratio −", _negative_ratio, 2),
-        Explained(
-            "accuracy", "accuracy", lambda m, *_: f"{_of_100(m)} ECGs are decided rightly{_counts(m)}."
-        ),
+        Explained("accuracy", "accuracy", lambda m, *_: f"{_share(m)} ECGs are decided rightly{_counts(m)}."),
         Explained(
             "balanced_accuracy",
             "balanced accuracy",
-            _said("The mean of sensitivity and specificity; 0.5 is chance."),
+            _fixed("The mean of sensitivity and specificity; 0.5 is chance."),
         ),
         Explained(
-            "f1", "F1", _said("The harmonic mean of sensitivity and PPV; it depends on the prevalence.")
+            "f1", "F1", _fixed("The harmonic mean of sensitivity and PPV; it depends on the prevalence.")
         ),
     ],
     "At other points of the curve, read off these same ECGs and therefore somewhat optimistic": [

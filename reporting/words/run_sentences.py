@@ -1,6 +1,6 @@
 """The sentences of a report: what each number means, for a reader who treats patients.
 
-Nothing here computes a metric; undefined ones are said with their reason.
+Nothing here computes a metric; an undefined one is shown with its reason.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ RESEARCH_ONLY = "research only, not for deciding about a patient"
 
 
 def verdict(record: RunRecord) -> str:
-    """Return the one sentence to be remembered of a run."""
+    """Return the one sentence to remember about a run."""
     metrics = record.metrics
     if not metrics:
         return f"No test set has been scored yet: this run has no result; {RESEARCH_ONLY}."
@@ -46,7 +46,7 @@ def verdict(record: RunRecord) -> str:
 
 
 def auroc_remark(record: RunRecord, name: str) -> str:
-    """Say how far to believe an AUROC; empty where nothing speaks against it."""
+    """Return how far to believe an AUROC; empty where nothing speaks against it."""
     auroc = record.metrics["labels"][name]["auroc"]
     if record.is_demo:
         return "on synthetic ECGs, which says nothing about the diagnosis in patients"
@@ -91,7 +91,7 @@ def _with_interval(metric: Metric, metrics: dict) -> str:
 
 
 def confusion_sentences(name: str, metrics: dict) -> list[str]:
-    """Say the confusion matrix as a clinician would count it."""
+    """Return the confusion matrix in sentences, as a clinician would count."""
     label = metrics["labels"][name]
     counts = label["confusion_matrix"]
     positive, negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
@@ -108,12 +108,12 @@ def confusion_sentences(name: str, metrics: dict) -> list[str]:
     elif not flagged:
         sentences.append("No ECG was flagged at all.")
     if (n_repeats := metrics.get("n_repeats", 1)) > 1:
-        sentences.append(f"Each ECG counts {n_repeats} times here, once a repeat of the cross-validation.")
+        sentences.append(f"Each ECG counts {n_repeats} times here, once per repeat of the cross-validation.")
     return sentences
 
 
 def threshold_sentence(record: RunRecord, name: str) -> str:
-    """Say where the threshold comes from; a cross-validation has one a fold."""
+    """Return where the threshold comes from; a cross-validation has one per fold."""
     source = record.metrics.get("threshold_source", "chosen before the test")
     thresholds = fold_thresholds(record, name)
     if not thresholds:
@@ -131,7 +131,7 @@ def fold_thresholds(record: RunRecord, name: str) -> list[float]:
 
 
 def fold_sentence(record: RunRecord, name: str) -> str:
-    """Say how the AUROC differs between the folds; empty for a single split."""
+    """Return how the AUROC differs between the folds; empty for a single split."""
     aurocs = [fold.get(name, np.nan) for fold in record.metrics.get("auroc_of_folds", [])]
     defined = [value for value in aurocs if not np.isnan(value)]
     if not defined:
@@ -173,8 +173,8 @@ def limits(record: RunRecord) -> list[str]:
         )
     if record.is_cross_validation:
         sentences.append(
-            "The scores are those of several models, one a fold, on the ECGs that each had not seen. None of "
-            "them is the model that one would use; hyperparameters chosen on these folds are optimistic."
+            "The scores are those of several models, one per fold, on the ECGs that each had not seen. None "
+            "of them is the model that one would use; hyperparameters chosen on these folds are optimistic."
         )
     elif metrics:
         sentences.append(

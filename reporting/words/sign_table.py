@@ -3,15 +3,7 @@
 import math
 from typing import NamedTuple
 
-from ecg.signs import (
-    COMPLETE_MS,
-    INVERTED_T,
-    IRREGULAR,
-    R_PRIME,
-    S1Q3,
-    TACHYCARDIA,
-    Signs,
-)
+from ecg.signs import COMPLETE_MS, INVERTED_T, IRREGULAR, R_PRIME, S1Q3, TACHYCARDIA, Signs
 
 BRADYCARDIA = 60  # bpm
 AXIS = (-30, 90)  # degrees; Surawicz et al., Circulation 2009;119:e235
@@ -29,7 +21,7 @@ class SignRow(NamedTuple):
 
 
 def sign_rows(signs: Signs) -> list[SignRow]:
-    """Return one row per sign; one that could not be measured is called so."""
+    """Return one row per sign; the value of one that could not be measured is `NOT_MEASURABLE`."""
     return [
         _row(
             "Heart rate",

@@ -53,7 +53,7 @@ def _headline(metrics: dict) -> str:
 
 
 def threshold_in_words(label: dict) -> str:
-    """Return text such as "threshold 0.31", or the span of those of several folds."""
+    """Return text such as "threshold 0.31", or the span over several folds."""
     low, high = (label.get(f"threshold_{end}", label["threshold"]) for end in ("low", "high"))
     return f"threshold {low:.3g}" if low == high else f"thresholds {low:.3g} to {high:.3g}"
 
@@ -61,9 +61,9 @@ def threshold_in_words(label: dict) -> str:
 def _macro_line(macro: dict, n_labels: int) -> str:
     if not macro["n_labels"]:
         return f"mean over the labels: undefined (none of the {n_labels} has positive and negative ECGs)"
-    of = f"{n_labels}" if macro["n_labels"] == n_labels else f"{macro['n_labels']} of {n_labels}"
+    count = f"{n_labels}" if macro["n_labels"] == n_labels else f"{macro['n_labels']} of {n_labels}"
     means = f"AUROC {macro['auroc']:.3f}, average precision {macro['average_precision']:.3f}"
-    return f"mean of {of} labels: {means}"
+    return f"mean of {count} labels: {means}"
 
 
 def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
         ("accuracy", "accuracy", ""),
     ):
         yield _row(title, label[key], f"{label[key].successes:,} of {label[key].n:,}", reason)
-    if not missing and "calibration_slope" in label:  # runs of before have the lines above only
+    if not missing and "calibration_slope" in label:  # runs of earlier versions have only the lines above
         yield from _lines_of_use(name, label)
     yield _single_numbers(label)
     yield _in_words(name, label["confusion_matrix"])
@@ -121,7 +121,7 @@ def _single_numbers(label: dict) -> str:
 
 
 def _in_words(name: str, counts: dict) -> str:
-    """Say the confusion matrix in words: "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged"."""
+    """Return the confusion matrix in words: "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged"."""
     n_positive, n_negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
     found, flagged = f"no ECG with {name}", f"no ECG without {name}"
     if n_positive:
@@ -132,7 +132,7 @@ def _in_words(name: str, counts: dict) -> str:
 
 
 def _caveats(metrics: dict) -> Iterator[str]:
-    """Say how far to believe the numbers: the widest AUROC interval, and several ECGs of one patient."""
+    """Yield how far to believe the numbers: the widest AUROC interval, and several ECGs of one patient."""
     widths = {
         name: label["auroc"].high - label["auroc"].low
         for name, label in metrics["labels"].items()
@@ -145,7 +145,7 @@ def _caveats(metrics: dict) -> Iterator[str]:
     for name, label in metrics["labels"].items():
         if n_unknown := label.get("n_unknown", 0):
             which = "which counts" if n_unknown == 1 else "which count"
-            yield f"{name} is not known of {counted(n_unknown, 'ECG')}, {which} for the other labels alone"
+            yield f"{name} is not known of {counted(n_unknown, 'ECG')}, {which} for the other labels only"
     if metrics["n_ecgs"] > metrics["n_patients"]:
         yield "some patients have several scored ECGs: the intervals count patients, not ECGs"
 

@@ -1,4 +1,4 @@
-"""TRIPOD+AI (Collins et al., BMJ 2024;385:e078378): what a run says to each item.
+"""TRIPOD+AI (Collins et al., BMJ 2024;385:e078378): a run's answer to each item.
 
 The items are given in short; the statement has their full wording and explanation.
 """
@@ -21,7 +21,7 @@ class Item:
     Attributes
     ----------
     number, asks : the item, and what it asks for in short.
-    answer : what this run says, or `BY_AUTHORS`.
+    answer : this run's, or `BY_AUTHORS`.
     """
 
     number: str
@@ -107,10 +107,10 @@ def _models(record: RunRecord) -> str:
 
 
 def _clinical_columns(record: RunRecord) -> str:
-    """Name the columns that the models see beside the ECG; "" where there are none."""
-    of_models = [description.get("clinical_columns") or [] for description in record.descriptions.values()]
-    of_models.append(record.hyperparameters.get("clinical_columns") or [])
-    return ", ".join(dict.fromkeys(name for columns in of_models for name in columns))
+    """Return the columns that the models see beside the ECG; "" where there are none."""
+    sources = [*record.descriptions.values(), record.hyperparameters]
+    columns = (name for source in sources for name in source.get("clinical_columns") or [])
+    return ", ".join(dict.fromkeys(columns))
 
 
 def _predictors(record: RunRecord) -> str:
@@ -165,8 +165,7 @@ def _sample_size(record: RunRecord) -> str:
     flow = cohort_flow(record)
     return (
         f"{counted(flow.used.n_ecgs, 'ECG')} of {counted(flow.used.n_patients, 'patient')}: "
-        f"{flow.used.positives(record.label_names)}. "
-        f"The justification is {BY_AUTHORS}."
+        f"{flow.used.positives(record.label_names)}. The justification is {BY_AUTHORS}."
     )
 
 

@@ -290,7 +290,7 @@ def test_a_bare_name_in_the_table_is_of_one_file_alone(trained, tmp_path):
 
 def test_a_score_that_is_no_number_is_no_decision():
     scores = np.array([[[0.2], [np.nan]], [[0.3], [0.4]]])  # of two members, two files, one label
-    with pytest.raises(UserError, match=r"b\.xml: found a score that is no number"):
+    with pytest.raises(UserError, match=r"b\.xml: found a score that is not a number"):
         check_finite(scores, [Path("a.xml"), Path("b.xml")])
 
 
