@@ -91,7 +91,7 @@ def check_packages() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"{error.name}: cannot be imported ({one_line(error)}); pip install {' '.join(PACKAGES)}"
+            f"{error.name}: cannot be imported ({_first_line(error)}); pip install {' '.join(PACKAGES)}"
         ) from None
 
 
@@ -127,7 +127,7 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
         _keep_only(program.model, metadata)
         return program.model_proto.SerializeToString()
     except Exception as error:  # tracing runs code that may raise anything
-        message = f"torch {torch.__version__} cannot write this run as ONNX ({one_line(error)})"
+        message = f"torch {torch.__version__} cannot write this run as ONNX ({_first_line(error)})"
         raise UserError(message) from None
 
 
@@ -166,7 +166,7 @@ def check_graph(
     return difference
 
 
-def one_line(error: Exception) -> str:
+def _first_line(error: Exception) -> str:
     """Return the first line of an error's message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return " ".join(lines[0].split())[:300]
@@ -182,7 +182,7 @@ def _score_with_onnxruntime(graph: bytes, inputs: Mapping[str, np.ndarray]) -> n
         session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         return session.run([OUTPUT], dict(inputs))[0]
     except Exception as error:  # its errors have no common class but this one
-        message = f"the graph: onnxruntime {onnxruntime.__version__} cannot compute it ({one_line(error)})"
+        message = f"the graph: onnxruntime {onnxruntime.__version__} cannot compute it ({_first_line(error)})"
         raise UserError(message) from None
 
 

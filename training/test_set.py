@@ -58,23 +58,16 @@ def score_test_set(
         y_true["validation"], logits["validation"], calibration, threshold_policy
     )
     scores = {part: calibrate(logits[part], fitted) for part in batches}
-    description = ModelDescription(
-        model=name,
-        arguments=arguments,
-        label_names=list(cohort.label_names),
-        n_samples=validation.n_samples,
-        normalisation=validation.normalisation,
-        leads=list(LEADS),
-        sampling_rate=SAMPLING_RATE,
+    description = _description(
+        name,
+        arguments,
+        cohort,
+        fold,
+        validation,
         calibration=calibration,
-        calibration_slopes=[one.slope for one in fitted],
-        calibration_intercepts=[one.intercept for one in fitted],
-        prevalences=_prevalences_of_scores(cohort, fold, calibration),
+        fitted=fitted,
         thresholds=thresholds,
         threshold_policy=threshold_policy,
-        window_start=cohort.reading.window_start,
-        quality=dict(cohort.reading.quality_limits),
-        clinical_columns=list(cohort.clinical),
     )
     run.save_description(description)
     tables = [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]
@@ -148,6 +141,38 @@ def _fit_decisions(
         for (true, logit), one in zip(columns, fitted, strict=True)
     ]
     return fitted, thresholds
+
+
+def _description(
+    name: str,
+    arguments: dict[str, Any],
+    cohort: Cohort,
+    fold: Fold,
+    validation: EvaluationBatches,
+    *,
+    calibration: str,
+    fitted: list[Calibration],
+    thresholds: list[float],
+    threshold_policy: str,
+) -> ModelDescription:
+    return ModelDescription(
+        model=name,
+        arguments=arguments,
+        label_names=list(cohort.label_names),
+        n_samples=validation.n_samples,
+        normalisation=validation.normalisation,
+        leads=list(LEADS),
+        sampling_rate=SAMPLING_RATE,
+        calibration=calibration,
+        calibration_slopes=[one.slope for one in fitted],
+        calibration_intercepts=[one.intercept for one in fitted],
+        prevalences=_prevalences_of_scores(cohort, fold, calibration),
+        thresholds=thresholds,
+        threshold_policy=threshold_policy,
+        window_start=cohort.reading.window_start,
+        quality=dict(cohort.reading.quality_limits),
+        clinical_columns=list(cohort.clinical),
+    )
 
 
 def _prevalences_of_scores(cohort: Cohort, fold: Fold, calibration: str) -> list[float]:
