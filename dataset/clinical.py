@@ -1,6 +1,6 @@
 """Clinical columns beside the ECG: age, sex and any others of the table that the head is to see, as numbers.
 
-A value is a number in the table's own unit, or a word below; empty, NA, nan and unknown are not known. An
+A value is a number in the table's own unit, or a word below; nothing, NA, null and the like are not known. An
 age is in years, and a sex of 0 or 1 is shown as M or F. Take only what is known when the ECG is taken, and
 not because of the diagnosis: that a D-dimer was ordered gives away that PE was suspected.
 """
@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import SEX_WORDS
+from cohorts.columns import SEX_WORDS, UNKNOWN_WORDS
 from runtime.errors import UserError
 
-UNKNOWN = ("", "na", "nan", "n/a", "unknown")  # stand for a value that is not known, in upper or lower case
 LARGEST_AGE = 130  # years; more is a mistake
 OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.514)
 SEXES = {word: {"M": 0.0, "F": 1.0}[letter] for word, letter in SEX_WORDS.items()}
@@ -63,7 +62,7 @@ def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
 def value_of(column: str, text: str) -> float | None:
     """Return a value as a number, nan where not known, None where invalid; ages of 90 to 130 are 90."""
     word = text.strip().lower()
-    if word in UNKNOWN:
+    if word in UNKNOWN_WORDS:
         return np.nan
     if word in WORDS and column != "age":
         return WORDS[word]

@@ -15,7 +15,7 @@ import pandas as pd
 
 from cohorts.synthetic import demo_cohort
 from dataset.clinical import check_clinical, clinical_values
-from dataset.labels_table import check_present, files_of_folder, read_files, read_labels
+from dataset.labels_table import files_of_folder, locate, read_files, read_labels
 from dataset.pseudonyms import KEY_FILE, key_fingerprint, pseudonymise
 from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import StoredSignals, cached_signals
@@ -171,16 +171,14 @@ def _listed(
     unlabelled = table[list(label_names)].isna().all(axis=1)
     rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
     _check_any_left(folder, len(table), rejected)
-    table = table[~unlabelled]
-    check_present(path, table, folder)
+    table = locate(path, table[~unlabelled], folder)
     return _Listed(folder, path, table, label_names, tuple(clinical_columns), rejected)
 
 
 def _listed_without_labels(data_dir: str | None, labels: str | None) -> _Listed:
     folder, path = _places(data_dir, labels)
     if labels or path.exists():
-        table = read_files(path)
-        check_present(path, table, folder)
+        table = locate(path, read_files(path), folder)
         print(f"table       {path}: {len(table):,} files; no label is read, no other file of the folder")
     else:
         table = files_of_folder(folder)

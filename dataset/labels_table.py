@@ -3,6 +3,9 @@
 It has the columns ``file``, one or more 0/1 labels, and optionally ``patient_id``, ``split`` (train,
 validation, test), ``age``, ``sex`` and any others. The published form, ``file;label`` without a header, is
 read too. What is wrong in a table is an error that names the line.
+
+Spellings that mean the same are the same: a patient 17.0 is 17, ``./a.xml`` is ``a.xml``, ``2023\\a.xml`` of
+Windows is ``2023/a.xml``, 61,5 is 61.5 where semicolons separate, and sex is M or F.
 """
 
 import array
@@ -12,22 +15,23 @@ import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import PARTS, RESERVED
-from dataset.clinical import LARGEST_AGE, OLDEST, UNKNOWN, check_clinical, clinical_values
+from cohorts.columns import PARTS, RESERVED, SEX_WORDS, UNKNOWN_WORDS, ids_alike, meant_columns, normal_id
+from cohorts.csv_dialect import decimal_point, decoded, separator_of
+from dataset.clinical import LARGEST_AGE, OLDEST, check_clinical, clinical_values
 from runtime.errors import UserError
 from xml_loader import find_files
 
 DEFAULT_LABEL = "PE"
+FIRST_LINE = re.compile(r"\S[^\r\n]*|$")  # that is not blank
 # Only a table with one of these can have a field of several lines.
 MORE_LINES = re.compile('["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
 OLD_IN_PTB_XL = 300  # its code for every age above 89
-UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 
 def read_labels(
@@ -44,9 +48,9 @@ def read_labels(
 
     Raises
     ------
-    UserError : table not readable or empty, a column unknown or missing, a row of another length, a label
-        neither 0 nor 1 nor empty, a file twice, a file or patient without a name, an unknown split, a patient
-        in two parts.
+    UserError : table not readable or empty, a column unknown, missing or in another spelling, a row of
+        another length, a label neither 0 nor 1 nor empty, a file twice, a file or patient without a name, an
+        unknown split, a patient in two parts.
     """
     table = _read_table(Path(path), label_columns)
     label_names = _choose_labels(path, table, label_columns)
@@ -70,7 +74,8 @@ def read_clinical(path: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     """
     table = read_files(path)
     check_clinical(path, table, columns)
-    return dict(zip(table["file"], clinical_values(table, columns), strict=True))
+    values = dict(zip(table["file"], clinical_values(table, columns), strict=True))
+    return {_plain(file.replace("\\", "/")): row for file, row in values.items()} | values
 
 
 def files_of_folder(folder: Path) -> pd.DataFrame:
@@ -91,19 +96,40 @@ def _checked(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
     """Return the table with a patient for each file; files, patients, parts and ages are checked."""
     _check_each(path, table, "file", table["file"] != "", "a file's name")
     _check_once(path, table)
-    if "patient_id" not in table:
+    if "patient_id" in table:
+        known = ~table["patient_id"].str.lower().isin(UNKNOWN_WORDS)
+        _check_each(path, table, "patient_id", known, "a patient's id")
+        codes, ids = pd.factorize(table["patient_id"])
+        table["patient_id"] = pd.Series([normal_id(one) for one in ids], dtype=str).take(codes).to_numpy()
+        _warn_of_ids_alike(path, table)
+    else:
         table["patient_id"] = table["file"]
-    _check_each(path, table, "patient_id", table["patient_id"] != "", "a patient's id")
     if "split" in table:
         _check_each(path, table, "split", table["split"].isin(PARTS), "train, validation or test")
         _check_patients_in_one_part(path, table)
     if "age" in table:
         age = pd.to_numeric(table["age"], errors="coerce")
-        right = age.between(0, LARGEST_AGE) | (age == OLD_IN_PTB_XL) | table["age"].str.lower().isin(UNKNOWN)
+        unknown = table["age"].str.lower().isin(UNKNOWN_WORDS)
+        right = age.between(0, LARGEST_AGE) | (age == OLD_IN_PTB_XL) | unknown
         expected = f"years from 0 to {LARGEST_AGE}, or nothing where it is not known"
         _check_each(path, table, "age", right, expected)
         table["age"] = table["age"].mask(age > OLDEST - 1, str(OLDEST))
+    if "sex" in table:
+        words = SEX_WORDS | dict.fromkeys(UNKNOWN_WORDS, "")
+        table["sex"] = table["sex"].str.lower().map(words).fillna(table["sex"])
     return table
+
+
+def _warn_of_ids_alike(path: str | Path, table: pd.DataFrame) -> None:
+    """Print where ids may be one patient's in two spellings; lines, not ids, which may identify a person."""
+    if groups := ids_alike(pd.unique(table["patient_id"])):
+        lines = [table.index[table["patient_id"] == patient][0] for patient in groups[0]]
+        more = f" (and {len(groups) - 1} more such groups)" if len(groups) > 1 else ""
+        where = f"{path} lines {', '.join(map(str, lines))}"
+        print(
+            f"warning     {where}: patient_id differs only by case, spaces, leading zeros or .0{more}; these "
+            "count as different patients, so that ECGs of one may train and test"
+        )
 
 
 def _numbers(column: pd.Series) -> pd.Series:
@@ -118,23 +144,20 @@ def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: the labels table cannot be read ({error.strerror})") from None
-    encoding = "utf-16" if content.startswith(UTF_16_MARKS) else "utf-8-sig"  # Excel's "Unicode text"
-    try:
-        text = content.decode(encoding)
-    except UnicodeDecodeError:
-        encoding = "iso-8859-1"  # as Excel in western Europe saves it
-        text = content.decode(encoding)
-    separator = max(",;\t", key=text.lstrip().partition("\n")[0].count)
+    text, encoding = decoded(path, content)
+    separator, declared = separator_of(FIRST_LINE.search(text)[0])
     # A StringIO would take four bytes per character. Without strict, a quotation mark that is never closed
     # would swallow all lines after it.
     lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     reader = csv.reader(lines, delimiter=separator, strict=True)
     rows = _stripped(reader, _in_one_line if MORE_LINES.search(text) else str.strip)
     try:
+        if declared:
+            next(rows)
         first_line, first = next(rows, (1, []))
         header = _header(f"{path} line {first_line}", first, label_columns)
         rows = rows if first == header else itertools.chain([(first_line, first)], rows)
-        table = _columns(path, rows, header)
+        table = _columns(path, rows, header, decimal_comma=separator == ";" and "," in text)
     except csv.Error as error:
         raise UserError(
             f"{path} line {reader.line_num}: {error}, expected each quotation mark to be closed"
@@ -156,7 +179,9 @@ def _in_one_line(field: str) -> str:
     return " ".join(field.splitlines()).strip()
 
 
-def _columns(path: Path, rows: Iterable[tuple[int, list[str]]], header: list[str]) -> pd.DataFrame:
+def _columns(
+    path: Path, rows: Iterable[tuple[int, list[str]]], header: list[str], *, decimal_comma: bool
+) -> pd.DataFrame:
     """Return rows as a table of text, indexed by their lines; no row is kept as an object."""
     lines, columns = array.array("q"), [[] for _ in header]
     for line, fields in rows:
@@ -166,14 +191,20 @@ def _columns(path: Path, rows: Iterable[tuple[int, list[str]]], header: list[str
         lines.append(line)
         for column, field in zip(columns, fields, strict=True):
             column.append(field)
+    if decimal_comma:
+        columns = [[decimal_point(field) for field in column] for column in columns]
     return pd.DataFrame(dict(zip(header, columns, strict=True)), index=np.asarray(lines), dtype=str)
 
 
 def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -> list[str]:
     """Return the names of the columns: the first row, or those of the published form, which has no header."""
+    if "file" in first and len(set(first)) < len(first):
+        raise UserError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
+    meant = meant_columns(first)
+    for found, ours in meant.items():
+        if "file" in first or ours == "file":
+            raise UserError(f"{where}: found a column {found} and none called {ours}, expected that name")
     if "file" in first:
-        if len(set(first)) < len(first):
-            raise UserError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
         return first
     if len(first) == 2 and first[1] in ("0", "1"):
         return ["file", label_columns[0] if label_columns and len(label_columns) == 1 else DEFAULT_LABEL]
@@ -207,20 +238,42 @@ def _check_each(path: str | Path, table: pd.DataFrame, column: str, right: pd.Se
 
 
 def _check_once(path: str | Path, table: pd.DataFrame) -> None:
-    again = table.index[table["file"].duplicated()]
+    names = table["file"]
+    odd = np.array(["./" in name or "//" in name for name in names + "/"])
+    names = names.mask(odd, names[odd].map(_plain)) if odd.any() else names
+    again = table.index[names.duplicated()]
     if len(again):
-        file = table.loc[again[0], "file"]
-        first = table.index[table["file"] == file][0]
+        file, name = table.loc[again[0], "file"], names.loc[again[0]]
+        first = table.index[names == name][0]
         raise UserError(f"{path} line {again[0]}: found {file} again (line {first}), expected each file once")
 
 
-def check_present(path: str | Path, table: pd.DataFrame, folder: Path) -> None:
+def _plain(file: str) -> str:
+    """Return ``a.xml`` for ``./a.xml``, and ``b/a.xml`` for ``b//a.xml``."""
+    return PurePosixPath(file).as_posix()
+
+
+def locate(path: str | Path, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
+    r"""Return a checked table with each file's name in the folder; ``2023\a.xml`` may be ``2023/a.xml``.
+
+    Raises
+    ------
+    UserError : a file is not in the folder, or is named twice.
+    """
     absent = [line for line, file in table["file"].items() if not os.path.exists(os.path.join(folder, file))]
-    if absent:
-        more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-        raise UserError(
-            f"{path} line {absent[0]}: file {table.loc[absent[0], 'file']} is not in {folder}{more}"
-        )
+    renamed = table["file"].loc[absent].str.replace("\\", "/")
+    there = [line for line, file in renamed.items() if os.path.exists(os.path.join(folder, file))]
+    if len(absent) > len(there):
+        line = next(line for line in absent if line not in set(there))
+        more = f" (and {len(absent) - len(there) - 1} more)" if len(absent) > len(there) + 1 else ""
+        raise UserError(f"{path} line {line}: file {table.loc[line, 'file']} is not in {folder}{more}")
+    if there:
+        files = table["file"].copy()
+        files[there] = renamed[there]
+        patients = table["patient_id"].mask(table["patient_id"] == table["file"], files)
+        table = table.assign(file=files, patient_id=patients)
+        _check_once(path, table)
+    return table
 
 
 def _check_patients_in_one_part(path: str | Path, table: pd.DataFrame) -> None:

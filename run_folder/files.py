@@ -1,7 +1,7 @@
 """What a run folder holds, read as it was written: tables, JSON and YAML.
 
 Neither a model nor torch is needed, so a report is made without them. Files, patients, contents and groups
-stay the text that they are: a patient may be called ``NA``, ``0017`` or ``1e5``.
+stay the text that they are: a file may be called ``NA``, a patient ``0017`` or ``1e5``.
 """
 
 import json

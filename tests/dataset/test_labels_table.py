@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from one_line import failure_of
 
-from dataset.labels_table import read_labels
+from dataset.labels_table import locate, read_labels
 
 
 @pytest.fixture
@@ -124,10 +124,40 @@ REFUSED = {
         ["file"],
         ": found no label column file, expected one of PE (--label-columns chooses)",
     ),
-    "age with a decimal comma": (
-        "file;PE;age\na.xml;1;59\nb.xml;0;59,0\n",
+    "age with a decimal comma between commas": (
+        'file,PE,age\na.xml,1,59\nb.xml,0,"59,0"\n',
         None,
         " line 3: found 59,0 in column age, expected years from 0 to 130, or nothing where it is not known",
+    ),
+    "patient column of another spelling": (
+        "file,PatientID,PE\na.xml,1,1\n",
+        None,
+        " line 1: found a column PatientID and none called patient_id, expected that name",
+    ),
+    "file column of another spelling": (
+        "File,PE\na.xml,1\n",
+        None,
+        " line 1: found a column File and none called file, expected that name",
+    ),
+    "the other's name for unknown as a patient": (
+        "file,patient_id,PE\na.xml,1,1\nb.xml,NaN,0\nc.xml,null,0\n",
+        None,
+        " line 3: found NaN in column patient_id, expected a patient's id (and 1 more)",
+    ),
+    "patient in two parts, once as a number with decimals": (
+        "file,PE,patient_id,split\na.xml,1,17,train\nb.xml,0,17.0,test\n",
+        None,
+        " lines 2, 3: found the same patient in train and test, expected each patient in one part",
+    ),
+    "file twice in two spellings": (
+        "file,PE\na.xml,1\n./a.xml,0\n",
+        None,
+        " line 3: found ./a.xml again (line 2), expected each file once",
+    ),
+    "workbook": (
+        b"PK\x03\x04\x14\x00\x00",
+        None,
+        ": found a workbook of Excel or another spreadsheet, expected CSV: save it as CSV",
     ),
     "date of birth as age": (
         "file,PE,age\na.xml,1,1950-03-01\nb.xml,0,-3\n",
@@ -216,6 +246,78 @@ def test_table_that_is_not_there(tmp_path):
     assert failure_of(read_labels, tmp_path, None) == (
         f"{tmp_path}: the labels table cannot be read (Is a directory)"
     )
+
+
+SPELLINGS = [
+    "Patient-ID",
+    "patient id",
+    "PATIENT_ID",
+    "pat_id",
+    "Patient",
+    "Split",
+    "SEX",
+    "Age",
+    "Hours-from-CT",
+]
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_a_column_that_is_one_of_ours_in_another_spelling_is_not_ignored(table_of, name):
+    line = failure_of(read_labels, table_of(f"file,PE,{name}\na.xml,1,train\n"), None)
+    assert f"found a column {name} and none called " in line
+
+
+def test_other_columns_and_a_second_spelling_beside_ours_are_kept(table_of):
+    table, _ = read_labels(table_of("file,PE,patient_id,PatientID,page\na.xml,1,7,x,y\n"), None)
+    assert table.loc[2, ["patient_id", "PatientID", "page"]].tolist() == ["7", "x", "y"]
+
+
+def test_a_patient_is_one_however_the_number_is_written(table_of, capsys):
+    table, _ = read_labels(
+        table_of("file,PE,patient_id\na,1,17\nb,0,17.0\nc,0, 17\nd,0,17.00\ne,0,18\n"), None
+    )
+    assert table["patient_id"].tolist() == ["17"] * 4 + ["18"]
+    assert capsys.readouterr().out == ""
+
+
+def test_ids_that_may_be_one_patient_are_named_by_their_lines(table_of, capsys):
+    ids = ["17", "0017", "P17", "p 17", "P18.0", "P18", "10", "100", "1.05", "1.5"]
+    text = "file,PE,patient_id\n" + "".join(f"{n}.xml,1,{patient}\n" for n, patient in enumerate(ids))
+    path = table_of(text)
+    table, _ = read_labels(path, None)
+    assert table["patient_id"].nunique() == len(ids)
+    assert f"{path} lines 2, 3: patient_id differs only by" in (said := capsys.readouterr().out)
+    assert "(and 2 more such groups)" in said and "0017" not in said
+
+
+def test_decimal_commas_and_the_line_that_names_the_separator(table_of):
+    table, _ = read_labels(table_of("sep=;\nfile;PE;age;dose\na.xml;1,0;61,5;-0,25\n"), None)
+    assert table.loc[3].to_dict() | {"PE": 1} == {
+        "file": "a.xml", "PE": 1, "age": "61.5", "dose": "-0.25", "patient_id": "a.xml",
+    }  # fmt: skip
+    table, _ = read_labels(table_of('sep=,\nfile,PE\n"a;b;c.xml",1\n'), None)
+    assert table["file"].item() == "a;b;c.xml"
+
+
+def test_sex_has_one_spelling(table_of):
+    words = ["F", "f", "Male", "m", "female", "Unknown", "", "divers"]
+    text = "file,PE,sex\n" + "".join(f"{n}.xml,1,{word}\n" for n, word in enumerate(words))
+    assert read_labels(table_of(text), None)[0]["sex"].tolist() == ["F", "F", "M", "M", "F", "", "", "divers"]
+
+
+def test_backslashes_of_windows_are_found_on_linux(table_of, tmp_path):
+    (tmp_path / "2023").mkdir()
+    for name in ("2023/a.xml", "b\\c.xml"):
+        (tmp_path / name).touch()
+    path = table_of("file,PE\n2023\\a.xml,1\nb\\c.xml,0\n")
+    table = locate(path, read_labels(path, None)[0], tmp_path)
+    assert table["file"].tolist() == table["patient_id"].tolist() == ["2023/a.xml", "b\\c.xml"]
+    path = table_of("file,PE\n2023\\a.xml,1\n2023/a.xml,0\n")
+    line = failure_of(locate, path, read_labels(path, None)[0], tmp_path)
+    assert line == f"{path} line 3: found 2023/a.xml again (line 2), expected each file once"
+    path = table_of("file,PE\n2023\\a.xml,1\n2024\\a.xml,0\n")
+    line = failure_of(locate, path, read_labels(path, None)[0], tmp_path)
+    assert line == f"{path} line 3: file 2024\\a.xml is not in {tmp_path}"
 
 
 def test_ages_above_89_are_90(table_of):

@@ -1,4 +1,4 @@
-"""Files, patients and sites may be called NA, null, 0017 or 1e5: every reader of a run takes them as text."""
+"""Files and sites may be called NA, patients 0017 or 1e5: every reader of a run takes them as text."""
 
 import pandas as pd
 import pytest
@@ -9,6 +9,7 @@ from run_folder.files import RunFiles
 from run_folder.run_record import read_run
 
 NAMES = ["NA", "null", "nan", "0017", "1e5", "None", "-inf", "01", "TRUE"]
+PATIENTS = ["0017", "1e5", "-inf", "01", "TRUE", "nil"]  # the others stand for an id that is not known
 
 
 @pytest.fixture(scope="module")
@@ -20,8 +21,8 @@ def places(tmp_path_factory):
     for line, name in enumerate(NAMES):
         (cohort / table.loc[line, "file"]).rename(cohort / name)
     table.loc[: len(NAMES) - 1, "file"] = NAMES
-    patients = table["patient_id"].drop_duplicates()[: len(NAMES)]
-    table["patient_id"] = table["patient_id"].replace(dict(zip(patients, NAMES, strict=True)))
+    patients = table["patient_id"].drop_duplicates()[: len(PATIENTS)]
+    table["patient_id"] = table["patient_id"].replace(dict(zip(patients, PATIENTS, strict=True)))
     table["site"] = ["NA", "null", "0017"] * (len(table) // 3)
     (cohort / "N_A").write_text("not an ECG", encoding="utf-8")
     (cohort / "N_A").rename(cohort / "NaN")
