@@ -5,11 +5,13 @@
     python -m cohorts.from_table FOLDER --table exams.csv --positive yes 1 --negative no 0 --which first
 
 FOLDER holds the ECG files. An examination is a patient and a time; it may have several rows, one per ECG.
-ECGs from --window-before hours before it to --window-after hours after it count (6 and 6, limits included).
+ECGs from --window-before hours before it to --window-after hours after it count (6 and 0, limits included):
+an ECG after the examination may show its consequences, such as treatment.
 An ECG in the windows of two examinations belongs to the nearer one, the earlier one of two at equal distance.
 --which nearest keeps the ECG nearest in time to each examination (of two at equal distance the earlier one),
 first keeps the earliest, all keeps every one. Each examination is judged by itself: a patient may be positive
-and later negative, and patient_id keeps both in one part of the split. --per patient then keeps one
+and later negative, and patient_id keeps both in one part of the split; within 24 h that is a contradiction,
+and an error unless --allow-contradictions takes each as it is. --per patient then keeps one
 examination per patient: with first the earliest that has an ECG, with nearest the one whose ECG is nearest.
 
 Times look like 2024-03-01 14:05, with or without a UTC offset, or follow --time-format. The table written
@@ -22,10 +24,13 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 
+from cohorts.columns import HOURS, UNKNOWN_WORDS, ids_alike, meant_columns, normal_id
+from cohorts.csv_dialect import decoded
 from cohorts.table_maker import (
     Flow,
     absent_files,
@@ -48,6 +53,7 @@ COLUMNS = {
     "result": "ct_result",
 }
 IF_THERE = ("age", "sex")  # further columns that are kept, unless --keep names others
+CONTRADICTION = timedelta(hours=24)  # between a positive and a negative result of one patient
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,33 @@ class Times:
         return time
 
 
+class Patients:
+    """Reads patients' ids, and remembers where each was first."""
+
+    def __init__(self) -> None:
+        self.first: dict[str, str] = {}
+
+    def read(self, where: str, row: dict[str, str], column: str) -> str:
+        """Return a patient's id; 17.0 is 17. A UserError where it is not known."""
+        if row[column].lower() in UNKNOWN_WORDS:
+            raise UserError(
+                f"{where}: found {row[column] or 'nothing'} in column {column}, expected a patient's id"
+            )
+        patient = normal_id(row[column])
+        self.first.setdefault(patient, where)
+        return patient
+
+    def warn_of_alike(self) -> None:
+        """Print where one patient's id may have two spellings: places, for an id may identify a person."""
+        if groups := ids_alike(self.first):
+            more = f" (and {len(groups) - 1} more such groups)" if len(groups) > 1 else ""
+            places = " and ".join(self.first[patient] for patient in groups[0])
+            print(
+                f"warning  {places}: patients' ids differ only by case, spaces, leading zeros or .0{more}; "
+                "these count as different patients"
+            )
+
+
 def main() -> None:
     arguments = parse_arguments()
     output = output_of(arguments)
@@ -101,10 +134,13 @@ def main() -> None:
     sources = [path.resolve() for path in (arguments.table, arguments.ecgs) if path]
     if output.resolve() in sources or flow_file.resolve() in sources:
         raise UserError(f"{output}: found the table to be read, expected --output to name another file")
-    times = Times(arguments.time_format)
-    exams, exam_ecgs = read_exams(arguments, times)
+    times, patients = Times(arguments.time_format), Patients()
+    exams, exam_ecgs = read_exams(arguments, times, patients)
     if arguments.ecgs:
-        exam_ecgs = ecgs_of_patients(arguments, exams, times)
+        exam_ecgs = ecgs_of_patients(arguments, exams, times, patients)
+    patients.warn_of_alike()
+    if not arguments.allow_contradictions:
+        check_results_agree(exams)
     n_rows = sum(exam["n_rows"] for exam in exams.values())
     flow = Flow("examinations", len(exams), f"examinations in {n_rows:,} rows of {arguments.table.name}")
     n_ecgs = check_one_patient(exam_ecgs)
@@ -132,6 +168,7 @@ def main() -> None:
         flow.leave_out(n, reason)
     flow.print()
     table = table_of(arguments, exams, {key: ecgs for key, ecgs in candidates.items() if ecgs})
+    print_hours(table, arguments.label)
     deliver(table, [arguments.label], ecg_flow, arguments, output)
     write_flow(flow_file, [flow, ecg_flow])
 
@@ -151,14 +188,19 @@ def parse_arguments() -> argparse.Namespace:
         f"--{UNKNOWN}", nargs="+", default=[], metavar="WORD", help="results that are neither; left out"
     )
     parser.add_argument("--window-before", type=float, default=6, metavar="H", help="[6]")
-    parser.add_argument("--window-after", type=float, default=6, metavar="H", help="[6]")
+    parser.add_argument("--window-after", type=float, default=0, metavar="H", help="[0]")
     parser.add_argument("--which", choices=("nearest", "first", "all"), default="nearest", help="[nearest]")
     parser.add_argument(
         "--per", choices=("examination", "patient"), default="examination", help="[examination]"
     )
+    parser.add_argument(
+        "--allow-contradictions",
+        action="store_true",
+        help="take a positive and a negative result of one patient within 24 h as they are",
+    )
     parser.add_argument("--keep", nargs="+", metavar="NAME", help="further columns [age sex, if there]")
     arguments = parser.parse_args()
-    names = ["file", "patient_id", "hours_from_ct", arguments.label, *(arguments.keep or [])]
+    names = ["file", "patient_id", HOURS, arguments.label, *(arguments.keep or [])]
     if arguments.label in (*COLUMNS.values(), "split") or len(set(names)) < len(names):
         parser.error("--label, --keep: found a name of the other columns, expected each column once")
     if arguments.per == "patient" and arguments.which == "all":
@@ -182,7 +224,7 @@ def results_of(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -
     return results
 
 
-def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]:
+def read_exams(arguments: argparse.Namespace, times: Times, patients: Patients) -> tuple[dict, dict]:
     """Return the examinations by patient and time, and their ECGs where the table names them.
 
     Raises
@@ -194,7 +236,7 @@ def read_exams(arguments: argparse.Namespace, times: Times) -> tuple[dict, dict]
     columns += arguments.keep or []
     exams, exam_ecgs = {}, {}
     for where, line, row in table_rows(arguments.table, columns):
-        patient = patient_of(where, row, arguments.patient_column)
+        patient = patients.read(where, row, arguments.patient_column)
         time = times.read(where, row[arguments.ct_time_column])
         result = result_of(where, row[arguments.result_column], arguments)
         key = (patient, time or line)  # without a time each row is an examination
@@ -219,20 +261,11 @@ def table_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, int, dict[
     """Yield where, line and fields of a table as hospitals export it, with commas, semicolons or tabs."""
     if not path.is_file():
         raise UserError(f"{path}: found no such file, expected a CSV table")
-    try:
-        if path.suffix != ".gz":
-            path.read_bytes().decode()
-        encoding = "utf-8-sig"
-    except UnicodeDecodeError:
-        encoding = "iso-8859-1"  # as Excel in western Europe saves it
+    encoding = "utf-8-sig"
+    if path.suffix != ".gz":
+        _, encoding = decoded(path, path.read_bytes())
     for line, row in rows_of(path, columns, separators=",;\t", encoding=encoding):
         yield f"{path} line {line}", line, row
-
-
-def patient_of(where: str, row: dict[str, str], column: str) -> str:
-    if not row[column]:
-        raise UserError(f"{where}: found nothing in column {column}, expected a patient's id")
-    return row[column]
 
 
 def result_of(where: str, word: str, arguments: argparse.Namespace) -> int | str | None:
@@ -247,13 +280,34 @@ def result_of(where: str, word: str, arguments: argparse.Namespace) -> int | str
     return arguments.results[word.lower()]
 
 
-def ecgs_of_patients(arguments: argparse.Namespace, exams: dict, times: Times) -> dict:
+def check_results_agree(exams: dict) -> None:
+    """Refuse a positive and a negative result of one patient within 24 h: which of them is the ECG's?"""
+    known = [
+        (patient, exam) for (patient, _), exam in exams.items() if exam["time"] and exam["result"] in (0, 1)
+    ]
+    known.sort(key=lambda pair: (pair[0], pair[1]["time"]))
+    found = [
+        f"{one['where']} and {other['where']}"
+        for (patient, one), (same, other) in pairwise(known)
+        if patient == same
+        and one["result"] != other["result"]
+        and other["time"] - one["time"] <= CONTRADICTION
+    ]
+    if found:
+        more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+        raise UserError(
+            f"{found[0]}: found a positive and a negative result of one patient within 24 h{more}, expected "
+            "one result; --allow-contradictions takes each as it is"
+        )
+
+
+def ecgs_of_patients(arguments: argparse.Namespace, exams: dict, times: Times, patients: Patients) -> dict:
     """Return for each examination all ECGs of its patient in the table --ecgs."""
     columns = [arguments.patient_column, arguments.file_column, arguments.ecg_time_column]
     patient_ecgs: dict[str, list] = {}
     for where, _, row in table_rows(arguments.ecgs, columns):
         time = times.read(where, row[arguments.ecg_time_column])
-        patient = patient_of(where, row, arguments.patient_column)
+        patient = patients.read(where, row, arguments.patient_column)
         patient_ecgs.setdefault(patient, []).append((row[arguments.file_column], time))
     strangers = patient_ecgs.keys() - {patient for patient, _ in exams}
     if strangers:
@@ -337,6 +391,13 @@ def others_of_patients(candidates: dict, which: str) -> list[tuple]:
 
 def table_of(arguments: argparse.Namespace, exams: dict, candidates: dict) -> pd.DataFrame:
     row = next(iter(exams.values()))["row"]
+    meant = {found: ours for found, ours in meant_columns(list(row)).items() if ours in IF_THERE}
+    if meant and not arguments.keep:
+        found, ours = next(iter(meant.items()))
+        raise UserError(
+            f"{arguments.table}: found a column {found} and none called {ours}, expected that name, or "
+            "--keep with the columns to keep"
+        )
     kept = arguments.keep or [name for name in IF_THERE if name in row]
     rows = [
         {
@@ -344,12 +405,24 @@ def table_of(arguments: argparse.Namespace, exams: dict, candidates: dict) -> pd
             "patient_id": key[0],
             arguments.label: exams[key]["result"],
             **{name: exams[key]["row"][name] for name in kept},
-            "hours_from_ct": round(ecg.distance.total_seconds() / 3600, 2),
+            HOURS: round(ecg.distance.total_seconds() / 3600, 2),
         }
         for key, ecgs in candidates.items()
         for ecg in ecgs
     ]
-    return pd.DataFrame(rows, columns=["file", "patient_id", arguments.label, *kept, "hours_from_ct"])
+    return pd.DataFrame(rows, columns=["file", "patient_id", arguments.label, *kept, HOURS])
+
+
+def print_hours(table: pd.DataFrame, label: str) -> None:
+    """Print when the ECGs of each result were recorded: a difference would give the result away."""
+    for result in (1, 0):
+        hours = table.loc[table[label] == result, HOURS]
+        if len(hours):
+            n_after = int((hours > 0).sum())
+            print(
+                f"hours    {hours.median():>11.1f}  from CT to ECG, the median where {label} is {result}; "
+                f"{n_after:,} of {len(hours):,} ECGs ({n_after / len(hours):.1%}) after the CT"
+            )
 
 
 def write_flow(path: Path, flows: list[Flow]) -> None:

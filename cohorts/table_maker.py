@@ -20,6 +20,7 @@ from typing import Any, TextIO
 import pandas as pd
 
 from cohorts.columns import PARTS, SEX_WORDS
+from cohorts.csv_dialect import decimal_point, separator_of
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser
 from runtime.errors import UserError, reason
@@ -164,19 +165,23 @@ def _fields_of(
     try:
         with _opened(path, encoding) as handle:
             first = handle.readline()
-            separator = max(separators, key=first.count)
+            separator, declared = separator_of(first, separators)
+            n_above = 2 if declared else 1  # lines before those that the reader counts
+            first = handle.readline() if declared else first
             header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
             _check_columns(path, header, columns)
-            yield 1, header
+            yield n_above, header
             # Without strict, a quotation mark that is never closed would swallow all rows after it.
             reader = csv.reader(handle, delimiter=separator, strict=True)
             for row in reader:
                 if not any(row):
                     continue
                 if len(row) != len(header):
-                    where = f"{path} line {reader.line_num + 1}"
+                    where = f"{path} line {reader.line_num + n_above}"
                     raise UserError(f"{where}: found {len(row)} fields, expected {len(header)}")
-                yield reader.line_num + 1, row
+                if separator == ";":
+                    row = [decimal_point(field.strip()) for field in row]
+                yield reader.line_num + n_above, row
     except csv.Error as error:
         raise UserError(f"{path}: {error}, expected each quotation mark to be closed") from None
     except BROKEN as error:

@@ -42,7 +42,8 @@ def test_a_user_gets_table_flow_and_command(tmp_path):
     (tmp_path / "exams.csv").write_text("\n".join([f"{HEADER},age,sex", *exams]))
     for name in "abcdefg":
         (tmp_path / f"{name}.xml").touch()
-    outcome = run_as_user(SCRIPT, tmp_path, "--table", tmp_path / "exams.csv", cwd=tmp_path)
+    words = ["--table", tmp_path / "exams.csv", "--window-after", 6]
+    outcome = run_as_user(SCRIPT, tmp_path, *words, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     table = pd.read_csv(tmp_path / "labels.csv", dtype=str)
     assert table.to_dict("list") == {
@@ -88,7 +89,7 @@ FOUR = [
 )
 def test_which_ecg_of_an_examination_is_a_choice(make, which, files):
     for lines in (FOUR, FOUR[::-1]):
-        table, said = make(lines, "--which", which)
+        table, said = make(lines, "--which", which, "--window-after", "6")
         assert sorted(table.index) == sorted(files)
         assert "found              1  examinations in 4 rows of exams.csv" in said
         assert f"left out           {4 - len(files)}  other ECGs of an examination (--which {which})" in said
@@ -107,14 +108,14 @@ TWO_EXAMS = [
 
 
 def test_each_examination_of_a_patient_is_judged_by_itself(make):
-    table, _ = make(TWO_EXAMS)
+    table, _ = make(TWO_EXAMS, "--window-after", "1")
     assert table["PE"].to_dict() == {"neg.xml": "0", "pos.xml": "1", "b.xml": "0"}
     assert table["patient_id"].to_dict() == {"neg.xml": "A", "pos.xml": "A", "b.xml": "B"}
 
 
 @pytest.mark.parametrize(("which", "file"), [("first", "neg.xml"), ("nearest", "pos.xml")])
 def test_one_examination_a_patient_is_the_earliest_or_that_with_the_nearest_ecg(make, which, file):
-    table, said = make(TWO_EXAMS, "--per", "patient", "--which", which)
+    table, said = make(TWO_EXAMS, "--per", "patient", "--which", which, "--window-after", "1")
     assert list(table.index) == [file, "b.xml"]
     assert "another examination of the patient is kept" in said
     outcome = run_here(SCRIPT, ".", "--table", "x.csv", "--per", "patient", "--which", "all")
@@ -124,12 +125,78 @@ def test_one_examination_a_patient_is_the_earliest_or_that_with_the_nearest_ecg(
 def test_an_ecg_between_two_examinations_belongs_to_the_nearer_one(make):
     exams = ["A,2024-03-01 20:00,0", "A,2024-03-01 12:00,0", "A,2024-03-01 18:00,1", "B,2024-03-01 12:00,0"]
     ecgs = ["A,near.xml,2024-03-01 14:00", "A,tie.xml,2024-03-01 19:00", "C,c.xml,2024-03-01 12:00"]
-    table, said = make(exams, "--which", "all", header="patient_id,ct_time,ct_result", ecgs=ecgs)
+    flags = ("--which", "all", "--window-after", "6")
+    header = "patient_id,ct_time,ct_result"
+    assert "exams.csv line 3 and " in (line := make(exams, *flags, header=header, ecgs=ecgs))
+    assert "found a positive and a negative result of one patient within 24 h (and 1 more), expected" in line
+    table, said = make(exams, *flags, "--allow-contradictions", header=header, ecgs=ecgs)
     assert table["PE"].to_dict() == {"near.xml": "0", "tie.xml": "1"}
     assert table["hours_from_ct"].to_dict() == {"near.xml": "2.0", "tie.xml": "1.0"}  # the earlier of two
     assert "left out           1  its ECGs are nearer to another examination of the patient" in said
     assert "left out           1  no ECG of the patient" in said
     assert "note     1 ECGs of 1 patients without any examination" in said
+
+
+def test_no_ecg_after_the_ct_is_taken_and_the_hours_are_told_by_result(make):
+    lines = [
+        f"A,a.xml,2024-03-01 10:00,{NOON},1",
+        f"A,later.xml,2024-03-01 12:01,{NOON},1",
+        f"B,b.xml,2024-03-01 09:00,{NOON},0",
+        f"C,c.xml,{NOON},{NOON},0",
+        f"D,d.xml,2024-03-01 13:00,{NOON},1",
+    ]
+    table, said = make(lines)
+    assert sorted(table.index) == ["a.xml", "b.xml", "c.xml"]
+    assert "left out           1  no ECG in its window (6 h before to 0 h after)" in said
+    table, said = make(lines, "--window-after", "1", "--which", "all")
+    assert (
+        "hours            0.0  from CT to ECG, the median where PE is 1; 2 of 3 ECGs (66.7%) after the CT"
+        in said
+    )
+    assert (
+        "hours           -1.5  from CT to ECG, the median where PE is 0; 0 of 2 ECGs (0.0%) after the CT"
+        in said
+    )
+
+
+def test_contradictory_results_are_those_within_a_day(make):
+    lines = [
+        "A,a.xml,2024-03-01 11:00,2024-03-01 12:00,1",
+        "A,b.xml,2024-03-02 11:59,2024-03-02 12:01,0",
+        "B,c.xml,2024-03-02 11:00,2024-03-01 12:00,0",
+        "B,d.xml,2024-03-02 11:59,2024-03-02 12:00,0",
+    ]
+    assert make(lines)[0]["PE"].to_dict() == {"a.xml": "1", "b.xml": "0", "d.xml": "0"}
+    lines[1] = "A,b.xml,2024-03-02 11:59,2024-03-02 12:00,0"
+    assert "line 2 and " in make(lines) and "line 3: found a positive and a negative" in make(lines)
+
+
+def test_a_patient_is_one_in_both_tables_however_the_number_is_written(make):
+    exams, ecgs = (
+        [f"17.0,{NOON},1", f"P8,{NOON},0"],
+        ["17,a.xml,2024-03-01 11:00", "p8,b.xml,2024-03-01 11:00"],
+    )
+    table, said = make(exams, header="patient_id,ct_time,ct_result", ecgs=ecgs)
+    assert table["patient_id"].to_dict() == {"a.xml": "17"}
+    assert "exams.csv line 3 and " in said and "ecgs.csv line 3: patients' ids differ only by case" in said
+    assert "line 2: found nan in column patient_id, expected a patient's id" in make(
+        [f"nan,a.xml,{NOON},{NOON},1"]
+    )
+
+
+def test_what_spreadsheets_write_is_read(make, tmp_path):
+    lines = [f"A;a.xml;{NOON};{NOON};1;61,5"]
+    table, _ = make(lines, header="sep=;\n" + HEADER.replace(",", ";") + ";age")
+    assert table["age"].to_dict() == {"a.xml": "61.5"}
+    assert "line 3: found time never" in make(["A;a;never;;1"], header="sep=;\n" + HEADER.replace(",", ";"))
+    line = make([f"A,a.xml,{NOON},{NOON},1,61"], header=f"{HEADER},Age")
+    assert "exams.csv: found a column Age and none called age, expected that name, or --keep" in line
+    assert list(make([f"A,a.xml,{NOON},{NOON},1,61"], "--keep", "Age", header=f"{HEADER},Age")[0]["Age"]) == [
+        "61"
+    ]
+    (tmp_path / "exams.xlsx").write_bytes(b"PK\x03\x04")
+    outcome = run_here(SCRIPT, tmp_path, "--table", tmp_path / "exams.xlsx", "--overwrite")
+    assert "exams.xlsx: found a workbook" in line_of(outcome)
 
 
 def test_offsets_of_time_are_taken_into_account(make):
