@@ -51,6 +51,8 @@ WITHOUT = [
     "clinical_columns",
     "gamma",
     "alpha",
+    "patience",
+    "keep",
     "monitor",
     "recipe",
     "test_fraction",
@@ -96,7 +98,8 @@ def main() -> None:
 
     # 5. Train, and keep what others start from
     metrics = ValidationMetrics({"retrieval": "retrieval"}, lambda *ecgs: [retrieval(*ecgs)])
-    fit(step, training, validation, run, metrics=metrics, monitor="loss", **values.group("training"))
+    keep = {"patience": 0, "keep": "last", "monitor": "loss"}
+    fit(step, training, validation, run, metrics=metrics, epochs=values.epochs, **keep)
     keep_trunk(
         run,
         name="contrastive_resnet18",

@@ -51,6 +51,7 @@ PUBLISHED = {
     "alpha": 0.7,
     "weight_decay": 0.01,
     "weight_average": 0.0,
+    "keep": "best",
     "augmentation": "published",
 }
 

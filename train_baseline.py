@@ -49,6 +49,7 @@ PUBLISHED = {
     "alpha": 0.65,
     "weight_decay": 0.01,
     "weight_average": 0.0,
+    "keep": "best",
     "augmentation": "published",
 }
 

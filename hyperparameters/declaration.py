@@ -209,10 +209,15 @@ class Hyperparameters:
     # training
     epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
     patience: NonNegativeInt = declared(
-        "training", 0, "epochs without a better validation score; 0: never stop early"
+        "training", 0, "with --keep best, epochs without a better score; 0: never stop early"
+    )
+    keep: Literal["last", "best"] | None = declared(
+        "training",
+        None,
+        "averaged weights of the last or the best epoch; none: the last of one_cycle and cosine",
     )
     monitor: Literal["auroc", "average_precision", "loss"] = declared(
-        "training", "auroc", "validation score that picks the checkpoint"
+        "training", "loss", "validation score that --keep best goes by"
     )
 
     # run

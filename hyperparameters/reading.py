@@ -64,9 +64,17 @@ def read_hyperparameters(
     for name in required:
         if name not in values:
             parser.error(f"{where}{name}: found none, expected {_expected(name)}")
+    if "keep" in parser.names and values.get("keep") is None:
+        first_version = given.get("resume") is not None  # then the best epoch was the rule
+        values["keep"] = "last" if _ends_at_rest(values) and not first_version else "best"
     hyperparameters = Hyperparameters(**values, **dict.fromkeys(without, ABSENT))
     _check_together(parser, hyperparameters)
     return hyperparameters
+
+
+def _ends_at_rest(values: Mapping[str, Any]) -> bool:
+    """Return whether the learning rate ends near 0, so that the last epoch is as good as any."""
+    return values.get("schedule", Hyperparameters.schedule) in ("one_cycle", "cosine")
 
 
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -295,6 +303,11 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error("labels: a labels table needs --data-dir, the folder of its files")
     if hyperparameters.init_from is None and hyperparameters.freeze_epochs:
         parser.error("freeze_epochs: found some, expected --init-from: there is nothing to freeze")
+    if hyperparameters.keep == "last" and hyperparameters.patience:
+        parser.error(
+            f"patience: found {hyperparameters.patience}, expected --keep best: where the last is kept, "
+            "training goes on to the end of its schedule"
+        )
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
     if hyperparameters.threshold_policy is not ABSENT:

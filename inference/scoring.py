@@ -142,7 +142,9 @@ def predict_logits(model: nn.Module, batches: Iterable[Inputs]) -> np.ndarray:
     Where several processes each have a share of the batches, all of them get all logits.
     """
     model.eval()
-    logits = [forward(model, inputs).double() for inputs in batches]
+    # No search for the fastest convolutions: batches that are scored have many sizes, each seen a few times
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False):
+        logits = [forward(model, inputs).double() for inputs in batches]
     share = torch.cat(logits) if logits else torch.empty(0, 0, dtype=torch.float64)
     return processes.gather(share).numpy()
 

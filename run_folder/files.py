@@ -84,6 +84,10 @@ class RunFiles:
         table = self.table("predictions.csv")
         return table[table["split"] == part].reset_index(drop=True)
 
+    def log(self) -> pd.DataFrame:
+        """Return one row per epoch; ``kept`` is 1 where its weights took the place of those kept before."""
+        return self.table("log.csv").rename(columns={"best": "kept"})  # its name in the first versions
+
     def metrics(self) -> dict[str, Any]:
         """Return the metrics of the test, or of a comparison; see ``metrics_and_performance.evaluate``."""
         return metrics_from_json(self.json("metrics.json"))

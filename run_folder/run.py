@@ -40,10 +40,11 @@ class Run(RunFiles):
     """One run folder, to be written and read. Its files, in the order in which they appear:
 
     ``hyperparameters.yml``, ``environment.json``, ``splits.csv``, ``rejected.csv`` and ``quality.csv`` before
-    training; ``model.safetensors`` (the best epoch), ``checkpoint.pt`` (the last) and ``log.csv`` after each
-    epoch; ``training_distribution.json``, ``training_distribution.safetensors``, ``model.json``,
-    ``predictions.csv`` and ``metrics.json`` after the test; then ``report.html`` and the figures. A
-    cross-validation has these in one folder per fold, and the last, of all folds, beside them.
+    training; ``log.csv`` after each epoch, ``checkpoint.pt`` every half minute, ``model.safetensors`` (the
+    weights that are kept) at the latest at the end; ``training_distribution.json``,
+    ``training_distribution.safetensors``, ``model.json``, ``predictions.csv`` and ``metrics.json`` after the
+    test; then ``report.html`` and the figures. A cross-validation has these in one folder per fold, and the
+    last, of all folds, beside them.
     """
 
     def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):
@@ -147,13 +148,14 @@ class Run(RunFiles):
         if processes.is_first():
             (self.folder / BEFORE).unlink(missing_ok=True)
 
-    def save_weights(self, model: nn.Module) -> None:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    def save_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
+        """Save a model's ``state_dict``."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
         digest = {"sha256": _digest(state)}
         self.write_file("model.safetensors", lambda aside: save_file(state, aside, metadata=digest))
 
     def read_weights(self) -> dict[str, torch.Tensor]:
-        """Return the weights of the best epoch by name, on the CPU."""
+        """Return the kept weights by name, on the CPU."""
         path = self.folder / "model.safetensors"
         try:
             with safe_open(path, "pt") as weights:
@@ -177,7 +179,7 @@ class Run(RunFiles):
         self.write_text("model.json", json.dumps(asdict(description), indent=2) + "\n")
 
     def load_model(self, device: torch.device) -> tuple[nn.Module, ModelDescription]:
-        """Return the model of the best epoch, in evaluation mode, and its description."""
+        """Return the model with the kept weights, in evaluation mode, and its description."""
         description, path = self.load_description(), self.folder / "model.json"
         try:
             model = MODELS[description.model](**description.arguments)

@@ -119,7 +119,7 @@ def read_run(folder: str | Path) -> RunRecord:
         splits=_table(run, "splits.csv", "file", "patient_id"),
         rejected=_table(run, "rejected.csv", "file", "reason"),
         quality=_table(run, "quality.csv", "file", "check", "verdict", "finding"),
-        logs={name: fold.table("log.csv") for name, fold in folds.items() if fold.has("log.csv")},
+        logs={name: fold.log() for name, fold in folds.items() if fold.has("log.csv")},
         descriptions={
             number: fold.json("model.json") for number, fold in run.folds().items() if fold.has("model.json")
         },

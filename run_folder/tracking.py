@@ -35,7 +35,7 @@ class Tracker(NoTracker):
         self._try("start", lambda: setattr(self, "_backend", start()))
 
     def epoch(self, row: Mapping[str, Any], fold: str = "") -> None:
-        numbers = {key: value for key, value in row.items() if key not in ("epoch", "best")}
+        numbers = {key: value for key, value in row.items() if key not in ("epoch", "kept")}
         self._send(_in_fold(numbers, fold), int(row["epoch"]))
 
     def metrics(self, metrics: Mapping[str, Any], fold: str = "") -> None:

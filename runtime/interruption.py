@@ -79,7 +79,7 @@ class SignalHandler:
     def how_to_go_on(self) -> str:
         """Return the command that continues the training."""
         if self.run_folder is None or not any(self.run_folder.rglob("checkpoint.pt")):  # a fold may have it
-            return "nothing was trained yet by this command; start it again"
+            return "nothing was saved yet by this command; start it again"
         return f"{_command_that_resumes(self.run_folder)} goes on from what is saved"
 
 

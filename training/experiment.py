@@ -103,7 +103,7 @@ def _announce(cohort: Cohort, folds: list[Fold], run: Run) -> None:
     if reading.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
     if fewest := _fewest_to_validate(cohort, folds):
-        print(f"            only {fewest} to validate on: best epoch, calibration and threshold rest on them")
+        print(f"            only {fewest} to validate on: calibration and threshold rest on them")
 
 
 def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple[Fold, Run]]:

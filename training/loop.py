@@ -25,7 +25,7 @@ from runtime.errors import UserError
 from runtime.interruption import Interruption, StoppedError
 from training.optimization import WeightAverage
 
-SAVE_EVERY = 600  # seconds between two checkpoints within a long epoch
+SAVE_EVERY = 30  # seconds between two checkpoints: what a kill costs at most; a signal costs nothing
 
 
 class ValidationMetrics(NamedTuple):
@@ -86,7 +86,7 @@ class TrainingStep:
         self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
         self.pretrained, self.freeze_epochs, self.gradient_clip = pretrained, freeze_epochs, gradient_clip
         if compile != "none":
-            self.model.compile(mode=compile)
+            self.model.compile(mode=compile, dynamic=False)  # batches of two sizes: two graphs
         self._shared = processes.wrap_ddp(self.model)
         self._frozen: list[nn.Parameter] = []
 
@@ -105,8 +105,8 @@ class TrainingStep:
         ``share`` is this process's share of the batch, times the number of processes: gradients are averaged
         over processes, whose shares may differ in size.
         """
-        batch_loss = self.loss(forward(self._shared, inputs), targets)
         self.optimizer.zero_grad(set_to_none=True)
+        batch_loss = self.loss(forward(self._shared, inputs), targets)
         (batch_loss * share if share != 1 else batch_loss).backward()
         for parameter in self._frozen:
             parameter.grad = None  # the optimizer leaves it out, weight decay included
@@ -137,19 +137,21 @@ def fit(
     *,
     epochs: int,
     patience: int,
+    keep: str,
     monitor: str,
     metrics: ValidationMetrics = RANKING,
 ) -> None:
-    """Train, and leave the averaged weights of the best epoch in the run folder.
+    """Train, and leave the averaged weights of the last or of the best epoch in the run folder.
 
-    After each epoch the validation ECGs are scored with the averaged weights, which are saved if they are the
-    best so far, and a checkpoint is saved; where the run folder has one already, training goes on after it.
+    After each epoch the validation ECGs are scored with the averaged weights. A checkpoint is saved every
+    `SAVE_EVERY` seconds and at the end; where the run folder has one already, training goes on after it.
     SIGINT and SIGTERM let the step end, save a checkpoint and raise.
 
     Parameters
     ----------
     patience : epochs without a better score after which training stops; 0 means never.
-    monitor : "loss", or the name of one of the metrics, of the validation ECGs.
+    keep : "last", or "best": the epoch with the best score of those so far.
+    monitor : the score: "loss", or the name of one of the metrics, of the validation ECGs.
     metrics : what validation computes beside the loss.
 
     Raises
@@ -168,18 +170,20 @@ def fit(
         _print_row(row, metrics)
     with Interruption() as interruption:
         for epoch in range(len(log) + 1, epochs + 1):
-            if patience and log and epoch - _best(log)["epoch"] > patience:
+            if patience and log and epoch - _kept(log)["epoch"] > patience:
                 break
             step.start_epoch(epoch)
             row = _one_epoch(step, training, validation, metrics, epoch, state, interruption)
-            row["best"] = int(_is_better(row, log, monitor))
-            state.save_epoch(row)
+            row["kept"] = int(epoch == epochs if keep == "last" else _is_better(row, log, monitor))
+            state.end_epoch(row)
             _print_row(row, metrics)
             if interruption.signal:
+                state.save()
                 raise StoppedError(f"{interruption.signal} after epoch {epoch}, which is saved", run.root)
+        state.save()
     run.forget_checkpoint_before()
-    processes.wait()  # the best weights are on the disk before anybody loads them
-    _print_end(log, epochs, patience, monitor)
+    processes.wait()  # the kept weights are on the disk before anybody loads them
+    _print_end(log, epochs, patience, keep, monitor)
 
 
 class _State:
@@ -192,6 +196,9 @@ class _State:
         self.losses: list[torch.Tensor] = []  # of this epoch's steps so far
         self.seconds = 0.0  # that they took
         self.saved_at = time.monotonic()
+        self.saved_epochs = 0  # that the checkpoint on the disk holds
+        self._unsaved = False  # whether there is more than the checkpoint holds
+        self._kept: dict[str, torch.Tensor] | None = None  # weights that are kept and not on the disk yet
 
     def restore(self, device: torch.device) -> None:
         """Load the checkpoint, if there is one."""
@@ -200,26 +207,53 @@ class _State:
             return
         self.step.load_state_dict(checkpoint)
         self.log = checkpoint["log"]
+        for row in self.log:  # "best": runs of the first versions
+            row["kept"] = row.pop("best", row.get("kept"))
         self.losses = list(checkpoint["losses"])
         self.seconds = checkpoint["seconds"]
-        if self.log:  # a kill between checkpoint and log.csv left the log an epoch short
+        self.saved_epochs = len(self.log)
+        if self.log:  # log.csv may lag behind the checkpoint, or be ahead of it
             self.run.write_table("log.csv", pd.DataFrame(self.log))
 
+    @property
+    def is_due(self) -> bool:
+        return time.monotonic() - self.saved_at > SAVE_EVERY
+
     def save(self) -> None:
+        """Save the kept weights, then the checkpoint, unless they are on the disk already."""
+        if not self._unsaved:
+            return
+        # In this order: a kill in between repeats epochs, which write the same weights again.
+        if self._kept is not None:
+            self.run.save_weights(self._kept)
         losses = torch.stack(self.losses) if self.losses else torch.empty(0)
         place = {"log": self.log, "losses": losses, "seconds": self.seconds}
         self.run.save_checkpoint({**self.step.state_dict(), **place})
-        self.saved_at = time.monotonic()
+        self.saved_at, self.saved_epochs = time.monotonic(), len(self.log)
+        self._unsaved, self._kept = False, None
 
-    def save_epoch(self, row: dict[str, Any]) -> None:
-        """Save the weights, if they are the best so far, then the checkpoint and the log."""
-        # In this order: a kill in between repeats the epoch, which writes the same weights again.
+    def end_step(self, loss: torch.Tensor, seconds: float) -> None:
+        """Take in the loss of one more step, and the seconds of the epoch so far."""
+        self.losses.append(loss)
+        self.seconds, self._unsaved = seconds, True
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Log an epoch, and save where that is due."""
+        started = time.perf_counter()
         self.log.append(row)
-        self.losses, self.seconds = [], 0.0
-        if row["best"]:
-            self.run.save_weights(self.step.average.model)
-        self.save()
+        self.losses, self.seconds, self._unsaved = [], 0.0, True
+        if row["kept"]:
+            weights = self.step.average.model.state_dict()
+            self._kept = {name: tensor.clone() for name, tensor in weights.items()}
+        if self.is_due:
+            self.save()
+        row["seconds"] += time.perf_counter() - started
         self.run.write_log(self.log)
+
+    @property
+    def what_is_kept(self) -> str:
+        epochs = self.saved_epochs
+        return f"the checkpoint of epoch {epochs} is kept" if epochs else "no checkpoint was saved yet"
 
 
 def _one_epoch(
@@ -235,7 +269,12 @@ def _one_epoch(
     started = time.perf_counter() - state.seconds  # those before an interruption count
     train_loss = _train(step, training, epoch, state, interruption)
     trained = time.perf_counter()
-    validated = _validate(step.average.model, step.loss, validation, metrics, epoch)
+    validated = _validate(step.average.model, step.loss, validation, metrics)
+    if not math.isfinite(validated["val_loss"]):
+        raise UserError(
+            f"the validation loss is {validated['val_loss']} after epoch {epoch}; {state.what_is_kept}; "
+            "try a lower --learning-rate"
+        )
     return {
         "epoch": epoch,
         "train_loss": train_loss,
@@ -260,12 +299,12 @@ def _train(
             inputs, targets, _ = batch
             share = float(shares[number])
             # Processes' gradients are averaged, as if their shares were equal.
-            state.losses.append(step(inputs, targets, share * processes.count()) * share)
+            loss = step(inputs, targets, share * processes.count())
+            state.end_step(loss if share == 1 else loss * share, before + time.perf_counter() - started)
             bar.update()
-            state.seconds = before + time.perf_counter() - started
             _save_within_epoch(state, training, epoch, interruption)
     losses = processes.all_reduce_sum(torch.stack(state.losses))
-    _check_finite(losses, training, epoch)
+    _check_finite(losses, training, epoch, state)
     return float((losses * sizes).sum() / sizes.sum())
 
 
@@ -277,15 +316,15 @@ def _save_within_epoch(
     where = f"{interruption.signal} in epoch {epoch} after step {done} of {len(training)}"
     if processes.count() > 1:  # they stop at different steps; all have the end of the last epoch
         if interruption.signal:
-            raise StoppedError(f"{where}; {_what_is_kept(epoch)}", state.run.root)
-    elif done < len(training) and (interruption.signal or time.monotonic() - state.saved_at > SAVE_EVERY):
-        _check_finite(torch.stack(state.losses), training, epoch)
+            raise StoppedError(f"{where}; {state.what_is_kept}", state.run.root)
+    elif done < len(training) and (interruption.signal or state.is_due):
+        _check_finite(torch.stack(state.losses), training, epoch, state)
         state.save()
         if interruption.signal:
             raise StoppedError(f"{where}, which is saved", state.run.root)
 
 
-def _check_finite(losses: torch.Tensor, training: TrainingBatches, epoch: int) -> None:
+def _check_finite(losses: torch.Tensor, training: TrainingBatches, epoch: int, state: _State) -> None:
     """Raise where the loss of one of the epoch's steps is not finite; this waits for the device."""
     finite = torch.isfinite(losses).tolist()
     if not all(finite):
@@ -293,38 +332,31 @@ def _check_finite(losses: torch.Tensor, training: TrainingBatches, epoch: int) -
         files = ", ".join(training.files_of(epoch, step))
         raise UserError(
             f"the loss is {losses[step].item()} in epoch {epoch}, step {step + 1} of {len(training)}; "
-            f"{_what_is_kept(epoch)}; try a lower --learning-rate, or look at the files of this step: {files}"
+            f"{state.what_is_kept}; try a lower --learning-rate, or look at the files of this step: {files}"
         )
-
-
-def _what_is_kept(epoch: int) -> str:
-    return f"the checkpoint of epoch {epoch - 1} is kept" if epoch > 1 else "no epoch was complete"
 
 
 @torch.inference_mode()
 def _validate(
-    model: nn.Module, loss: nn.Module, validation: EvaluationBatches, metrics: ValidationMetrics, epoch: int
+    model: nn.Module, loss: nn.Module, validation: EvaluationBatches, metrics: ValidationMetrics
 ) -> dict[str, float]:
     """Return the loss and the metrics of the validation ECGs."""
     outputs = predict_logits(model, (inputs for inputs, _ in validation))
     targets = validation.all_targets
     val_loss = loss(torch.from_numpy(outputs).float(), targets).item()
-    if not math.isfinite(val_loss):
-        raise UserError(
-            f"the validation loss is {val_loss} after epoch {epoch}; {_what_is_kept(epoch)}; "
-            "try a lower --learning-rate"
-        )
     values = zip(metrics.titles, metrics.compute(targets.numpy(), outputs), strict=True)
     return {"val_loss": val_loss, **{f"val_{name}": value for name, value in values}}
 
 
 def _is_better(row: dict[str, Any], log: list[dict[str, Any]], monitor: str) -> bool:
+    """Return whether an epoch's score is above all before; rounded, as a tie in rank is not better."""
     sign = -1 if monitor == "loss" else 1
-    return not log or sign * row[f"val_{monitor}"] > sign * _best(log)[f"val_{monitor}"]
+    score, best = (round(sign * one[f"val_{monitor}"], 9) for one in (row, _kept(log) if log else row))
+    return not log or score > best
 
 
-def _best(log: list[dict[str, Any]]) -> dict[str, Any]:
-    return [row for row in log if row["best"]][-1]
+def _kept(log: list[dict[str, Any]]) -> dict[str, Any]:
+    return [row for row in log if row["kept"]][-1]
 
 
 def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:
@@ -334,14 +366,18 @@ def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:
     print(
         f"{row['epoch']:>6}{row['train_loss']:>13.4f}{row['val_loss']:>11.4f}{values}"
         f"{row['learning_rate']:>10.1e}{row['ecgs_per_second']:>10,.0f}"
-        f"{minutes:>5}:{seconds:02}{'   best' if row['best'] else ''}",
+        f"{minutes:>5}:{seconds:02}{'   kept' if row['kept'] else ''}",
         flush=True,
     )
 
 
-def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, monitor: str) -> None:
-    best = f"best validation {monitor.replace('_', ' ')}: epoch {_best(log)['epoch']}"
+def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, keep: str, monitor: str) -> None:
+    trained = f"trained     {len(log)} epoch{'' if len(log) == 1 else 's'}"
+    if keep == "last":
+        print(f"{trained}; kept: the averaged weights of the last")
+        return
+    kept = f"kept: epoch {_kept(log)['epoch']}, best validation {monitor.replace('_', ' ')}"
     if len(log) < epochs:
-        print(f"stopped     no better validation score for {patience} epochs; {best}")
+        print(f"stopped     no better validation score for {patience} epochs; {kept}")
     else:
-        print(f"trained     {len(log)} epoch{'' if len(log) == 1 else 's'}; {best}")
+        print(f"{trained}; {kept}")

@@ -93,15 +93,16 @@ class WeightAverage:
         self.n_steps = 0
         pairs = list(zip(self.model.state_dict().values(), model.state_dict().values(), strict=True))
         self._weights = [pair for pair in pairs if pair[0].is_floating_point()]
-        self._counters = [pair for pair in pairs if not pair[0].is_floating_point()]  # of the batch norms
+        counters = [pair for pair in pairs if not pair[0].is_floating_point()]  # of the batch norms
+        self._counters = [[pair[side] for pair in counters] for side in (0, 1)]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the weights of one more step; batch norm's statistics are averaged like them."""
         weight = 1 - min(self.decay, (1 + self.n_steps) / (10 + self.n_steps)) if self.n_steps else 1.0
         torch._foreach_lerp_([average for average, _ in self._weights], [w for _, w in self._weights], weight)
-        for average, current in self._counters:
-            average.copy_(current)
+        if self._counters[0]:
+            torch._foreach_copy_(*self._counters)
         self.n_steps += 1
 
     def state_dict(self) -> dict[str, Any]:

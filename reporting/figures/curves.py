@@ -305,7 +305,7 @@ def draw_losses(logs: Mapping[str, pd.DataFrame]) -> Figure:
     Parameters
     ----------
     logs : `log.csv` of each fold
-        Columns `epoch`, `train_loss`, `val_loss`, `val_auroc`, `best`.
+        Columns `epoch`, `train_loss`, `val_loss`, `val_auroc`, `kept`.
     """
     figure = _new_figure(2 * WIDTH, HEIGHT)
     loss_axes, auroc_axes = figure.subplots(1, 2)
@@ -319,11 +319,11 @@ def draw_losses(logs: Mapping[str, pd.DataFrame]) -> Figure:
         ):
             label = name if number == 0 else None
             axes.plot(log["epoch"], log[column], color=colour, linewidth=width, label=label, **marker)
-        best = log[log["best"] == 1].tail(1)
-        if len(best):
-            kept = f"kept: epoch {best['epoch'].item()}" if len(logs) == 1 else "kept"
-            label = kept if number == 0 else None
-            auroc_axes.plot(best["epoch"], best["val_auroc"], "o", color="black", markersize=4, label=label)
+        kept = log[log["kept"] == 1].tail(1)
+        if len(kept):
+            words = f"kept: epoch {kept['epoch'].item()}" if len(logs) == 1 else "kept"
+            label = words if number == 0 else None
+            auroc_axes.plot(kept["epoch"], kept["val_auroc"], "o", color="black", markersize=4, label=label)
     for axes, name in ((loss_axes, "loss"), (auroc_axes, "AUROC")):
         axes.set(xlabel="epoch", ylabel=name)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))

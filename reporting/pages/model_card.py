@@ -226,10 +226,16 @@ def _epochs(runs: Sequence[RunRecord]) -> str:
     for run in runs:
         whose = f"{run.folder.resolve().name} " if len(runs) > 1 else ""
         for name, log in run.logs.items():
-            best = log.loc[log["best"] == 1, "epoch"].max()
-            kept.append(f"{whose}{name} epoch {best} of {len(log)}".replace("  ", " ").strip())
+            epoch = log.loc[log["kept"] == 1, "epoch"].max()
+            kept.append(f"{whose}{name} epoch {epoch} of {len(log)}".replace("  ", " ").strip())
+    if not kept:
+        return ""
+    if runs[0].hyperparameters.get("keep") == "last":
+        return (
+            f"The averaged weights of the last epoch were kept, whatever validation said: {'; '.join(kept)}."
+        )
     monitor = runs[0].hyperparameters.get("monitor", "score")
-    return f"The weights with the best validation {monitor} were kept: {'; '.join(kept)}." if kept else ""
+    return f"The weights with the best validation {monitor} were kept: {'; '.join(kept)}."
 
 
 def _hyperparameters(runs: Sequence[RunRecord]) -> Table | None:

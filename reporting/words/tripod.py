@@ -198,6 +198,12 @@ def _code(record: RunRecord) -> str:
     return f"Git commit {commit}." if commit else f"No git commit was recorded; {BY_AUTHORS}."
 
 
+def _kept_in_words(record: RunRecord) -> str:
+    if record.hyperparameters.get("keep") == "last":
+        return "The averaged weights of the last epoch were kept."
+    return f"The epoch was picked by validation {_value(record, 'monitor')}."
+
+
 ANSWERS: dict[str, Callable[[RunRecord], str]] = {
     "4": lambda record: "Development with internal validation; no evaluation at another hospital.",
     "7": _quality,
@@ -212,8 +218,8 @@ ANSWERS: dict[str, Callable[[RunRecord], str]] = {
         f"{_value(record, 'augmentation')}."
     ),
     "12c": lambda record: (
-        f"Neural network {_models(record)}; {_split_in_words(record)} The epoch was picked by validation "
-        f"{_value(record, 'monitor')}. Hyperparameters: below. Their rationale is {BY_AUTHORS}."
+        f"Neural network {_models(record)}; {_split_in_words(record)} {_kept_in_words(record)} "
+        f"Hyperparameters: below. Their rationale is {BY_AUTHORS}."
     ),
     "12e": lambda record: (
         "AUROC, average precision, sensitivity, specificity, predictive values, Brier score; ROC, "

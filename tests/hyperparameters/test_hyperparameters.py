@@ -278,6 +278,7 @@ def test_yaml_is_split_into_defaults_and_recipe(tmp_path):
 
 UNUSUAL = [
     *("--learning-rate", "1e-5", "--alpha", "0.7", "--milestones", "1", "12", "--patience", "3"),
+    *("--keep", "best"),
     *("--label-columns", "PE", "no", "--data-dir", "ÄKG: 2024", "--dropout", "0"),
 ]
 
@@ -295,6 +296,27 @@ def test_what_is_written_is_read_back(tmp_path, monkeypatch, script, arguments):
         expected = str(tmp_path) if declaration.name == "resume" else getattr(values, declaration.name)
         assert getattr(again, declaration.name) == expected, declaration.name
         assert type(getattr(again, declaration.name)) is type(expected), declaration.name
+
+
+@pytest.mark.parametrize(
+    ("schedule", "keep"), [("one_cycle", "last"), ("cosine", "last"), ("constant", "best"), ("step", "best")]
+)
+def test_the_last_epoch_is_kept_where_the_learning_rate_ends_near_0(tmp_path, schedule, keep):
+    values = read("--schedule", schedule)
+    assert values.keep == keep
+    text = to_yaml(values)
+    (tmp_path / "hyperparameters.yml").write_text(text, encoding="utf-8")
+    assert read("--resume", str(tmp_path)).keep == keep
+    first_version = text.replace(f"keep: {keep}\n", "")
+    (tmp_path / "hyperparameters.yml").write_text(first_version, encoding="utf-8")
+    assert read("--resume", str(tmp_path)).keep == "best"
+
+
+def test_patience_needs_a_best_epoch(capsys):
+    with pytest.raises(SystemExit):
+        read("--patience", "3")
+    assert "patience: found 3, expected --keep best" in capsys.readouterr().err
+    assert read("--patience", "3", "--keep", "best").patience == 3
 
 
 def test_resumed_values_win_over_a_changed_block(tmp_path):

@@ -61,7 +61,7 @@ def write_run(
     pd.concat(tables).to_csv(run_folder / "predictions.csv", index=False)
     epoch = np.arange(1, n_epochs + 1)
     log = {"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 1.1 / epoch, "val_auroc": 0.5 + 0.01 * epoch}
-    pd.DataFrame(log | {"best": 1}).to_csv(run_folder / "log.csv", index=False)
+    pd.DataFrame(log | {"kept": 1}).to_csv(run_folder / "log.csv", index=False)
 
 
 def assert_figure(path):
@@ -195,7 +195,7 @@ def test_report_run_without_rows_of_the_split_or_metrics(tmp_path, capsys):
 
 def test_loss_with_undefined_validation_auroc(tmp_path):
     log = {"epoch": [1, 2], "train_loss": [0.5, 0.4], "val_loss": [0.6, 0.5]}
-    log |= {"val_auroc": [np.nan, np.nan], "best": [0, 0]}
+    log |= {"val_auroc": [np.nan, np.nan], "kept": [0, 0]}
     figure = draw_losses({"": pd.DataFrame(log)})
     save_png(figure, tmp_path / "loss.png")
     assert_figure(tmp_path / "loss.png")
@@ -211,7 +211,7 @@ def test_loss_of_each_fold_lies_in_its_folder_and_names_the_epoch_that_is_kept(t
         log.to_csv(tmp_path / f"fold-{fold}" / "log.csv", index=False)
     report_run(tmp_path)
     assert [path.parent.name for path in sorted(tmp_path.rglob("loss.png"))] == ["fold-1", "fold-2"]
-    log.loc[log["epoch"] > 7, "best"] = 0
+    log.loc[log["epoch"] > 7, "kept"] = 0
     texts = draw_losses({"fold 1": log}).axes[1].get_legend().get_texts()
     assert texts[-1].get_text() == "kept: epoch 7"
 

@@ -60,7 +60,7 @@ def run(tmp_path):
 def saved(tmp_path_factory):
     """A folder with a model."""
     run = Run(tmp_path_factory.mktemp("saved"))
-    run.save_weights(MODELS["res_net_model"](**ARGUMENTS["res_net_model"]))
+    run.save_weights(MODELS["res_net_model"](**ARGUMENTS["res_net_model"]).state_dict())
     run.save_description(describe())
     return run
 
@@ -167,7 +167,7 @@ def test_no_flipped_bit_gives_another_checkpoint(run):
 
 def test_no_flipped_bit_gives_other_weights(run):
     model, other = torch.nn.Linear(20, 10), torch.nn.Linear(20, 10)
-    run.save_weights(model)
+    run.save_weights(model.state_dict())
     path, refused = run.folder / "model.safetensors", 0
     for content in bits_of(path.read_bytes(), n=150):
         path.write_bytes(content)
@@ -183,13 +183,16 @@ def test_no_flipped_bit_gives_other_weights(run):
 def test_a_full_disk_is_one_line_and_keeps_what_was_there(run, monkeypatch):
     run.save_checkpoint({"log": [{"epoch": 1}]})
     weights = torch.nn.Linear(2, 2)
-    run.save_weights(weights)
+    run.save_weights(weights.state_dict())
 
     def full(number):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(run_module.os, "fsync", full)
-    for save in (lambda: run.save_checkpoint({"log": [{"epoch": 2}]}), lambda: run.save_weights(weights)):
+    for save in (
+        lambda: run.save_checkpoint({"log": [{"epoch": 2}]}),
+        lambda: run.save_weights(weights.state_dict()),
+    ):
         with pytest.raises(UserError, match=r"cannot be written \(No space left on device\).* --resume "):
             save()
     monkeypatch.undo()
@@ -216,7 +219,7 @@ def test_loaded_model_gives_identical_logits(run, name):
     torch.manual_seed(1)
     model = MODELS[name](**ARGUMENTS[name])
     model(torch.randn(4, 12, 512))  # moves the statistics of the batch norms
-    run.save_weights(model)
+    run.save_weights(model.state_dict())
     run.save_description(describe(name))
     signal = torch.randn(3, 12, 512)
     loaded, description = run.load_model(CPU)
@@ -228,7 +231,7 @@ def test_loaded_model_gives_identical_logits(run, name):
 
 def test_saved_weights_are_those_of_that_moment(run):
     model = MODELS["res_net_model"](**ARGUMENTS["res_net_model"])
-    run.save_weights(model)
+    run.save_weights(model.state_dict())
     before = model.head.bias.detach().clone()
     torch.nn.init.constant_(model.head.bias, 9.0)
     run.load_weights(model)

@@ -43,8 +43,8 @@ METRICS = metrics_from_json(
 def test_an_epoch_and_the_metrics_as_numbers():
     listener = Listener()
     tracker = Tracker("it", lambda: listener)
-    tracker.epoch({"epoch": 3, "train_loss": 0.5, "best": 1})
-    tracker.epoch({"epoch": 1, "val_auroc": 0.7, "best": 0}, "fold-2")
+    tracker.epoch({"epoch": 3, "train_loss": 0.5, "kept": 1})
+    tracker.epoch({"epoch": 1, "val_auroc": 0.7, "kept": 0}, "fold-2")
     tracker.metrics(METRICS)
     assert listener.told == [
         (3, {"train_loss": 0.5}),

@@ -116,7 +116,7 @@ def run_onnx(graph, signals):
 
 def save(run, model, description):
     run.folder.mkdir()
-    run.save_weights(model)
+    run.save_weights(model.state_dict())
     run.save_description(description)
 
 

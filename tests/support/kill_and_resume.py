@@ -21,6 +21,13 @@ import pandas as pd
 from tiny_runs import ENVIRONMENT, command, make_tiny_cohort, tiny
 
 SCRIPT = "train_spectrogram.py"
+SAVE_OFTEN = """
+import runpy, sys
+import training.loop
+training.loop.SAVE_EVERY = 0.2  # seconds, of a training that takes some
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 SAME = ("model.safetensors", "model.json", "predictions.csv", "metrics.json", "splits.csv")
 TIMINGS = ["seconds", "ecgs_per_second"]
 
@@ -50,7 +57,8 @@ def start(cohort: Path, folder: Path, epochs: int) -> subprocess.Popen:
     """Start a training in a folder, or resume the one that is there."""
     runs = [run for run in folder.glob("runs/*") if (run / "splits.csv").exists()]
     flags = tiny(cohort, "--output-dir", folder / "runs", "--cache-dir", folder / "cache", "--epochs", epochs)
-    words = command(SCRIPT, *(["--resume", runs[0]] if runs else flags))
+    python, *words = command(SCRIPT, *(["--resume", runs[0]] if runs else flags))
+    words = [python, "-c", SAVE_OFTEN, *words]
     folder.mkdir(exist_ok=True)
     return subprocess.Popen(
         words, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder

@@ -61,6 +61,9 @@ def make_cohort(seed=0):
     return cohort
 
 
+OF_FIT = ("patience", "keep", "monitor")
+
+
 class Experiment:
     """What a script puts together before it trains."""
 
@@ -71,6 +74,7 @@ class Experiment:
             "gradient_clip": 0.0,
             "weight_average": 0.0,
             "patience": 0,
+            "keep": "best",
             "monitor": "loss",
             "compile": "none",
             "freeze_epochs": 0,
@@ -108,12 +112,12 @@ class Experiment:
         )
 
     def fit(self):
-        options = {name: self.options[name] for name in ("patience", "monitor")}
+        options = {name: self.options[name] for name in OF_FIT}
         fit(self.step(), self.training, self.validation, self.run, epochs=self.epochs, **options)
         return self
 
     def step(self):
-        options = {name: value for name, value in self.options.items() if name not in ("patience", "monitor")}
+        options = {name: value for name, value in self.options.items() if name not in OF_FIT}
         parts = self.model, self.loss, self.optimizer, self.schedule
         return TrainingStep(*parts, pretrained=self.pretrained, **options)
 

@@ -115,7 +115,8 @@ def follow(monkeypatch, **columns):
     names = ("val_loss", "val_auroc", "val_average_precision")
     weights = []
 
-    def validate(model, loss, validation, metrics, epoch):
+    def validate(model, loss, validation, metrics):
+        epoch = len(weights) + 1
         weights.append({name: tensor.clone() for name, tensor in model.state_dict().items()})
         return {name: columns.get(name, [0.5] * 9)[epoch - 1] for name in names}
 
@@ -136,8 +137,33 @@ def test_weights_of_the_epoch_that_the_monitor_prefers_are_kept(cohort, run, mon
     same = [all(torch.equal(kept[name], then[name]) for name in kept) for then in weights]
     assert same == [epoch == best for epoch in (1, 2, 3, 4)]
     log = log_of(run)
-    assert log["epoch"][log["best"] == 1].max() == best
-    assert log["best"][0] == 1
+    assert log["epoch"][log["kept"] == 1].max() == best
+    assert log["kept"][0] == 1
+
+
+def test_weights_of_the_last_epoch_are_kept_though_validation_prefers_another(
+    cohort, run, monkeypatch, capsys
+):
+    weights = follow(monkeypatch, val_loss=[0.5, 0.1, 0.4])
+    Experiment(cohort, run, keep="last").fit()
+    kept = load_file(run.folder / "model.safetensors")
+    assert all(torch.equal(kept[name], weights[-1][name]) for name in kept)
+    assert log_of(run)["kept"].tolist() == [0, 0, 1]
+    assert "3 epochs; kept: the averaged weights of the last" in capsys.readouterr().out
+
+
+def test_scores_that_differ_by_rounding_are_a_tie(cohort, run, monkeypatch):
+    follow(monkeypatch, val_auroc=[0.5, 94 / 104, 94 / 104 * (1 + 2**-52)])
+    Experiment(cohort, run, monitor="auroc").fit()
+    assert log_of(run)["kept"].tolist() == [1, 1, 0]
+
+
+def test_checkpoints_are_saved_by_time_and_at_the_end(cohort, run, monkeypatch):
+    saved = []
+    monkeypatch.setattr(run, "save_checkpoint", lambda state: saved.append(len(state["log"])))
+    Experiment(cohort, run).fit()
+    assert saved == [3]
+    assert log_of(run)["epoch"].tolist() == [1, 2, 3]  # but what happened can be read
 
 
 @pytest.mark.parametrize(("patience", "n_epochs"), [(0, 6), (1, 3), (2, 4), (3, 6)])
@@ -184,7 +210,8 @@ def test_gradient_is_no_longer_than_the_clip(cohort, run, clip, expected):
     assert step.norm().item() == pytest.approx(expected, rel=1e-2) if expected else step.norm() > 0.01
 
 
-def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run):
+def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run, monkeypatch):
+    monkeypatch.setattr(training_module, "SAVE_EVERY", 0)
     experiment = Experiment(cohort, run)
     experiment.loss = BreakingLoss(breaks_at=6)  # an epoch: three steps and a validation
     *_, (_, _, indices), _ = experiment.training.epoch(2)
@@ -202,12 +229,13 @@ def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run):
 def test_a_loss_that_is_not_finite_in_the_first_epoch_leaves_no_checkpoint(cohort, run):
     experiment = Experiment(cohort, run)
     experiment.loss = BreakingLoss(breaks_at=1)
-    with pytest.raises(UserError, match=r"epoch 1, step 1 of 3; no epoch was complete"):
+    with pytest.raises(UserError, match=r"epoch 1, step 1 of 3; no checkpoint was saved"):
         experiment.fit()
     assert run.load_checkpoint(CPU) is None
 
 
-def test_a_validation_loss_that_is_not_finite_ends_training(cohort, run):
+def test_a_validation_loss_that_is_not_finite_ends_training(cohort, run, monkeypatch):
+    monkeypatch.setattr(training_module, "SAVE_EVERY", 0)
     experiment = Experiment(cohort, run)
     experiment.loss = BreakingLoss(breaks_at=8)
     with pytest.raises(UserError, match=r"validation loss is nan after epoch 2; the checkpoint of epoch 1"):

@@ -82,7 +82,7 @@ def write_fold(folder, label_names, threshold):
     folder.mkdir(exist_ok=True)
     epoch = np.arange(1, 9)
     log = {"epoch": epoch, "train_loss": 1 / epoch, "val_loss": 1.2 / epoch + 0.01 * epoch}
-    log |= {"val_auroc": 0.6 + 0.02 * epoch, "best": (epoch < 7).astype(int)}
+    log |= {"val_auroc": 0.6 + 0.02 * epoch, "kept": (epoch < 7).astype(int)}
     pd.DataFrame(log).to_csv(folder / "log.csv", index=False)
     model = {"model": "resnet18_with_atten", "thresholds": [threshold] * len(label_names)}
     (folder / "model.json").write_text(json.dumps(model | {"calibration": "platt"}))
