@@ -31,9 +31,9 @@ from matplotlib.figure import Figure
 from dataset.cohort import Cohort, read_cohort
 from explanations.groups import ExplainedLabel, explain_run
 from hyperparameters.declaration import Hyperparameters
-from inference.comparison import Comparison, Scores, lines_of, read_comparison, score_cohort
+from inference.comparison import Comparison, lines_of, read_comparison, score_cohort
 from inference.differences import LabelComparison, compare_models
-from inference.rivals import numbers_of, sign_features, sign_models
+from inference.rivals import rival_scores, sign_features, sign_models
 from inference.sign_baseline import PROBES
 from inference.strata import auroc_by_heart_rate, metrics_by_stratum, strata_of
 from reporting.figures.group_attribution import draw_group_attribution
@@ -70,7 +70,7 @@ def main() -> None:
     lines = lines_of(comparison.table, cohort)
     features = sign_features(cohort, lines_of(comparison.splits, cohort)) if arguments.signs else None
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
-    rivals = [Scores(name, numbers_of(cohort, name)[lines], None) for name in arguments.rivals]
+    rivals = rival_scores(cohort, arguments.rivals, lines, comparison.label_names)
     run = Run(new_folder(arguments.output_dir, "evaluate"))
     print(f"comparison  {run.folder}")
     if arguments.cohort:

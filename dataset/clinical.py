@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cohorts.columns import SEX_WORDS, UNKNOWN_WORDS
+from dataset.label_copies import is_copy
 from runtime.errors import UserError
 
 LARGEST_AGE = 130  # years; more is a mistake
@@ -29,8 +30,8 @@ def check_clinical(
 
     Raises
     ------
-    UserError : a column is missing, given twice, a label, or never a clinical value; a value is neither a
-        number nor a word that stands for one, or an impossible age; no value is known.
+    UserError : a column is missing, given twice, a label or its copy, or never a clinical value; a value is
+        neither a number nor a word that stands for one, or an impossible age; no value is known.
     """
     candidates = [name for name in table if name not in (*NEVER, *label_names)]
     for number, name in enumerate(columns):
@@ -47,8 +48,15 @@ def check_clinical(
                 raise UserError(
                     f"{path} line {line}: found {text} in clinical column {name}, expected {_expected(name)}"
                 )
-        if np.isnan(np.array(values)).all():
+        numbers = np.array(values, float)
+        if np.isnan(numbers).all():
             raise UserError(f"{where}: found no value that is known, expected some")
+        for label in label_names:
+            if is_copy(numbers, pd.to_numeric(table[label], errors="coerce").to_numpy(float)):
+                raise UserError(
+                    f"{where}: found the label {label} under another name, expected what is known when the "
+                    "ECG is taken"
+                )
 
 
 def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:

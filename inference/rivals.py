@@ -1,10 +1,13 @@
 """What the networks of a comparison must beat: columns of the labels table, and the ECG signs."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from dataset.clinical import value_of
 from dataset.cohort import Cohort
+from dataset.label_copies import is_copy, separating_columns
 from ecg.signs import measure_signals
 from inference.comparison import Comparison, Scores
 from inference.sign_baseline import out_of_fold_scores, probe_sets
@@ -20,6 +23,30 @@ def numbers_of(cohort: Cohort, column: str) -> np.ndarray:
     if len(wrong):
         raise UserError(f"column {column}: found {wrong.iloc[0]!r}, expected numbers")
     return numbers.to_numpy(float)
+
+
+def rival_scores(
+    cohort: Cohort, columns: Sequence[str], lines: np.ndarray, label_names: Sequence[str]
+) -> list[Scores]:
+    """Return columns of the labels table as scores of these lines of it; print which separate a label alone.
+
+    Raises
+    ------
+    UserError : a column is missing, not of numbers, or a copy of a label.
+    """
+    numbers = pd.DataFrame(
+        {name: numbers_of(cohort, name)[lines] for name in columns}, index=range(len(lines))
+    )
+    targets = cohort.targets[lines][:, [cohort.label_names.index(name) for name in label_names]]
+    for name, column in numbers.items():
+        for label, y_true in zip(label_names, targets.T, strict=True):
+            if name == label or is_copy(column.to_numpy(), y_true):
+                raise UserError(
+                    f"column {name}: found the label {label} itself, expected a score to compare with"
+                )
+    for line in separating_columns(numbers, targets, label_names):
+        print(f"note        {line}")
+    return [Scores(name, column.to_numpy(), None) for name, column in numbers.items()]
 
 
 def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:

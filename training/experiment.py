@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from dataset.cohort import Cohort
+from dataset.label_copies import separating_columns
 from dataset.splits import Fold
 from hyperparameters.declaration import Hyperparameters
 from metrics_and_performance import evaluate
@@ -93,6 +94,10 @@ def _announce(cohort: Cohort, folds: list[Fold], run: Run) -> None:
     print(f"cohort      {files}; {patients}{f'; {labels}' if labels else ''}")
     if not cohort.clinical.empty:
         print(f"clinical    beside the ECG: {_count_clinical(cohort)}")
+        trains = np.unique(np.concatenate([fold.parts["train"] for fold in folds]))
+        seen = cohort.clinical.iloc[trains], cohort.targets[trains], cohort.label_names
+        for line in separating_columns(*seen):
+            print(f"            {line}")
     print(f"quality     {_count_findings(reading.findings, run)}")
     if len(folds) == 1:
         print(f"split       by patient: {_sizes(cohort, folds[0])}")

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference.rivals import numbers_of, sign_features
+from inference.rivals import numbers_of, rival_scores, sign_features
 from runtime.errors import UserError
 
 
@@ -26,3 +26,22 @@ def test_a_column_to_compare_with_holds_numbers():
     np.testing.assert_array_equal(numbers_of(cohort, "wells"), [1.5, np.nan, 3])
     with pytest.raises(UserError, match="column site: found 'a', expected numbers"):
         numbers_of(cohort, "site")
+
+
+def test_a_label_is_no_rival_of_its_own(capsys):
+    truth = np.array([0.0, 1.0] * 8)
+    columns = {"PE": truth, "ct": 2 - truth, "wells": truth * 3 + np.arange(16) / 16, "age": np.arange(16.0)}
+    cohort = SimpleNamespace(
+        table=pd.DataFrame({name: [f"{one:g}" for one in values] for name, values in columns.items()}),
+        targets=truth[:, None],
+        label_names=("PE",),
+    )
+    lines = np.arange(15)
+    scores = rival_scores(cohort, ["wells", "age"], lines, ["PE"])
+    assert [one.name for one in scores] == ["wells", "age"]
+    np.testing.assert_array_equal(scores[1].y_score, np.arange(15.0))
+    assert capsys.readouterr().out.startswith("note        wells alone separates PE (AUROC 1.000)")
+    for name in ("PE", "ct"):
+        with pytest.raises(UserError, match=f"column {name}: found the label PE itself"):
+            rival_scores(cohort, [name], lines, ["PE"])
+    assert rival_scores(cohort, [], lines, ["PE"]) == []
