@@ -76,7 +76,8 @@ def achievable_auroc(sign_rates: Mapping[str, tuple[float, float]] = SIGN_RATES)
     """Return the AUROC of the best possible score, the likelihood ratio of the planted signs.
 
     It is exact: the probability that a pattern drawn given PE has a higher ratio than one drawn given no PE,
-    ties counting half, summed over all pairs of the 2^n patterns. No model can expect more from this cohort.
+    ties counting half, summed over all pairs of the 2^n patterns. It is the mean over cohorts: on one of them
+    the same score may have more or less.
     """
     rates = np.array(list(sign_rates.values()))  # (n, 2)
     patterns = np.array(list(itertools.product((0, 1), repeat=len(rates))))[:, :, None]
@@ -84,6 +85,13 @@ def achievable_auroc(sign_rates: Mapping[str, tuple[float, float]] = SIGN_RATES)
     ratio = with_pe / without_pe
     wins = (ratio[:, None] > ratio) + 0.5 * (ratio[:, None] == ratio)
     return float(with_pe @ wins @ without_pe)
+
+
+def sign_log_ratio(signs: Mapping[str, int]) -> float:
+    """Return the log likelihood ratio of a patient's signs, the score that no model can beat on average."""
+    chances = [np.array(rates) if signs[sign] else 1 - np.array(rates) for sign, rates in SIGN_RATES.items()]
+    with_pe, without_pe = np.prod(chances, axis=0)
+    return float(np.log(with_pe / without_pe))
 
 
 def draw_patient(

@@ -17,6 +17,7 @@ from reporting.figures.curves import (
 )
 from reporting.pages.run_page import write_report
 from reporting.words.formatting import number
+from reporting.words.run_sentences import planted_signs
 from reporting.words.summary import format_metrics, threshold_in_words
 from run_folder.run_record import RunRecord, read_run
 
@@ -38,6 +39,8 @@ def report_run(run_folder: str | Path) -> None:
             save_png(draw_losses({name: log}), record.folder / fold / "loss.png")
     if record.metrics:
         print(format_metrics(record.metrics))
+        if planted := planted_signs(record):
+            print(f"            {planted}")
         _draw_curves(record)
     else:
         print("test        no metrics.json: no test set was scored")

@@ -5,6 +5,7 @@ Nothing here computes a metric; an undefined one is shown with its reason.
 
 import numpy as np
 
+from cohorts.synthetic import planted_auroc
 from metrics.metric import Metric
 from reporting.words.formatting import interval, number, typeset
 from reporting.words.metric_meanings import missing_class
@@ -144,6 +145,16 @@ def fold_sentence(record: RunRecord, name: str) -> str:
     )
 
 
+def planted_signs(record: RunRecord) -> str:
+    """Return what a model that found the demo's planted signs would have; "" for other ECGs."""
+    if not (record.is_demo and record.metrics):
+        return ""
+    auroc = planted_auroc(record.data_dir, set(record.predictions["file"]))
+    if np.isnan(auroc):
+        return ""
+    return f"A model that found all planted signs would have an AUROC of {auroc:.3f} on the tested ECGs."
+
+
 # ----------------------------------------------------------------------------------------------------
 # Limits
 # ----------------------------------------------------------------------------------------------------
@@ -156,6 +167,7 @@ def limits(record: RunRecord) -> list[str]:
         sentences.append(
             "The ECGs are synthetic, computed from formulas. They show that the program works, nothing else."
         )
+        sentences += filter(None, [planted_signs(record)])
     sentences += [
         "Research only. The model is not a medical device, has no clearance, and must not decide about care.",
         "Nothing here was tested at another hospital. Who is sent to CT angiography differs between "

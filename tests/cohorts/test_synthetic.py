@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cohorts.synthetic import DISCLAIMER, draw_patients, make_cohort
+from cohorts.synthetic import DISCLAIMER, draw_patients, make_cohort, planted_auroc
 from ecg.formats.hospital import hospital_xml
 from ecg.recording import LEADS
 from ecg.simulation import MV_PER_COUNT, SIGN_RATES, achievable_auroc, draw_patient, simulate_ecg
@@ -147,11 +147,26 @@ def test_failed_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_auroc_of_the_planted_signs_by_hand(tmp_path):
+    assert np.isnan(planted_auroc(tmp_path))
+    none = dict.fromkeys(SIGN_RATES, 0)
+    rows = [("a", 1, {"S1Q3T3": 1}), ("b", 1, {}), ("c", 0, {}), ("d", 0, {"sinus_tachycardia": 1})]
+    with open(tmp_path / "truth.csv", "w", newline="", encoding="utf-8") as handle:
+        writer = csv.DictWriter(handle, ["file", "PE", *SIGN_RATES])
+        writer.writeheader()
+        writer.writerows({"file": file, "PE": pe, **none, **signs} for file, pe, signs in rows)
+    assert (
+        planted_auroc(tmp_path) == 2.5 / 4
+    )  # a (ratio 11.7) above c and d; b ties with c, and is below d (4)
+    assert planted_auroc(tmp_path, {"a", "c"}) == 1 and np.isnan(planted_auroc(tmp_path, ["a", "b"]))
+
+
 def test_command_line(tmp_path):
     command = [sys.executable, "-m", "cohorts.synthetic", str(tmp_path / "cohort")]
     made = subprocess.run([*command, "--n-ecgs", "10"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert "10 ECGs, 2 with PE" in made.stdout
-    assert f"{achievable_auroc():.3f}" in made.stdout
+    assert f"expect: {achievable_auroc():.3f}" in made.stdout
+    assert f"these ECGs: {planted_auroc(tmp_path / 'cohort'):.3f}" in made.stdout
     assert DISCLAIMER in made.stdout
     refused = subprocess.run([*command, "--n-ecgs", "20"], cwd=ROOT, capture_output=True, text=True)
     assert refused.returncode == 1
