@@ -3,9 +3,12 @@
     python -m cohorts.ptbxl FOLDER                                     # the five diagnostic superclasses
     python -m cohorts.ptbxl FOLDER --labels MI CRBBB AFIB              # superclasses and SCP statements
     python -m cohorts.ptbxl FOLDER --labels MI --likelihood 80         # surer diagnoses only
+    python -m cohorts.ptbxl FOLDER --labels all MI STTC CD HYP --rate 100    # every statement and superclass
 
-FOLDER is the publisher's, with ptbxl_database.csv, scp_statements.csv and records500. A superclass is
-positive where one of its diagnostic statements is. A diagnostic statement below --likelihood (0 in the
+FOLDER is the publisher's, with ptbxl_database.csv, scp_statements.csv and records500 or, for --rate 100,
+records100, a sixth of the download. "all" stands for every statement of scp_statements.csv, 71 in version
+1.0.3; --min-positives leaves out those of them that are too rare to be learnt. A superclass is positive where
+one of its diagnostic statements is. A diagnostic statement below --likelihood (0 in the
 publisher's table means unknown) is neither positive nor negative: the label is left empty. Form and rhythm
 statements carry no likelihood and always count. The superclasses of a record without any diagnostic statement
 are unknown. The publisher's folds are kept: 1 to 8 train, 9 validation, 10 test.
@@ -23,9 +26,9 @@ from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
-DATABASE = (
-    "ecg_id", "patient_id", "age", "sex", "site", "device", "scp_codes", "strat_fold", "filename_hr"
-)  # fmt: skip
+ALL = "all"  # in place of the name of each statement
+DATABASE = ("ecg_id", "patient_id", "age", "sex", "site", "device", "scp_codes", "strat_fold")
+FILES = {100: "filename_lr", 500: "filename_hr"}  # by the rate of the records, Hz
 SPLITS = {**{str(fold): "train" for fold in range(1, 9)}, "9": "validation", "10": "test"}
 
 
@@ -41,21 +44,54 @@ def main() -> None:
     parser = parser_of(__doc__, "folder of PTB-XL, with ptbxl_database.csv")
     parser.add_argument("--labels", nargs="+", default=list(SUPERCLASSES), metavar="LABEL")
     parser.add_argument("--likelihood", type=float, default=0, help="least likelihood in percent [0]")
+    parser.add_argument("--rate", type=int, choices=FILES, default=500, help="of the records, Hz [500]")
+    parser.add_argument(
+        "--min-positives",
+        type=int,
+        default=0,
+        metavar="N",
+        help="with fewer positive ECGs in a part, a statement of all is left out [0]",
+    )
     arguments = parser.parse_args()
     if not 0 <= arguments.likelihood <= 100:
         parser.error(f"--likelihood: found {arguments.likelihood:g}, expected 0 to 100")
     output = output_of(arguments)
     database = find_table("ptbxl_database", arguments.folder)
     statements = read_statements(find_table("scp_statements", arguments.folder))
-    labels = list(dict.fromkeys(arguments.labels))
-    for label in labels:
-        if label not in SUPERCLASSES and label not in statements:
-            raise UserError(
-                f"--labels: found {label}, expected {', '.join(SUPERCLASSES)} or a code of scp_statements.csv"
-            )
-    table = read_records(database, statements, labels, arguments.likelihood)
+    labels = named_labels(arguments.labels, statements)
+    table = read_records(database, statements, labels, arguments.likelihood, FILES[arguments.rate])
     flow = Flow("ECGs", len(table), f"records in {database.name}")
-    deliver(table, labels, flow, arguments, output)
+    rare = rare_labels(table, labels, arguments.labels, arguments.min_positives)
+    if rare:
+        least = f"fewer than {arguments.min_positives} positive ECGs in a part"
+        print(f"rare     {len(rare):>11,}  statements left out, with {least}: {' '.join(rare)}")
+    labels = [label for label in labels if label not in rare]
+    to_learn = [ALL] if ALL in arguments.labels else labels
+    deliver(table.drop(columns=rare), labels, flow, arguments, output, to_learn=to_learn)
+
+
+def named_labels(words: list[str], statements: Mapping[str, Statement]) -> list[str]:
+    """Return the labels that the words name, each once; "all" names every statement.
+
+    Raises
+    ------
+    UserError : one is neither a superclass nor a statement.
+    """
+    for word in words:
+        if word not in (ALL, *SUPERCLASSES, *statements):
+            raise UserError(
+                f"--labels: found {word}, expected {', '.join(SUPERCLASSES)}, a code of scp_statements.csv, "
+                f"or {ALL}"
+            )
+    return list(dict.fromkeys(name for word in words for name in (statements if word == ALL else [word])))
+
+
+def rare_labels(table: pd.DataFrame, labels: list[str], words: list[str], least: int) -> list[str]:
+    """Return the labels that "all" named which have fewer positive ECGs in one of the parts."""
+    if not len(table):
+        return []
+    positives = (table[labels] == 1).groupby(table["split"]).sum().min()
+    return [label for label in labels if label not in words and positives[label] < least]
 
 
 def read_statements(path: Path) -> dict[str, Statement]:
@@ -74,22 +110,22 @@ def _is_set(field: str) -> bool:
 
 
 def read_records(
-    path: Path, statements: Mapping[str, Statement], labels: list[str], likelihood: float
+    path: Path, statements: Mapping[str, Statement], labels: list[str], likelihood: float, file_column: str
 ) -> pd.DataFrame:
-    """Return one row per record of ptbxl_database.csv.
+    """Return one row per record of ptbxl_database.csv, whose file the column names.
 
     Raises
     ------
     UserError : a field that cannot be understood, with its line.
     """
     rows = []
-    for line, row in rows_of(path, DATABASE):
+    for line, row in rows_of(path, (*DATABASE, file_column)):
         where = f"{path} line {line}"
         if row["strat_fold"] not in SPLITS:
             raise UserError(f"{where}: found strat_fold {row['strat_fold'] or 'empty'}, expected 1 to 10")
         codes = scp_codes(where, row["scp_codes"], statements)
         rows.append({
-            "file": f"{row['filename_hr']}.hea",
+            "file": f"{row[file_column]}.hea",
             "patient_id": number(row["patient_id"]),
             "split": SPLITS[row["strat_fold"]],
             "age": number(row["age"]),

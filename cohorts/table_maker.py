@@ -221,7 +221,13 @@ def absent_files(folder: Path, files: Iterable[str]) -> set[str]:
 
 
 def deliver(
-    table: pd.DataFrame, label_names: Sequence[str], flow: Flow, arguments: argparse.Namespace, output: Path
+    table: pd.DataFrame,
+    label_names: Sequence[str],
+    flow: Flow,
+    arguments: argparse.Namespace,
+    output: Path,
+    *,
+    to_learn: Sequence[str] | None = None,
 ) -> None:
     """Leave out what has no file or no known label, write the table, print flow, labels and training command.
 
@@ -229,6 +235,7 @@ def deliver(
     ----------
     table : one row per ECG; labels are 0, 1 or missing
     flow : counts of what led to the table
+    to_learn : what the training command names; None means the labels
 
     Raises
     ------
@@ -255,7 +262,7 @@ def deliver(
     write_lines(output, lambda handle: table.to_csv(handle, index=False, lineterminator="\n"))
     print(f"table    {output}")
     words = ["python", "train_atten.py", "--data-dir", arguments.folder, "--labels", output]
-    print("train   ", shlex.join(map(str, [*words, "--label-columns", *label_names])))
+    print("train   ", shlex.join(map(str, [*words, "--label-columns", *(to_learn or label_names)])))
 
 
 def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:

@@ -29,6 +29,8 @@ from xml_loader import find_files
 
 DEFAULT_LABEL = "PE"
 FIRST_LINE = re.compile(r"\S[^\r\n]*|$")  # that is not blank
+EVERY_LABEL = "all"  # in place of the name of each 0/1 column
+ZERO_OR_ONE = ("", "0", "1", "0.0", "1.0")  # what a label may be; empty is unknown
 # Only a table with one of these can have a field of several lines.
 MORE_LINES = re.compile('["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
 OLD_IN_PTB_XL = 300  # its code for every age above 89
@@ -55,7 +57,7 @@ def read_labels(
     table = _read_table(Path(path), label_columns)
     label_names = _choose_labels(path, table, label_columns)
     for name in label_names:
-        _check_each(path, table, name, table[name].isin(["", "0", "1", "0.0", "1.0"]), "0 or 1")
+        _check_each(path, table, name, table[name].isin(ZERO_OR_ONE), "0 or 1")
         table[name] = _numbers(table[name])
     return _checked(path, table), label_names
 
@@ -216,8 +218,10 @@ def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -
 def _choose_labels(
     path: str | Path, table: pd.DataFrame, label_columns: Sequence[str] | None
 ) -> tuple[str, ...]:
-    """Return the columns to learn."""
+    """Return the columns to learn; "all", unless a column has this name, stands for every 0/1 column."""
     candidates = [name for name in table if name not in RESERVED]
+    if label_columns == [EVERY_LABEL] and EVERY_LABEL not in candidates:
+        return _zero_one_columns(path, table[candidates])
     for name in label_columns or [DEFAULT_LABEL]:
         if name not in candidates:
             raise UserError(
@@ -225,6 +229,18 @@ def _choose_labels(
                 "(--label-columns chooses)"
             )
     return tuple(dict.fromkeys(label_columns or [DEFAULT_LABEL]))
+
+
+def _zero_one_columns(path: str | Path, table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the columns that hold nothing but 0, 1 and empty fields, and both numbers."""
+    found = {name: set(column.unique()) for name, column in table.items()}
+    both = [
+        values <= set(ZERO_OR_ONE) and len(set(map(float, values - {""}))) == 2 for values in found.values()
+    ]
+    names = [name for name, is_label in zip(found, both, strict=True) if is_label]
+    if not names:
+        raise UserError(f"{path}: found no column of 0 and 1, expected one or more (--label-columns all)")
+    return tuple(names)
 
 
 def _check_each(path: str | Path, table: pd.DataFrame, column: str, right: pd.Series, expected: str) -> None:

@@ -130,6 +130,34 @@ def test_a_likelihood_below_the_threshold_leaves_the_label_empty(ptbxl, tmp_path
     assert list(table["CD"]) == ["0", "0", "0", "", ""]  # a likelihood of 0 is unknown
 
 
+def test_all_statements_of_the_records_at_100_hz(ptbxl, tmp_path):
+    database = DATABASE.replace("x_lr", "records100/00000/1_lr")
+    write(ptbxl / "ptbxl_database.csv", database)
+    write(ptbxl / "records100/00000/1_lr.hea")
+    output = tmp_path / "table.csv"
+    outcome = run_here("cohorts.ptbxl", ptbxl, "--labels", "all", "CD", "--rate", 100, "--output", output)
+    table = made(outcome, output, "ecg_id")
+    assert set(table["file"]) == {"records100/00000/1_lr.hea"}
+    statements = ["NORM", "IMI", "ASMI", "NDT", "CRBBB", "LVH", "PVC", "AFIB", "SR"]
+    assert list(table)[5:15] == [*statements, "CD"]
+    assert list(table["IMI"]) == list("01100") and list(table["LVH"]) == list("00000")
+    assert list(table["CD"]) == ["0", "0", "0", "", "1"]
+    assert outcome.stdout.rstrip().endswith(f"--labels {output} --label-columns all")
+
+
+def test_statements_that_are_too_rare_in_a_part_are_left_out(ptbxl, tmp_path):
+    # IMI is of 2 (validation) and 3 (test), and of 5 (train) here; all others lack a part.
+    write(ptbxl / "ptbxl_database.csv", DATABASE.replace("'NDT': 0.0", "'IMI': 0.0"))
+    output = tmp_path / "table.csv"
+    flags = ("--labels", "all", "LVH", "--min-positives", 1, "--files-elsewhere", "--output", output)
+    outcome = run_here("cohorts.ptbxl", ptbxl, *flags)
+    table = made(outcome, output)
+    assert list(table)[4:6] == ["IMI", "LVH"]  # LVH is named by itself
+    rare = "NORM ASMI NDT CRBBB PVC AFIB SR"
+    with_fewer = "fewer than 1 positive ECGs in a part"
+    assert f"rare               7  statements left out, with {with_fewer}: {rare}" in outcome.stdout
+
+
 def test_ptbxl_is_read_from_compressed_tables_too(ptbxl, tmp_path):
     for name in ("ptbxl_database.csv", "scp_statements.csv"):
         (ptbxl / f"{name}.gz").write_bytes(gzip.compress((ptbxl / name).read_bytes()))
@@ -163,7 +191,9 @@ def test_a_wrong_field_is_named_with_its_line(ptbxl, tmp_path, old, new, expecte
 
 def test_an_unknown_label_and_a_wrong_folder_are_one_line(ptbxl, tmp_path):
     line = line_of(run_here("cohorts.ptbxl", ptbxl, "--labels", "PE"))
-    assert "--labels: found PE, expected NORM, MI, STTC, CD, HYP or a code of scp_statements.csv" in line
+    assert (
+        "--labels: found PE, expected NORM, MI, STTC, CD, HYP, a code of scp_statements.csv, or all" in line
+    )
     assert "found no such folder" in line_of(run_here("cohorts.ptbxl", tmp_path / "nowhere"))
     for script in ("ptbxl", "ludb"):
         line = line_of(run_here(f"cohorts/{script}.py", tmp_path))

@@ -88,6 +88,16 @@ def test_label_columns(table_of, columns, names):
     assert [table[name].item() for name in names] == [{"PE": 1, "MI": 0, "AF": 1}[name] for name in names]
 
 
+def test_all_is_every_column_with_zero_and_one(table_of):
+    text = "file,PE,MI,AF,never,site,score\na.xml,1,0,1.0,0,0,1\nb.xml,0,,0,0,1,2\nc.xml,0,1,,0,0,0\n"
+    table, label_names = read_labels(table_of(text), ["all"])
+    assert label_names == ("PE", "MI", "AF", "site")  # whatever a column means
+    assert list(table["AF"][:2]) == [1, 0] and np.isnan(table["AF"].iloc[2])
+    assert read_labels(table_of("file,all,PE\na.xml,1,0\nb.xml,0,1\n"), ["all"])[1] == ("all",)
+    line = failure_of(read_labels, table_of("file,site\na.xml,1\nb.xml,7\n"), ["all"])
+    assert line.endswith("found no column of 0 and 1, expected one or more (--label-columns all)")
+
+
 def test_published_form_with_a_label_of_another_name(table_of):
     table, label_names = read_labels(table_of("a.xml;1\nb.xml;0\n"), ["MI"])
     assert label_names == ("MI",) and list(table["MI"]) == [1, 0]
