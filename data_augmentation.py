@@ -23,6 +23,8 @@ WANDER_FREQUENCY = (0.05, 0.5)  # Hz: breathing and electrodes that drift
 HUM_AMPLITUDE = (0.0, 0.05)  # mV, per lead
 HUM_FREQUENCIES = (50.0, 60.0)  # Hz
 NOISE_DEVIATION = (0.0, 0.03)  # mV
+LOW_PASS = (30.0, 150.0)  # Hz, of the corner: from the filter of a monitor to that of a diagnostic ECG
+LOW_PASS_ORDER = 4
 
 
 def flip_polarity(signal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -81,6 +83,19 @@ def add_gaussian_noise(signal: torch.Tensor, generator: torch.Generator) -> torc
     return signal + deviation * noise
 
 
+def low_pass(signal: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Filter each ECG by a low-pass (Butterworth's gain, no phase) with a corner of 30 to 150 Hz.
+
+    Devices filter differently, and an ECG stored at 100 Hz has nothing above 50 Hz: a model that has seen
+    only one of both must not take the difference for a sign.
+    """
+    n_samples = signal.shape[2]
+    frequency = torch.fft.rfftfreq(n_samples, 1 / SAMPLING_RATE, device=signal.device, dtype=signal.dtype)
+    corner = _uniform(signal, (signal.shape[0], 1, 1), LOW_PASS, generator)
+    gain = (1 + (frequency / corner) ** (2 * LOW_PASS_ORDER)).rsqrt()
+    return torch.fft.irfft(torch.fft.rfft(signal) * gain, n=n_samples)
+
+
 AUGMENTATIONS = {
     "polarity_flip": flip_polarity,
     "sample_drop": drop_samples,
@@ -91,6 +106,7 @@ AUGMENTATIONS = {
     "baseline_wander": add_baseline_wander,
     "mains_hum": add_mains_hum,
     "gaussian_noise": add_gaussian_noise,
+    "low_pass": low_pass,
 }
 # The published code draws one of seven for each ECG; its amplitude scaling is written but never drawn.
 PUBLISHED = (None, None, "polarity_flip", "sample_drop", "lead_drop", "sine", "square_wave")

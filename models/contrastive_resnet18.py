@@ -30,13 +30,14 @@ class ContrastiveResNet18(nn.Module):
     ----------
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     projection_size : length of an embedding.
+    drop_path : probability that the trunk's last block is left out for an ECG in training; see drop_path.py.
     """
 
     title = "1D ResNet-18 + projection"
 
-    def __init__(self, *, kernel_size: int, projection_size: int):
+    def __init__(self, *, kernel_size: int, projection_size: int, drop_path: float = 0.0):
         super().__init__()
-        self.trunk = ResNet18.for_signals(kernel=kernel_size)
+        self.trunk = ResNet18.for_signals(kernel=kernel_size, drop_path=drop_path)
         self.projection = nn.Sequential(
             nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Linear(FEATURES, projection_size)
         )

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ecg.recording import LEADS
+from models.drop_path import DropPath, drop_probabilities
 from models.head import Head
 
 KERNEL = 17  # samples
@@ -31,7 +32,7 @@ class ResidualBlock(nn.Module):
     Takes and returns two tensors: the activated one, and the one before activation, for the skip path.
     """
 
-    def __init__(self, n_in: int, n_out: int, *, dropout: float):
+    def __init__(self, n_in: int, n_out: int, *, dropout: float, drop_path: float = 0.0):
         super().__init__()
         self.conv1 = convolution(n_in, n_out)
         self.norm1 = nn.BatchNorm2d(n_out)
@@ -39,12 +40,13 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(n_out)
         self.dropout1 = nn.Dropout(dropout)
         self.dropout2 = nn.Dropout(dropout)
+        self.drop_path = DropPath(drop_path)
         self.pool = nn.MaxPool2d((1, DOWNSAMPLING), ceil_mode=True)  # ceil, as the strided convolution
         self.skip = nn.Conv2d(n_in, n_out, 1, bias=False)
 
     def forward(self, x: torch.Tensor, carried: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         x = self.dropout1(torch.relu(self.norm1(self.conv1(x))))
-        carried = self.conv2(x) + self.skip(self.pool(carried))  # (N, n_out, 1, T / 4)
+        carried = self.drop_path(self.conv2(x)) + self.skip(self.pool(carried))  # (N, n_out, 1, T / 4)
         return self.dropout2(torch.relu(self.norm2(carried))), carried
 
 
@@ -57,18 +59,20 @@ class ResidualNetwork(nn.Module):
     ----------
     n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, after each activation in the blocks; the last is just before the dense layer.
+    drop_path : probability that the last block is left out for an ECG in training; see drop_path.py.
     """
 
     title = "Residual network (Ribeiro 2020)"
 
-    def __init__(self, *, n_labels: int, n_clinical: int = 0, dropout: float):
+    def __init__(self, *, n_labels: int, n_clinical: int = 0, dropout: float, drop_path: float = 0.0):
         super().__init__()
         self.stem = convolution(len(LEADS), STEM_WIDTH)
         self.norm = nn.BatchNorm2d(STEM_WIDTH)
         widths = (STEM_WIDTH, *BLOCK_WIDTHS)
+        probabilities = drop_probabilities(len(BLOCK_WIDTHS), drop_path)
         self.blocks = nn.ModuleList(
-            ResidualBlock(n_in, n_out, dropout=dropout)
-            for n_in, n_out in zip(widths, BLOCK_WIDTHS, strict=False)
+            ResidualBlock(n_in, n_out, dropout=dropout, drop_path=drop)
+            for n_in, n_out, drop in zip(widths, BLOCK_WIDTHS, probabilities, strict=False)
         )
         self.positions = nn.AdaptiveAvgPool2d((1, POSITIONS))
         self.head = Head(BLOCK_WIDTHS[-1] * POSITIONS, n_labels, n_clinical)

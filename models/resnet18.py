@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ecg.recording import LEADS
+from models.drop_path import DropPath, drop_probabilities
 
 WIDTHS = (64, 128, 256, 512)  # filters of the four stages
 FEATURES = WIDTHS[-1]  # length of the vector that the trunk gives for each position
@@ -24,12 +25,21 @@ def convolution(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[in
 class BasicBlock(nn.Module):
     """Two convolutions, each with a batch norm of its own, and a skip path (He et al., figure 5 left)."""
 
-    def __init__(self, n_in: int, n_out: int, *, kernel: tuple[int, int], stride: tuple[int, int]):
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        *,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        drop_path: float = 0.0,
+    ):
         super().__init__()
         self.conv1 = convolution(n_in, n_out, kernel, stride)
         self.norm1 = nn.BatchNorm2d(n_out)
         self.conv2 = convolution(n_out, n_out, kernel, (1, 1))
         self.norm2 = nn.BatchNorm2d(n_out)
+        self.drop_path = DropPath(drop_path)
         self.skip = nn.Identity()
         if stride != (1, 1) or n_in != n_out:
             self.skip = nn.Sequential(convolution(n_in, n_out, (1, 1), stride), nn.BatchNorm2d(n_out))
@@ -37,7 +47,7 @@ class BasicBlock(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return torch.relu(y + self.skip(x))
+        return torch.relu(self.drop_path(y) + self.skip(x))
 
 
 class ResNet18(nn.Module):
@@ -49,6 +59,7 @@ class ResNet18(nn.Module):
     stem_kernel, stem_stride : height and width of the stem's convolution.
     kernel : height and width of the convolutions in the blocks, odd.
     stride : how much the pooling and the stages 2 to 4 shorten height and width.
+    drop_path : probability with which the last block is left out in training; the first ones have less.
     """
 
     def __init__(
@@ -59,6 +70,7 @@ class ResNet18(nn.Module):
         stem_stride: tuple[int, int],
         kernel: tuple[int, int],
         stride: tuple[int, int],
+        drop_path: float = 0.0,
     ):
         super().__init__()
         self.stem = convolution(n_channels, WIDTHS[0], stem_kernel, stem_stride)
@@ -67,25 +79,37 @@ class ResNet18(nn.Module):
         self.pool = nn.MaxPool2d(pool_kernel, stride, padding=tuple(k // 2 for k in pool_kernel))
         self.stages = nn.Sequential()
         n_in = WIDTHS[0]
+        drop = iter(drop_probabilities(2 * len(WIDTHS), drop_path))
         for index, width in enumerate(WIDTHS):
             first_stride = (1, 1) if index == 0 else stride
-            self.stages.append(BasicBlock(n_in, width, kernel=kernel, stride=first_stride))
-            self.stages.append(BasicBlock(width, width, kernel=kernel, stride=(1, 1)))
-            n_in = width
+            for strides in (first_stride, (1, 1)):
+                block = BasicBlock(n_in, width, kernel=kernel, stride=strides, drop_path=next(drop))
+                self.stages.append(block)
+                n_in = width
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def for_signals(cls, *, kernel: int = 3) -> "ResNet18":
+    def for_signals(cls, *, kernel: int = 3, drop_path: float = 0.0) -> "ResNet18":
         """Return the 1D trunk: kernels of height 1, a stem of 17 samples, and T / 32 positions."""
         return cls(
-            n_channels=len(LEADS), stem_kernel=(1, 17), stem_stride=(1, 2), kernel=(1, kernel), stride=(1, 2)
+            n_channels=len(LEADS),
+            stem_kernel=(1, 17),
+            stem_stride=(1, 2),
+            kernel=(1, kernel),
+            stride=(1, 2),
+            drop_path=drop_path,
         )
 
     @classmethod
-    def for_spectrograms(cls, *, n_channels: int = len(LEADS)) -> "ResNet18":
+    def for_spectrograms(cls, *, n_channels: int = len(LEADS), drop_path: float = 0.0) -> "ResNet18":
         """Return the 2D trunk, with the 7 x 7 stem of the original and H/32 W/32 positions, rounded up."""
         return cls(
-            n_channels=n_channels, stem_kernel=(7, 7), stem_stride=(2, 2), kernel=(3, 3), stride=(2, 2)
+            n_channels=n_channels,
+            stem_kernel=(7, 7),
+            stem_stride=(2, 2),
+            kernel=(3, 3),
+            stride=(2, 2),
+            drop_path=drop_path,
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -17,15 +17,23 @@ class ResNet18Attention(nn.Module):
     dropout : probability, before the last linear layer.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
     attention_heads : heads of the self-attention.
+    drop_path : probability that the trunk's last block is left out for an ECG in training; see drop_path.py.
     """
 
     title = "1D ResNet-18 + attention"
 
     def __init__(
-        self, *, n_labels: int, n_clinical: int = 0, dropout: float, kernel_size: int, attention_heads: int
+        self,
+        *,
+        n_labels: int,
+        n_clinical: int = 0,
+        dropout: float,
+        kernel_size: int,
+        attention_heads: int,
+        drop_path: float = 0.0,
     ):
         super().__init__()
-        self.trunk = ResNet18.for_signals(kernel=kernel_size)
+        self.trunk = ResNet18.for_signals(kernel=kernel_size, drop_path=drop_path)
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
         self.head = Head(FEATURES, n_labels, n_clinical)

@@ -52,16 +52,25 @@ class ResNet18AttentionSpectrogram(nn.Module):
     n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, before the last linear layer.
     attention_heads : heads of the self-attention.
+    drop_path : probability that the trunk's last block is left out for an ECG in training; see drop_path.py.
     """
 
     title = "Spectrogram 2D ResNet-18 + attention"
 
-    def __init__(self, *, n_labels: int, n_clinical: int = 0, dropout: float, attention_heads: int):
+    def __init__(
+        self,
+        *,
+        n_labels: int,
+        n_clinical: int = 0,
+        dropout: float,
+        attention_heads: int,
+        drop_path: float = 0.0,
+    ):
         super().__init__()
         self.spectrogram = LogSpectrogram()
         # Power falls a thousandfold from the lowest frequency to the highest: each is brought to one scale.
         self.norm = nn.BatchNorm1d(len(LEADS) * N_FREQUENCIES)
-        self.trunk = ResNet18.for_spectrograms()
+        self.trunk = ResNet18.for_spectrograms(drop_path=drop_path)
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
         self.head = Head(FEATURES, n_labels, n_clinical)

@@ -31,6 +31,7 @@ class ResNetEncoder(nn.Module):
     encoder_layers : layers of the encoder.
     encoder_heads : attention heads of each.
     encoder_width : features of a position in the encoder; its feed-forward networks have twice as many units.
+    drop_path : probability that the trunk's last block is left out for an ECG in training; see drop_path.py.
     """
 
     title = "1D ResNet-18 + transformer encoder"
@@ -45,9 +46,10 @@ class ResNetEncoder(nn.Module):
         encoder_layers: int,
         encoder_heads: int,
         encoder_width: int,
+        drop_path: float = 0.0,
     ):
         super().__init__()
-        self.trunk = ResNet18.for_signals(kernel=kernel_size)
+        self.trunk = ResNet18.for_signals(kernel=kernel_size, drop_path=drop_path)
         self.projection = nn.Linear(FEATURES, encoder_width)
         # One by one, because nn.TransformerEncoder copies a layer: all would begin with the same weights.
         layers = [

@@ -24,6 +24,7 @@ class ResNetRNN(nn.Module):
     rnn_layers : stacked recurrent layers.
     rnn_hidden_size : units per layer and direction.
     rnn_bidirectional : read the positions in both directions.
+    drop_path : probability that the trunk's last block is left out for an ECG in training; see drop_path.py.
     """
 
     title = "1D ResNet-18 + recurrent network"
@@ -39,9 +40,10 @@ class ResNetRNN(nn.Module):
         rnn_layers: int,
         rnn_hidden_size: int,
         rnn_bidirectional: bool,
+        drop_path: float = 0.0,
     ):
         super().__init__()
-        self.trunk = ResNet18.for_signals(kernel=kernel_size)
+        self.trunk = ResNet18.for_signals(kernel=kernel_size, drop_path=drop_path)
         self.rnn = CELLS[rnn_cell](
             FEATURES, rnn_hidden_size, rnn_layers, batch_first=True, bidirectional=rnn_bidirectional
         )

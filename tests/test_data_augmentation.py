@@ -165,6 +165,17 @@ def test_augmentations_are_independent_of_each_other():
         assert 195 < both.sum() < 305  # 250, standard deviation 14
 
 
+@pytest.mark.parametrize("frequency", [10, 60, 240])
+def test_low_pass_takes_what_is_fast(frequency):
+    sine = torch.sin(2 * torch.pi * frequency * torch.arange(5000) / 500).expand(50, 12, -1)
+    gain = AUGMENTATIONS["low_pass"](sine, generator()).std(dim=2) / sine.std(dim=2)
+    assert torch.allclose(gain, gain[:, :1].expand(-1, 12), atol=1e-5)  # one corner for all leads
+    # of Butterworth's order 4, with corners from 30 to 150 Hz
+    lowest, highest = ((1 + (frequency / corner) ** 8) ** -0.5 for corner in (30, 150))
+    assert lowest - 1e-4 <= gain.min() <= gain.max() <= highest + 1e-4
+    assert gain.max() - gain.min() > 0.5 * (highest - lowest)
+
+
 def test_all_at_once_is_finite_and_leaves_its_input():
     signal = ecgs(16, n_samples=512)
     before = signal.clone()

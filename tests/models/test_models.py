@@ -14,6 +14,7 @@ from torch import nn
 
 from models import MODELS
 from models.attention import AttentionPooling
+from models.drop_path import DropPath, drop_probabilities
 from models.res_net_model import ResidualBlock
 from models.resnet18 import BasicBlock, ResNet18
 from models.resnet18_with_atten_spectr import LogSpectrogram
@@ -104,6 +105,23 @@ def test_silence_and_large_signals_give_finite_logits(name):
     model = build(name).eval()
     for signal in (torch.zeros(2, 12, 512), 1000 * ecgs()):
         assert model(signal).isfinite().all()
+
+
+@every_model
+def test_stochastic_depth_rises_to_the_last_block_and_ends_with_training(name):
+    model = build(name, drop_path=0.4)
+    found = [path.probability for path in layers(model, DropPath)]
+    assert found == drop_probabilities(len(found), 0.4) and found[0] == 0.4 / len(found)
+    assert found[-1] == 0.4 and len(found) == (4 if name == "res_net_model" else 8)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(ecgs()), build(name).eval()(ecgs()))  # with the same weights
+
+
+def test_stochastic_depth_leaves_out_whole_ecgs_and_keeps_the_mean():
+    torch.manual_seed(3)
+    kept = DropPath(0.25).train()(torch.ones(4000, 2, 1, 3))
+    assert kept.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert (kept == kept[:, :1, :, :1]).all() and kept.mean() == pytest.approx(1, abs=0.03)
 
 
 @every_model
