@@ -122,6 +122,32 @@ def split_by_patient(
     return _parts(cohort, part_of[patient_of])
 
 
+def split_for_statements(
+    cohort: Cohort, *, validation_fraction: float, test_fraction: float, seed: int
+) -> Fold:
+    """Return the split of a supervised pretraining: as of a training, but labels may be too rare for a part.
+
+    A ``split`` column wins: its training patients train, and its test patients are scored once.
+
+    Raises
+    ------
+    UserError : the ``split`` column has no training ECG, or one ECG in two parts.
+    """
+    table = cohort.table
+    n_patients, patient_of = number_patients(table)
+    part_of = np.full(n_patients, "train", dtype="<U10")
+    generator, labels = np.random.default_rng(seed), _patients_labels(cohort, n_patients, patient_of)
+    if "split" in table:
+        _check_split(table, ("train",))
+        part_of[patient_of] = table["split"]
+    else:
+        _assign(part_of, labels, "test", test_fraction, generator)
+    if not (part_of == "validation").any():
+        share = validation_fraction if "split" in table else validation_fraction / (1 - test_fraction)
+        _assign(part_of, labels, "validation", share, generator)
+    return Fold(0, 1, seed, {part: np.flatnonzero(part_of[patient_of] == part) for part in PARTS})
+
+
 def split_for_pretraining(cohort: Cohort, *, validation_fraction: float, seed: int) -> Fold:
     """Return a split whose training and validation part are all that a pretraining sees.
 

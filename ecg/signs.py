@@ -97,7 +97,7 @@ def measure_signs(signal: np.ndarray) -> Signs:
     rr = np.diff(beat.beats) / SAMPLING_RATE
     rate = 60 / rr.mean()
     irregularity = float(np.median(np.abs(np.diff(rr))) / rr.mean()) if len(rr) > 1 else math.nan
-    axis = _axis(beat)
+    axis = qrs_axis(beat)
     s_in_i, q_in_iii = _s_wave(_qrs(beat, "I")), _q_wave(_qrs(beat, "III"))
     t_in_iii, *t_chest = (_t_wave(beat, lead) for lead in ("III", "V1", "V2", "V3", "V4"))
     return Signs(
@@ -112,7 +112,7 @@ def measure_signs(signal: np.ndarray) -> Signs:
         t_in_v2_mv=t_chest[1],
         t_in_v3_mv=t_chest[2],
         t_in_v4_mv=t_chest[3],
-        r_prime_in_v1_mv=_r_prime(_qrs(beat, "V1")),
+        r_prime_in_v1_mv=r_prime(_qrs(beat, "V1")),
         s1q3t3=_all_of(s_in_i <= -S1Q3, q_in_iii <= -S1Q3, t_in_iii < 0, known=(s_in_i, q_in_iii, t_in_iii)),
         n_inverted_t_v1_v4=_all_known(t_chest, float(sum(t <= INVERTED_T for t in t_chest))),
         rbbb_pattern=_rbbb_pattern(beat),
@@ -160,7 +160,7 @@ def _lowest(part: np.ndarray, qrs: np.ndarray) -> float:
     return math.nan if np.isnan(qrs[0]) else float(min(0.0, part.min(initial=0.0)))
 
 
-def _r_prime(qrs: np.ndarray) -> float:
+def r_prime(qrs: np.ndarray) -> float:
     """Return the height of the late positive wave of a lead, in mV: its peak is later than 50 ms; else 0."""
     if np.isnan(qrs[0]):
         return math.nan
@@ -176,7 +176,7 @@ def _t_wave(beat: MedianBeat, lead: str) -> float:
     return float(wave[np.abs(wave).argmax()])
 
 
-def _axis(beat: MedianBeat) -> float:
+def qrs_axis(beat: MedianBeat) -> float:
     """Return the direction of the net QRS area in the frontal plane, in degrees.
 
     Lead aVF is brought to the scale of lead I by 2 / sqrt(3), as in Einthoven's triangle.
@@ -198,7 +198,7 @@ def _rbbb_pattern(beat: MedianBeat) -> float:
     lateral = [_qrs(beat, lead) for lead in ("I", "V6")]
     if any(np.isnan(qrs[0]) for qrs in chest + lateral):
         return math.nan
-    if max(_r_prime(qrs) for qrs in chest) < R_PRIME or max(_s_ms(qrs) for qrs in lateral) < S_MS:
+    if max(r_prime(qrs) for qrs in chest) < R_PRIME or max(_s_ms(qrs) for qrs in lateral) < S_MS:
         return 0.0
     return 2.0 if _milliseconds(beat.end - beat.onset) >= COMPLETE_MS else 1.0
 

@@ -56,7 +56,7 @@ def find_waves(signal: np.ndarray) -> Waves | None:
         return None
     beats = _moved(median.beats, median.aligned)
     rr = round(float(np.diff(beats).mean()))
-    t_onset, t_end = (sample - BEFORE for sample in _t_limits(median, rr))
+    t_onset, t_end = (sample - BEFORE for sample in t_limits(median, rr))
     onset, end = beats + median.onset - BEFORE, beats + median.end + 1 - BEFORE
     next_onset = np.append(onset[1:], np.asarray(signal).shape[1])
     t_ends = np.minimum(beats + t_end, next_onset)
@@ -74,17 +74,17 @@ def _moved(beats: np.ndarray, aligned: np.ndarray) -> np.ndarray:
     return np.where(np.abs(beats - nearest) <= 2 * MAX_SHIFT, nearest, beats)
 
 
-def _t_limits(median: MedianBeat, rr: int) -> tuple[int, int]:
+def t_limits(median: MedianBeat, rr: int) -> tuple[int, int]:
     """Return where the T wave of all leads together begins, and the sample after it, in the median beat."""
     usable = ~np.isnan(median.waveform).any(axis=1)
     height = uniform_filter1d(np.sqrt(np.square(median.waveform[usable]).mean(axis=0)), T_SMOOTHING)
     last = max(min(len(height), median.onset + rr), median.t_peak + 2)  # the next beat begins there
     rising, falling = height[median.end : median.t_peak + 1][::-1], height[median.t_peak : last]
     limit = T_SHARE * height[median.t_peak]
-    return median.t_peak - _foot(rising, limit), median.t_peak + _foot(falling, limit)
+    return median.t_peak - foot(rising, limit), median.t_peak + foot(falling, limit)
 
 
-def _foot(height: np.ndarray, limit: float) -> int:
+def foot(height: np.ndarray, limit: float) -> int:
     """Return where a height first falls below the limit, or else where it is lowest."""
     below = height < limit
     return int(below.argmax() if below.any() else height.argmin())

@@ -38,7 +38,7 @@ EXPECTED = {  # in words, what values of these types are
     str: "text",
 }
 # Flags that take several values, and the type of each
-LISTS = {"label_columns": str, "clinical_columns": str, "milestones": PositiveInt}
+LISTS = {"label_columns": str, "clinical_columns": str, "leave_out": str, "milestones": PositiveInt}
 
 
 class _Absent:
@@ -66,7 +66,9 @@ class Hyperparameters:
     # cohort
     data_dir: str | None = declared("cohort", None, "folder of the ECG files; none: a synthetic demo cohort")
     labels: str | None = declared("cohort", None, "labels table; none: labels.csv in the data folder")
-    label_columns: list[str] | None = declared("cohort", None, "0/1 columns to learn; none: PE")
+    label_columns: list[str] | None = declared(
+        "cohort", None, "0/1 columns to learn, all: each of them; none: PE"
+    )
     clinical_columns: list[str] | None = declared(
         "cohort", None, "columns that the head sees beside the ECG, such as age sex; none: the ECG alone"
     )
@@ -142,12 +144,16 @@ class Hyperparameters:
     baseline_wander: ClosedUnitInterval = declared("augmentation", 0.2, "probability of baseline wander")
     mains_hum: ClosedUnitInterval = declared("augmentation", 0.2, "probability of mains hum, 50 or 60 Hz")
     gaussian_noise: ClosedUnitInterval = declared("augmentation", 0.2, "probability of Gaussian noise")
+    low_pass: ClosedUnitInterval = declared("augmentation", 0.0, "probability of a low-pass, 30 to 150 Hz")
 
     # model; the script gives these values, and has only those that it gives
     model: Literal["rnn", "encoder"] = declared("model", ABSENT, "what follows the 1D trunk")
     dropout: BelowOne = declared("layers", ABSENT, "probability, before the last linear layer")
     kernel_size: Literal[3, 5, 7, 9] = declared("layers", ABSENT, "samples, in the trunk's blocks")
     attention_heads: Literal[1, 2, 4, 8, 16] = declared("layers", ABSENT, "of the self-attention")
+    drop_path: BelowOne = declared(
+        "layers", 0.0, "probability that the last residual block is left out for an ECG; the first ones less"
+    )
     rnn_cell: Literal["rnn", "lstm", "gru"] = declared("rnn", ABSENT, "recurrent cell")
     rnn_layers: PositiveInt = declared("rnn", ABSENT, "stacked recurrent layers")
     rnn_hidden_size: PositiveInt = declared("rnn", ABSENT, "units per layer and direction")
@@ -156,7 +162,17 @@ class Hyperparameters:
     encoder_heads: Literal[1, 2, 4, 8, 16] = declared("encoder", ABSENT, "attention heads per layer")
     encoder_width: EncoderWidth = declared("encoder", ABSENT, "features per position in the encoder")
 
-    # what is trained in place of the head where there are no labels; the script gives these too
+    # pretraining; the script gives these too
+    objective: Literal["contrastive", "statements"] = declared(
+        "pretraining", ABSENT, "what is learnt: which halves are of one ECG, or all labels and measurements"
+    )
+    architecture: Literal["attention", "baseline", "spectrogram"] = declared(
+        "pretraining", ABSENT, "of statements; the trunk of attention serves the RNN and the encoder too"
+    )
+    leave_out: list[str] = declared("pretraining", ABSENT, "labels of the table that are not learnt")
+    measured_weight: NonNegativeFloat = declared(
+        "statements", ABSENT, "of the loss of what is measured beside that of the labels; 0: labels alone"
+    )
     projection_size: PositiveInt = declared("projection", ABSENT, "numbers of an embedding")
     temperature: PositiveFloat = declared(
         "contrast", ABSENT, "of the contrastive loss; lower: the nearest other patients count more"

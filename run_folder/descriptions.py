@@ -64,6 +64,8 @@ class PretrainedDescription:
     pretrained_by : the method, for a reader; no other description has it.
     model, arguments : the class of ``models/`` by its file, and the arguments of its constructor.
     n_samples, normalisation, leads, sampling_rate, window_start, quality : as in ``ModelDescription``.
+    label_names, value_names : what it was asked for: labels, and values that are measured in the ECG.
+    left_out : labels of the table that were kept from it.
     """
 
     pretrained_by: str
@@ -75,3 +77,6 @@ class PretrainedDescription:
     sampling_rate: int
     window_start: float
     quality: dict[str, Any]
+    label_names: list[str] = field(default_factory=list)
+    value_names: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)

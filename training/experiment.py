@@ -19,6 +19,7 @@ from run_folder.tracking import start_tracker
 from runtime import processes
 from runtime.interruption import HANDLER
 
+MANY = 12  # labels; the positives of more are not printed
 FEW = 5  # ECGs of a class in validation; with fewer, what is chosen on them is chosen nearly by chance
 
 
@@ -198,7 +199,9 @@ def _fewest_to_validate(cohort: Cohort, folds: list[Fold]) -> str:
 
 
 def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:
-    """Return the positives of each label: 'PE 103 (10.2 %)'."""
+    """Return the positives of each label: 'PE 103 (10.2 %)'; of many labels only how many there are."""
+    if len(cohort.label_names) > MANY:
+        return f"{len(cohort.label_names)} labels" if share else ""
     targets = cohort.targets[rows]
     known = [column[~np.isnan(column)] for column in targets.T]
     counts = [

@@ -1,5 +1,6 @@
 """Start from the weights of another run: a pretrained trunk, a new head."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,7 @@ def keep_trunk(
     cohort: Cohort,
     n_samples: int,
     normalisation: str,
+    asked_for: Mapping[str, list[str]] | None = None,
 ) -> None:
     """Describe the weights of a pretraining, so that runs can start from them, and print how they do.
 
@@ -73,6 +75,7 @@ def keep_trunk(
     ----------
     name, arguments : the file of the pretrained class in ``models/``, and the arguments of its constructor.
     method : how the trunk was pretrained, for a reader.
+    asked_for : label_names, value_names and left_out of the description; None where no label was learnt.
     """
     description = PretrainedDescription(
         pretrained_by=method,
@@ -84,11 +87,14 @@ def keep_trunk(
         sampling_rate=SAMPLING_RATE,
         window_start=cohort.reading.window_start,
         quality=dict(cohort.reading.quality_limits),
+        **(asked_for or {}),
     )
     run.save_description(description)
     print(f"trunk       {run.folder}: start from it by --init-from, such as")
     print(f"            python train_atten.py --data-dir … --init-from {run.folder}")
-    if "split" in cohort.table:
+    if asked_for:
+        print("            on other patients: those that trained or validated here would be refused")
+    elif "split" in cohort.table:
         print("            with this table: its validation and test patients were not pretrained on")
     else:
         print("            on other patients; to validate or test these would be refused. A split column in")

@@ -26,8 +26,10 @@ from tiny_runs import (
     train_here,
 )
 
+from cohorts.synthetic import make_cohort
 from dataset.labels_table import files_of_folder, read_files
 from dataset.splits import split_for_pretraining, with_patients_as_targets
+from run_folder.run import Run
 
 TINY = ("--epochs", 2, "--batch-size", 8, "--n-samples", 512, "--validation-fraction", 0.2, "--workers", 1)
 FILES = {
@@ -191,7 +193,8 @@ def test_two_processes_pretrain_together(places, tmp_path):
     ("flags", "status", "message"),
     [
         (["--folds", "2"], 2, "--folds"),
-        (["--label-columns", "PE"], 2, "--label-columns"),
+        (["--label-columns", "PE"], 1, "label_columns: found some, expected --objective statements"),
+        (["--leave-out", "PE"], 1, "leave_out: found some, expected --objective statements"),
         (["--temperature", "0"], 2, "temperature"),
         (["--labels", "no_table.csv"], 1, "no_table.csv: the labels table cannot be read"),
         (["--data-dir", "no/folder"], 1, "no/folder: found no such folder"),
@@ -251,3 +254,83 @@ def test_targets_are_patients_and_equal_ecgs_are_of_one():
     targets = with_patients_as_targets(cohort).targets
     assert targets.dtype == np.float32 and targets.shape == (4, 1)
     assert targets[0] == targets[2] != targets[1] and targets[1] == targets[3]
+
+
+# Statements
+
+
+@pytest.fixture(scope="module")
+def of_statements(places):
+    """A table with three labels and parts, and a supervised pretraining on two of them."""
+    table = pd.read_csv(places / "split.csv")
+    table["RBBB"] = np.resize([0, 1, 0], len(table))
+    table["age"], table["sex"] = np.arange(len(table)) + 30, "F"
+    table.to_csv(places / "statements.csv", index=False)
+    more = ("--objective", "statements", "--leave-out", "RBBB", "--output-dir", places / "runs")
+    outcome = run_here("pretrain.py", *flags_of(places, "statements.csv", *more))
+    return outcome, run_folder_of(outcome)
+
+
+def test_statements_and_measured_values_are_learnt(places, of_statements):
+    outcome, run = of_statements
+    assert {file.name for file in run.iterdir()} == FILES | {"test_scores.csv"}
+    (n_values,) = re.findall(
+        r"asked for   2 labels and (\d+) measured values; left out: RBBB", outcome.stdout
+    )
+    assert re.search(r"val AUROC   val expl\.", outcome.stdout)
+    log, scores = pd.read_csv(run / "log.csv"), pd.read_csv(run / "test_scores.csv")
+    assert {"val_loss", "val_auroc", "val_explained"} <= set(log) and log[
+        "train_loss"
+    ].is_monotonic_decreasing
+    aurocs = scores["score"][:2].dropna()
+    mean = rf"macro-AUROC  {aurocs.mean():.4f}   mean of {len(aurocs)} labels"
+    assert len(aurocs) and mean in outcome.stdout
+    assert scores["name"].tolist()[:3] == ["PE", "MI", "heart_rate_bpm"] and len(scores) == 2 + int(n_values)
+    parts = pd.read_csv(run / "splits.csv")
+    given = pd.read_csv(places / "statements.csv")
+    assert dict(zip(parts["file"], parts["split"], strict=True)) == dict(
+        zip(given["file"], given["split"], strict=True)
+    )
+    description = Run(run).load_any_description()
+    assert description.left_out == ["RBBB"] and description.label_names == ["PE", "MI"]
+    assert description.value_names[-1] == "age" and "sex" not in description.value_names  # all are F
+    assert description.model == "resnet18_with_atten"
+
+
+def test_what_was_measured_is_kept(places, of_statements, monkeypatch):
+    (kept,) = (places / "cache").glob("*/values-*.npy")
+    assert np.load(kept).shape == (24, 69)
+    monkeypatch.setattr("dataset.measured_values.measure_values", None)  # nothing is measured again
+    more = (
+        "--objective",
+        "statements",
+        "--epochs",
+        1,
+        "--architecture",
+        "baseline",
+        "--output-dir",
+        places / "r",
+    )
+    outcome = run_here("pretrain.py", *flags_of(places, "statements.csv", *more))
+    run = run_folder_of(outcome)
+    assert "asked for   3 labels and" in outcome.stdout
+    assert Run(run).load_any_description().model == "res_net_model"
+
+
+def test_a_run_on_other_patients_starts_from_statements(places, of_statements, tmp_path):
+    _, run = of_statements
+    table = pd.read_csv(places / "statements.csv")
+    line = line_of(start_from(places, run, "statements.csv"))
+    assert "of this run's validation and test ECGs, or their patients, among those that trained it" in line
+    assert (table["split"] == "validation").any()
+    others = make_cohort(tmp_path / "others", n_ecgs=24, n_patients=24, prevalence=0.4, seed=99)
+    where = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache", "--init-from", run)
+    outcome = train_here("train_atten.py", *tiny(others.parent, *where))
+    assert f"tensors of trunk, attention from {run}; new: head" in outcome.stdout
+
+
+def test_labels_alone_can_be_asked_for(places, of_statements):
+    more = ("--objective", "statements", "--measured-weight", 0, "--epochs", 1, "--output-dir", places / "r")
+    outcome = run_here("pretrain.py", *flags_of(places, "statements.csv", *more, "--label-columns", "MI"))
+    assert "asked for   1 labels and 0 measured values" in outcome.stdout
+    assert Run(run_folder_of(outcome)).load_any_description().pretrained_by == "statements"
