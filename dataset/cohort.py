@@ -23,6 +23,8 @@ from ecg.duplicates import near_duplicates
 from ecg.quality import judge
 from runtime.errors import UserError
 
+NO_LABEL = "no label is known"  # why an ECG is not used
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -33,7 +35,8 @@ class Reading:
     window_start, quality_limits : as ``read_cohort`` takes them.
     patient_key : fingerprint of the key of the pseudonyms; those of another key cannot be compared.
     patients_assumed : whether the labels table names no patients, so that each file counts as one.
-    rejected : DataFrame with one row per file that could not be read, or whose ECG is unusable: file, reason.
+    rejected : DataFrame with one row per file that could not be read, or whose ECG is unusable: file, reason,
+        sex where the table has it, and the labels.
     findings : DataFrame of what is notable in the ECGs, rejected or not: file, check, verdict ("reject",
         "warn" or "note"), finding.
     n_parsed : files that were read just now; the others were in the cache.
@@ -149,14 +152,14 @@ def _first_before_others() -> AbstractContextManager[None]:
 
 
 class _Listed(NamedTuple):
-    """A checked table of files to be read; ``rejected`` are those that need not be, with the reason."""
+    """A checked table of files to be read; ``unlabelled`` are its rows of which no label is known."""
 
     folder: Path
     path: Path
     table: pd.DataFrame
+    unlabelled: pd.DataFrame
     label_names: tuple[str, ...] = ()
     clinical_columns: tuple[str, ...] = ()
-    rejected: Sequence[tuple[str, str]] = ()
 
 
 def _listed(
@@ -169,10 +172,9 @@ def _listed(
     table, label_names = read_labels(path, label_columns)
     check_clinical(path, table, clinical_columns, label_names=label_names)
     unlabelled = table[list(label_names)].isna().all(axis=1)
-    rejected = [(file, "no label is known") for file in table.loc[unlabelled, "file"]]
-    _check_any_left(folder, len(table), rejected)
-    table = locate(path, table[~unlabelled], folder)
-    return _Listed(folder, path, table, label_names, tuple(clinical_columns), rejected)
+    _check_any_left(folder, len(table), [(file, NO_LABEL) for file in table.loc[unlabelled, "file"]])
+    located = locate(path, table[~unlabelled], folder)
+    return _Listed(folder, path, located, table[unlabelled], label_names, tuple(clinical_columns))
 
 
 def _listed_without_labels(data_dir: str | None, labels: str | None) -> _Listed:
@@ -183,7 +185,7 @@ def _listed_without_labels(data_dir: str | None, labels: str | None) -> _Listed:
     else:
         table = files_of_folder(folder)
         print(f"table       no {path}: all {len(table):,} ECG files of the folder, each a patient of its own")
-    return _Listed(folder, path, table)
+    return _Listed(folder, path, table, table[:0])
 
 
 def _places(data_dir: str | None, labels: str | None) -> tuple[Path, Path]:
@@ -204,7 +206,7 @@ def _read(
     quality: Mapping[str, Any],
 ) -> Cohort:
     """Read the files that are listed, and leave out those that are unusable."""
-    folder, path, table, label_names, clinical_columns, unlabelled = listed
+    folder, path, table, unlabelled, label_names, clinical_columns = listed
     n_files = len(table) + len(unlabelled)
     key_file = Path(patient_key) if patient_key else path.with_name(KEY_FILE)
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
@@ -213,7 +215,7 @@ def _read(
     cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers, window_start=window_start)
     has_row = (cached.entries["row"] != NO_ROW).to_numpy()
     unreadable = cached.entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
-    rejected = [*unlabelled, *unreadable]
+    rejected = [*((file, NO_LABEL) for file in unlabelled["file"]), *unreadable]
     _check_any_left(folder, n_files, rejected)
     entries = cached.entries[has_row].reset_index(drop=True)
     table = table[has_row].reset_index(drop=True).assign(**entries[["digest", "file_format"]])
@@ -237,7 +239,7 @@ def _read(
             quality_limits=dict(quality),
             patient_key=key_fingerprint(key_file),
             patients_assumed=patients_assumed,
-            rejected=pd.DataFrame(rejected, columns=["file", "reason"]),
+            rejected=_described(rejected, pd.concat([listed.table, unlabelled]), label_names),
             findings=findings,
             n_parsed=cached.n_parsed,
         ),
@@ -247,6 +249,17 @@ def _read(
 def _check_any_left(folder: str | Path, n_files: int, rejected: list[tuple[str, str]]) -> None:
     if len(rejected) == n_files:
         raise UserError(f"{folder}: none of the {n_files} files can be used; {rejected[0][1]}")
+
+
+def _described(
+    rejected: list[tuple[str, str]], table: pd.DataFrame, label_names: Sequence[str]
+) -> pd.DataFrame:
+    """Return files and reasons with sex and labels: who is left out, with and without the outcome."""
+    known = [name for name in ("sex", *label_names) if name in table]
+    described = table[["file", *known]].astype(dict.fromkeys(label_names, "Int64"))
+    return pd.DataFrame(rejected, columns=["file", "reason"], dtype=str).merge(
+        described, on="file", how="left"
+    )
 
 
 def _findings(

@@ -20,7 +20,7 @@ from runtime.errors import UserError, reason
 TEXT = {  # columns that are text; in the others an empty field is nan
     "splits.csv": ("file", "patient_id", "digest", "sex"),
     "predictions.csv": ("file", "patient_id"),
-    "rejected.csv": ("file", "reason"),
+    "rejected.csv": ("file", "reason", "sex"),
     "quality.csv": ("file", "check", "verdict", "finding"),
     "strata.csv": ("label", "stratum", "value"),
 }

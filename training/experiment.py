@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from cohorts.columns import HOURS
 from dataset.cohort import Cohort
 from dataset.label_copies import separating_columns
 from dataset.splits import Fold
@@ -66,7 +67,7 @@ def start_run(
 
 def _splits_table(cohort: Cohort, folds: list[Fold]) -> pd.DataFrame:
     """Return ``splits.csv``: patients, labels and parts of each ECG."""
-    described = [name for name in ("age", "sex") if name in cohort.table]
+    described = [name for name in ("age", "sex", HOURS) if name in cohort.table]
     splits = cohort.table[["file", "patient_id", "digest", *described, *cohort.label_names]].copy()
     for fold in folds:
         part_of = np.empty(len(splits), dtype=object)

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from hyperparameters.declaration import Hyperparameters
 from reporting.figures import curves as draw
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
-from reporting.words.cohort_flow import cohort_flow, quality_counts, table_one
+from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
 from reporting.words.formatting import interval, number, typeset
 from reporting.words.metric_meanings import MetricRow, metric_groups, missing_class
 from reporting.words.run_sentences import (
@@ -143,6 +143,7 @@ def render(record: RunRecord) -> str:
         flow=cohort_flow(record),
         table_header=header,
         table_rows=rows,
+        left_out=left_out_rows(record),
         quality=quality_counts(record.quality),
         labels=_label_sections(record),
         losses=_loss_picture(record),

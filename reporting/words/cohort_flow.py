@@ -4,9 +4,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from cohorts.columns import PARTS
+from cohorts.columns import HOURS, PARTS
+from reporting.words.formatting import typeset
 from run_folder.run_record import RunRecord
 
 MAX_REASONS = 8  # reasons for rejection that the flow lists
@@ -116,7 +118,48 @@ def table_one(record: RunRecord) -> tuple[list[str], list[list[str]]]:
             if splits[name].isna().any():
                 cells = (f"{int(group.table[name].isna().sum()):,}" for group in groups)
                 rows.append([f"{name} not known", *cells])
+    rows += _patient_rows(groups, record.label_names)
     return ["", *(group.name for group in groups)], rows
+
+
+def left_out_rows(record: RunRecord) -> list[list[str]]:
+    """Return of each class of each label, and of each sex: the files, those that are not used, their share.
+
+    There are none where every file is used, and in runs of the first versions.
+    """
+    columns = [
+        name for name in (*record.label_names, "sex") if name in record.rejected and name in record.splits
+    ]
+    everyone, rows = pd.concat([record.splits[columns], record.rejected[columns]]), []
+    is_left_out = np.arange(len(everyone)) >= len(record.splits)
+    for name in columns if is_left_out.any() else []:
+        classes = {
+            f"sex {sex}": everyone[name] == sex for sex in sorted(everyone[name].dropna().unique(), key=str)
+        }
+        if name != "sex":
+            classes = {f"{name} present": everyone[name] == 1, f"{name} absent": everyone[name] == 0}
+        for title, inside in (classes | {f"{name} not known": everyone[name].isna()}).items():
+            n, n_left_out = int(inside.sum()), int((inside & is_left_out).sum())
+            rows += [[title, f"{n:,}", f"{n_left_out:,}", share(n_left_out, n)]] if n else []
+    return rows
+
+
+def hours_from_ct(record: RunRecord) -> list[str]:
+    """Return when the ECGs of each result were recorded, in hours from the examination, where it is known."""
+    if HOURS not in record.splits:
+        return []
+    hours, sentences = pd.to_numeric(record.splits[HOURS], errors="coerce"), []
+    for name in record.label_names:
+        for words, value in (("with", 1), ("without", 0)):
+            known = hours[record.splits[name] == value].dropna()
+            if len(known):
+                ends = known.quantile([0.5, 0.25, 0.75, 0, 1])
+                median, low, high, first, last = (typeset(f"{end:.1f}") for end in ends)
+                sentences.append(
+                    f"{words} {name}: median {median} h (quartiles {low} and {high}, range {first} to {last})"
+                    f", {int((known > 0).sum()):,} of {len(known):,} ECGs after it"
+                )
+    return sentences
 
 
 def quality_counts(quality: pd.DataFrame) -> list[tuple[str, str, int]]:
@@ -157,6 +200,31 @@ def _sex_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
         rows.append([f"sex {sex}", *(f"{n:,} ({share(n, total)})" for n, total in counts)])
     missing = [int(group.table["sex"].isna().sum()) for group in groups]
     return rows + ([["sex missing", *(f"{n:,}" for n in missing)]] if missing[0] else [])
+
+
+def _patient_rows(groups: Sequence[Group], label_names: Sequence[str]) -> list[list[str]]:
+    """Return the characteristics of the patients, each counted once; nothing where each has one ECG.
+
+    The age is the lowest of a patient's ECGs, and a label that of any of them.
+    """
+    if groups[0].n_ecgs == groups[0].n_patients:
+        return []
+    people = [Group(group.name, _one_row_each(group.table, label_names)) for group in groups]
+    rows = _age_rows(people) + _sex_rows(people[0].table, people)
+    for name in label_names:
+        if name in groups[0].table:
+            rows.append(
+                [f"{name} present", *(f"{one.n_with(name):,} ({one.share_with(name)})" for one in people)]
+            )
+    return [[f"patients: {title}", *cells] for title, *cells in rows]
+
+
+def _one_row_each(table: pd.DataFrame, label_names: Sequence[str]) -> pd.DataFrame:
+    known = {"age": "min", "sex": "first"} | dict.fromkeys(label_names, "max")
+    columns = {name: how for name, how in known.items() if name in table}
+    if "age" in columns:
+        table = table.assign(age=pd.to_numeric(table["age"], errors="coerce"))
+    return table.groupby("patient_id", as_index=False).agg(columns)
 
 
 def _reasons(rejected: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, int]]:

@@ -226,7 +226,17 @@ def test_ecgs_of_which_no_label_is_known_are_left_out_and_said(read, write_ecgs)
     cohort = read(folder, label_columns=["PE", "MI"])
     assert list(cohort.table["file"]) == ["a.xml", "c.xml"]
     np.testing.assert_array_equal(cohort.targets, [[1, 0], [np.nan, 1]])
-    assert cohort.reading.rejected.to_numpy().tolist() == [["b.xml", "no label is known"]]
+    assert cohort.reading.rejected[["file", "reason"]].to_numpy().tolist() == [["b.xml", "no label is known"]]
+
+
+def test_rejected_files_have_their_sex_and_labels(read, write_ecgs):
+    folder = write_ecgs(["a.xml", "b.xml", "c.xml"])
+    for name in "de":
+        (folder / f"{name}.xml").write_text("not an ECG")
+    rows = "a.xml,f,1,0\nb.xml,M,,\nc.xml,M,,1\nd.xml,male,1,\ne.xml,,0,1\n"
+    write_labels(folder, "file,sex,PE,MI\n" + rows)
+    rejected = read(folder, label_columns=["PE", "MI"]).reading.rejected.drop(columns="reason")
+    assert rejected.to_csv(index=False) == "file,sex,PE,MI\nb.xml,M,,\nd.xml,M,1,\ne.xml,,0,1\n"
 
 
 def test_a_table_without_any_label_is_one_line(read, write_ecgs):
