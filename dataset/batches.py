@@ -88,9 +88,8 @@ class _Batches:
         """The targets of all ECGs in the order of the indices, (n_ecgs, n_labels), on the CPU."""
         return self._targets[torch.from_numpy(self.indices).to(self.device)].cpu()
 
-    def _batch(self, signal: torch.Tensor, indices: np.ndarray) -> tuple[Inputs, torch.Tensor]:
+    def _batch(self, signal: torch.Tensor, rows: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
         """Return what a model takes of these ECGs, and their targets; ``signal`` is in mV."""
-        rows = to_device(indices, self.device)
         signal = normalise_(signal, self.normalisation)
         inputs = (signal,) if self._clinical is None else (signal, self._clinical[rows])
         return inputs, self._targets[rows]
@@ -133,16 +132,42 @@ class TrainingBatches(_Batches):
             plan, self.signals.crops(plan, self.n_samples), seeds[first_step:], strict=True
         ):
             seed = int(seed) + processes.rank()
-            _seed_dropout(seed, self.device)
+            seed_dropout(seed, self.device)
             generator.manual_seed(seed)
             signal = self.augmentation(signal.float().mul_(MILLIVOLTS), generator)
-            yield *self._batch(signal, indices), indices
+            yield *self._batch(signal, to_device(indices, self.device)), indices
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether batches can be made on a GPU without a look at the computer's memory."""
+        return self.device.type == "cuda" and isinstance(self.signals, SignalsOnDevice)
+
+    def draws(self, number: int, first_step: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+        """Yield each step's rows and starts, int64 on the device, and its seed, for `make`; see `epoch`."""
+        order, starts, seeds = self._draw(number)
+        order, starts = (to_device(array, self.device) for array in (order, starts))
+        for positions, seed in list(zip(self._positions, seeds, strict=True))[first_step:]:
+            chosen = slice(positions[0], positions[-1] + 1)
+            yield order[chosen], starts[chosen], int(seed)
+
+    def make(
+        self, rows: torch.Tensor, starts: torch.Tensor, generator: torch.Generator
+    ) -> tuple[Inputs, torch.Tensor]:
+        """Return what a model takes of these rows, cropped and augmented, and their targets.
+
+        Nothing waits for the device or depends on values, so that a CUDA graph can hold it; the signals must
+        be on the device.
+        """
+        signal = self.signals.windows(self.n_samples)[rows, :, starts]
+        return self._batch(self.augmentation(signal.float().mul_(MILLIVOLTS), generator), rows)
 
     def shares(self, epoch: int) -> np.ndarray:
         """Return this process's share of the known labels of each step, over which the loss is a mean.
 
         1 where one process trains. By this weight, losses and gradients of several add up to the batch's.
         """
+        if processes.count() == 1:
+            return np.ones(self.n_batches)
         order, _, _ = self._draw(epoch)
         own, whole = (
             np.array([self._n_known[order[positions]].sum() for positions in steps])
@@ -163,7 +188,7 @@ class TrainingBatches(_Batches):
         return order, starts, generator.integers(2**62, size=self.n_batches)
 
 
-def _seed_dropout(seed: int, device: torch.device) -> None:
+def seed_dropout(seed: int, device: torch.device) -> None:
     """Seed PyTorch's own generator of the device; ``torch.manual_seed`` takes longer than a small step."""
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
@@ -185,7 +210,7 @@ class EvaluationBatches(_Batches):
         start = centre_start(self.n_samples)
         plan = [(batch, np.full(len(batch), start)) for batch in batches]
         for batch, signal in zip(batches, self.signals.crops(plan, self.n_samples), strict=True):
-            yield self._batch(signal.float().mul_(MILLIVOLTS), batch)
+            yield self._batch(signal.float().mul_(MILLIVOLTS), to_device(batch, self.device))
 
 
 def make_batches(

@@ -106,6 +106,10 @@ class SignalsOnDevice:
         for indices, starts in plan:
             yield _crop(self._signals, indices, starts, n_samples)
 
+    def windows(self, n_samples: int) -> torch.Tensor:
+        """Return all crops, int16 (n_ecgs, 12, n_starts, n_samples), a view."""
+        return _windows(self._signals, n_samples)
+
 
 def to_device(array: np.ndarray, device: torch.device) -> torch.Tensor:
     """Return a small array on the device, without waiting for what the device has still to do."""
@@ -121,8 +125,12 @@ def _crop(signals: torch.Tensor, rows: np.ndarray, starts: np.ndarray, n_samples
         for number, (row, start) in enumerate(zip(rows, starts, strict=True)):
             cropped[number] = source[row, :, start : start + n_samples]
         return torch.from_numpy(cropped)
-    windows = signals.unfold(2, n_samples, 1)  # (n_rows, 12, n_starts, n_samples), a view
-    return windows[to_device(rows, signals.device), :, to_device(starts, signals.device)]
+    rows, starts = to_device(rows, signals.device), to_device(starts, signals.device)
+    return _windows(signals, n_samples)[rows, :, starts]
+
+
+def _windows(signals: torch.Tensor, n_samples: int) -> torch.Tensor:
+    return signals.unfold(2, n_samples, 1)
 
 
 def _room(device: torch.device) -> float:

@@ -6,7 +6,7 @@ that was stopped or killed and resumed ends where an uninterrupted one ends (bit
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from runtime import processes
 from runtime.errors import UserError
 from runtime.interruption import Interruption, StoppedError
 from training.optimization import WeightAverage
+from training.step_graph import StepGraph
 
 SAVE_EVERY = 30  # seconds between two checkpoints: what a kill costs at most; a signal costs nothing
 
@@ -59,6 +60,7 @@ class TrainingStep:
     gradient_clip : largest norm of the gradient; 0 means no limit.
     weight_average : decay; see ``optimization.WeightAverage``. 0 means the weights as they are.
     compile : "none", or a mode of ``torch.compile``.
+    cuda_graph : on one GPU that holds the signals, launch forward and backward as one CUDA graph.
     sync_batch_norm : with several processes, whether batch norms see the whole batch.
 
     Attributes
@@ -79,6 +81,7 @@ class TrainingStep:
         gradient_clip: float,
         weight_average: float,
         compile: str,
+        cuda_graph: bool,
         sync_batch_norm: bool,
     ):
         self.model = processes.sync_batch_norms(model) if sync_batch_norm else model
@@ -89,6 +92,9 @@ class TrainingStep:
             self.model.compile(mode=compile, dynamic=False)  # batches of two sizes: two graphs
         self._shared = processes.wrap_ddp(self.model)
         self._frozen: list[nn.Parameter] = []
+        # These modes of torch.compile make graphs of their own
+        self.cuda_graph = cuda_graph and compile not in ("reduce-overhead", "max-autotune")
+        self._graph: StepGraph | None = None
 
     def start_epoch(self, epoch: int) -> None:
         """Turn to training; leave what is frozen in this epoch as it is."""
@@ -98,6 +104,30 @@ class TrainingStep:
         for name, module in self.model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in names:
                 module.eval()  # its statistics stay too
+
+    def losses(self, training: TrainingBatches, epoch: int, first_step: int) -> Iterator[torch.Tensor]:
+        """Train on an epoch's batches, from one on, and yield the loss of each, on the device.
+
+        Where several processes train, it is this one's share of it.
+        """
+        if graph := self._graph_of(training):
+            yield from graph.losses(epoch, first_step)
+            return
+        shares = training.shares(epoch)
+        for number, (inputs, targets, _) in enumerate(training.epoch(epoch, first_step), first_step):
+            share = float(shares[number])
+            # Processes' gradients are averaged, as if their shares were equal.
+            loss = self(inputs, targets, share * processes.count())
+            yield loss if share == 1 else loss * share
+
+    def _graph_of(self, training: TrainingBatches) -> StepGraph | None:
+        """Return the step as CUDA graphs, made when they are first wanted; None where it is not one."""
+        if self._frozen or not (self.cuda_graph and training.is_on_gpu and processes.count() == 1):
+            return None
+        if self._graph is None:
+            self._graph = StepGraph.try_to_capture(self.model, self.loss, training, self._update)
+            self.cuda_graph = self._graph is not None
+        return self._graph
 
     def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
         """Return the loss, on the device.
@@ -110,12 +140,16 @@ class TrainingStep:
         (batch_loss * share if share != 1 else batch_loss).backward()
         for parameter in self._frozen:
             parameter.grad = None  # the optimizer leaves it out, weight decay included
+        self._update()
+        return batch_loss.detach()
+
+    def _update(self) -> None:
+        """Make of the gradients the next weights."""
         if self.gradient_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.gradient_clip)
         self.optimizer.step()
         self.schedule.step()
         self.average.update()
-        return batch_loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._parts.items()}
@@ -291,16 +325,11 @@ def _train(
     """Train one epoch, or the rest of one that was interrupted; return the mean loss of its ECGs."""
     first_step, before, started = len(state.losses), state.seconds, time.perf_counter()
     sizes = torch.tensor(training.sizes, dtype=torch.float32, device=training.device)
-    shares = training.shares(epoch)
     hidden = None if processes.is_first() else True  # None: shown only on a terminal
     look = {"desc": f"epoch {epoch}", "unit": "step", "disable": hidden, "leave": False}
     with tqdm(total=len(training), initial=first_step, **look) as bar:
-        for number, batch in enumerate(training.epoch(epoch, first_step), first_step):
-            inputs, targets, _ = batch
-            share = float(shares[number])
-            # Processes' gradients are averaged, as if their shares were equal.
-            loss = step(inputs, targets, share * processes.count())
-            state.end_step(loss if share == 1 else loss * share, before + time.perf_counter() - started)
+        for loss in step.losses(training, epoch, first_step):
+            state.end_step(loss, before + time.perf_counter() - started)
             bar.update()
             _save_within_epoch(state, training, epoch, interruption)
     losses = processes.all_reduce_sum(torch.stack(state.losses))

@@ -212,6 +212,21 @@ def test_dropout_of_a_step_does_not_depend_on_the_steps_before(cohort):
     assert torch.equal(next(torch.rand(3) for _ in batches.epoch(2, first_step=4)), whole[4])
 
 
+def test_batches_made_on_the_device_are_those_of_the_epoch(cohort):
+    noise = Augmentation(augmentation="independent", gaussian_noise=0.7, baseline_wander=0.7)
+    batches = training(cohort, augmentation=noise, normalisation="recording")
+    generator = torch.Generator(CPU)
+    made = []
+    for rows, starts, seed in batches.draws(4, first_step=1):
+        generator.manual_seed(seed)
+        made.append(batches.make(rows, starts, generator))
+    expected = list(batches.epoch(4, first_step=1))
+    assert len(made) == len(expected) == len(batches) - 1
+    for ((signal,), targets), ((expected_signal,), expected_targets, _) in zip(made, expected, strict=True):
+        torch.testing.assert_close(signal, expected_signal, rtol=0, atol=1e-5)  # of normalised values
+        assert torch.equal(targets, expected_targets)
+
+
 def test_gradients_of_several_processes_add_up_to_that_of_the_batch(cohort, monkeypatch):
     """The loss is a mean over known labels, of which shares of equal size may have unequal numbers."""
     targets = np.float32(np.arange(2 * N_ECGS).reshape(N_ECGS, 2) % 3 == 0)

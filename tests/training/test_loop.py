@@ -21,6 +21,7 @@ from tiny_experiment import (
 )
 from torch import nn
 
+from dataset.batches import TrainingBatches
 from dataset.splits import Fold
 from focal_loss import FocalLoss
 from hyperparameters.declaration import Hyperparameters
@@ -241,6 +242,18 @@ def test_a_validation_loss_that_is_not_finite_ends_training(cohort, run, monkeyp
     with pytest.raises(UserError, match=r"validation loss is nan after epoch 2; the checkpoint of epoch 1"):
         experiment.fit()
     assert len(run.load_checkpoint(CPU)["log"]) == 1
+
+
+def test_a_step_that_cannot_be_captured_is_launched_kernel_by_kernel(cohort, tmp_path, monkeypatch, capsys):
+    logs = []
+    for on_gpu in (False, True):  # no GPU is here: its stream cannot be made
+        monkeypatch.setattr(TrainingBatches, "is_on_gpu", on_gpu)
+        run = Run(tmp_path / str(on_gpu))
+        run.folder.mkdir()
+        Experiment(cohort, run).fit()
+        logs.append(log_of(run)["train_loss"].tolist())
+    assert logs[0] == logs[1]
+    assert capsys.readouterr().out.count("step        launched kernel by kernel") == 1
 
 
 # Interrupted and resumed
