@@ -77,6 +77,11 @@ class Cohort:
     reading: Reading
 
     @property
+    def waveforms(self) -> list[str]:
+        """A digest of each signal at rest: files that were exported twice differ, their signals do not."""
+        return [f"{number:016x}" for number in self.measurements["waveform"].tolist()]
+
+    @property
     def model_arguments(self) -> dict[str, int]:
         """What every model's constructor needs to know about the cohort."""
         return {"n_labels": len(self.label_names), "n_clinical": self.clinical.shape[1]}

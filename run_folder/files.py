@@ -18,7 +18,7 @@ from run_folder.descriptions import ModelDescription, PretrainedDescription
 from runtime.errors import UserError, reason
 
 TEXT = {  # columns that are text; in the others an empty field is nan
-    "splits.csv": ("file", "patient_id", "digest", "sex"),
+    "splits.csv": ("file", "patient_id", "digest", "waveform", "sex"),
     "predictions.csv": ("file", "patient_id"),
     "rejected.csv": ("file", "reason", "sex"),
     "quality.csv": ("file", "check", "verdict", "finding"),
@@ -76,7 +76,11 @@ class RunFiles:
         return self.read(name, lambda path: json.loads(path.read_text(encoding="utf-8")))
 
     def splits(self) -> pd.DataFrame:
-        """Return each ECG's file, patient_id, digest and labels, and its part, in a column for each fold."""
+        """Return each ECG's file, patient_id, labels, and its part, in a column for each fold.
+
+        ``digest`` is that of the file's content, ``waveform`` that of the signal at rest; runs of earlier
+        versions lack the latter.
+        """
         return self.table("splits.csv")
 
     def predictions(self, part: str) -> pd.DataFrame:

@@ -79,7 +79,11 @@ class Run(RunFiles):
 
     @classmethod
     def resume(cls, folder: str | Path, splits: pd.DataFrame) -> "Run":
-        """Open a folder to continue, provided that the cohort and its parts are those of the run."""
+        """Open a folder to continue, provided that the cohort and its parts are those of the run.
+
+        Runs of earlier versions have no ``waveform`` in their splits.csv; the digests of the files say as
+        much.
+        """
         run = cls(folder)
         try:
             before = (run.folder / "splits.csv").read_text(encoding="utf-8")
@@ -87,6 +91,8 @@ class Run(RunFiles):
             raise UserError(
                 f"{folder}: found no usable splits.csv ({reason(error)}), expected the folder of a run"
             ) from None
+        if "waveform" not in before.partition("\n")[0].split(","):
+            splits = splits.drop(columns="waveform", errors="ignore")
         if before != splits.to_csv(index=False):
             raise UserError(
                 f"{folder}: labels, files or patients are not those that this run began with (splits.csv); "

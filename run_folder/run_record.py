@@ -14,7 +14,7 @@ from cohorts.columns import RESERVED
 from cohorts.synthetic import DEMO_FOLDER
 from run_folder.files import RunFiles, part_columns
 
-NOT_LABELS = (*RESERVED, "digest")  # columns of splits.csv
+NOT_LABELS = (*RESERVED, "digest", "waveform")  # columns of splits.csv
 N_ERRORS = 5  # for each label
 N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
 

@@ -66,9 +66,10 @@ def start_run(
 
 
 def _splits_table(cohort: Cohort, folds: list[Fold]) -> pd.DataFrame:
-    """Return ``splits.csv``: patients, labels and parts of each ECG."""
+    """Return ``splits.csv``: each ECG's patient, digests of its file and of its signal, labels and parts."""
     described = [name for name in ("age", "sex", HOURS) if name in cohort.table]
-    splits = cohort.table[["file", "patient_id", "digest", *described, *cohort.label_names]].copy()
+    table = cohort.table.assign(waveform=cohort.waveforms)
+    splits = table[["file", "patient_id", "digest", "waveform", *described, *cohort.label_names]].copy()
     for fold in folds:
         part_of = np.empty(len(splits), dtype=object)
         for part, indices in fold.parts.items():

@@ -21,7 +21,7 @@ def write(folder, name, **columns):
 @pytest.mark.parametrize("names", [NAMES[:5], ["0017", "0018"], ["1e5", "2e5"], ["NA"], ["nan", "null"]])
 def test_names_stay_the_text_that_they_are(tmp_path, names):
     """Of a column in which all look like numbers, or like nothing, too."""
-    keys = {"file": names, "patient_id": names, "digest": names}
+    keys = {"file": names, "patient_id": names, "digest": names, "waveform": names}
     write(tmp_path, "splits.csv", **keys, sex="F", PE=1, split="test")
     write(tmp_path, "predictions.csv", file=names, patient_id=names, split="test", y_true_PE=1.0)
     write(tmp_path, "rejected.csv", file=names, reason=names)

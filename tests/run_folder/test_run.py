@@ -321,6 +321,15 @@ def test_resume_takes_the_same_splits_alone(tmp_path):
         assert "splits.csv" in message and "start a new run" in message
 
 
+def test_a_run_of_an_earlier_version_is_resumed_without_the_digests_of_its_signals(tmp_path):
+    folder = create(tmp_path).folder
+    with_waveform = SPLITS.assign(waveform=["0a", "0b"])
+    assert Run.resume(folder, with_waveform).folder == folder
+    with_waveform.to_csv(folder / "splits.csv", index=False)
+    with pytest.raises(UserError, match="start a new run"):
+        Run.resume(folder, with_waveform.assign(waveform=["0a", "0c"]))
+
+
 def test_resume_of_a_folder_that_is_no_run_is_one_line(tmp_path):
     assert "splits.csv" in error_of(lambda: Run.resume(tmp_path, SPLITS), tmp_path)
     message = error_of(lambda: Run.resume(tmp_path / "none", SPLITS), tmp_path / "none")

@@ -363,6 +363,7 @@ def test_splits_are_written_with_the_part_of_each_ecg(cohort, tmp_path):
     table = pd.read_csv(run.folder / "splits.csv")
     assert table["split"].tolist() == ["train"] * 12 + ["validation"] * 6 + ["test"] * 6
     assert table["PE"].tolist() == cohort.targets[:, 0].tolist()
+    assert table["waveform"].tolist() == [0] * 24  # of signals that were not measured
 
 
 # The test
