@@ -1,7 +1,7 @@
 """Models on the same ECGs: the metrics of each, and how much better than the first it is beyond chance."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,9 +9,11 @@ import pandas as pd
 
 from inference.comparison import Comparison, Scores
 from metrics.delong import delong_test
-from metrics.proportions import mcnemar_test
+from metrics.mcnemar import mcnemar_test
+from metrics.multiple_tests import holm
 from metrics_and_performance import evaluate
 
+TESTED = ("auroc_difference", "sensitivity", "specificity")  # each has a p, and then Holm's, `…_p_holm`
 # Metrics that follow from the order of the scores only
 WITHOUT_THRESHOLD = (
     "auroc",
@@ -34,6 +36,7 @@ class LabelComparison:
     n_repeats : how many there are.
     models : scores of that shape.
     metrics, differences : as `model_metrics` and `differences` return them.
+    n_tests : how many p-values the comparison has, of all its labels; 0 before `adjust_for_many`.
     """
 
     label: str
@@ -42,6 +45,7 @@ class LabelComparison:
     models: list[Scores]
     metrics: dict[str, dict[str, Any]]
     differences: pd.DataFrame
+    n_tests: int = 0
 
 
 def compare_models(
@@ -54,7 +58,7 @@ def compare_models(
     repeats = comparison.table["repeat"].to_numpy()[known]
     models = [model.select(known) for model in models]
     metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
-    against_first = differences(y_true, models, patient_ids, repeats)
+    against_first = differences(y_true, models, patient_ids)
     return LabelComparison(label, y_true, len(np.unique(repeats)), models, metrics, against_first)
 
 
@@ -98,20 +102,34 @@ def model_metrics(
     return metrics
 
 
-def differences(
-    y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.ndarray, repeats: np.ndarray
-) -> pd.DataFrame:
+def adjust_for_many(results: Sequence[LabelComparison]) -> list[LabelComparison]:
+    """Return the comparisons with Holm's p beside each p.
+
+    All tests of all labels are one family: whoever looks at them all finds a chance difference in one
+    comparison of twenty at most. An undefined p is no test.
+    """
+    tables = [result.differences.copy() for result in results]
+    places = [(table, name) for table in tables for name in TESTED if f"{name}_p" in table]
+    p_values = np.concatenate([table[f"{name}_p"] for table, name in places] or [[]])
+    adjusted, n_tests, first = holm(p_values), int(np.isfinite(p_values).sum()), 0
+    for table, name in places:
+        table[f"{name}_p_holm"] = adjusted[first : first + len(table)]
+        first += len(table)
+    pairs = zip(results, tables, strict=True)
+    return [replace(result, differences=table, n_tests=n_tests) for result, table in pairs]
+
+
+def differences(y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.ndarray) -> pd.DataFrame:
     """Return how much each model differs from the first, on the ECGs that both have scored.
 
-    ``repeats`` has each score's repeat of a cross-validation. Decisions are compared only in the first one:
-    McNemar's test would count the same ECG, decided on again, as another.
+    Patients are clusters: an ECG that a repeated cross-validation decides on again is not another.
 
     Returns
     -------
     DataFrame
-        model, n_ecgs; auroc_difference with _low, _high and _p (DeLong, patients as clusters); and where both
-        decide, sensitivity_difference and specificity_difference with _p (McNemar). Positive: better than the
-        first.
+        model, n_ecgs; auroc_difference with _low, _high and _p (DeLong); and where both decide,
+        sensitivity_difference and specificity_difference with sensitivity_p and specificity_p (McNemar).
+        Positive: better than the first.
     """
     first, rows = models[0], []
     for model in models[1:]:
@@ -126,9 +144,8 @@ def differences(
             "auroc_difference_p": test.p,
         }
         if model.thresholds is not None and first.thresholds is not None:
-            once = known & (repeats == repeats.min())
-            decisions = [(scores.y_score >= scores.thresholds)[once] for scores in (model, first)]
-            tests = mcnemar_test(y_true[once], *decisions)
+            decisions = [(scores.y_score >= scores.thresholds)[known] for scores in (model, first)]
+            tests = mcnemar_test(y_true[known], *decisions, patient_ids[known])
             for name in ("sensitivity", "specificity"):
                 row[f"{name}_difference"] = tests[name]["difference"]
                 row[f"{name}_p"] = tests[name]["p"]

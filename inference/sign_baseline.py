@@ -10,7 +10,7 @@ patients with and without PE for many reasons; `auroc_within_tertiles` shows wha
 rate or age.
 
 Everything that is fitted (medians of missing values, scales, strength of the penalty, coefficients) comes
-from the training part only.
+from the training and the validation part: nothing is chosen on the latter, so it need not be held out.
 """
 
 import math
@@ -68,14 +68,14 @@ def fit_and_score(
     *,
     patient_ids: ArrayLike | None = None,
 ) -> np.ndarray:
-    """Fit on the training part and score the test part.
+    """Fit on the training and the validation part, and score the test part.
 
     Parameters
     ----------
     features : DataFrame of n_ecgs lines
         All of its columns are used. They are numbers, nan where missing.
     y_true : array of shape (n_ecgs,), 0 or 1, or nan: not known, and not trained on
-    parts : for train and test, the indices of its ECGs; others, such as validation, are not looked at
+    parts : for train and test, and validation where there is one, the indices of its ECGs
     patient_ids : array of shape (n_ecgs,), optional
         Without it each ECG counts as a patient.
 
@@ -86,11 +86,12 @@ def fit_and_score(
     Raises
     ------
     ValueError
-        A patient is in training and test, or the training part has one class only.
+        A patient is in training (or validation) and test, or what is trained on has one class only.
     """
     y_true = np.asarray(y_true, float)
     patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
-    train, test = np.asarray(parts["train"], int), np.asarray(parts["test"], int)
+    train = np.sort(np.concatenate([np.asarray(parts.get(p, ()), int) for p in ("train", "validation")]))
+    test = np.asarray(parts["test"], int)
     train = train[~np.isnan(y_true[train])]
     shared = np.intersect1d(patients[train], patients[test])
     if len(shared):

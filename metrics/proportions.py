@@ -1,11 +1,10 @@
-"""Intervals of proportions, such as a sensitivity, and McNemar's test of two models' decisions."""
+"""Intervals of proportions, such as a sensitivity."""
 
 import math
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from metrics.checks import checked, normal_quantile, warn_undefined
+from metrics.checks import normal_quantile
 
 
 def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -55,54 +54,3 @@ def design_effect(right: np.ndarray, patients: np.ndarray) -> float:
     deviation = np.bincount(patients, right) - share * sizes
     variance = n_patients / (n_patients - 1) * (deviation**2).sum() / n**2
     return max(1.0, float(variance / (share * (1 - share) / n)))
-
-
-def mcnemar_test(
-    y_true: ArrayLike, decision_a: ArrayLike, decision_b: ArrayLike, confidence: float = 0.95
-) -> dict[str, dict]:
-    """Compare the decisions of two models on the same ECGs: sensitivity, specificity and accuracy.
-
-    McNemar's test counts the ECGs that only one model decides rightly; the p-value is exact, from the
-    binomial distribution, however few they are. The interval of the difference is Bonett & Price's (J Educ
-    Behav Stat 2012;37:479). Both take the ECGs as independent: with many ECGs of the same patients they claim
-    too much.
-
-    Parameters
-    ----------
-    y_true, decision_a, decision_b : array of shape (n_ecgs,), of 0 and 1
-
-    Returns
-    -------
-    dict
-        `sensitivity` (of the positives), `specificity` (of the negatives) and `accuracy` (of all), each with
-        `difference` (A minus B), `low`, `high`, `p`, `only_a`, `only_b` (ECGs that only one decides rightly)
-        and `n`; nan, with a warning, for a class that is missing.
-    """
-    (y_true, right_a), (_, right_b) = (
-        (truth, decision == truth)
-        for truth, decision in (checked(y_true, decision_a), checked(y_true, decision_b))
-    )
-    for name, decision in (("decision_a", decision_a), ("decision_b", decision_b)):
-        if not np.isin(decision, (0, 1)).all():
-            raise ValueError(f"{name}: expected 0 and 1 only")
-    parts = {"sensitivity": y_true == 1, "specificity": y_true == 0, "accuracy": np.ones(len(y_true), bool)}
-    return {
-        name: _mcnemar(name, right_a[part], right_b[part], normal_quantile(confidence))
-        for name, part in parts.items()
-    }
-
-
-def _mcnemar(name: str, right_a: np.ndarray, right_b: np.ndarray, z: float) -> dict:
-    n, only_a, only_b = len(right_a), int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    counts = {"only_a": only_a, "only_b": only_b, "n": n}
-    if n == 0:
-        warn_undefined(f"McNemar's test of {name}", "no ECG of this class")
-        return {**dict.fromkeys(("difference", "low", "high", "p"), math.nan), **counts}
-    share_a, share_b = (only_a + 1) / (n + 2), (only_b + 1) / (n + 2)
-    centre = share_a - share_b
-    margin = z * math.sqrt((share_a + share_b - centre**2) / (n + 2))
-    from scipy.stats import binomtest
-
-    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
-    low, high = max(-1.0, centre - margin), min(1.0, centre + margin)
-    return {"difference": (only_a - only_b) / n, "low": low, "high": high, "p": p, **counts}

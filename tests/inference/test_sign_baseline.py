@@ -1,4 +1,4 @@
-"""The baseline learns from the training part alone, and the probes are what they say."""
+"""The baseline learns from the training and validation part alone, and the probes are what they say."""
 
 import hashlib
 import math
@@ -89,7 +89,8 @@ def test_a_score_depends_on_training_rows_and_its_own_row_alone():
     parts = by_patient(patients)[0]
     expected = fit_and_score(features, y_true, parts, patient_ids=patients)
     test = parts["test"]
-    changed, others = features.copy(), np.setdiff1d(np.arange(400), np.append(parts["train"], test[0]))
+    fitted = np.concatenate([parts["train"], parts["validation"]])
+    changed, others = features.copy(), np.setdiff1d(np.arange(400), np.append(fitted, test[0]))
     numbers = [name for name in features if name not in ("sex", "age")]
     changed.loc[others, numbers] = np.tile(1e6 * y_true[others, None], len(numbers))
     changed.loc[others, "sex"] = None
@@ -97,6 +98,16 @@ def test_a_score_depends_on_training_rows_and_its_own_row_alone():
     labels[others] = 1 - labels[others]
     labels[test[0]] = 1 - labels[test[0]]
     assert fit_and_score(changed, labels, parts, patient_ids=patients)[0] == expected[0]
+
+
+def test_validation_ecgs_are_learned_from():
+    features, y_true, patients = made_up()
+    parts = by_patient(patients)[0]
+    whole = {"train": np.sort(np.concatenate([parts["train"], parts["validation"]])), "test": parts["test"]}
+    expected = fit_and_score(features, y_true, whole, patient_ids=patients)
+    np.testing.assert_array_equal(fit_and_score(features, y_true, parts, patient_ids=patients), expected)
+    less = {"train": parts["train"], "test": parts["test"]}
+    assert not np.array_equal(fit_and_score(features, y_true, less, patient_ids=patients), expected)
 
 
 def test_the_penalty_is_chosen_on_other_patients():

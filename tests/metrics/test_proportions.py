@@ -1,11 +1,8 @@
-"""Wilson's interval, the design effect and McNemar's test against published values, SciPy and simulation."""
-
-import math
+"""Wilson's interval and the design effect against published values, SciPy and simulation."""
 
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.exceptions import UndefinedMetricWarning
 
 from metrics import proportions
 
@@ -57,32 +54,3 @@ def test_wilson_interval_of_patients_covers(rng):
             covered[name] += low <= 0.7 <= high
     assert covered["patients"] / 400 == pytest.approx(0.95, abs=0.025)
     assert covered["ECGs"] / 400 < 0.85
-
-
-def test_mcnemar_by_hand():
-    # 20 positives: A alone finds 4, B alone 12; 10 negatives: both right on 7, A alone on 3
-    y_true = np.repeat([1, 1, 1, 0, 0], [4, 12, 4, 7, 3])
-    decision_a = np.repeat([1, 0, 1, 0, 0], [4, 12, 4, 7, 3])
-    decision_b = np.repeat([0, 1, 1, 0, 1], [4, 12, 4, 7, 3])
-    found = proportions.mcnemar_test(y_true, decision_a, decision_b)
-    sensitivity = found["sensitivity"]
-    assert (sensitivity["only_a"], sensitivity["only_b"], sensitivity["n"]) == (4, 12, 20)
-    assert sensitivity["difference"] == pytest.approx(-8 / 20)
-    # statsmodels 0.15.0, mcnemar([[0, 4], [12, 0]], exact=True)
-    assert sensitivity["p"] == pytest.approx(0.076812744140625)
-    # Bonett & Price: p12 = 5 / 22, p21 = 13 / 22
-    margin = 1.959964 * math.sqrt((18 / 22 - (8 / 22) ** 2) / 22)
-    assert (sensitivity["low"], sensitivity["high"]) == pytest.approx(
-        (-8 / 22 - margin, -8 / 22 + margin), abs=1e-6
-    )
-    assert (found["specificity"]["only_a"], found["specificity"]["p"]) == (3, pytest.approx(2 / 2**3))
-    assert (found["accuracy"]["only_a"], found["accuracy"]["only_b"], found["accuracy"]["n"]) == (7, 12, 30)
-
-
-def test_mcnemar_of_equal_decisions_and_of_one_class():
-    with pytest.warns(UndefinedMetricWarning, match="specificity"):
-        found = proportions.mcnemar_test([1, 1], [1, 0], [1, 0])
-    assert found["sensitivity"]["p"] == 1 and found["sensitivity"]["difference"] == 0
-    assert math.isnan(found["specificity"]["p"]) and found["specificity"]["n"] == 0
-    with pytest.raises(ValueError, match="decision_b"):
-        proportions.mcnemar_test([1, 0], [1, 0], [0.2, 0.7])
