@@ -9,12 +9,15 @@
 The runs must have tested the same ECGs in the same folds (one cohort, --seed and --folds). Beside them stand
 the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
 beat: on the ECG signs of right-heart strain with age and sex, on heart rate alone, on age and sex alone.
-Differences of AUROC are tested by DeLong's method with patients as clusters, decisions by McNemar's. The
-results go into a new folder: metrics.json, differences.csv, strata.csv, heart_rate.csv, report.html;
-predict.py takes the folder of several runs as their ensemble.
+Differences of AUROC are tested by DeLong's method, decisions by McNemar's, both with patients as clusters;
+beside each p stands Holm's, adjusted for all of these tests. The results go into a new folder: metrics.json,
+differences.csv, strata.csv, heart_rate.csv, report.html; predict.py takes the folder of several runs as their
+ensemble.
 
 With --cohort the runs score ECGs that they have never seen, with their thresholds and calibration as they
-are; nothing is fitted, so there are no logistic regressions to compare with.
+are; nothing is fitted, so there are no logistic regressions to compare with. An ECG that a run has seen is
+refused, exported again or not, and so are its patients where one key made both tables' pseudonyms
+(--patient-key).
 
 With --explain each run shows which leads and parts of the beat speak for a label, in true and false positives
 and negatives, and its most confident errors: explanations.csv, explained_errors.csv, a picture, report.html.
@@ -25,32 +28,50 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from dataset.cohort import Cohort, read_cohort
+from dataset.labels_table import read_files
 from explanations.groups import ExplainedLabel, explain_run
 from hyperparameters.declaration import Hyperparameters
-from inference.comparison import Comparison, lines_of, read_comparison, score_cohort
-from inference.differences import LabelComparison, compare_models
+from inference.comparison import (
+    Comparison,
+    lines_of,
+    note_changed_labels,
+    read_comparison,
+    score_cohort,
+)
+from inference.differences import LabelComparison, adjust_for_many, compare_models
 from inference.rivals import rival_scores, sign_features, sign_models
 from inference.sign_baseline import PROBES
 from inference.strata import auroc_by_heart_rate, metrics_by_stratum, strata_of
 from reporting.figures.group_attribution import draw_group_attribution
-from reporting.pages.comparison_page import GroupTable, count_words, write_comparison_page
+from reporting.pages.comparison_page import (
+    GroupTable,
+    OtherCohort,
+    count_groups,
+    count_words,
+    write_comparison_page,
+)
 from reporting.pages.explanation_section import (
     explained_errors,
     explanation_section,
     left_out_words,
     save_explanation_picture,
 )
-from reporting.words.comparison_table import format_comparison, group_cells
+from reporting.words.cohort_flow import cohort_flow, hours_from_ct, left_out_rows, record_of, table_one
+from reporting.words.comparison_table import format_comparison, format_decisions, group_cells, tests_in_words
+from reporting.words.formatting import with_interval
 from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
+from run_folder.run_record import read_run
 from runtime.command_line import OneLineParser, one_line_errors, prepare, require
 from runtime.errors import UserError
+from runtime.messages import counted
 
 
 def main() -> None:
@@ -68,27 +89,29 @@ def main() -> None:
         comparison = read_comparison(arguments.runs, names)
         cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
     lines = lines_of(comparison.table, cohort)
-    features = sign_features(cohort, lines_of(comparison.splits, cohort)) if arguments.signs else None
+    features = read_features(arguments, comparison, cohort, lines)
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
     rivals = rival_scores(cohort, arguments.rivals, lines, comparison.label_names)
     run = Run(new_folder(arguments.output_dir, "evaluate"))
     print(f"comparison  {run.folder}")
-    if arguments.cohort:
-        run.write_table("rejected.csv", cohort.reading.rejected)
-        run.write_table("predictions.csv", tabulate_scores(comparison))
+    other_cohort = describe_cohort(run, arguments, comparison, cohort) if arguments.cohort else None
     results = []
     for number, label in enumerate(comparison.label_names):
         models = [model.for_label(number) for model in comparison.models] + rivals
         models += sign_models(features, comparison, label) if features is not None else []
         prevalence = arguments.prevalence
         results.append(compare_models(label, models, comparison, seed=values.seed, prevalence=prevalence))
-        print_comparison(results[-1])
+    results = adjust_for_many(results)
+    for result in results:
+        print_comparison(result)
     save_comparison(run, comparison, results)
     groups = measure_groups(comparison, strata, features, seed=values.seed)
     for group in groups:
         print(f"\n{group.title}")
         print(group_cells(group.rows).to_string(index=False))
         run.write_table(group.file, group.rows)
+    if words := tests_in_words(results, count_groups(groups)):
+        print(f"\nnote        {words}")
     sections = []
     if arguments.explain:
         print()
@@ -98,7 +121,7 @@ def main() -> None:
         figures = [draw_group_attribution(one) for one in explained]
         save_explanations(run, explained, figures)
         sections = [explanation_section(*pair, cohort) for pair in zip(explained, figures, strict=True)]
-    page = write_comparison_page(run.folder, len(arguments.runs), results, groups, sections)
+    page = write_comparison_page(run.folder, len(arguments.runs), results, groups, sections, other_cohort)
     print(f"\nreport      {page}")
 
 
@@ -111,6 +134,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--prevalence", type=float, help="to restate PPV and NPV for, between 0 and 1")
     parser.add_argument("--cohort", metavar="DIR", help="folder of ECGs that the runs have not seen")
     parser.add_argument("--labels", help="their labels table [labels.csv in the folder]; with --cohort")
+    parser.add_argument("--patient-key", metavar="FILE", help="key of their pseudonyms [beside the table]")
     parser.add_argument("--no-signs", dest="signs", action="store_false", help="leave out the ECG signs")
     parser.add_argument(
         "--explain",
@@ -122,8 +146,9 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.names and len(arguments.names) != len(arguments.runs):
         parser.error(f"--names: found {len(arguments.names)}, expected one for each of the runs")
-    if arguments.labels and not arguments.cohort:
-        parser.error("--labels: a labels table needs --cohort, the folder of its files")
+    for flag, value in (("labels", arguments.labels), ("patient-key", arguments.patient_key)):
+        if value and not arguments.cohort:
+            parser.error(f"--{flag}: found no --cohort, expected the folder of the ECGs that it is for")
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
         parser.error(f"--prevalence: found {arguments.prevalence:g}, expected a number between 0 and 1")
     if arguments.explain is not None and arguments.explain < 1:
@@ -139,18 +164,60 @@ def check_names(names: list[str]) -> None:
 
 
 def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:
-    """Return another hospital's cohort, read and judged as the first run's own was."""
+    """Return another hospital's cohort, read and judged as the first run's own was; print what is unknown."""
+    path = Path(arguments.labels or Path(arguments.cohort) / "labels.csv")
+    run_labels, columns = label_names_of(arguments.runs[0]), read_files(path).columns
+    labels = [name for name in run_labels if name in columns]
+    if not labels:
+        raise UserError(f"{path}: found no column {' or '.join(run_labels)}, expected the labels of the runs")
     changed = {
         "data_dir": arguments.cohort,
         "labels": arguments.labels,
-        "label_columns": label_names_of(arguments.runs[0]),
-        "patient_key": None,
+        "label_columns": labels,
+        "patient_key": arguments.patient_key,
         "clinical_columns": clinical_columns_of(arguments.runs),
     }
     cohort = read_cohort(quality=values.group("quality"), **{**values.group("cohort"), **changed})
     n_read, n_rejected = len(cohort.table), len(cohort.reading.rejected)
     print(f"cohort      {n_read + n_rejected:,} files: {n_read:,} read, {n_rejected:,} rejected")
+    for name in run_labels:
+        unknown = n_read
+        if name in labels:
+            unknown = int(np.isnan(cohort.targets[:, labels.index(name)]).sum())
+        if unknown == n_read:
+            print(f"labels      {name} is known of no ECG: it is not evaluated")
+        elif unknown:
+            print(f"labels      {name} is not known of {counted(unknown, 'ECG')}: evaluated without them")
     return cohort
+
+
+def read_features(
+    arguments: argparse.Namespace, comparison: Comparison, cohort: Cohort, lines: np.ndarray
+) -> pd.DataFrame | None:
+    """Return the ECG signs of all ECGs of the runs, if wanted; print which labels are no longer the runs'."""
+    if not arguments.signs:
+        tested = comparison.table.rename(columns=lambda name: name.removeprefix("y_true_"))
+        note_changed_labels(tested, cohort, lines)
+        return None
+    lines = lines_of(comparison.splits, cohort)
+    note_changed_labels(comparison.splits, cohort, lines)
+    return sign_features(cohort, lines)
+
+
+def describe_cohort(
+    run: Run, arguments: argparse.Namespace, comparison: Comparison, cohort: Cohort
+) -> OtherCohort:
+    """Write which of the cohort's files are not used and the scores of the others, and print table 1."""
+    run.write_table("rejected.csv", cohort.reading.rejected)
+    run.write_table("quality.csv", cohort.reading.findings)
+    run.write_table("predictions.csv", tabulate_scores(comparison))
+    record, development = record_of(cohort, run.folder), read_run(roots_of(arguments.runs[0])[0])
+    flow, (header, rows) = cohort_flow(record), table_one(record, development)
+    for reason, n in flow.reasons:
+        print(f"            {n:,} x {reason}")
+    print(pd.DataFrame(rows, columns=header).to_string(index=False))
+    left_out, hours = left_out_rows(record), hours_from_ct(record)
+    return OtherCohort(flow, comparison.label_names, header, rows, left_out, hours)
 
 
 def tabulate_scores(comparison: Comparison) -> pd.DataFrame:
@@ -175,10 +242,14 @@ def print_comparison(result: LabelComparison) -> None:
     """Print one label's metrics of all models, their differences from the first, and restated PPV and NPV."""
     print(f"\n{count_words(result)}; in brackets 95 % intervals, patients resampled")
     print(format_comparison(result.metrics, result.differences))
+    print("\nat the thresholds that the models brought")
+    print(format_decisions(result.metrics))
     for name, model in result.metrics.items():
         if restated := model.get("at_prevalence"):
-            prevalence, ppv, npv = restated["prevalence"], restated["ppv"].value, restated["npv"].value
-            print(f"{name} where {100 * prevalence:g} % have {result.label}: PPV {ppv:.3f}, NPV {npv:.3f}")
+            ppv, npv = (with_interval(restated[key]) for key in ("ppv", "npv"))
+            print(
+                f"{name} where {100 * restated['prevalence']:g} % have {result.label}: PPV {ppv}, NPV {npv}"
+            )
 
 
 def save_comparison(run: Run, comparison: Comparison, results: Sequence[LabelComparison]) -> None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from dataset.cohort import Cohort
 from explanations.ensemble import explain_scorer
 from explanations.group_means import GROUPS, ExplainedEcg, group_means, sum_attribution
-from inference.comparison import Comparison, Scores
+from inference.comparison import Comparison, Scores, lines_of
 from inference.scoring import Scorer
 from metrics.log_odds import expit
 from run_folder.environment import device_name
@@ -99,7 +99,7 @@ def explain_run(
         for part in [*drawn[label].values(), errors[label]]
         for line in part.index
     }
-    explained = _explain_all(folder, model, comparison.table, cohort, wanted, device)
+    explained = _explain_all(folder, model, comparison, cohort, wanted, device)
     results = []
     for number, label in enumerate(comparison.label_names):
         ecgs = {line: ecg for (line, column), ecg in explained.items() if column == number}
@@ -156,7 +156,7 @@ def _tested(comparison: Comparison, model: Scores, number: int, cohort: Cohort) 
         "y_true": table[f"y_true_{comparison.label_names[number]}"].astype(float),
         "y_score": model.y_score[:, number],
         "threshold": model.thresholds[:, number],
-        "ecg": pd.Index(cohort.table["file"]).get_indexer(table["file"]),
+        "ecg": lines_of(table, cohort),
     })  # fmt: skip
     return lines[lines["y_true"].notna()].astype({"y_true": int})
 
@@ -200,13 +200,13 @@ def _summarise_label(
 def _explain_all(
     folder: Path,
     model: Scores,
-    table: pd.DataFrame,
+    comparison: Comparison,
     cohort: Cohort,
     wanted: set[tuple[int, int]],
     device: torch.device,
 ) -> dict[tuple[int, int], ExplainedEcg]:
-    """Explain rows of the table, each for the number of a label; one fold after the other."""
-    ecgs = pd.Index(cohort.table["file"]).get_indexer(table["file"])
+    """Explain rows of the comparison, each for the number of a label; one fold after the other."""
+    ecgs, table = lines_of(comparison.table, cohort), comparison.table
     jobs = sorted(wanted, key=lambda job: (table["fold"].iloc[job[0]], *job))
     explained, scorer, loaded, started = {}, None, None, time.perf_counter()
     with tqdm(total=len(jobs), desc=f"explain {model.name}", unit="ECG", disable=None, leave=False) as bar:
@@ -214,7 +214,8 @@ def _explain_all(
             fold = table["fold"].iloc[line]
             if fold != loaded:
                 scorer, loaded = _scorer(folder, fold, cohort, device), fold
-            ecg, score = explain_ecg(scorer, cohort, ecgs[line], number)
+            label = scorer.label_names.index(comparison.label_names[number])  # it may know more labels
+            ecg, score = explain_ecg(scorer, cohort, ecgs[line], label)
             _check_score(folder, table["file"].iloc[line], score, model.y_score[line, number])
             explained[line, number] = ecg
             bar.update()

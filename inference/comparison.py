@@ -7,6 +7,7 @@ hospital's cohort every ECG is scored by all models of a run together.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -16,12 +17,13 @@ from tqdm import tqdm
 from cohorts.columns import PARTS
 from dataset.cohort import Cohort
 from inference.scoring import Scorer
+from inference.unseen import check_unseen
 from metrics.log_odds import mean_score
 from metrics_and_performance import choose_threshold
-from run_folder.ensemble import ENSEMBLE
+from run_folder.ensemble import ENSEMBLE, label_names_of
 from run_folder.files import RunFiles
-from run_folder.lineage import ancestors, roots_of, seen_by
 from runtime.errors import UserError
+from runtime.messages import counted
 
 KEYS = ["file", "repeat"]
 CHUNK = 64  # ECGs scored at once
@@ -47,6 +49,10 @@ class Scores:
         thresholds = None if self.thresholds is None else self.thresholds[ecgs]
         return Scores(self.name, self.y_score[ecgs], thresholds)
 
+    def select_labels(self, numbers: Sequence[int]) -> "Scores":
+        """Return the scores of some labels, by the numbers of their columns."""
+        return Scores(self.name, self.y_score[:, numbers], self.thresholds[:, numbers])
+
     def for_label(self, number: int) -> "Scores":
         """Return the scores of one label, of shape (n_ecgs,)."""
         return Scores(self.name, self.y_score[:, number], self.thresholds[:, number])
@@ -58,11 +64,12 @@ class Comparison:
 
     Attributes
     ----------
-    table : DataFrame with one line per ECG and repeat: file, repeat, fold, patient_id, y_true_<label>.
+    table : DataFrame with one line per ECG and repeat: file, digest of its content, patient_id, repeat, fold,
+        y_true_<label>.
     splits : DataFrame with one line per ECG: the runs' splits.csv; of another hospital's cohort, ``table``.
     folds : for each repeat, one dictionary per fold: the lines of ``splits`` in train, validation and test;
         empty where nothing was trained on these ECGs.
-    label_names : the labels that all runs have.
+    label_names : the labels that all runs have, and that are known of some of these ECGs.
     models : the scores of each run, in the order given, then those of their ensemble.
     members : the folders of all single models.
     ensemble_thresholds : float array of shape (n_folds, n_labels), those of the ensemble; None for one run.
@@ -112,39 +119,53 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
 def score_cohort(
     folders: Sequence[Path], names: Sequence[str], cohort: Cohort, device: torch.device
 ) -> Comparison:
-    """Let runs score the ECGs of a cohort that none of them has seen.
+    """Let runs score the ECGs of a cohort that none of them has seen, for the labels that are known there.
 
     Raises
     ------
-    UserError : a run cannot score, has other labels than the cohort, or has seen an ECG of the cohort.
+    UserError : a run cannot score, has other labels than the first, or has seen an ECG or a patient of the
+        cohort.
     """
-    models = []
-    for folder, name in zip(folders, names, strict=True):
-        scorer = Scorer.load(folder, device)
-        if scorer.label_names != list(cohort.label_names):
-            raise UserError(
-                f"{folder}: found the labels {', '.join(scorer.label_names)}, expected those of the first "
-                f"run: {', '.join(cohort.label_names)}"
-            )
-        if scorer.window_start != cohort.reading.window_start:
-            raise UserError(
-                f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
-                f"{cohort.reading.window_start:g}"
-            )
-        _check_unseen(folder, cohort)
-        clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
-        chunks = _chunks(len(cohort.table), name)
-        scores = [scorer.score(cohort.signals.read(ecgs), clinical[ecgs]) for ecgs in chunks]
-        thresholds = np.tile(scorer.thresholds, (len(cohort.table), 1))
-        models.append(Scores(name, np.concatenate(scores), thresholds))
+    check_unseen(folders, cohort)
+    truth = {
+        name: targets
+        for name, targets in zip(cohort.label_names, cohort.targets.T, strict=True)
+        if np.isfinite(targets).any()
+    }
+    run_labels = label_names_of(folders[0])
+    columns = [run_labels.index(name) for name in truth]
+    models = [
+        _scores_of_cohort(folder, name, cohort, run_labels, device).select_labels(columns)
+        for folder, name in zip(folders, names, strict=True)
+    ]
     if len(models) > 1:
         y_score = mean_score(np.stack([model.y_score for model in models]))
         thresholds = mean_score(np.stack([model.thresholds for model in models]))
         models.append(Scores(ENSEMBLE, y_score, thresholds))
-    table = cohort.table[["file", "patient_id"]].assign(repeat=1, fold=0)
-    for number, label in enumerate(cohort.label_names):
-        table[f"y_true_{label}"] = pd.array(cohort.targets[:, number], "Int64")  # empty: unknown
-    return Comparison(table, table, {}, list(cohort.label_names), models, [], None)
+    table = cohort.table[["file", "digest", "patient_id"]].assign(repeat=1, fold=0)
+    for name, targets in truth.items():
+        table[f"y_true_{name}"] = pd.array(targets, "Int64")  # empty: unknown
+    return Comparison(table, table, {}, list(truth), models, [], None)
+
+
+def _scores_of_cohort(
+    folder: Path, name: str, cohort: Cohort, run_labels: list[str], device: torch.device
+) -> Scores:
+    scorer = Scorer.load(folder, device)
+    if scorer.label_names != run_labels:
+        raise UserError(
+            f"{folder}: found the labels {', '.join(scorer.label_names)}, expected those of the first "
+            f"run: {', '.join(run_labels)}"
+        )
+    if scorer.window_start != cohort.reading.window_start:
+        raise UserError(
+            f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
+            f"{cohort.reading.window_start:g}"
+        )
+    clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
+    chunks = _chunks(len(cohort.table), name)
+    scores = [scorer.score(cohort.signals.read(ecgs), clinical[ecgs]) for ecgs in chunks]
+    return Scores(name, np.concatenate(scores), np.tile(scorer.thresholds, (len(cohort.table), 1)))
 
 
 def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
@@ -156,32 +177,56 @@ def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
 
 
 def lines_of(table: pd.DataFrame, cohort: Cohort) -> np.ndarray:
-    """Return the line of the cohort's table that each line of another table belongs to, by its file."""
-    lines = pd.Index(cohort.table["file"]).get_indexer(table["file"])
-    if (lines < 0).any():
-        file = table["file"][lines < 0].iloc[0]
-        raise UserError(
-            f"{file}: found no longer in the cohort, expected the ECGs that the runs were tested on"
-        )
+    """Return the line of the cohort's table that each line of another table belongs to.
+
+    It has the same file with the same content or, where a file has another name now, the same content.
+
+    Parameters
+    ----------
+    table : DataFrame with the columns file and digest.
+
+    Raises
+    ------
+    UserError : a file is gone, or has another content.
+    """
+    own, others = (pd.MultiIndex.from_frame(one[["file", "digest"]]) for one in (cohort.table, table))
+    lines = own.get_indexer(others)
+    elsewhere = np.flatnonzero(lines < 0)
+    once = np.flatnonzero(~cohort.table["digest"].duplicated(keep=False))
+    renamed = pd.Index(cohort.table["digest"].iloc[once]).get_indexer(table["digest"].iloc[elsewhere])
+    if (renamed < 0).any():
+        _refuse_lost(table["file"].iloc[elsewhere[renamed < 0]], cohort)
+    lines[elsewhere] = once[renamed]
     return lines
 
 
-def _check_unseen(folder: Path, cohort: Cohort) -> None:
-    """Refuse a cohort that shares ECGs with the run, or with a run whose weights it began from.
+def _refuse_lost(files: pd.Series, cohort: Cohort) -> NoReturn:
+    """Raise the error of files whose content is not in the cohort, those first that have another one now."""
+    changed = files[files.isin(cohort.table["file"])]
+    found = "found no longer in the cohort"
+    if len(changed):
+        files, found = changed, "found another content than in splits.csv of the runs"
+    others = f" and {files.nunique() - 1:,} others" if files.nunique() > 1 else ""
+    raise UserError(f"{files.iloc[0]}{others}: {found}, expected the ECGs that the runs were tested on")
 
-    Patients of two hospitals cannot be compared, only contents.
+
+def note_changed_labels(labels: pd.DataFrame, cohort: Cohort, lines: np.ndarray) -> None:
+    """Print how many ECGs have another label in the cohort's table than with the runs, whose are used.
+
+    Parameters
+    ----------
+    labels : DataFrame with the runs' labels, of their names, and the column file.
+    lines : as `lines_of` returns them for the same table.
     """
-    own = {folder, *roots_of(folder)}
-    for run in ancestors(folder):
-        if not run.is_dir():
-            print(f"note        {folder} began from {run}, which is not there: its ECGs are not compared")
+    for name, targets in zip(cohort.label_names, cohort.targets[lines].T, strict=True):
+        if name not in labels:
             continue
-        seen = cohort.table["digest"].isin(seen_by(run)["digest"])
-        if seen.any():
-            by = "" if run in own else f" by way of {run}"
-            raise UserError(
-                f"{folder}: found {int(seen.sum())} ECGs of the cohort in what it was trained and tested "
-                f"on{by}, such as {cohort.table.loc[seen, 'file'].iloc[0]}; expected other patients' ECGs"
+        changed = ~np.isclose(labels[name].to_numpy(float), targets, equal_nan=True)
+        files = labels.loc[changed, "file"].drop_duplicates()
+        if len(files):
+            print(
+                f"note        labels of {counted(len(files), 'ECG')} differ from those of the runs ({name}, "
+                f"such as {files.iloc[0]}): the runs' are used; train again to use the others"
             )
 
 
@@ -213,12 +258,13 @@ class _FinishedRun:
         return [f"{kind}_{name}" for name in self.label_names]
 
     def predictions(self, part: str, files: pd.Index) -> pd.DataFrame:
-        """Return the predictions of one part, by fold and then in the order of these files.
+        """Return the predictions of one part with each file's digest, by fold and then in the order of files.
 
         With the run's own files that is the order in which it was evaluated, so that the same patients are
         resampled for its intervals.
         """
         table = pd.concat([fold.predictions(part) for fold in self.folds.values()], ignore_index=True)
+        table["digest"] = self.splits["digest"].reindex(self.files.get_indexer(table["file"])).to_numpy()
         order = np.lexsort([files.get_indexer(table["file"]), table["fold"]])
         return table.iloc[order].reset_index(drop=True)
 
@@ -233,7 +279,7 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
             f"{other.folder}: found the labels {', '.join(other.label_names)}, "
             f"expected those of {first.folder}: {', '.join(first.label_names)}"
         )
-    columns = [*KEYS, "fold", *first.columns("y_true")]
+    columns = [*KEYS, "digest", "fold", *first.columns("y_true")]
     one, two = (run.predictions("test", first.files)[columns] for run in (first, other))
     if not one.equals(two):
         raise UserError(

@@ -46,14 +46,16 @@ def ancestors(folder: Path) -> Iterator[Path]:
 
 
 def seen_by(folder: Path) -> pd.DataFrame:
-    """Return digest, patient_id and part of each ECG of the run or fold that a model was trained in.
+    """Return digest, waveform, patient_id and part of each ECG of the run or fold that trained a model.
 
-    A cross-validation as a whole has each ECG once per fold.
+    A cross-validation as a whole has each ECG once per fold; waveform is nan in runs of earlier versions.
     """
     root = root_of(folder)
     splits = RunFiles(root).splits()
+    if "waveform" not in splits:
+        splits["waveform"] = None
     columns = part_columns(splits) if root == folder else [folder.resolve().name]
-    keys = ["digest", "patient_id"]
+    keys = ["digest", "waveform", "patient_id"]
     return splits.melt(keys, columns, value_name="part")[[*keys, "part"]]
 
 

@@ -12,7 +12,16 @@ from inference.differences import LabelComparison
 from reporting.figures.curves import MODEL, Curve, curve_style, draw_decision_curves, draw_roc
 from reporting.pages.explanation_section import ExplanationSection
 from reporting.pages.run_page import Picture, new_environment, svg_picture, write_page
-from reporting.words.comparison_table import SHOWN, group_cells, table_cells
+from reporting.words.cohort_flow import Flow
+from reporting.words.comparison_table import (
+    AGAINST_FIRST,
+    DECIDED,
+    SHOWN,
+    decision_cells,
+    group_cells,
+    table_cells,
+    tests_in_words,
+)
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,8 @@ class ComparedLabel:
     first: str
     titles: list[str]
     rows: list[tuple[str, list[str]]]
+    decision_titles: list[str]
+    decision_rows: list[tuple[str, list[str]]]
     figures: list[Picture]
 
 
@@ -34,6 +45,27 @@ class GroupTable:
     title: str
     file: str
     rows: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class OtherCohort:
+    """Patients whom no run was trained on: which of their ECGs are used, and table 1.
+
+    Attributes
+    ----------
+    flow : from files to ECGs.
+    label_names : of the labels that are known of some.
+    header, rows : of table 1, beside those with whom the first run was developed.
+    left_out : rows of the files that are not used, by label and sex.
+    hours : sentences about the time from the examination to the ECG, where it is known.
+    """
+
+    flow: Flow
+    label_names: list[str]
+    header: list[str]
+    rows: list[list[str]]
+    left_out: list[list[str]]
+    hours: list[str]
 
 
 def count_words(result: LabelComparison) -> str:
@@ -50,6 +82,7 @@ def write_comparison_page(
     results: Sequence[LabelComparison],
     groups: Sequence[GroupTable],
     explanations: Sequence[ExplanationSection] = (),
+    other_cohort: OtherCohort | None = None,
 ) -> Path:
     """Write `report.html`, whole or not at all, and return its path."""
     labels = [_compared_label(result) for result in results]
@@ -59,6 +92,8 @@ def write_comparison_page(
         n_runs=n_runs,
         folder=folder.name,
         verdict=_verdict(labels),
+        tests=tests_in_words(results, count_groups(groups)),
+        other_cohort=other_cohort,
         labels=labels,
         tables=[(group.title, group_cells(group.rows)) for group in groups],
         explanations=explanations,
@@ -67,13 +102,20 @@ def write_comparison_page(
     return write_page(folder / "report.html", text)
 
 
+def count_groups(groups: Sequence[GroupTable]) -> int:
+    """Return how many groups of ECGs the tables describe."""
+    return sum(len(group.rows) for group in groups)
+
+
 def _compared_label(result: LabelComparison) -> ComparedLabel:
     return ComparedLabel(
         name=result.label,
         counts=count_words(result),
         first=result.models[0].name,
-        titles=[*SHOWN.values(), "difference in AUROC", "p"],
+        titles=[*SHOWN.values(), *AGAINST_FIRST],
         rows=table_cells(result.metrics, result.differences),
+        decision_titles=list(DECIDED.values()),
+        decision_rows=decision_cells(result.metrics),
         figures=_figures(result.y_true, result.models),
     )
 
@@ -91,8 +133,11 @@ def _verdict(labels: Sequence[ComparedLabel]) -> str:
 def _figures(y_true: np.ndarray, models: Sequence[Scores]) -> list[Picture]:
     """Draw ROC curves of the models that scored every ECG, and decision curves of the probabilities.
 
-    A model has the same colour and line style in both, even where others are not drawn.
+    There are none where all ECGs are of one class. A model has the same colour and line style in both, even
+    where others are not drawn.
     """
+    if len(np.unique(y_true)) < 2:
+        return []
     curves = [Curve(model.name, y_true, model.y_score, curve_style(n)) for n, model in enumerate(models)]
     complete = [curve for curve in curves if np.isfinite(curve.y_score).all()]
     probable = [curve for curve in complete if curve.y_score.min() >= 0 and curve.y_score.max() <= 1]

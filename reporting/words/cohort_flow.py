@@ -3,11 +3,13 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cohorts.columns import HOURS, PARTS
+from dataset.cohort import Cohort
 from reporting.words.formatting import typeset
 from run_folder.run_record import RunRecord
 
@@ -73,6 +75,14 @@ class Flow:
     n_parts_left_out: int
 
 
+def record_of(cohort: Cohort, folder: Path) -> RunRecord:
+    """Return what there is to say about a cohort without a run: its ECGs, rejected files and findings."""
+    described = [name for name in ("age", "sex", HOURS) if name in cohort.table]
+    splits = cohort.table[["file", "patient_id", *described, *cohort.label_names]].replace("", np.nan)
+    reading = cohort.reading
+    return RunRecord(folder, {}, pd.DataFrame(), splits, reading.rejected, reading.findings)
+
+
 def cohort_flow(record: RunRecord) -> Flow:
     groups = parts_of(record)
     n_rejected = len(record.rejected)
@@ -95,12 +105,15 @@ def parts_of(record: RunRecord) -> list[Group]:
     return [Group(f"{fold.replace('-', ' ')}, tested", splits[splits[fold] == "test"]) for fold in folds]
 
 
-def table_one(record: RunRecord) -> tuple[list[str], list[list[str]]]:
+def table_one(record: RunRecord, development: RunRecord | None = None) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of table 1: the ECGs used, by label (where there is one) and by part.
 
-    Age is that of the ECGs, median and quartiles; sex is as the labels table has it.
+    Age is that of the ECGs, median and quartiles; sex is as the labels table has it. The ECGs with which a
+    model was developed may stand before them.
     """
     splits, groups = record.splits, [Group("all", record.splits)]
+    if development:
+        groups.insert(0, Group("development", development.splits.reindex(columns=splits.columns)))
     if len(record.label_names) == 1 and record.label_names[0] in splits:
         name = record.label_names[0]
         groups += [Group(f"with {name}", splits[splits[name] == 1])]
@@ -110,15 +123,15 @@ def table_one(record: RunRecord) -> tuple[list[str], list[list[str]]]:
         ["ECGs", *(f"{group.n_ecgs:,}" for group in groups)],
         ["patients", *(f"{group.n_patients:,}" for group in groups)],
     ]
-    rows += _age_rows(groups) + _sex_rows(splits, groups)
+    rows += _age_rows(splits, groups) + _sex_rows(splits, groups)
     for name in record.label_names:
         if name in splits:
             cells = (f"{group.n_with(name):,} ({group.share_with(name)})" for group in groups)
             rows.append([f"{name} present", *cells])
-            if splits[name].isna().any():
+            if any(group.table[name].isna().any() for group in groups):
                 cells = (f"{int(group.table[name].isna().sum()):,}" for group in groups)
                 rows.append([f"{name} not known", *cells])
-    rows += _patient_rows(groups, record.label_names)
+    rows += _patient_rows(splits, groups, record.label_names)
     return ["", *(group.name for group in groups)], rows
 
 
@@ -175,13 +188,13 @@ def share(n: int, total: int) -> str:
     return f"{100 * n / total:.1f} %" if total else "–"
 
 
-def _age_rows(groups: Sequence[Group]) -> list[list[str]]:
-    if "age" not in groups[0].table:
+def _age_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
+    if "age" not in splits:
         return []
     ages = [pd.to_numeric(group.table["age"], errors="coerce") for group in groups]
     rows = [["age in years, median (quartiles)", *(_median(age.dropna()) for age in ages)]]
     missing = [int(age.isna().sum()) for age in ages]
-    return rows + ([["age missing", *(f"{n:,}" for n in missing)]] if missing[0] else [])
+    return rows + ([["age missing", *(f"{n:,}" for n in missing)]] if any(missing) else [])
 
 
 def _median(ages: pd.Series) -> str:
@@ -199,20 +212,22 @@ def _sex_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
         counts = ((int((group.table["sex"] == sex).sum()), group.n_ecgs) for group in groups)
         rows.append([f"sex {sex}", *(f"{n:,} ({share(n, total)})" for n, total in counts)])
     missing = [int(group.table["sex"].isna().sum()) for group in groups]
-    return rows + ([["sex missing", *(f"{n:,}" for n in missing)]] if missing[0] else [])
+    return rows + ([["sex missing", *(f"{n:,}" for n in missing)]] if any(missing) else [])
 
 
-def _patient_rows(groups: Sequence[Group], label_names: Sequence[str]) -> list[list[str]]:
+def _patient_rows(
+    splits: pd.DataFrame, groups: Sequence[Group], label_names: Sequence[str]
+) -> list[list[str]]:
     """Return the characteristics of the patients, each counted once; nothing where each has one ECG.
 
     The age is the lowest of a patient's ECGs, and a label that of any of them.
     """
-    if groups[0].n_ecgs == groups[0].n_patients:
+    if all(group.n_ecgs == group.n_patients for group in groups):
         return []
     people = [Group(group.name, _one_row_each(group.table, label_names)) for group in groups]
-    rows = _age_rows(people) + _sex_rows(people[0].table, people)
+    rows = _age_rows(splits, people) + _sex_rows(splits, people)
     for name in label_names:
-        if name in groups[0].table:
+        if name in splits:
             rows.append(
                 [f"{name} present", *(f"{one.n_with(name):,} ({one.share_with(name)})" for one in people)]
             )

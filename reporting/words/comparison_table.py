@@ -1,13 +1,19 @@
-"""Models side by side: the metrics of each, and how much better it is than the first, with what certainty."""
+"""Models side by side: the metrics of each, and how much better it is than the first, with what certainty.
+
+Beside each p stands Holm's, which takes into account how many tests there are.
+"""
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from inference.differences import TESTED, LabelComparison
 from metrics.metric import Metric
-from reporting.words.formatting import with_interval
+from reporting.words.formatting import number, with_interval
+from runtime.messages import counted
 
 # Metrics of `evaluate` that need no threshold: their names for a reader
 SHOWN = {
@@ -15,6 +21,15 @@ SHOWN = {
     "average_precision": "average precision",
     "sensitivity_at_specificity_90": "sens. at 90 % spec.",
     "specificity_at_sensitivity_95": "spec. at 95 % sens.",
+}
+AGAINST_FIRST = ("AUROC minus the first's", "p", "Holm's p")
+# Of what depends on the threshold and the level of the scores: of models that decide
+DECIDED = {
+    "threshold": "threshold",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "calibration_slope": "calibration slope",
+    "calibration_intercept": "calibration intercept",
 }
 # Of a table of groups, for a reader; other columns keep their names
 HEADERS = {
@@ -29,33 +44,71 @@ HEADERS = {
     "high": "to",
 }
 RATES = ("low", "high")  # bounds of the thirds of the heart rate, in bpm
-CELL_WIDTH = 26  # characters
+CELL_WIDTH, P_WIDTH = 26, 10  # characters
 
 
 def format_comparison(metrics: dict[str, dict[str, Any]], against_first: pd.DataFrame) -> str:
     """Return the table of all models as lines: metrics with intervals, difference from the first, its p."""
-    width = max(map(len, metrics)) + 1
-    titles = [*SHOWN.values(), "AUROC minus the first's", "p"]
-    lines = [f"{'':<{width}}" + _padded(titles)]
-    for name, cells in table_cells(metrics, against_first):
-        lines.append(f"{name:<{width}}" + _padded(cells))
-    return "\n".join(lines)
+    widths = [CELL_WIDTH] * (len(SHOWN) + 1) + [P_WIDTH] * 2
+    return _as_lines([*SHOWN.values(), *AGAINST_FIRST], table_cells(metrics, against_first), widths)
+
+
+def format_decisions(metrics: dict[str, dict[str, Any]]) -> str:
+    """Return the table of the models that decide as lines: threshold, what it does, calibration."""
+    widths = [P_WIDTH * 2] + [CELL_WIDTH] * (len(DECIDED) - 1)
+    return _as_lines(list(DECIDED.values()), decision_cells(metrics), widths)
 
 
 def table_cells(
     metrics: dict[str, dict[str, Any]], against_first: pd.DataFrame
 ) -> list[tuple[str, list[str]]]:
-    """Return each model's name and its cells: the metrics of `SHOWN`, difference from the first, its p."""
-    rows = {row.model: row for row in against_first.itertuples()}
+    """Return each model's name and its cells: the metrics of `SHOWN`, and those of `AGAINST_FIRST`."""
+    rows = {row["model"]: row for row in against_first.to_dict("records")}
     table = []
     for name, model in metrics.items():
         cells = [with_interval(model[metric]) for metric in SHOWN]
         if row := rows.get(name):
-            low, high = row.auroc_difference_low, row.auroc_difference_high
-            cells.append(f"{row.auroc_difference:+.3f} ({low:+.3f} to {high:+.3f})")
-            cells.append(_p(row.auroc_difference_p))
-        table.append((name, cells + [""] * (len(SHOWN) + 2 - len(cells))))
+            cells.append(_difference(*(row[f"auroc_difference{end}"] for end in ("", "_low", "_high"))))
+            cells += [_p(row["auroc_difference_p"]), _p(row["auroc_difference_p_holm"])]
+        table.append((name, cells + [""] * (len(SHOWN) + len(AGAINST_FIRST) - len(cells))))
     return table
+
+
+def decision_cells(metrics: dict[str, dict[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return name and cells, those of `DECIDED`, of each model that has a threshold."""
+    return [
+        (name, [_span(model), *(with_interval(model[key]) for key in list(DECIDED)[1:])])
+        for name, model in metrics.items()
+        if "threshold" in model
+    ]
+
+
+def tests_in_words(results: Sequence[LabelComparison], n_groups: int) -> str:
+    """Return how many tests were made and what Holm's p means; "" where nothing was compared.
+
+    Parameters
+    ----------
+    results : of all labels, after `inference.differences.adjust_for_many`.
+    n_groups : groups of ECGs that are reported, but not tested.
+    """
+    n_of = {name: sum(_n_tests(result.differences, name) for result in results) for name in TESTED}
+    n_aurocs, n_decisions = n_of[TESTED[0]], n_of[TESTED[1]] + n_of[TESTED[2]]
+    if not results or not results[0].n_tests:
+        return ""
+    kinds = [f"{n_aurocs} of AUROC"] if n_aurocs else []
+    kinds += [f"{n_decisions} of sensitivity and specificity (differences.csv)"] if n_decisions else []
+    words = (
+        f"{counted(results[0].n_tests, 'test')} against {results[0].models[0].name}: {', '.join(kinds)}. "
+        "Holm's p is adjusted for all of them: were no model different, one below 0.05 would be found in 5 % "
+        "of such comparisons at most"
+    )
+    if n_groups:
+        words += f". {counted(n_groups, 'group')} of ECGs described, not tested: no interval is adjusted"
+    return words + "."
+
+
+def _n_tests(differences: pd.DataFrame, name: str) -> int:
+    return int(differences[f"{name}_p"].notna().sum()) if f"{name}_p" in differences else 0
 
 
 def group_cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -77,8 +130,26 @@ def _group_cell(row: dict[str, Any], name: str) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _padded(cells: list[str]) -> str:
-    return "".join(f"{cell:<{CELL_WIDTH}}" for cell in cells).rstrip()
+def _as_lines(titles: list[str], rows: list[tuple[str, list[str]]], widths: list[int]) -> str:
+    first = max((len(name) for name, _ in rows), default=0) + 1
+    return "\n".join(f"{name:<{first}}" + _padded(cells, widths) for name, cells in [("", titles), *rows])
+
+
+def _padded(cells: Iterable[str], widths: Iterable[int]) -> str:
+    return "".join(f"{cell:<{width}}" for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _difference(value: float, low: float, high: float) -> str:
+    """Return text such as "+0.021 (-0.010 to +0.052)"; two models may rank all ECGs alike."""
+    if np.isnan(value):
+        return number(value)
+    return f"{value:+.3f} " + ("(no interval)" if np.isnan(low) else f"({low:+.3f} to {high:+.3f})")
+
+
+def _span(model: dict[str, Any]) -> str:
+    """Return the threshold or, where each fold has its own, the smallest and the largest."""
+    low, high = model["threshold_low"], model["threshold_high"]
+    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
 
 
 def _p(p: float) -> str:

@@ -1,35 +1,65 @@
-"""Runs side by side: which cohorts they may score."""
+"""Lines of two tables are joined by content, and labels that were changed since are noticed."""
 
-from types import SimpleNamespace
+from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
+from fake_cohort import cohort_of
 
-from inference.comparison import _check_unseen
+from inference.comparison import lines_of, note_changed_labels
 from runtime.errors import UserError
 
 
-def test_another_cohort_may_not_have_been_seen_by_what_a_run_began_from(tmp_path, capsys):
-    def run_of(name, digests, init_from):
-        folder = tmp_path / name
-        folder.mkdir()
-        splits = pd.DataFrame({"file": digests, "patient_id": "1", "digest": digests, "split": "train"})
-        splits.to_csv(folder / "splits.csv", index=False)
-        (folder / "hyperparameters.yml").write_text(f"init_from: {init_from}\n")
-        return folder
+def cohort(digests, labels=None):
+    """Return a cohort of the files 0.xml, 1.xml, … with these contents."""
+    made = cohort_of(labels or [0] * len(digests))
+    return replace(made, table=made.table.assign(digest=digests))
 
-    first = run_of("first", ["a", "b"], "null")
-    second = run_of("second", ["c"], first)
-    third = run_of("third", ["d"], second)
-    _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["e"], "digest": ["e"]})))
+
+def of_run(**columns):
+    return pd.DataFrame(columns)
+
+
+def test_lines_are_joined_by_file_and_content():
+    table = of_run(file=["2.xml", "0.xml", "0.xml"], digest=["c", "a", "a"])
+    assert lines_of(table, cohort(["a", "b", "c"])).tolist() == [2, 0, 0]
+    twins = of_run(file=["1.xml", "0.xml"], digest=["a", "a"])
+    assert lines_of(twins, cohort(["a", "a"])).tolist() == [1, 0]
+
+
+def test_a_file_with_another_name_is_found_by_its_content():
+    renumbered = of_run(file=["0.xml", "1.xml", "old.xml"], digest=["b", "a", "c"])
+    assert lines_of(renumbered, cohort(["a", "b", "c"])).tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("files", "digests", "message"),
+    [
+        (["0.xml", "1.xml", "2.xml"], ["a", "x", "y"], "1.xml and 1 others: found another content than in"),
+        (
+            ["0.xml", "gone.xml"],
+            ["a", "g"],
+            "gone.xml: found no longer in the cohort, expected the ECGs that",
+        ),
+        (["gone.xml", "1.xml"], ["g", "x"], "1.xml: found another content than in splits.csv"),
+        (["gone.xml"], ["twice"], "gone.xml: found no longer"),  # which of the two it was is not known
+    ],
+)
+def test_another_content_is_refused(files, digests, message):
     with pytest.raises(UserError) as caught:
-        _check_unseen(third, SimpleNamespace(table=pd.DataFrame({"file": ["x", "y"], "digest": ["e", "b"]})))
-    assert str(caught.value).startswith(
-        f"{third}: found 1 ECGs of the cohort in what it was trained and tested"
-    )
-    assert f"on by way of {first}, such as y; expected" in str(caught.value)
-    fourth = run_of("fourth", ["f"], tmp_path / "gone")
-    _check_unseen(fourth, SimpleNamespace(table=pd.DataFrame({"file": ["e"], "digest": ["e"]})))
+        lines_of(of_run(file=files, digest=digests), cohort(["a", "b", "c", "twice", "twice"]))
+    assert str(caught.value).startswith(message)
+
+
+def test_labels_that_changed_are_counted_and_named(capsys):
+    runs = of_run(file=["0.xml", "1.xml", "2.xml", "3.xml"], digest=list("abcd"), PE=[0, 1, np.nan, np.nan])
+    now = cohort(list("abcd"), [0, 0, 1, np.nan])
+    note_changed_labels(runs, now, lines_of(runs, now))
     assert (
-        f"note        {fourth} began from {tmp_path / 'gone'}, which is not there" in capsys.readouterr().out
+        "labels of 2 ECGs differ from those of the runs (PE, such as 1.xml): the runs'"
+        in capsys.readouterr().out
     )
+    note_changed_labels(runs, cohort(list("abcd"), [0, 1, np.nan, np.nan]), np.arange(4))
+    note_changed_labels(runs.drop(columns="PE"), now, np.arange(4))
+    assert capsys.readouterr().out == ""

@@ -71,13 +71,17 @@ def test_a_run_that_is_gone_ends_its_line(new_run, tmp_path):
 
 def test_a_model_has_seen_the_ecgs_of_its_run_or_fold(new_run):
     single, folds = new_run("single"), new_run("folds", n_folds=2, **FOLDS)
-    assert seen_by(single).to_dict("list") == {
+    assert seen_by(single).drop(columns="waveform").to_dict("list") == {
         "digest": ["1e5", "2e5"],
         "patient_id": ["NA", "0017"],
         "part": ["train", "test"],
     }
     for number in (1, 2):
         assert seen_by(folds / f"fold-{number}")["part"].tolist() == FOLDS[f"fold-{number}"]
+    assert seen_by(single)["waveform"].isna().all()  # an earlier version's
+    splits = pd.read_csv(single / "splits.csv").assign(waveform=["00e5", "0017"])
+    splits.to_csv(single / "splits.csv", index=False)
+    assert seen_by(single)["waveform"].tolist() == ["00e5", "0017"]
     whole = seen_by(folds)  # once for each fold
     assert whole["digest"].tolist() == ["1e5", "2e5", "1e5", "2e5"]
     assert whole["part"].tolist() == [*FOLDS["fold-1"], *FOLDS["fold-2"]]

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import warnings
 from dataclasses import replace
 from unittest import mock
 
@@ -27,6 +28,7 @@ from inference.comparison import Scores, read_comparison
 from inference.scoring import Scorer
 from inference.strata import AGES
 from metrics.delong import delong_test
+from metrics.multiple_tests import holm
 from reporting.figures.group_attribution import draw_group_attribution
 from reporting.pages.comparison_page import ComparedLabel, _verdict
 from reporting.pages.explanation_section import explanation_section
@@ -93,6 +95,13 @@ def test_every_model_stands_in_the_table(compared):
     assert all(f'<th scope="row">{model}</th>' in page for model in models)
     assert "&lt;b&gt;F" in page and "<b>F" not in page  # a ward's name is text, whatever it holds
     assert "where 5 % have PE: PPV " in outcome.stdout
+    # Six models against the first by AUROC; two of them by sensitivity and specificity
+    counted = (
+        "10 tests against first: 6 of AUROC, 4 of sensitivity and specificity (differences.csv). Holm's p"
+    )
+    assert f"note        {counted}" in outcome.stdout and counted.replace("'", "&#39;") in page
+    assert "at the thresholds that the models brought" in outcome.stdout
+    assert "patients of the cohort that trained them" in page
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -130,6 +139,10 @@ def test_the_ensemble_is_the_mean_logit_and_differences_are_delongs(places, comp
     expected = delong_test(y_true, mean, one["y_score_PE"], one["patient_id"])
     assert row["auroc_difference"] == pytest.approx(expected.difference)
     assert row["auroc_difference_p"] == pytest.approx(expected.p)
+    rows = pd.read_csv(folder / "differences.csv")
+    p_values = rows[["auroc_difference_p", "sensitivity_p", "specificity_p"]].to_numpy().T.ravel()
+    adjusted = rows[[f"{name}_p_holm" for name in ("auroc_difference", "sensitivity", "specificity")]]
+    np.testing.assert_allclose(adjusted.to_numpy().T.ravel(), holm(p_values))
 
 
 def test_the_pooled_run_reports_the_same_as_the_comparison(places, compared):
@@ -333,11 +346,150 @@ def test_another_cohort_is_scored_with_everything_as_it_was(places, other_cohort
 
 
 def test_ecgs_that_a_run_has_seen_are_no_other_cohort(places, other_cohort, tmp_path):
+    """Though they were exported again: the file is another, the signal is the same."""
     shutil.copytree(other_cohort, tmp_path / "mixed")
-    shutil.copy(places / "ecgs" / "demo-0005.xml", tmp_path / "mixed" / "demo-0002.xml")
+    text = (places / "ecgs" / "demo-0005.xml").read_text(encoding="utf-8")
+    (tmp_path / "mixed" / "demo-0002.xml").write_text(f"{text}<!-- exported again -->", encoding="utf-8")
     words = ["--cohort", tmp_path / "mixed", "--output-dir", tmp_path / "failed"]
-    line = line_of(run_here("evaluate.py", places / "one", *words))
-    assert "found 1 ECGs of the cohort in what it was trained and tested on, such as demo-0002.xml" in line
+    outcome = run_here("evaluate.py", places / "one", *words)
+    line = line_of(outcome)
+    assert (
+        "found 1 ECG of the cohort, or their patients, in what it was trained and tested on, such as" in line
+    )
+    assert "seen        demo-0002.xml\n" in outcome.stdout and not (tmp_path / "failed").exists()
+
+
+def test_patients_that_a_run_has_seen_are_no_other_cohort(places, other_cohort, tmp_path):
+    """Other ECGs of the run's patients; only with the run's key can they be recognised."""
+    table = pd.read_csv(other_cohort / "labels.csv")
+    table["patient_id"] = pd.read_csv(places / "ecgs" / "labels.csv")["patient_id"][: len(table)]
+    table.to_csv(tmp_path / "same.csv", index=False)
+    words = ["--cohort", other_cohort, "--labels", tmp_path / "same.csv", "--output-dir", tmp_path / "out"]
+    key = places / "ecgs" / "patient_key.txt"
+    line = line_of(run_here("evaluate.py", places / "one", *words, "--patient-key", key))
+    assert "found 14 ECGs of the cohort, or their patients" in line
+    outcome = run_here("evaluate.py", places / "one", *words, "--no-signs")
+    assert "patients not compared (their pseudonyms are of another key: --patient-key)" in outcome.stdout
+
+
+def test_another_cohort_shows_who_was_studied_and_what_the_threshold_does(places, other_cohort, tmp_path):
+    table = pd.read_csv(other_cohort / "labels.csv")
+    table.loc[2, "PE"] = np.nan
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    words = ["--cohort", other_cohort, "--labels", tmp_path / "labels.csv", "--output-dir", tmp_path / "out"]
+    outcome = run_here("evaluate.py", places / "one", *words, "--prevalence", 0.1)
+    (folder,) = (tmp_path / "out").iterdir()
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]["one"]
+    for name in ("sensitivity", "specificity", "calibration_slope", "calibration_intercept"):
+        value, low = f"{metrics[name]['value']:.3f}", f"({metrics[name]['low']:.3f}"
+        assert f"{value} {low}" in outcome.stdout and f'{value} <span class="number">{low}' in page
+    lines = outcome.stdout.splitlines()
+    assert "            1 x no label is known" in lines and "1 × no label is known" in page
+    assert any(
+        line.split() == ["ECGs", "24", "13", "5", "8"] for line in lines
+    )  # development, all, with, without
+    assert "Who was left out" in page and '<th scope="row">PE not known</th><td class="number">1<' in page
+    assert "calibration slope" in page and "Table 1" in page and "those of a third hospital" in page
+    restated = metrics["at_prevalence"]["npv"]
+    assert f"NPV {restated['value']:.3f} ({restated['low']:.3f}-{restated['high']:.3f})" in outcome.stdout
+
+
+def test_a_cohort_of_one_class_has_no_curves_and_no_warning_of_the_code(places, other_cohort, tmp_path):
+    table = pd.read_csv(other_cohort / "labels.csv")
+    table[table["PE"] == 0].to_csv(tmp_path / "labels.csv", index=False)
+    words = ["--cohort", other_cohort, "--labels", tmp_path / "labels.csv", "--output-dir", tmp_path / "out"]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        outcome = run_here("evaluate.py", places / "one", *words, "--no-signs")
+    assert outcome.returncode == 0 and "8 ECGs, 0 with PE (0.0 %)" in outcome.stdout
+    assert {warning.category.__name__ for warning in caught} == {"UndefinedMetricWarning"}
+    (folder,) = (tmp_path / "out").iterdir()
+    assert "data:image" not in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("column", ["empty", "absent"])
+def test_what_another_hospital_does_not_know_is_not_evaluated(two_labels, other_cohort, tmp_path, column):
+    table = pd.read_csv(other_cohort / "labels.csv")
+    if column == "empty":
+        table["MI"] = np.nan
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    words = ["--cohort", other_cohort, "--labels", tmp_path / "labels.csv", "--output-dir", tmp_path / "out"]
+    words += ["--explain", 1] if column == "absent" else ["--no-signs"]
+    outcome = run_here("evaluate.py", two_labels, *words)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "labels      MI is known of no ECG: it is not evaluated" in outcome.stdout
+    (folder,) = (tmp_path / "out").iterdir()
+    assert list(json.loads((folder / "metrics.json").read_text(encoding="utf-8"))) == ["PE"]
+    predicted = run_here("predict.py", two_labels, other_cohort, "--output", tmp_path / "scores.csv")
+    assert predicted.returncode == 0
+    scores = pd.read_csv(tmp_path / "scores.csv")["score_PE"]  # PE is the second of the run's labels
+    found = pd.read_csv(folder / "predictions.csv")
+    np.testing.assert_allclose(found[f"y_score_PE_{two_labels.name}"], scores, rtol=1e-5)
+    assert not [name for name in found if "MI" in name]
+
+
+def test_a_cohort_without_any_label_of_the_runs_is_one_line(two_labels, other_cohort, tmp_path):
+    pd.read_csv(other_cohort / "labels.csv").drop(columns="PE").to_csv(tmp_path / "labels.csv", index=False)
+    words = ["--cohort", other_cohort, "--labels", tmp_path / "labels.csv", "--output-dir", tmp_path / "out"]
+    line = line_of(run_here("evaluate.py", two_labels, *words))
+    assert "labels.csv: found no column MI or PE, expected the labels of the runs" in line
+
+
+@pytest.fixture(scope="module")
+def two_labels(tmp_path_factory):
+    """A run of a single split with the labels MI and PE."""
+    folder = tmp_path_factory.mktemp("two_labels")
+    cohort = make_tiny_cohort(folder / "ecgs")
+    flags = tiny(cohort, "--output-dir", folder / "runs", "--cache-dir", folder / "cache")
+    return run_folder_of(train_here("train_spectrogram.py", *flags, "--label-columns", "MI", "PE"))
+
+
+# The run's own cohort, changed since
+
+
+@pytest.fixture
+def moved(places, tmp_path):
+    """A run whose cohort is a copy, which may be changed."""
+    shutil.copytree(places / "ecgs", tmp_path / "ecgs")
+    shutil.copytree(places / "one", tmp_path / "one")
+    path = tmp_path / "one" / "hyperparameters.yml"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(f"{places / 'ecgs'}", f"{tmp_path / 'ecgs'}"), encoding="utf-8")
+    return tmp_path
+
+
+def test_another_cohort_of_the_same_file_names_is_noticed(moved, other_cohort):
+    table = pd.read_csv(moved / "ecgs" / "labels.csv")
+    for file in table["file"][:3]:
+        shutil.copy(other_cohort / file, moved / "ecgs" / file)
+    line = line_of(run_here("evaluate.py", moved / "one", "--output-dir", moved / "out"))
+    assert "demo-0001.xml and 2 others: found another content than in splits.csv of the runs" in line
+
+
+def test_labels_that_were_corrected_after_training_are_noticed(moved):
+    table = pd.read_csv(moved / "ecgs" / "labels.csv")
+    table.loc[[3, 7], "PE"] = 1 - table.loc[[3, 7], "PE"]
+    table.to_csv(moved / "ecgs" / "labels.csv", index=False)
+    outcome = run_here("evaluate.py", moved / "one", "--no-signs", "--output-dir", moved / "out")
+    assert "note        labels of 2 ECGs differ from those of the runs (PE, such as demo-00" in outcome.stdout
+
+
+def test_renumbered_files_are_joined_by_their_content(places, moved):
+    table = pd.read_csv(moved / "ecgs" / "labels.csv")
+    for old, new in zip(table["file"], [f"new-{number}.xml" for number in range(len(table))], strict=True):
+        (moved / "ecgs" / old).rename(moved / "ecgs" / new)
+    table["file"] = [f"new-{number}.xml" for number in range(len(table))]
+    table.sample(frac=1, random_state=0).to_csv(moved / "ecgs" / "labels.csv", index=False)
+    tables = []
+    for root in (places, moved):
+        destination = ["--output-dir", moved / f"of {root.name}"]
+        words = ["--no-signs", "--strata", "sex", "--rivals", "age", *destination]
+        outcome = run_here("evaluate.py", root / "one", *words)
+        assert outcome.returncode == 0 and "labels of" not in outcome.stdout
+        (folder,) = (moved / f"of {root.name}").iterdir()
+        tables.append(pd.concat([pd.read_csv(folder / name) for name in ("strata.csv", "differences.csv")]))
+    pd.testing.assert_frame_equal(*tables)
 
 
 def test_runs_of_another_window_are_no_comparison(places, other_cohort, tmp_path):
@@ -368,7 +520,7 @@ def test_runs_validated_on_other_ecgs_decide_at_the_mean_of_their_thresholds(pla
 
 def test_an_undefined_auroc_is_not_the_highest():
     def label(rows):
-        return ComparedLabel("PE", "", "", [], [(name, [auroc]) for name, auroc in rows], [])
+        return ComparedLabel("PE", "", "", [], [(name, [auroc]) for name, auroc in rows], [], [], [])
 
     found = _verdict([label([("a", "0.705 (0.600-0.800)"), ("b", "undefined"), ("c", "0.698")])])
     assert found == "PE: the highest AUROC is that of a, 0.705 (0.600-0.800)."
