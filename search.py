@@ -306,6 +306,7 @@ def report(study: "optuna.Study", options: argparse.Namespace) -> None:
     )
     chosen = [name for name in table if name in SPACE]
     words = _as_flags({name: best[name].iloc[0] for name in chosen})
+    words += ["--searched-in", str(options.output_dir)]
     print(f"written     {path}")
     print(f"now train   python {options.script} {shlex.join([*options.further, *words])}")
 

@@ -246,6 +246,9 @@ class Hyperparameters:
     tracking: Literal["none", "tensorboard", "wandb"] = declared(
         "run", "none", "also send epochs and metrics, no patient, to TensorBoard or Weights & Biases"
     )
+    searched_in: str | None = declared(
+        "run", None, "folder of the search.py that chose these values; recorded for the report"
+    )
     resume: str | None = declared("run", None, "continue this run folder, with its own hyperparameters")
 
     def present(self) -> dict[str, Any]:

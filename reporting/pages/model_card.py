@@ -201,7 +201,8 @@ def _limits(record: RunRecord) -> list[str]:
         "further test nor against it.",
         "It holds for patients like those that it was trained on, selected in the same way (see Data). Who "
         "gets an ECG and the reference test differs between hospitals, and so will its errors.",
-        "It has not been tested at another hospital. Test it on ECGs of your own before you believe it.",
+        "This card reports no test at another hospital (evaluate.py --cohort makes one). Test it on ECGs "
+        "of your own before you believe it.",
         "PPV and NPV hold for a prevalence like that of the tested ECGs, and for no other.",
         "The intervals say how much depends on which patients were tested, not how much on the training.",
         "Nothing is known of its errors in groups that are not listed under Evaluation.",

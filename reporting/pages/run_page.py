@@ -30,7 +30,8 @@ from reporting.words.run_sentences import (
     threshold_sentence,
     verdict,
 )
-from reporting.words.tripod import tripod_items
+from reporting.words.stard import stard
+from reporting.words.tripod import tripod
 from run_folder.run_record import RunRecord
 from runtime.atomic_files import write_atomically
 from runtime.messages import counted
@@ -147,7 +148,7 @@ def render(record: RunRecord) -> str:
         quality=quality_counts(record.quality),
         labels=_label_sections(record),
         losses=_loss_picture(record),
-        tripod=tripod_items(record),
+        checklists=[tripod(record), stard(record)],
         hyperparameters=_hyperparameter_groups(record),
         environment=_environment_rows(record),
         limits=limits(record),

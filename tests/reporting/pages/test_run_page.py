@@ -6,6 +6,7 @@ import math
 import re
 import shutil
 import warnings
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,8 @@ from reporting.pages import run_page
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.run_sentences import confusion_sentences, verdict
-from reporting.words.tripod import tripod_items
+from reporting.words.stard import stard
+from reporting.words.tripod import tripod
 from run_folder.run_record import read_run
 from runtime.messages import counted
 
@@ -132,6 +134,7 @@ def write_settings(run_folder, data_dir):
         "lead V3 flat for 10 s; at most 5 s",
     ]
     rejected = pd.DataFrame({"file": ["x.xml", "y.xml", "z.xml", "q.xml"], "reason": reasons})
+    rejected = rejected.assign(sex=["F", "M", "M", ""], PE=["1", "0", "0", ""])
     rejected.to_csv(run_folder / "rejected.csv", index=False)
     quality = [("q.xml", "flat", "reject", "lead V3 flat"), ("demo-0001.xml", "noise", "warn", "noisy")]
     columns = ["file", "check", "verdict", "finding"]
@@ -216,14 +219,14 @@ def test_every_picture_has_content_and_an_alt_text(pages, name):
 
 def test_sections_come_in_the_order_of_reading(pages):
     page = Page(pages["two labels"])
-    sections = ["cohort", "label-1", "label-2", "training", "errors", "tripod", "made", "limits"]
+    sections = ["cohort", "label-1", "label-2", "training", "errors", "tripod", "stard", "made", "limits"]
     assert page.ids == sections
     of_label = ["In words", "Metrics", "Curves"]
     quality = "What the quality checks found in ECGs that are used"
-    cohort = ["Who was studied", "From files to parts", "Table 1. The ECGs", quality]
+    cohort = ["Who was studied", "From files to parts", "Table 1. The ECGs", "Who was left out", quality]
     performance = ["Performance: PE", *of_label, "Performance: MI", *of_label, "Training"]
     errors = ["The most confident errors", "PE", "MI"]
-    made = ["TRIPOD+AI", "How the run was made", "Environment", "Hyperparameters", "Limits"]
+    made = ["TRIPOD+AI", "STARD 2015", "How the run was made", "Environment", "Hyperparameters", "Limits"]
     assert page.headings == cohort + performance + errors + made
 
 
@@ -265,7 +268,7 @@ def test_run_without_a_scored_set_has_a_page(ecgs, tmp_path):
         (run / name).unlink()
     page = Page(write_report(run))
     assert "No test set has been scored yet" in page.text and "60 ECGs" in page.text
-    assert page.ids == ["cohort", "performance", "training", "tripod", "made", "limits"]
+    assert page.ids == ["cohort", "performance", "training", "tripod", "stard", "made", "limits"]
 
 
 def test_names_from_files_and_tables_are_escaped(ecgs, tmp_path):
@@ -393,27 +396,98 @@ def test_verdict_warns_of_chance_leakage_and_synthetic_ecgs():
     assert "on synthetic ECGs" in said(0.86, 0.9, 0.93, data_dir="")
 
 
-def test_tripod_has_every_item_once_and_answers_some(pages):
-    items = tripod_items(read_run(pages["single"].parent))
-    numbers = [item.number for item in items]
-    assert len(numbers) == len(set(numbers)) == 52
-    assert {int(re.match(r"\d+", number).group()) for number in numbers} == set(range(1, 28))
-    answers = {item.number: item.answer for item in items}
-    assert "train 20, validation 10, test 30" in answers["12a"] and "0a1b2c3d" in answers["18f"]
-    assert 15 < sum(not item.is_open for item in items) < 40
-    assert answers["9a"] == "The 12-lead ECG alone; none was chosen beforehand."
+CHECKLISTS = {"tripod": (tripod, 52, 27), "stard": (stard, 34, 30)}
+
+
+@pytest.mark.parametrize("name", CHECKLISTS)
+@pytest.mark.parametrize("run", ["single", "three folds", "one class"])
+def test_a_checklist_has_every_item_once_and_its_count_on_the_page(pages, name, run):
+    make, n_items, last = CHECKLISTS[name]
+    checklist = make(read_run(pages[run].parent))
+    numbers = [item.number for item in checklist.items]
+    assert len(numbers) == len(set(numbers)) == n_items
+    assert {int(re.match(r"\d+", number).group()) for number in numbers} == set(range(1, last + 1))
+    counts = {state: checklist.numbers(state) for state in ("answered", "in part", "open")}
+    assert sum(map(len, counts.values())) == n_items
+    for item in checklist.items:  # what is left to the authors is never counted as answered
+        assert ("by the authors" in item.answer) == (item.number not in counts["answered"])
+    said = f"Of {n_items} it answers {len(counts['answered'])}, and {len(counts['in part'])} in part;"
+    assert said in Page(pages[run]).text
+
+
+def test_the_guide_lists_the_items_as_the_page_counts_them(pages):
+    guide = (Path(__file__).parents[3] / "docs" / "reporting.md").read_text(encoding="utf-8")
+    for make, _, _ in CHECKLISTS.values():
+        checklist = make(read_run(pages["single"].parent))
+        states = (", ".join(checklist.numbers(state)) for state in ("answered", "in part"))
+        assert f"| {checklist.name} | {' | '.join(states)} |" in guide
+
+
+def answers_of(checklist):
+    return {item.number: item.answer for item in checklist.items}
+
+
+def test_the_answers_of_a_single_split(pages):
+    record = read_run(pages["single"].parent)
+    found, of_stard = answers_of(tripod(record)), answers_of(stard(record))
+    assert "train 20, validation 10, test 30" in found["12a"] and "0a1b2c3d" in found["18f"]
+    assert found["9a"] == "The 12-lead ECG alone; none was chosen beforehand."
+    assert "platt" in found["12c"] and "platt" not in found["12f"]
+    assert found["12f"].startswith("No updating") and found["24"].startswith("No updating")
+    assert "4 of 64 files are not used, each with its reason (rejected.csv)." in found["11"]
+    assert "model.safetensors and model.json of this run" in found["12g"] and "research only" in found["22"]
+    for word in ("partial AUROC", "likelihood ratios", "calibration slope", "design effect"):
+        assert word in found["12e"]
+    assert found["20a"].endswith("Files that are not used, by label and sex, are in a table below it.")
+    assert of_stard["19"] == found["20a"]
+    first_versions = replace(record, rejected=record.rejected[["file", "reason"]])
+    assert "had the outcome is to be filled in by the authors" in answers_of(tripod(first_versions))["20a"]
+    assert "PE 0.35. Rule and value were fixed before the test ECGs were scored" in found["15"]
+    assert of_stard["12a"] == found["15"] and of_stard["22"] == "to be filled in by the authors"
+    assert "All 64 files that the labels table names" in of_stard["9"]
+    assert "The model sees the ECG alone" in of_stard["13a"]
+
+
+def test_the_answers_of_a_cross_validation(pages):
+    record = read_run(pages["three folds"].parent)
+    found = answers_of(tripod(record))
+    pe = [int(record.splits.loc[record.splits[f"fold-{fold}"] == "train", "PE"].sum()) for fold in (1, 2, 3)]
+    trains = f"In each fold 40 ECGs ({min(pe)} to {max(pe)} PE) train and 0 ECGs (0 PE) validate."
+    assert found["12a"] == f"Cross-validation by patient in 3 folds: each ECG is tested once. {trains}"
+    assert found["21"].endswith(trains) and "fold 1, tested: 20 ECGs of " in found["21"]
+    assert "ensemble.json of this run" in found["12g"] and "of each of its folds" in found["22"]
+
+
+def test_the_answers_from_what_a_table_and_a_search_leave(pages, tmp_path):
+    record = read_run(pages["single"].parent)
+    record.splits["hours_from_ct"] = -2.0
+    rejected = record.rejected.assign(reason=["no label is known", *["broken"] * 3])
+    record = replace(
+        record, rejected=rejected, hyperparameters=record.hyperparameters | {"searched_in": str(tmp_path)}
+    )
+    found, of_stard = answers_of(tripod(record)), answers_of(stard(record))
+    assert "(rejected.csv), 1 of them without a known label." in found["11"]
+    assert "with PE: median −2.0 h (quartiles −2.0 and −2.0, range −2.0 to −2.0), 0 of" in of_stard["22"]
+    assert f"searched before, by search.py without the test patients ({tmp_path})" in found["12c"]
+    (tmp_path / "trials.csv").write_text("trial,auroc\ntrial-000,0.7\ntrial-001,0.8\n")
+    assert f"({tmp_path}, the best of 2 trials)" in answers_of(tripod(record))["12c"]
+    page = Page(pages["single"]).text
+    n_pe = int((record.splits["PE"] == 1).sum())
+    assert f"Who was left out files not used share PE present {n_pe + 1} 1 {100 / (n_pe + 1):.1f} %" in page
 
 
 @pytest.mark.parametrize("place", ["descriptions", "hyperparameters"])
-def test_tripod_names_the_clinical_columns(pages, place):
+def test_the_checklists_name_the_clinical_columns(pages, place):
     record = read_run(pages["single"].parent)
     if place == "descriptions":
         record.descriptions[0]["clinical_columns"] = ["age", "sex"]
     else:
         record.hyperparameters["clinical_columns"] = ["age", "sex"]
-    answers = {item.number: item.answer for item in tripod_items(record)}
+    answers = answers_of(tripod(record))
     assert "clinical columns that were: age, sex." in answers["9a"] and "alone" not in answers["9a"]
     assert "Beside it, as the labels table has them: age, sex." in answers["9b"]
+    assert "counts as the mean of the training ECGs" in answers["11"]
+    assert "The model sees the ECG and age, sex" in answers_of(stard(record))["13a"]
 
 
 # In a browser
