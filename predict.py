@@ -15,7 +15,8 @@ Prints one line per ECG, and writes it to --output, a .csv or .json file:
     restated_LABEL    with --prevalence: the score for patients of whom that share has the disease, in place
                       of the share in development: among the validation ECGs with Platt's calibration, else
                       among the training ECGs; decisions stay as they are
-    warnings          what is doubtful about the ECG, and in what it is unlike those that trained the model
+    warnings          what is doubtful about the ECG, in what it is unlike those that trained the model, or
+                      that it is one of them
 
 A run with --clinical-columns needs their values: --clinical age=63 sex=F for one ECG, or --clinical-table.
 
@@ -38,8 +39,9 @@ from tqdm import tqdm
 
 from dataset.decoding import decode
 from inference.likeness import TrainingDistribution
-from inference.prediction import Scored, clinical_source, decide, score_files
+from inference.prediction import TRAINED_ON, Scored, clinical_source, decide, score_files
 from inference.scoring import Scorer
+from inference.unseen import TrainedOn
 from reporting.words.formatting import with_interval
 from run_folder.ensemble import performance_of
 from runtime.atomic_files import write_atomically
@@ -74,7 +76,8 @@ def main() -> int:
         print(
             "note        the run did not record what its training ECGs were like: none is called unlike them"
         )
-    results = score_files(files, scorer, trained_on, clinical_of, any_quality=arguments.any_quality)
+    seen = TrainedOn.of(arguments.run)
+    results = score_files(files, scorer, trained_on, clinical_of, seen, any_quality=arguments.any_quality)
     bar = {"total": len(files), "desc": "scoring", "unit": "file", "disable": None, "leave": False}
     scored = []
     for result in tqdm(results, **bar):
@@ -100,6 +103,10 @@ def print_results(
     for ecg in scored:
         if ecg.doubts:
             print(f"doubtful    {ecg.file}: {'; '.join(ecg.doubts)}")
+    if n_known := sum(TRAINED_ON in ecg.doubts for ecg in scored):
+        print(
+            f"note        {counted(n_known, 'ECG')} trained or validated the model: no test of how good it is"
+        )
     for failure in failures:
         print(f"not scored  {failure}", file=sys.stderr)
     others = f"; {counted(n_left_out, 'other file')} in the folders" if n_left_out else ""

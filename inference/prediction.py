@@ -14,12 +14,14 @@ from dataset.labels_table import read_clinical
 from ecg.quality import judge
 from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
 from inference.scoring import Scorer
+from inference.unseen import TrainedOn
 from metrics.calibration import shift_prevalence
 from metrics.log_odds import mean_score
 from runtime.errors import UserError
 from xml_loader import EcgFileError
 
 BATCH_SIZE = 32  # ECGs scored at once
+TRAINED_ON = "the model was trained or validated on this ECG"
 
 ClinicalSource = Callable[[Path], np.ndarray]  # a file -> its clinical values, (n_columns,), nan: not known
 
@@ -41,7 +43,8 @@ class Scored(NamedTuple):
     ----------
     clinical : float32 (n_columns,), what they saw beside it.
     member_scores : (n_members, n_labels), calibrated.
-    doubts : sentences about its quality, unknown clinical values, and how it differs from the training ECGs.
+    doubts : sentences about its quality, unknown clinical values, and how it differs from the training ECGs,
+        or that it is one of them.
     """
 
     file: Path
@@ -62,6 +65,7 @@ def score_files(
     scorer: Scorer,
     trained_on: Sequence[TrainingDistribution | None],
     clinical_of: ClinicalSource,
+    seen: TrainedOn,
     *,
     any_quality: bool,
 ) -> Iterator[Scored | Failure]:
@@ -70,6 +74,7 @@ def score_files(
     Parameters
     ----------
     trained_on : what the training ECGs of each model were like, where that is known.
+    seen : which ECGs these were.
     any_quality : score ECGs beyond the limits too, with a doubt.
 
     Raises
@@ -78,14 +83,16 @@ def score_files(
     """
     with ChannelStatistics(*scorer.models) as statistics:
         for first in range(0, len(files), BATCH_SIZE):
-            results = [_decoded(file, scorer, any_quality) for file in files[first : first + BATCH_SIZE]]
+            results = [
+                _decoded(file, scorer, seen, any_quality) for file in files[first : first + BATCH_SIZE]
+            ]
             yield from (result for result in results if isinstance(result, Failure))
             batch = [result for result in results if isinstance(result, Decoded)]
             if batch:
                 yield from _score(batch, scorer, trained_on, clinical_of, statistics)
 
 
-def _decoded(file: Path, scorer: Scorer, any_quality: bool) -> Decoded | Failure:
+def _decoded(file: Path, scorer: Scorer, seen: TrainedOn, any_quality: bool) -> Decoded | Failure:
     try:
         file_format, signal, measurement = decode(file, scorer.window_start)
     except EcgFileError as error:
@@ -93,7 +100,8 @@ def _decoded(file: Path, scorer: Scorer, any_quality: bool) -> Decoded | Failure
     refusals, warnings = judged(measurement, **scorer.quality)
     if refusals and not any_quality:
         return Failure(file, f"{file}: {'; '.join(refusals)}")
-    return Decoded(file, signal, measurement, file_format, refusals + warnings)
+    known = [TRAINED_ON] if seen.has(file, measurement["waveform"]) else []
+    return Decoded(file, signal, measurement, file_format, known + refusals + warnings)
 
 
 def judged(

@@ -90,6 +90,18 @@ def test_scores_of_the_test_ecgs_are_those_of_the_run(run, cohort, predict):
         np.testing.assert_allclose(table[f"score_{name}"], expected[f"y_score_{name}"], atol=1e-6)
 
 
+def test_ecgs_that_trained_the_model_are_named(run, cohort, predict, tmp_path):
+    """By their content or, where they were exported again, by their signal; a test ECG is not one of them."""
+    part_of = pd.read_csv(run / "splits.csv").set_index("file")["split"]
+    train, validation, test = (part_of.index[part_of == part][0] for part in ("train", "validation", "test"))
+    again = tmp_path / "again.xml"
+    again.write_text((cohort / train).read_text(encoding="utf-8") + "<!-- again -->", encoding="utf-8")
+    outcome, table = predict(cohort / train, cohort / validation, cohort / test, again)
+    known = ["trained or validated on this ECG" in str(words) for words in table["warnings"]]
+    assert known == [True, True, False, True]
+    assert "note        3 ECGs trained or validated the model: no test of how good it is" in outcome.stdout
+
+
 def test_decision_is_whether_the_score_reaches_the_threshold(run, cohort, predict):
     _, table = predict(cohort)
     thresholds = json.loads((run / "model.json").read_text(encoding="utf-8"))["thresholds"]
