@@ -105,7 +105,7 @@ def main() -> None:
     for result in results:
         print_comparison(result)
     save_comparison(run, comparison, results)
-    groups = measure_groups(comparison, strata, features, seed=values.seed)
+    groups = measure_groups(comparison, strata, features)
     for group in groups:
         print(f"\n{group.title}")
         print(group_cells(group.rows).to_string(index=False))
@@ -240,7 +240,7 @@ def read_values(run: Path) -> Hyperparameters:
 
 def print_comparison(result: LabelComparison) -> None:
     """Print one label's metrics of all models, their differences from the first, and restated PPV and NPV."""
-    print(f"\n{count_words(result)}; in brackets 95 % intervals, patients resampled")
+    print(f"\n{count_words(result)}; in brackets 95 % intervals, which count patients")
     print(format_comparison(result.metrics, result.differences))
     print("\nat the thresholds that the models brought")
     print(format_decisions(result.metrics))
@@ -265,13 +265,11 @@ def measure_groups(
     comparison: Comparison,
     strata: Mapping[str, pd.Categorical],
     features: pd.DataFrame | None,
-    *,
-    seed: int,
 ) -> list[GroupTable]:
     """Return the first model's metrics by stratum, and within thirds of the heart rate."""
     first, tables = comparison.models[0].name, []
     if strata:
-        rows = metrics_by_stratum(comparison, strata, seed=seed)
+        rows = metrics_by_stratum(comparison, strata)
         tables.append(GroupTable(f"{first} by {', '.join(strata)}", "strata.csv", rows))
     if features is not None:
         rows = auroc_by_heart_rate(comparison, features["heart_rate_bpm"])

@@ -22,23 +22,31 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from metrics.bootstrap import (
-    MetricOfCounts,
-    auroc_of_counts,
+    TOO_FEW_PATIENTS,
+    RankingMetric,
     average_precision_of_counts,
     bootstrap_intervals,
     rank_counts,
+    share_of_positives,
 )
-from metrics.calibration import brier_score, calibration_slope_and_intercept, expected_calibration_error
+from metrics.calibration import (
+    brier_score,
+    calibration_error_of_perfect_scores,
+    calibration_slope_and_intercept,
+    expected_calibration_error,
+)
 from metrics.checks import checked, missing_class, patient_index, warn_undefined
 from metrics.decisions import confusion_metrics, likelihood_ratios, predictive_values_at, share_with_interval
 from metrics.delong import delong_interval
 from metrics.metric import Metric
-from metrics.proportions import design_effect, wilson_interval
+from metrics.proportions import wilson_interval
 from metrics.roc_points import (
+    least_partial_auroc,
     partial_auroc_of_counts,
-    rule_out_of_counts,
     sensitivity_at_specificity_of_counts,
 )
+from metrics.rule_out import KEYS as RULE_OUT
+from metrics.rule_out import rule_out
 from metrics.thresholds import choose_threshold, youden_threshold
 
 __all__ = [
@@ -54,16 +62,18 @@ __all__ = [
     "youden_threshold",
 ]
 
-# The metrics that follow from the order of the scores, each with the interval of the bootstrap over patients
-RANKING_METRICS: dict[str, MetricOfCounts] = {
-    "auroc": auroc_of_counts,
-    "average_precision": average_precision_of_counts,
-    "partial_auroc": partial_auroc_of_counts,  # specificity 0.9 to 1
-    "sensitivity_at_specificity_90": partial(sensitivity_at_specificity_of_counts, specificity=0.90),
-    "sensitivity_at_specificity_95": partial(sensitivity_at_specificity_of_counts, specificity=0.95),
-    "specificity_at_sensitivity_95": lambda counts: rule_out_of_counts(counts, 0.95).specificity,
-    "npv_at_sensitivity_95": lambda counts: rule_out_of_counts(counts, 0.95).npv,
-    "ct_avoided_per_100": lambda counts: rule_out_of_counts(counts, 0.95).avoided_per_100,
+# What follows from the order of the scores, beside the AUROC; its intervals are of resampled patients
+RANKING_METRICS: dict[str, RankingMetric] = {
+    "average_precision": RankingMetric(average_precision_of_counts),
+    "partial_auroc": RankingMetric(  # specificity 0.9 to 1
+        partial_auroc_of_counts, partial(share_of_positives, lowest=least_partial_auroc())
+    ),
+    "sensitivity_at_specificity_90": RankingMetric(
+        partial(sensitivity_at_specificity_of_counts, specificity=0.90), share_of_positives
+    ),
+    "sensitivity_at_specificity_95": RankingMetric(
+        partial(sensitivity_at_specificity_of_counts, specificity=0.95), share_of_positives
+    ),
 }
 MIN_OF_EACH_CLASS = 5  # ECGs of a stratum, for an AUROC
 
@@ -172,13 +182,16 @@ def evaluate(
     dict
         `n_ecgs`, `n_patients`, `confidence`, `n_resamples`, `labels` and, where there are several, `macro`:
         the means of `auroc` and `average_precision` over the `n_labels` labels that have them. A label holds
-        `n_positive`, `prevalence`, `threshold` (the median, with `threshold_low` and `threshold_high`), the
-        metrics of `RANKING_METRICS` (`ct_avoided_per_100` also has `missed_per_100`), `auroc_delong`, the
-        items of `confusion_metrics`, `n_unknown` where some labels are unknown,
-        `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`, `expected_calibration_error`,
-        `calibration_slope`, `calibration_intercept` and, where asked for, `at_prevalence`: `prevalence`,
-        `ppv` and `npv`. What has an interval is a `Metric`; all intervals count patients, not ECGs. Undefined
-        numbers are nan, and a warning names each. `metrics_to_json` makes it what `metrics.json` holds.
+        `n_positive`, `n_positive_patients`, `prevalence`, `threshold` (the median, with `threshold_low` and
+        `threshold_high`), `auroc`, the metrics of `RANKING_METRICS` and of `rule_out` (`ct_avoided_per_100`
+        also has `missed_per_100`), the items of `confusion_metrics`, `n_unknown` where some labels are
+        unknown, `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`,
+        `expected_calibration_error`, `calibration_error_of_perfect_scores`, `calibration_slope`,
+        `calibration_intercept` and, where asked for, `at_prevalence`: `prevalence`, `ppv` and `npv`. What has
+        an interval is a `Metric`; all intervals count patients, not ECGs, and `docs/metrics.md` says how
+        often they hold the truth. Undefined numbers are nan, and a warning names each, or its `reason` says
+        that the ECGs are too few.
+        `metrics_to_json` makes it what `metrics.json` holds.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
     _check_names(label_names, y_true.shape[1])
@@ -213,8 +226,6 @@ def evaluate_strata(
     label_names: Sequence[str],
     patient_ids: Sequence,
     strata: Mapping[str, Sequence],
-    n_resamples: int = 2000,
-    seed: int = 42,
     confidence: float = 0.95,
 ) -> list[dict]:
     """Return AUROC, sensitivity and specificity in each group of patients, as the rows of a table.
@@ -226,7 +237,7 @@ def evaluate_strata(
     ----------
     strata : dictionary of sequences of length n_ecgs
         The stratum's name, such as "sex", and each ECG's value, such as "female"; None and nan are "missing".
-    y_true, y_score, thresholds, label_names, patient_ids, n_resamples, seed, confidence
+    y_true, y_score, thresholds, label_names, patient_ids, confidence
         As in `evaluate`.
 
     Returns
@@ -240,7 +251,6 @@ def evaluate_strata(
     _check_names(label_names, y_true.shape[1])
     thresholds = _threshold_columns(thresholds, y_true.shape)
     patients = patient_index(patient_ids, len(y_true))
-    bootstrap = {"n_resamples": n_resamples, "seed": seed, "confidence": confidence}
     rows = []
     for column, label in enumerate(label_names):
         for stratum, value, chosen in _groups(strata, len(y_true)):
@@ -249,7 +259,7 @@ def evaluate_strata(
                 continue
             arrays = [array[chosen, column] for array in (y_true, y_score, thresholds)]
             with _warnings_about(f"{label}, {stratum} {value}"):
-                metrics = _stratum_metrics(*_known(*arrays, patients[chosen]), bootstrap)
+                metrics = _stratum_metrics(*_known(*arrays, patients[chosen]), confidence)
             rows.append({"label": label, "stratum": stratum, "value": value, **metrics})
     return rows
 
@@ -265,17 +275,16 @@ def _groups(strata: Mapping[str, Sequence], n_ecgs: int) -> Iterator[tuple[str, 
 
 
 def _stratum_metrics(
-    y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
+    y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, confidence: float
 ) -> dict:
     metrics = {"n": len(y_true), "n_patients": len(np.unique(patients)), "n_positive": int(y_true.sum())}
     values = {"auroc": Metric(math.nan)}
     if MIN_OF_EACH_CLASS <= metrics["n_positive"] <= len(y_true) - MIN_OF_EACH_CLASS:
-        interval = bootstrap_intervals({"auroc": auroc_of_counts}, y_true, y_score, patients, **bootstrap)
-        values["auroc"] = Metric(auroc(y_true, y_score), *interval["auroc"])
+        values["auroc"] = auroc_with_interval(y_true, y_score, patients, confidence)
     for name, positive in (("sensitivity", 1), ("specificity", 0)):
         part = y_true == positive
         right = (y_score >= threshold)[part] == positive
-        values[name] = share_with_interval(right, patients[part], bootstrap["confidence"])
+        values[name] = share_with_interval(right, patients[part], confidence)
     for name, metric in values.items():
         metrics |= {name: metric.value, f"{name}_low": metric.low, f"{name}_high": metric.high}
     return metrics
@@ -285,11 +294,11 @@ def _evaluate_label(
     y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
 ) -> dict:
     confusion = confusion_metrics(y_true, y_score, threshold, bootstrap["confidence"], patients)
-    counts = _independent_counts(y_true, y_score >= threshold, patients)
-    ratios = likelihood_ratios(counts, bootstrap["confidence"])
+    ratios = likelihood_ratios(confusion["sensitivity"], confusion["specificity"])
     calibration = calibration_slope_and_intercept(y_true, y_score, patients, bootstrap["confidence"])
     return {
         "n_positive": int(y_true.sum()),
+        "n_positive_patients": len(np.unique(patients[y_true == 1])),
         "prevalence": float(y_true.mean()),
         "threshold": float(np.median(threshold)),
         "threshold_low": float(threshold.min()),
@@ -300,40 +309,37 @@ def _evaluate_label(
         "negative_likelihood_ratio": ratios["negative"],
         "brier_score": brier_score(y_true, y_score),
         "expected_calibration_error": expected_calibration_error(y_true, y_score),
+        "calibration_error_of_perfect_scores": calibration_error_of_perfect_scores(y_score),
         "calibration_slope": calibration["slope"],
         "calibration_intercept": calibration["intercept"],
     }
 
 
-def _independent_counts(y_true: np.ndarray, flagged: np.ndarray, patients: np.ndarray) -> dict[str, float]:
-    """Return the confusion matrix, each class divided by its design effect."""
-    counts = {}
-    for label, names in ((1, ("tp", "fn")), (0, ("fp", "tn"))):
-        part = flagged[y_true == label]
-        effect = design_effect(part, patients[y_true == label])
-        counts |= zip(names, (part.sum() / effect, (~part).sum() / effect), strict=True)
-    return {name: float(count) for name, count in counts.items()}
-
-
 def _ranking(y_true: np.ndarray, y_score: np.ndarray, patients: np.ndarray, bootstrap: dict) -> dict:
-    """Return what follows from the ROC curve, with the intervals of one bootstrap."""
+    """Return what follows from the ROC curve."""
     if reason := missing_class(y_true):
         for what in ("AUROC", "average precision", "each point of the ROC curve"):
             warn_undefined(what, reason)
-        result = dict.fromkeys(RANKING_METRICS, Metric(math.nan, n_resamples=0))
-        interval, missed = (math.nan, math.nan), math.nan
-    else:
-        counts = rank_counts(y_true, y_score)
-        intervals = bootstrap_intervals(RANKING_METRICS, y_true, y_score, patients, **bootstrap)
-        result = {
-            name: Metric(float(metric(counts)[0]), *intervals[name])
-            for name, metric in RANKING_METRICS.items()
-        }
-        interval = delong_interval(y_true, y_score, patients, bootstrap["confidence"])
-        missed = float(rule_out_of_counts(counts).missed_per_100[0])
-    result["auroc_delong"] = Metric(result["auroc"].value, *interval)
-    result["ct_avoided_per_100"] = result["ct_avoided_per_100"]._replace(missed_per_100=missed)
-    return result
+        of_resamples = dict.fromkeys(RANKING_METRICS, Metric(math.nan, n_resamples=0))
+        return {"auroc": Metric(math.nan), **of_resamples, **dict.fromkeys(RULE_OUT, Metric(math.nan))}
+    confidence, counts = bootstrap["confidence"], rank_counts(y_true, y_score)
+    result = {"auroc": auroc_with_interval(y_true, y_score, patients, confidence)}
+    intervals = bootstrap_intervals(RANKING_METRICS, y_true, y_score, patients, **bootstrap)
+    for name, metric in RANKING_METRICS.items():
+        value = float(metric.of_counts(counts)[0])
+        result[name] = Metric(value, **intervals[name]._asdict())
+    return result | rule_out(y_true, y_score, patients, confidence)
+
+
+def auroc_with_interval(
+    y_true: np.ndarray, y_score: np.ndarray, patients: np.ndarray, confidence: float
+) -> Metric:
+    """Return the AUROC with DeLong's interval, patients as clusters; both classes must be there."""
+    low, high = delong_interval(y_true, y_score, patients, confidence)
+    reason = None
+    if math.isnan(low):
+        reason = "all scores are equal" if np.ptp(y_score) == 0 else TOO_FEW_PATIENTS
+    return Metric(auroc(y_true, y_score), low, high, reason=reason)
 
 
 def _at_prevalence(label: dict, prevalence: float) -> dict:
@@ -346,9 +352,10 @@ def _at_prevalence(label: dict, prevalence: float) -> dict:
     if not math.isnan(label["balanced_accuracy"]):
         rates = label["sensitivity"].value, label["specificity"].value
         ppv, npv = predictive_values_at(*rates, prevalence)
+    high = math.inf if math.isnan(positive.value) and positive.has_interval else positive.high
     return {
         "prevalence": float(prevalence),
-        "ppv": Metric(ppv, *(1 - 1 / (1 + odds * end) for end in (positive.low, positive.high))),
+        "ppv": Metric(ppv, *(1 - 1 / (1 + odds * end) for end in (positive.low, high))),
         "npv": Metric(npv, *(1 / (1 + odds * end) for end in (negative.high, negative.low))),
     }
 

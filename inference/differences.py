@@ -21,7 +21,6 @@ WITHOUT_THRESHOLD = (
     "sensitivity_at_specificity_90",
     "specificity_at_sensitivity_95",
     "partial_auroc",
-    "auroc_delong",
 )
 
 

@@ -44,9 +44,7 @@ def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
     return groups.cat.add_categories("missing").fillna("missing").array
 
 
-def metrics_by_stratum(
-    comparison: Comparison, strata: Mapping[str, pd.Categorical], *, seed: int
-) -> pd.DataFrame:
+def metrics_by_stratum(comparison: Comparison, strata: Mapping[str, pd.Categorical]) -> pd.DataFrame:
     """Return the rows of `evaluate_strata` for the first model, the groups in the order of reading."""
     first, tested = comparison.models[0], comparison.table
     rows = evaluate_strata(
@@ -56,7 +54,6 @@ def metrics_by_stratum(
         label_names=comparison.label_names,
         patient_ids=tested["patient_id"].to_numpy(),
         strata=strata,
-        seed=seed,
     )
     order = [(name, group) for name, values in strata.items() for group in values.categories]
     rows.sort(key=lambda row: order.index((row["stratum"], row["value"])))

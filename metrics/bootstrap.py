@@ -1,4 +1,4 @@
-"""How far a ranking metric can be believed: its bootstrap interval over patients.
+"""How far a ranking metric can be believed: its interval from resampled patients.
 
 ECGs of one patient resemble each other, so patients are drawn, each with all of their ECGs.
 """
@@ -10,11 +10,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metrics.checks import check_confidence, checked, patient_index, warn_undefined
+from metrics.checks import check_confidence, checked, patient_index, t_quantile, warn_undefined
+from metrics.proportions import clopper_pearson_interval
 
 # At least this share of the resamples must hold both classes, which takes three positive patients or more:
 # with k of them, a share of about exp(-k) of the resamples draws none.
 MIN_SHARE_OF_RESAMPLES = 0.9
+TOO_FEW_PATIENTS = "too few patients"
 WEIGHTS_PER_CHUNK = 100_000  # ECGs times resamples at a time: 0.8 MB, which stays in a processor's cache
 
 
@@ -33,16 +35,77 @@ class RankCounts(NamedTuple):
 MetricOfCounts = Callable[[RankCounts], np.ndarray]  # to an array of shape (n_resamples,)
 
 
+class Positives(NamedTuple):
+    """How many positive ECGs an interval rests on, and of how many patients."""
+
+    n_ecgs: int
+    n_patients: int
+
+
+# Of the metric's value, its resampled values (n_resamples,), the positives and the confidence level
+IntervalOfSample = Callable[[float, np.ndarray, Positives, float], tuple[float, float]]
+
+
 class BootstrapInterval(NamedTuple):
-    """A percentile interval and the number of resamples behind it."""
+    """An interval, the number of resamples behind it and, where its ends are nan, why."""
 
     low: float
     high: float
     n_resamples: int
+    reason: str | None = None
+
+
+def expanded_percentiles(
+    value: float, sample: np.ndarray, positives: Positives, confidence: float
+) -> tuple[float, float]:
+    """Return the percentiles of the resampled values that are corrected for bias, and for few patients.
+
+    The bias correction (Efron, J Am Stat Assoc 1987;82:171, without acceleration) moves both ends by what the
+    resamples lie beside the value: average precision is too high in small samples, and in resamples again.
+    Student's t in the place of z widens them (the expanded percentile interval of Hesterberg, Am Stat
+    2015;69:371): plain percentiles of nine positives cover in 86 to 95 of 100 studies.
+    """
+    from scipy.special import ndtr, ndtri
+
+    share_below = (sample < value).mean() + (sample == value).mean() / 2
+    edge = 0.5 / len(sample)
+    moved = 2 * ndtri(min(max(share_below, edge), 1 - edge))
+    margin = t_quantile(confidence, positives.n_patients)
+    low, high = np.quantile(sample, ndtr([moved - margin, moved + margin]))
+    return float(low), float(high)
+
+
+def share_of_positives(
+    value: float, sample: np.ndarray, positives: Positives, confidence: float, lowest: float = 0.0
+) -> tuple[float, float]:
+    """Return Clopper and Pearson's interval of a mean over the positives that lies between two bounds.
+
+    The resampled variance says how many independent positives the mean is worth (an effective sample size,
+    Korn & Graubard, Survey Methodology 1998;24:193), at most those that there are. At its bounds a mean has
+    no resampled variance: there the patients count.
+
+    Parameters
+    ----------
+    lowest : of the mean, where the best is 1
+    """
+    share, variance = (value - lowest) / (1 - lowest), sample.var(ddof=1) / (1 - lowest) ** 2
+    share = min(max(share, 0.0), 1.0)  # rounding may leave it just beside
+    n = float(positives.n_patients)
+    if 0 < share < 1 and variance > 0:
+        n = min(positives.n_ecgs, share * (1 - share) / variance)
+    low, high = clopper_pearson_interval(share * n, n, confidence)
+    return lowest + low * (1 - lowest), lowest + high * (1 - lowest)
+
+
+class RankingMetric(NamedTuple):
+    """A metric that follows from the order of the scores, and how its interval follows from resamples."""
+
+    of_counts: MetricOfCounts
+    interval: IntervalOfSample = expanded_percentiles
 
 
 def bootstrap_intervals(
-    metrics_of_counts: Mapping[str, MetricOfCounts],
+    metrics: Mapping[str, RankingMetric],
     y_true: ArrayLike,
     y_score: ArrayLike,
     patient_ids: Sequence,
@@ -50,17 +113,16 @@ def bootstrap_intervals(
     seed: int = 42,
     confidence: float = 0.95,
 ) -> dict[str, BootstrapInterval]:
-    """Return the percentile intervals of several ranking metrics over the same resampled patients.
+    """Return the intervals of several ranking metrics over the same resampled patients.
 
     Patients are drawn with replacement, each with all of their ECGs, since ECGs of one patient resemble each
     other (the cluster bootstrap, Field & Welsh, J R Stat Soc B 2007;69:369). A resample is a whole-number
-    weight for each ECG, so the scores are sorted once. Scores that separate the classes perfectly do so
-    in every resample: the interval then has no width, which is not certainty.
+    weight for each ECG, so the scores are sorted once.
 
     Parameters
     ----------
-    metrics_of_counts : dictionary of functions from `RankCounts` to an array of shape (n_resamples,)
-        Such as `auroc_of_counts`; nan where a resample leaves the metric undefined.
+    metrics : dictionary of RankingMetric
+        `of_counts` may be nan where a resample leaves the metric undefined.
     y_true, y_score : array of shape (n_ecgs,)
     patient_ids : sequence of length n_ecgs
     n_resamples : int
@@ -73,17 +135,32 @@ def bootstrap_intervals(
     -------
     dict of BootstrapInterval
         `n_resamples` counts the resamples with both classes; the others are dropped. Where they leave less
-        than nine in ten, or where there is one patient only, the interval is nan, with a warning.
+        than nine in ten, or where there is one patient only, the interval is nan, with a warning. It is nan
+        too where it would have no width, as scores that separate the classes perfectly do so in every
+        resample.
     """
     y_true, y_score = checked(y_true, y_score)
+    check_confidence(confidence)
     patients = patient_index(patient_ids, len(y_true))
-    values = _resampled_values(metrics_of_counts, y_true, y_score, patients, n_resamples, seed)
-    n_kept = len(next(iter(values.values())))
+    of_counts = {name: metric.of_counts for name, metric in metrics.items()}
+    samples = _resampled_values(of_counts, y_true, y_score, patients, n_resamples, seed)
+    n_kept = len(next(iter(samples.values())))
     if n_kept < MIN_SHARE_OF_RESAMPLES * n_resamples or patients.max() == 0:
         reason = f"patients: {patients.max() + 1}; resamples with both classes: {n_kept} of {n_resamples}"
         warn_undefined("bootstrap interval", reason)
-        return dict.fromkeys(values, BootstrapInterval(math.nan, math.nan, n_kept))
-    return {name: _percentiles(sample, n_resamples, confidence) for name, sample in values.items()}
+        return dict.fromkeys(samples, BootstrapInterval(math.nan, math.nan, n_kept, TOO_FEW_PATIENTS))
+    positives = Positives(int(y_true.sum()), len(np.unique(patients[y_true == 1])))
+    counts, intervals = rank_counts(y_true, y_score), {}
+    for name, metric in metrics.items():
+        sample = samples[name][~np.isnan(samples[name])]
+        low, high, reason = math.nan, math.nan, TOO_FEW_PATIENTS
+        if len(sample) >= MIN_SHARE_OF_RESAMPLES * n_resamples:
+            low, high = metric.interval(float(metric.of_counts(counts)[0]), sample, positives, confidence)
+            reason = None
+        if low == high:
+            low, high, reason = math.nan, math.nan, "the same value in all resamples"
+        intervals[name] = BootstrapInterval(low, high, len(sample), reason)
+    return intervals
 
 
 def auroc_of_counts(counts: RankCounts) -> np.ndarray:
@@ -123,15 +200,6 @@ def _resampled_values(
         for name, metric in metrics_of_counts.items():
             values[name].append(metric(counts))
     return {name: np.concatenate(chunks) for name, chunks in values.items()}
-
-
-def _percentiles(values: np.ndarray, n_resamples: int, confidence: float) -> BootstrapInterval:
-    check_confidence(confidence)
-    values = values[~np.isnan(values)]
-    if len(values) < MIN_SHARE_OF_RESAMPLES * n_resamples:
-        return BootstrapInterval(math.nan, math.nan, len(values))
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return BootstrapInterval(float(low), float(high), len(values))
 
 
 def resampled_counts(

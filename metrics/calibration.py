@@ -14,8 +14,9 @@ from metrics.checks import (
     checked,
     checked_probabilities,
     missing_class,
-    normal_quantile,
     patient_index,
+    patients_of_rarer_class,
+    t_quantile,
     warn_undefined,
 )
 from metrics.log_odds import expit
@@ -186,6 +187,29 @@ def expected_calibration_error(y_true: ArrayLike, y_score: ArrayLike, n_bins: in
     return float(np.average(np.abs(curve["mean_score"] - curve["observed"]), weights=curve["n"]))
 
 
+def calibration_error_of_perfect_scores(y_score: ArrayLike, n_bins: int = 10, n_draws: int = 1000) -> float:
+    """Return the `expected_calibration_error` that these scores would have on average if they were right.
+
+    Labels are drawn as the scores say, ECG by ECG. Beside it an error can be judged: with a few hundred ECGs
+    even perfect scores have a few hundredths.
+
+    Parameters
+    ----------
+    y_score : array of shape (n_ecgs,), probabilities
+    """
+    y_score = checked_probabilities(np.zeros(len(y_score), int), y_score, "the calibration error")[1]
+    rng, errors = np.random.default_rng(0), []
+    order = np.argsort(y_score)
+    score = y_score[order]
+    bins = np.searchsorted(score, score) * n_bins // len(score)  # as in `calibration_curve`
+    first = np.unique(bins, return_index=True)[1]
+    rows = max(1, 1_000_000 // len(score))
+    for start in range(0, n_draws, rows):
+        drawn = rng.random((min(rows, n_draws - start), len(score))) < score
+        errors.append(np.abs(np.add.reduceat(drawn - score, first, axis=1)).sum(axis=1) / len(score))
+    return float(np.concatenate(errors).mean())
+
+
 def calibration_slope_and_intercept(
     y_true: ArrayLike, y_score: ArrayLike, patient_ids: ArrayLike | None = None, confidence: float = 0.95
 ) -> dict[str, Metric]:
@@ -195,7 +219,7 @@ def calibration_slope_and_intercept(
     of overfitting. The intercept is calibration in the large, with the slope held at 1: 0 where the mean is
     right, below 0 where scores are too high throughout. Wald's intervals take ECGs as independent; with
     `patient_ids` the variance is summed over patients (the sandwich of Liang & Zeger, Biometrika
-    1986;73:13).
+    1986;73:13). Student's t takes the place of z, as `checks.t_quantile` says.
 
     Parameters
     ----------
@@ -207,24 +231,26 @@ def calibration_slope_and_intercept(
     -------
     dict
         `slope` and `intercept`. nan, with a warning, where one class is missing, and for the slope where all
-        scores are equal or separate the classes perfectly.
+        scores are equal or separate the classes perfectly. Without an interval where a class has one patient.
     """
     y_true, y_score = checked_probabilities(y_true, y_score, "the calibration slope")
-    z = normal_quantile(confidence)
     patients = None if patient_ids is None else patient_index(patient_ids, len(y_true))
     logit = np.clip(logit_of(y_score), -LARGEST_LOGIT, LARGEST_LOGIT)
     one = np.ones((len(logit), 1))
     if reason := missing_class(y_true):
         warn_undefined("calibration slope and intercept", reason)
         return {"slope": Metric(math.nan), "intercept": Metric(math.nan)}
-    intercept = _with_interval(*_logistic_regression(one, y_true, logit, patients), z)
+    n_clusters = patients_of_rarer_class(y_true, np.arange(len(y_true)) if patients is None else patients)
+    t = t_quantile(confidence, n_clusters) if n_clusters > 1 else math.nan
+    intercept = _with_interval(*_logistic_regression(one, y_true, logit, patients), t)
     if reason := _no_slope(y_true, logit):
         warn_undefined("calibration slope", reason)
         return {"slope": Metric(math.nan), "intercept": intercept}
     scale = logit.std()
     columns = np.column_stack([(logit - logit.mean()) / scale, one])
-    slope = _with_interval(*_logistic_regression(columns, y_true, np.zeros(len(logit)), patients), z)
-    return {"slope": Metric(*(part / scale for part in slope[:3])), "intercept": intercept}
+    slope = _with_interval(*_logistic_regression(columns, y_true, np.zeros(len(logit)), patients), t)
+    value, low, high = (float(part / scale) for part in slope[:3])
+    return {"slope": slope._replace(value=value, low=low, high=high), "intercept": intercept}
 
 
 def _no_slope(y_true: np.ndarray, logit: np.ndarray) -> str:
@@ -270,6 +296,7 @@ def _logistic_regression(
     return float(found.x[0]), float((inverse @ sums.T @ sums @ inverse)[0, 0])
 
 
-def _with_interval(value: float, variance: float, z: float) -> Metric:
-    margin = z * math.sqrt(variance)
-    return Metric(value, value - margin, value + margin)
+def _with_interval(value: float, variance: float, t: float) -> Metric:
+    margin = t * math.sqrt(variance)
+    reason = "one patient in a class" if math.isnan(t) else None
+    return Metric(value, value - margin, value + margin, reason=reason)

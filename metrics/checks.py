@@ -57,6 +57,28 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
+def t_quantile(confidence: float, n_clusters: int) -> float:
+    """Return Student's t of a two-sided interval, with one degree of freedom less than there are clusters.
+
+    A variance that is estimated from few clusters is itself uncertain, and mostly too small; t in the place
+    of z makes up for it. The clusters to be counted are the patients of the rarer class, whose ECGs
+    contribute nearly all of the variance.
+
+    Parameters
+    ----------
+    n_clusters : 2 or more
+    """
+    check_confidence(confidence)
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n_clusters - 1, (1 + confidence) / 2))
+
+
+def patients_of_rarer_class(y_true: np.ndarray, patients: np.ndarray) -> int:
+    """Return how many patients the class of fewer patients has; both arrays are of shape (n_ecgs,)."""
+    return min(len(np.unique(patients[y_true == label])) for label in (0, 1))
+
+
 def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
     """Number the patients from 0 in order of appearance: int array of shape (n_ecgs,).
 

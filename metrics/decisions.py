@@ -4,7 +4,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -14,12 +14,11 @@ from metrics.checks import (
     checked,
     checked_probabilities,
     missing_class,
-    normal_quantile,
     patient_index,
     warn_undefined,
 )
 from metrics.metric import Metric
-from metrics.proportions import design_effect, wilson_interval
+from metrics.proportions import clopper_pearson_interval, design_effect
 
 
 def confusion_metrics(
@@ -31,8 +30,8 @@ def confusion_metrics(
 ) -> dict:
     """Count the decisions of one threshold and derive the metrics of a diagnostic test.
 
-    Wilson's intervals take the ECGs as independent: with many ECGs of the same patients they are too narrow.
-    With `patient_ids` both counts of each share are divided by its `design_effect` first.
+    Clopper and Pearson's intervals take the ECGs as independent: with many ECGs of the same patients they
+    are too narrow. With `patient_ids` both counts of each share are divided by its `design_effect` first.
 
     Parameters
     ----------
@@ -46,8 +45,8 @@ def confusion_metrics(
     -------
     dict
         `confusion_matrix` (`tp`, `fp`, `tn`, `fn`); `sensitivity`, `specificity`, `ppv`, `npv` and
-        `accuracy`, each a `Metric` with Wilson's interval, `successes` and `n`; `f1` and `balanced_accuracy`,
-        floats. nan, with a warning each, where undefined.
+        `accuracy`, each a `Metric` with Clopper and Pearson's interval, `successes` and `n`; `f1` and
+        `balanced_accuracy`, floats. nan, with a warning each, where undefined.
     """
     y_true, y_score = checked(y_true, y_score)
     if not np.isfinite(threshold).all() or np.shape(threshold) not in ((), y_score.shape):
@@ -84,51 +83,60 @@ def confusion_metrics(
 
 
 def share_with_interval(right: np.ndarray, patients: np.ndarray, confidence: float = 0.95) -> Metric:
-    """Return the share of right decisions, with Wilson's interval."""
+    """Return the share of right decisions, with Clopper and Pearson's interval."""
     successes, n, effect = int(right.sum()), len(right), design_effect(right, patients)
-    low, high = wilson_interval(successes / effect, n / effect, confidence)
+    low, high = clopper_pearson_interval(successes / effect, n / effect, confidence)
     return Metric(successes / n if n else math.nan, low, high, successes=successes, n=n)
 
 
-def likelihood_ratios(counts: Mapping[str, float], confidence: float = 0.95) -> dict[str, Metric]:
+def likelihood_ratios(sensitivity: Metric, specificity: Metric) -> dict[str, Metric]:
     """Return by how much a flagged, and an unflagged, ECG changes the odds of disease.
 
-    Odds after the ECG are the odds before it times the ratio, at any prevalence. The intervals are
-    symmetric on the logarithmic scale (Simel, Samsa & Matchar, J Clin Epidemiol 1991;44:763).
+    Odds after the ECG are the odds before it times the ratio, at any prevalence. The intervals follow from
+    those of sensitivity and specificity, which may be of clustered ECGs (MOVER-R: Newcombe, Stat Methods Med
+    Res 2016;25:1774).
 
     Parameters
     ----------
-    counts : dictionary of `tp`, `fp`, `tn` and `fn`
-        Where ECGs are not independent, those of each class divided by its `proportions.design_effect`.
+    sensitivity, specificity : Metric, with their intervals
 
     Returns
     -------
     dict
         `positive`, sensitivity / (1 - specificity), and `negative`, (1 - sensitivity) / specificity. nan,
-        with a warning, where the ratio is infinite or a class missing; only the interval is nan where the
-        ratio is 0.
+        with a warning, where a class is missing or the ratio is infinite; an infinite one has a lower end.
     """
-    n_positive, n_negative = counts["tp"] + counts["fn"], counts["tn"] + counts["fp"]
+    spared = _complement(specificity)
+    missed = _complement(sensitivity)
     return {
-        "positive": _ratio("positive", counts["tp"], n_positive, counts["fp"], n_negative, confidence),
-        "negative": _ratio("negative", counts["fn"], n_positive, counts["tn"], n_negative, confidence),
+        "positive": _ratio("positive", sensitivity, spared),
+        "negative": _ratio("negative", missed, specificity),
     }
 
 
-def _ratio(
-    name: str, diseased: float, n_diseased: float, healthy: float, n_healthy: float, confidence: float
-) -> Metric:
-    z = normal_quantile(confidence)
-    if not (n_diseased and n_healthy and healthy):
-        reason = f"no ECG without disease is {'flagged' if name == 'positive' else 'unflagged'}"
-        reason = reason if n_diseased and n_healthy else "one class is missing"
-        warn_undefined(f"{name} likelihood ratio", reason)
+def _complement(share: Metric) -> Metric:
+    return Metric(1 - share.value, 1 - share.high, 1 - share.low)
+
+
+def _ratio(name: str, diseased: Metric, healthy: Metric) -> Metric:
+    if not (diseased.is_defined and healthy.is_defined):
+        warn_undefined(f"{name} likelihood ratio", "one class is missing")
         return Metric(math.nan)
-    value = diseased / n_diseased / (healthy / n_healthy)
-    if diseased == 0:
-        return Metric(value)
-    margin = z * math.sqrt(1 / diseased - 1 / n_diseased + 1 / healthy - 1 / n_healthy)
-    return Metric(value, value * math.exp(-margin), value * math.exp(margin))
+    product = diseased.value * healthy.value
+
+    def end(of_diseased: float, of_healthy: float, sign: int) -> float:
+        """Return the ratio at one end; the errors of both shares add as squares do."""
+        squared = of_healthy * (2 * healthy.value - of_healthy)
+        root = math.sqrt(max(0.0, product**2 - of_diseased * (2 * diseased.value - of_diseased) * squared))
+        return (product + sign * root) / squared
+
+    low = end(diseased.low, healthy.high, -1)
+    if healthy.value == 0:
+        state = "flagged" if name == "positive" else "unflagged"
+        reason = f"no ECG without disease is {state}"
+        warn_undefined(f"{name} likelihood ratio", reason)
+        return Metric(math.nan, low if diseased.value else math.nan, reason=reason)
+    return Metric(diseased.value / healthy.value, low, end(diseased.high, healthy.low, 1))
 
 
 def predictive_values_at(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:

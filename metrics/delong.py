@@ -10,17 +10,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metrics.checks import checked, missing_class, normal_quantile, patient_index, warn_undefined
+from metrics.checks import (
+    check_confidence,
+    checked,
+    missing_class,
+    patient_index,
+    patients_of_rarer_class,
+    t_quantile,
+    warn_undefined,
+)
 from metrics.log_odds import expit, logit
 
 
 class DeLongTest(NamedTuple):
-    """AUROC of model A minus that of model B: interval, z and two-sided p."""
+    """AUROC of model A minus that of model B: interval, t (the difference over its standard error), p."""
 
     difference: float
     low: float
     high: float
-    z: float
+    t: float
     p: float
 
 
@@ -32,7 +40,13 @@ def delong_interval(
     By midranks, in O(n log n) (Sun & Xu, IEEE Signal Process Lett 2014;21:1389). The logit keeps the interval
     within 0 and 1 and covers better where the AUROC is high or the positives are few (Pepe 2003, 5.2.5).
     DeLong takes the ECGs as independent. With `patient_ids` the variance is summed over patients instead
-    (Obuchowski, Biometrics 1997;53:567), which is the same where each patient has one ECG.
+    (Obuchowski, Biometrics 1997;53:567), which is the same where each patient has one ECG. Student's t takes
+    the place of z (`checks.t_quantile`): with nine positives z covers in 83 to 94 of 100 studies, t in 95.
+
+    An AUROC of 1 leaves no variance. With k patients in the rarer class, k pairs of different patients are
+    then all ranked rightly, which has a chance of at most AUROC**k: the lower end is the AUROC for which
+    that is (1 - confidence) / 2, as in Clopper and Pearson's interval, the upper end 1. With 20 positives
+    it is 0.832. An AUROC of 0 mirrors it.
 
     Parameters
     ----------
@@ -42,18 +56,22 @@ def delong_interval(
     Returns
     -------
     low, high : float
-        nan, with a warning, where the AUROC is undefined, 0 or 1, or a class has fewer than two ECGs or
-        patients.
+        nan, with a warning, where the AUROC is undefined, all scores are equal, or a class has fewer than two
+        ECGs or patients.
     """
     y_true, y_score = checked(y_true, y_score)
-    z = normal_quantile(confidence)
+    check_confidence(confidence)
     patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
     value, variance = _auroc_and_variance(y_true, [y_score], patients)
-    if not (variance > 0 and 0 < value < 1):
+    n_clusters = patients_of_rarer_class(y_true, patients)
+    if value in (0, 1) and n_clusters > 1:
+        bound = ((1 - confidence) / 2) ** (1 / n_clusters)
+        return (bound, 1.0) if value == 1 else (0.0, 1 - bound)
+    if not variance > 0:
         reason = missing_class(y_true) or f"AUROC {value:g}, variance {variance:g}"
         warn_undefined("DeLong's interval", reason)
         return math.nan, math.nan
-    margin = z * math.sqrt(variance) / (value * (1 - value))
+    margin = t_quantile(confidence, n_clusters) * math.sqrt(variance) / (value * (1 - value))
     return float(expit(logit(value) - margin)), float(expit(logit(value) + margin))
 
 
@@ -69,20 +87,22 @@ def delong_test(
     Returns
     -------
     DeLongTest
-        Of A minus B, with a symmetric interval; nan, with a warning, where the variance is 0 or undefined
-        (the same ranks twice, say).
+        Of A minus B, with a symmetric interval; interval and p from Student's t, as in `delong_interval`.
+        nan, with a warning, where the variance is 0 or undefined (the same ranks twice, say).
     """
     (y_true, y_score_a), (_, y_score_b) = checked(y_true, y_score_a), checked(y_true, y_score_b)
-    quantile = normal_quantile(confidence)
+    check_confidence(confidence)
     patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
     difference, variance = _auroc_and_variance(y_true, [y_score_a, y_score_b], patients)
     if not variance > 0:
         warn_undefined("DeLong's test", missing_class(y_true) or f"variance of the difference {variance:g}")
         return DeLongTest(difference, *[math.nan] * 4)
-    error = math.sqrt(variance)
-    margin, z = quantile * error, difference / error
-    p_value = math.erfc(abs(z) / math.sqrt(2))  # 2 Phi(-|z|)
-    return DeLongTest(difference, difference - margin, difference + margin, z, p_value)
+    from scipy.special import stdtr
+
+    n_clusters, error = patients_of_rarer_class(y_true, patients), math.sqrt(variance)
+    margin, t = t_quantile(confidence, n_clusters) * error, difference / error
+    p_value = 2 * float(stdtr(n_clusters - 1, -abs(t)))
+    return DeLongTest(difference, difference - margin, difference + margin, t, p_value)
 
 
 def _auroc_and_variance(

@@ -5,7 +5,10 @@ from typing import Any, NamedTuple
 
 
 class Metric(NamedTuple):
-    """A metric with its interval; nan where undefined. What is None does not belong to this metric."""
+    """A metric with its interval; nan where undefined. What is None does not belong to this metric.
+
+    A value that is nan beside a low end that is not is infinite, such as a likelihood ratio: at least `low`.
+    """
 
     value: float
     low: float = math.nan
@@ -14,6 +17,7 @@ class Metric(NamedTuple):
     missed_per_100: float | None = None  # of the ECGs ruled out, those with the disease
     successes: int | None = None  # of a share: right decisions
     n: int | None = None  # of a share: all decisions
+    reason: str | None = None  # why the value, or its interval, is not defined
 
     @property
     def is_defined(self) -> bool:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from metrics.checks import normal_quantile
+from metrics.checks import check_confidence, check_share, normal_quantile
 
 
 def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
@@ -27,6 +27,61 @@ def wilson_interval(successes: float, n: float, confidence: float = 0.95) -> tup
     low = (centre - margin) / (n + z**2) if successes > 0 else 0.0  # exact at the ends, where rounding is not
     high = (centre + margin) / (n + z**2) if successes < n else 1.0
     return low, high
+
+
+def clopper_pearson_interval(successes: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the exact interval of a proportion (Clopper & Pearson, Biometrika 1934;26:404).
+
+    It holds the truth at least as often as it says, whatever the proportion and however few the ECGs, where
+    Wilson's misses too often near 0 and 1. With ECGs that are not independent, divide both numbers by the
+    `design_effect`: the interval is then that of Korn & Graubard (Survey Methodology 1998;24:193) for an
+    effective sample size, without their correction of the degrees of freedom.
+
+    Parameters
+    ----------
+    successes, n : float
+        Need not be whole.
+
+    Returns
+    -------
+    low, high : float
+        (nan, nan) for n = 0.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"successes: expected 0 to n = {n}, found {successes}")
+    check_confidence(confidence)
+    if n == 0:
+        return math.nan, math.nan
+    from scipy.special import betaincinv
+
+    tail, failures = (1 - confidence) / 2, n - successes
+    low = float(betaincinv(successes, failures + 1, tail)) if successes > 0 else 0.0
+    high = float(betaincinv(successes + 1, failures, 1 - tail)) if failures > 0 else 1.0
+    return low, high
+
+
+def quantile_ranks(n: int, share: float, confidence: float = 0.95) -> tuple[int, int]:
+    """Return the ranks of the two values, of n sorted ones, between which a quantile lies.
+
+    However the values are distributed, the number of those below the quantile is binomial (David & Nagaraja,
+    Order Statistics, 2003, section 7.1): no interval of a quantile rests on less.
+
+    Parameters
+    ----------
+    share : of the values in the long run, that lie below the quantile
+
+    Returns
+    -------
+    low, high : int
+        From 1, the lowest value, to n. 0 where the quantile may lie below all values, n + 1 where above all.
+    """
+    check_share("share", share)
+    check_confidence(confidence)
+    from scipy.special import bdtr
+
+    below = bdtr(np.arange(n + 1), n, share)  # the chance that at most this many values lie below
+    tail = (1 - confidence) / 2
+    return int((below <= tail).sum()), int((below < 1 - tail).sum()) + 1
 
 
 def design_effect(right: np.ndarray, patients: np.ndarray) -> float:

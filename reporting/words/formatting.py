@@ -5,6 +5,8 @@ import re
 
 from metrics.metric import Metric
 
+MOST_DIGITS = 6  # of the ends of an interval
+
 
 def number(value: float, digits: int = 3) -> str:
     """Return text such as "0.742"; "undefined" for nan."""
@@ -12,15 +14,36 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def interval(metric: Metric, digits: int = 3) -> str:
-    """Return text such as "0.641-0.836", with a word between the ends where one is negative."""
+    """Return text such as "0.641-0.836", with a word between the ends where one is negative.
+
+    An interval that rounding would leave without width has more digits: "0.9996-0.9998".
+    """
     to = " to " if metric.low < 0 else "-"
-    return f"{metric.low:.{digits}f}{to}{metric.high:.{digits}f}"
+    ends = [f"{end:.{digits}f}" for end in (metric.low, metric.high)]
+    while ends[0] == ends[1] and digits < MOST_DIGITS:
+        digits += 1
+        ends = [f"{end:.{digits}f}" for end in (metric.low, metric.high)]
+    return to.join(ends)
 
 
 def with_interval(metric: Metric, digits: int = 3) -> str:
-    """Return text such as "0.742 (0.641-0.836)", the value alone where no interval is defined."""
+    """Return text such as "0.742 (0.641-0.836)", the value alone where no interval is defined.
+
+    An infinite value has a lower bound only: "above 3.20". One of which too few ECGs tell is the reason.
+    """
+    if not metric.is_defined:
+        return (
+            f"above {number(metric.low, digits)}"
+            if metric.has_interval
+            else metric.reason or number(math.nan)
+        )
     value = number(metric.value, digits)
-    return f"{value} ({interval(metric, digits)})" if metric.is_defined and metric.has_interval else value
+    return f"{value} ({interval(metric, digits)})" if metric.has_interval else value
+
+
+def few(number_of_100: float) -> str:
+    """Return a small number as text such as "0.5"; what rounds to nothing is "fewer than 0.1"."""
+    return f"{number_of_100:.1f}" if number_of_100 >= 0.05 else "fewer than 0.1"
 
 
 def typeset(numbers: str) -> str:

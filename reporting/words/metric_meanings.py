@@ -7,7 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from metrics.metric import Metric
-from reporting.words.formatting import interval, number, typeset
+from metrics.rule_out import KEYS as RULE_OUT
+from metrics.rule_out import MIN_PATIENTS, share_that_may_lie_below
+from reporting.words.formatting import few, interval, number, typeset
 
 Meaning = Callable[[Metric, str, dict], str]  # of the metric, the label's name and the label's metrics
 
@@ -53,18 +55,38 @@ def missing_class(label: dict, metrics: dict) -> str:
 def _row(explained: Explained, name: str, label: dict, metrics: dict) -> MetricRow:
     found = label[explained.key]
     metric = found if isinstance(found, Metric) else Metric(found)
+    if explained.key in RULE_OUT and (words := too_few_to_rule_out(name, label)):
+        return MetricRow(explained.title, "too few to say", "", f"{words[0].upper()}{words[1:]}.")
     if not metric.is_defined:
-        reason = missing_class(label, metrics) or _UNDEFINED.get(explained.key, "too few ECGs")
-        return MetricRow(explained.title, "undefined", "", f"It cannot be said here: {reason}.")
+        return _undefined_row(explained, metric, label, metrics)
     ends = interval(metric, explained.digits) if metric.has_interval else "none" if metric is found else ""
+    if metric.reason and not metric.has_interval:
+        ends = f"none: {metric.reason}"
     value, ends = typeset(number(metric.value, explained.digits)), typeset(ends)
     return MetricRow(explained.title, value, ends, explained.meaning(metric, name, label))
+
+
+def _undefined_row(explained: Explained, metric: Metric, label: dict, metrics: dict) -> MetricRow:
+    reason = missing_class(label, metrics) or _UNDEFINED.get(explained.key) or metric.reason or "too few ECGs"
+    bound = typeset(f"above {number(metric.low, explained.digits)}") if metric.has_interval else ""
+    return MetricRow(explained.title, "undefined", bound, f"It cannot be said here: {reason}.")
+
+
+def too_few_to_rule_out(name: str, label: dict) -> str:
+    """Return in words that too few have the disease for a threshold of 95 % sensitivity; "" where enough do.
+
+    Runs of earlier versions have numbers even so: they are not shown.
+    """
+    n_patients = label.get("n_positive_patients", label["n_positive"])
+    if n_patients >= MIN_PATIENTS:
+        return ""
+    share = f"up to {100 * share_that_may_lie_below(n_patients):.0f} % of {name}"
+    return f"too few {name} ({n_patients}) to say: {share} may lie below the lowest score of these"
 
 
 _UNDEFINED = {
     "ppv": "no ECG is flagged",
     "npv": "every ECG is flagged",
-    "npv_at_sensitivity_95": "no ECG lies below that threshold",
     "positive_likelihood_ratio": "no ECG without the disease is flagged, so the ratio is infinite",
     "negative_likelihood_ratio": "every ECG without the disease is flagged",
     "calibration_slope": "the scores are all equal, or separate the classes perfectly",
@@ -146,7 +168,7 @@ def _rule_out_npv(metric: Metric, name: str, label: dict) -> str:
 
 def _avoided(metric: Metric, name: str, label: dict) -> str:
     missed = metric.missed_per_100
-    price = "" if missed is None else f", and {missed:.1f} with {name} would be missed"
+    price = "" if missed is None else f", and {few(missed)} with {name} would be missed"
     return f"Of 100 patients, this many would lie below that threshold and go without the next test{price}."
 
 
@@ -179,7 +201,13 @@ def _side(metric: Metric, right: int, they_are: str, *, below: str, above: str) 
 
 
 def _calibration_error(metric: Metric, name: str, label: dict) -> str:
-    return "The mean distance of score and observed share in ten groups; larger where the ECGs are few."
+    perfect = label.get("calibration_error_of_perfect_scores")
+    beside = (
+        "larger where the ECGs are few"
+        if perfect is None
+        else f"scores that are right have {perfect:.3f} here"
+    )
+    return f"The mean distance of score and observed share in ten groups; {beside}."
 
 
 def _fixed(text: str) -> Meaning:
@@ -189,9 +217,6 @@ def _fixed(text: str) -> Meaning:
 GROUPS: dict[str, list[Explained]] = {
     "Ranking, at any threshold": [
         Explained("auroc", "AUROC", _auroc),
-        Explained(
-            "auroc_delong", "AUROC, DeLong's interval", _fixed("The same, its interval by another method.")
-        ),
         Explained("average_precision", "average precision", _average_precision),
         Explained(
             "partial_auroc",
@@ -216,7 +241,7 @@ GROUPS: dict[str, list[Explained]] = {
             "f1", "F1", _fixed("The harmonic mean of sensitivity and PPV; it depends on the prevalence.")
         ),
     ],
-    "At other points of the curve, read off these same ECGs and therefore somewhat optimistic": [
+    "At other points of the curve, read off these same ECGs": [
         Explained("sensitivity_at_specificity_90", "sensitivity at 90 % specificity", _at_specificity(90)),
         Explained("sensitivity_at_specificity_95", "sensitivity at 95 % specificity", _at_specificity(95)),
         Explained("specificity_at_sensitivity_95", "specificity at 95 % sensitivity", _rule_out),

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from metrics.metric import Metric
-from reporting.words.formatting import interval, number, with_interval
-from reporting.words.metric_meanings import missing_class
+from reporting.words.formatting import few, interval, number, with_interval
+from reporting.words.metric_meanings import missing_class, too_few_to_rule_out
 from runtime.messages import counted
 
 INDENT = 12  # characters of the left column, "test        "
@@ -69,11 +69,11 @@ def _macro_line(macro: dict, n_labels: int) -> str:
 def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
     missing = missing_class(label, metrics)
     confidence = f"{100 * metrics['confidence']:g} % CI "
-    kept, wanted = label["auroc"].n_resamples, metrics["n_resamples"]
-    resamples = f"{kept:,} of {wanted:,} resamples have both classes" if 0 < kept < wanted else ""
-    yield _row("AUROC", label["auroc"], resamples, missing, confidence)
+    yield _row("AUROC", label["auroc"], "", missing, confidence)
     prevalence = f"prevalence {label['prevalence']:.3f}"
-    yield _row("average precision", label["average_precision"], prevalence, missing)
+    kept, wanted = label["average_precision"].n_resamples, metrics["n_resamples"]
+    resamples = f"; {kept:,} of {wanted:,} resamples have both classes" if 0 < kept < wanted else ""
+    yield _row("average precision", label["average_precision"], prevalence + resamples, missing)
     for title, key, reason in (
         ("sensitivity", "sensitivity", missing),
         ("specificity", "specificity", missing),
@@ -91,7 +91,9 @@ def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
 def _row(title: str, metric: Metric, note: str, reason: str, confidence: str = "") -> str:
     if not metric.is_defined:
         return f"{title:<18} undefined ({reason})"
-    ends = f"{confidence}{interval(metric)}" if metric.has_interval else "no interval: too few patients"
+    ends = f"{confidence}{interval(metric)}"
+    if not metric.has_interval:
+        ends = f"no interval: {metric.reason or 'too few patients'}"
     return f"{title:<18} {number(metric.value)}   {f'({ends})':<24} {note}".rstrip()
 
 
@@ -101,15 +103,26 @@ def _lines_of_use(name: str, label: dict) -> Iterator[str]:
     yield "{:<18} LR+ {}, LR- {}".format("likelihood ratios", *ratios)
     sensitivity = with_interval(label["sensitivity_at_specificity_90"], 3)
     yield f"{'at 90 % spec.':<18} sensitivity {sensitivity}, read off the ROC curve of these ECGs"
+    yield from _ruled_out(name, label)
+    slope, intercept = (with_interval(label[f"calibration_{key}"], 2) for key in ("slope", "intercept"))
+    yield f"{'calibration':<18} slope {slope}, intercept {intercept}"
+    error = f"expected error {label['expected_calibration_error']:.3f}"
+    if perfect := label.get("calibration_error_of_perfect_scores"):
+        error += f"; scores that are right have {perfect:.3f} here"
+    yield f"{'':<18} {error}"
+
+
+def _ruled_out(name: str, label: dict) -> Iterator[str]:
+    """What a threshold that still finds 95 % would spare, and its price."""
+    if too_few := too_few_to_rule_out(name, label):
+        yield f"{'at 95 % sens.':<18} {too_few}"
+        return
     specificity, npv = (with_interval(label[f"{key}_at_sensitivity_95"], 3) for key in ("specificity", "npv"))
     yield f"{'at 95 % sens.':<18} specificity {specificity}, NPV {npv}, read off in the same way"
     ruled_out = label["ct_avoided_per_100"]
     what = "CT angiographies avoided" if name.upper() == "PE" else "ruled out"
-    per_100 = f"{with_interval(ruled_out, 1)} {what}, {ruled_out.missed_per_100:.1f} {name} missed"
+    per_100 = f"{with_interval(ruled_out, 1)} {what}, {few(ruled_out.missed_per_100)} {name} missed"
     yield f"{'':<18} of 100 patients: {per_100}"
-    slope, intercept = (with_interval(label[f"calibration_{key}"], 2) for key in ("slope", "intercept"))
-    error = f"expected error {label['expected_calibration_error']:.3f}"
-    yield f"{'calibration':<18} slope {slope}, intercept {intercept}, {error}"
 
 
 def _single_numbers(label: dict) -> str:
@@ -151,8 +164,6 @@ def _caveats(metrics: dict) -> Iterator[str]:
 
 
 def _width_in_words(width: float, whose: str, n_folds: int) -> str:
-    if width == 0:
-        return f"the classes{whose} are separated perfectly: resampling cannot show how uncertain that is"
     if width < WIDE_INTERVAL or n_folds:
         return f"the AUROC's interval{whose} spans {width:.3f}"
     spans = f"the AUROC's{whose} spans {width:.3f}"

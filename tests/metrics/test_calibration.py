@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
 from sklearn.linear_model import LogisticRegression
@@ -180,6 +180,16 @@ def test_bias_of_the_expected_calibration_error_is_as_the_docstring_says(rng):
         assert np.mean(errors) == pytest.approx(expected, abs=0.002)
 
 
+def test_the_calibration_error_of_perfect_scores(rng):
+    # two ECGs of 0.5 in one bin: off by a half where both labels are equal, which they are half the time
+    assert calibration.calibration_error_of_perfect_scores([0.5, 0.5]) == pytest.approx(0.25, abs=0.025)
+    score = rng.random(200).round(2)  # with ties
+    drawn = rng.random((2000, 200)) < score
+    errors = [calibration.expected_calibration_error(labels.astype(int), score) for labels in drawn]
+    expected = pytest.approx(np.mean(errors), abs=0.002)
+    assert calibration.calibration_error_of_perfect_scores(score) == expected
+
+
 def example_of_60():
     index = np.arange(60)
     y_score = ((index * 37) % 60 + 0.5) / 60
@@ -189,13 +199,26 @@ def example_of_60():
 def test_slope_and_intercept_of_statsmodels():
     # statsmodels 0.15.0: GLM(y, add_constant(x), family=Binomial()) and GLM(y, ones, offset=x), x the logit;
     # by patient: cov_type="cluster", use_correction=False
+    # whose intervals are those of z
     y_true, y_score, patients = example_of_60()
-    found = calibration.calibration_slope_and_intercept(y_true, y_score)
-    assert list(found["slope"][:3]) == pytest.approx([0.3552461659, 0.02540903, 0.6850833], abs=1e-6)
-    assert list(found["intercept"][:3]) == pytest.approx([-0.20023924, -0.82123344, 0.42075495], abs=1e-6)
-    found = calibration.calibration_slope_and_intercept(y_true, y_score, patients)
-    assert list(found["slope"][:3]) == pytest.approx([0.3552461659, -0.01813649, 0.72862882], abs=1e-6)
-    assert list(found["intercept"][:3]) == pytest.approx([-0.20023924, -0.97023633, 0.56975784], abs=1e-6)
+    n_patients = [
+        min(y_true.sum(), (1 - y_true).sum()),
+        min(len(np.unique(patients[y_true == k])) for k in (0, 1)),
+    ]
+    by_ecg = ([0.3552461659, 0.02540903, 0.6850833], [-0.20023924, -0.82123344, 0.42075495])
+    by_patient = ([0.3552461659, -0.01813649, 0.72862882], [-0.20023924, -0.97023633, 0.56975784])
+    for ids, n, expected in zip((None, patients), n_patients, (by_ecg, by_patient), strict=True):
+        found = calibration.calibration_slope_and_intercept(y_true, y_score, ids)
+        for key, (value, *ends) in zip(("slope", "intercept"), expected, strict=True):
+            margins = (np.array(ends) - value) * t.ppf(0.975, n - 1) / norm.ppf(0.975)
+            assert list(found[key][:3]) == pytest.approx([value, *(value + margins)], abs=1e-6)
+
+
+def test_one_positive_patient_gives_no_interval():
+    y_true, y_score = np.array([0, 1, 0, 1, 0, 0]), np.array([0.2, 0.4, 0.5, 0.3, 0.1, 0.35])
+    found = calibration.calibration_slope_and_intercept(y_true, y_score, [0, 1, 2, 1, 3, 4])
+    for metric in found.values():
+        assert metric.is_defined and not metric.has_interval and metric.reason == "one patient in a class"
 
 
 def test_slope_and_intercept_of_scikit_learn_and_of_a_known_model(rng):

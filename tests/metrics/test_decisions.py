@@ -1,33 +1,48 @@
-"""What decisions are worth, against hand-worked values and SciPy."""
+"""What decisions are worth, against hand-worked values."""
 
 import math
 
 import numpy as np
 import pytest
-from scipy.stats.contingency import relative_risk
 from sklearn.exceptions import UndefinedMetricWarning
 
 from metrics import decisions
+from metrics.metric import Metric
+from metrics.proportions import clopper_pearson_interval
 
 
-def test_likelihood_ratios_are_risk_ratios_of_scipy():
-    counts = {"tp": 14, "fn": 7, "fp": 48, "tn": 133}
-    found = decisions.likelihood_ratios(counts, confidence=0.9)
-    for name, diseased, healthy in (("positive", 14, 48), ("negative", 7, 133)):
-        expected = relative_risk(diseased, 21, healthy, 181)  # Katz' logarithmic interval
-        interval = expected.confidence_interval(0.9)
-        assert found[name].value == pytest.approx(expected.relative_risk)
-        assert (found[name].low, found[name].high) == pytest.approx((interval.low, interval.high))
+def share(successes, n):
+    return Metric(successes / n, *clopper_pearson_interval(successes, n))
+
+
+def test_likelihood_ratios_are_ratios_of_the_shares():
+    sensitivity, specificity = share(14, 21), share(133, 181)
+    found = decisions.likelihood_ratios(sensitivity, specificity)
     assert found["positive"].value == pytest.approx((14 / 21) / (48 / 181))
+    assert found["negative"].value == pytest.approx((7 / 21) / (133 / 181))
+    spared = 48 / 181, *clopper_pearson_interval(48, 181)
+    missed = 7 / 21, *clopper_pearson_interval(7, 21)
+    cases = (("positive", sensitivity[:3], spared), ("negative", missed, specificity[:3]))
+    for name, (diseased, *of_diseased), (healthy, *of_healthy) in cases:
+        # at its ends the difference "diseased - ratio * healthy" is as far from 0 as its error
+        for ratio, error_1, error_2 in (
+            (found[name].low, of_diseased[0] - diseased, of_healthy[1] - healthy),
+            (found[name].high, of_diseased[1] - diseased, of_healthy[0] - healthy),
+        ):
+            assert abs(diseased - ratio * healthy) == pytest.approx(math.hypot(error_1, ratio * error_2))
+        assert found[name].low < found[name].value < found[name].high
 
 
 def test_likelihood_ratios_of_empty_cells():
     with pytest.warns(UndefinedMetricWarning, match="positive likelihood ratio is undefined: no ECG without"):
-        found = decisions.likelihood_ratios({"tp": 3, "fn": 0, "fp": 0, "tn": 5})
-    assert math.isnan(found["positive"].value)
-    assert found["negative"].value == 0 and math.isnan(found["negative"].low)
+        found = decisions.likelihood_ratios(share(3, 3), share(5, 5))
+    # infinite: of three found, at least 29 %; of five spared, up to 52 % may be flagged
+    assert math.isnan(found["positive"].value) and math.isnan(found["positive"].high)
+    low, high = 0.025 ** (1 / 3), 1 - 0.025 ** (1 / 5)
+    assert found["positive"].low == pytest.approx(math.sqrt(low * (2 - low)) / high)
+    assert found["negative"].value == found["negative"].low == 0 and found["negative"].high > 0.7
     with pytest.warns(UndefinedMetricWarning, match="one class is missing"):
-        decisions.likelihood_ratios({"tp": 0, "fn": 0, "fp": 2, "tn": 5})
+        decisions.likelihood_ratios(Metric(math.nan), share(5, 7))
 
 
 def test_predictive_values_by_bayes():

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from metrics import proportions
 
@@ -29,6 +29,30 @@ def test_wilson_interval_of_scipy():
     assert np.isnan(proportions.wilson_interval(0, 0)).all()
     with pytest.raises(ValueError, match="successes"):
         proportions.wilson_interval(5, 4)
+
+
+def test_clopper_pearson_interval_of_scipy():
+    for successes, n, confidence in [(0, 7, 0.95), (7, 7, 0.9), (14, 21, 0.95), (133, 181, 0.99)]:
+        expected = binomtest(successes, n).proportion_ci(confidence, method="exact")
+        found = proportions.clopper_pearson_interval(successes, n, confidence)
+        assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert proportions.clopper_pearson_interval(9, 9)[0] == pytest.approx(0.025 ** (1 / 9))
+    assert np.isnan(proportions.clopper_pearson_interval(0, 0)).all()
+    with pytest.raises(ValueError, match="successes"):
+        proportions.clopper_pearson_interval(5, 4)
+
+
+def test_quantile_ranks_are_those_of_the_binomial():
+    assert proportions.quantile_ranks(71, 0.05)[0] == 0  # 0.95**71 is above 0.025, 0.95**72 below
+    assert proportions.quantile_ranks(72, 0.05)[0] == 1
+    assert proportions.quantile_ranks(9, 0.5) == (2, 8)  # the sign test of nine, 0.961
+    for n, share in ((100, 0.05), (350, 0.2)):
+        low, high = proportions.quantile_ranks(n, share)
+        below = binom(n, share)
+        assert below.cdf(low - 1) <= 0.025 < below.cdf(low)
+        assert below.sf(high - 1) <= 0.025 < below.sf(high - 2)
+    # of five values 0 to 3 lie below the 95 % quantile in 2.3 of 100 samples, all in most: no upper end
+    assert proportions.quantile_ranks(5, 0.95) == (4, 6)
 
 
 def test_design_effect_by_hand():

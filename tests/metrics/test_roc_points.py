@@ -1,7 +1,5 @@
 """Points and parts of the ROC curve against hand-worked values and scikit-learn."""
 
-import math
-
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -29,21 +27,12 @@ def partial_auroc(y_true, y_score, *min_specificity):
     return roc_points.partial_auroc_of_counts(counts, *min_specificity).item()
 
 
-def rule_out(y_true, y_score, *sensitivity):
-    counts = bootstrap.rank_counts(np.asarray(y_true), np.asarray(y_score))
-    found = roc_points.rule_out_of_counts(counts, *sensitivity)
-    return roc_points.RuleOut(*(values.item() for values in found))
-
-
 def test_points_of_the_roc_curve_by_hand():
     # ascending: 4 negatives, +, 4 negatives, +, 2 negatives, ++
     y_true = np.array([0] * 4 + [1] + [0] * 4 + [1] + [0] * 2 + [1] * 2)
     y_score = np.arange(14) / 14
     assert sensitivity_at_specificity(y_true, y_score, 0.9) == 0.5
     assert sensitivity_at_specificity(y_true, y_score, 0.8) == 0.75
-    assert rule_out(y_true, y_score, 0.75) == pytest.approx((0.8, 8 / 9, 100 * 9 / 14, 100 * 1 / 14))
-    assert rule_out(y_true, y_score)[2:] == pytest.approx((400 / 14, 0))
-    assert rule_out(y_true, y_score).npv == 1
 
 
 @pytest.mark.parametrize("digits", [1, 2, 8])
@@ -54,13 +43,6 @@ def test_points_of_the_roc_curve_of_scikit_learn(rng, wanted, digits):
     rate, sensitivity, _ = sklearn_metrics.roc_curve(y_true, y_score, drop_intermediate=False)
     found = sensitivity_at_specificity(y_true, y_score, wanted)
     assert found == pytest.approx(sensitivity[1 - rate >= wanted - 1e-12].max())
-    ruled_out = rule_out(y_true, y_score, wanted)
-    assert ruled_out.specificity == pytest.approx(1 - rate[sensitivity >= wanted - 1e-12].min())
-    # the same decisions, counted
-    threshold = y_score[y_true == 1][np.argsort(-y_score[y_true == 1])][math.ceil(wanted * y_true.sum()) - 1]
-    below = y_score < threshold
-    assert ruled_out.npv == pytest.approx(1 - y_true[below].mean(), nan_ok=True)
-    assert ruled_out[2:] == pytest.approx((100 * below.mean(), 100 * (below & (y_true == 1)).mean()))
 
 
 @pytest.mark.parametrize("digits", [1, 2, 8])
@@ -74,6 +56,8 @@ def test_partial_auroc_of_scikit_learn(rng, min_specificity, digits):
     # without a restriction scikit-learn gives the plain area, which the standardisation leaves as it is
     assert found == pytest.approx(expected)
     assert partial_auroc([0, 0, 1], [0.1, 0.2, 0.3], min_specificity) == pytest.approx(1)
+    least = roc_points.least_partial_auroc(min_specificity)
+    assert partial_auroc([1, 0, 0], [0.1, 0.2, 0.3], min_specificity) == pytest.approx(least)
 
 
 def test_each_resampled_point_is_that_of_the_repeated_ecgs(rng):
@@ -83,21 +67,16 @@ def test_each_resampled_point_is_that_of_the_repeated_ecgs(rng):
     weights = next(bootstrap.resampled_weights(np.arange(80), 20, seed=1))
     sensitivity = roc_points.sensitivity_at_specificity_of_counts(counts, 0.9)
     partial = roc_points.partial_auroc_of_counts(counts, 0.9)
-    ruled_out = np.stack(roc_points.rule_out_of_counts(counts, 0.9), axis=1)
     for row, weight in enumerate(weights):
         repeated = np.repeat(y_true, weight), np.repeat(y_score, weight)
         assert sensitivity[row] == pytest.approx(sensitivity_at_specificity(*repeated, 0.9))
         assert partial[row] == pytest.approx(partial_auroc(*repeated, 0.9))
-        expected = rule_out(*repeated, 0.9)
-        assert ruled_out[row] == pytest.approx(np.array(expected), nan_ok=True)
 
 
 def test_points_of_the_roc_curve_of_equal_scores():
     equal = [0, 1, 0], [0.3, 0.3, 0.3]
     assert sensitivity_at_specificity(*equal) == 0
     assert partial_auroc(*equal) == pytest.approx(0.5)
-    ruled_out = rule_out(*equal)
-    assert ruled_out.specificity == ruled_out.avoided_per_100 == 0 and math.isnan(ruled_out.npv)
     with pytest.raises(ValueError, match="min_specificity"):
         partial_auroc(*equal, 1.0)
     with pytest.raises(ValueError, match="specificity: expected"):

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from metrics.metric import metrics_to_json
+from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
 from reporting.figures.curves import Curve, curve_style, draw_losses, draw_roc, save_png
 from reporting.run_report import report_run
@@ -89,22 +89,24 @@ def test_block_of_one_label():
     interval = f"(95 % CI {auroc.low:.3f}-{auroc.high:.3f})"
     assert row_of(block, "AUROC") == f"{auroc.value:.3f} {interval}"
     assert row_of(block, "average precision").endswith("prevalence 0.104")
-    assert row_of(block, "sensitivity") == "0.667 (0.454-0.828) 14 of 21"
-    assert row_of(block, "specificity") == "0.735 (0.666-0.794) 133 of 181"
-    assert row_of(block, "PPV") == "0.226 (0.140-0.344) 14 of 62"
-    assert row_of(block, "NPV") == "0.950 (0.900-0.976) 133 of 140"
-    assert row_of(block, "accuracy") == "0.728 (0.662-0.785) 147 of 202"  # four patients twice
+    assert row_of(block, "sensitivity") == "0.667 (0.430-0.854) 14 of 21"
+    assert row_of(block, "specificity") == "0.735 (0.664-0.798) 133 of 181"
+    assert row_of(block, "PPV") == "0.226 (0.129-0.350) 14 of 62"
+    assert row_of(block, "NPV") == "0.950 (0.900-0.980) 133 of 140"
+    assert row_of(block, "accuracy") == "0.728 (0.660-0.788) 147 of 202"  # four patients twice
     assert "F1 0.337, balanced accuracy 0.701, Brier" in block
-    assert row_of(block, "likelihood ratios") == "LR+ 2.51 (1.71-3.70), LR- 0.45 (0.25-0.84)"
+    assert row_of(block, "likelihood ratios") == "LR+ 2.51 (1.53-3.63), LR- 0.45 (0.20-0.78)"
     label = metrics["labels"]["PE"]
     for title, begin in (
         ("at 90 % spec.", f"sensitivity {label['sensitivity_at_specificity_90'].value:.3f} ("),
-        ("at 95 % sens.", f"specificity {label['specificity_at_sensitivity_95'].value:.3f} ("),
+        ("at 95 % sens.", "too few PE (21) to say: up to 16 % of PE may lie below the lowest score of these"),
         ("calibration", f"slope {label['calibration_slope'].value:.2f} ("),
     ):
         assert row_of(block, title).startswith(begin)
-    avoided = label["ct_avoided_per_100"]
-    assert f"of 100 patients: {avoided.value:.1f} ({avoided.low:.1f}-{avoided.high:.1f}) CT" in block
+    assert "CT angiographies" not in block
+    error, perfect = label["expected_calibration_error"], label["calibration_error_of_perfect_scores"]
+    assert f" expected error {error:.3f}; scores that are right have {perfect:.3f} here
+" in block
     assert "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged" in block
     assert "some patients have several scored ECGs" in block
     assert f"wide intervals: the AUROC's spans {auroc.high - auroc.low:.3f}" in block
@@ -151,8 +153,41 @@ def test_block_where_nothing_is_flagged_or_separation_is_perfect():
     with pytest.warns(match="PPV is undefined"):
         block = format_metrics(evaluate(y_true, y_score, thresholds=[0.95], **arguments))
     assert row_of(block, "PPV") == "undefined (no ECG flagged)"
-    assert "separated perfectly" in block and "several scored ECGs" not in block
+    # a bound, where resampling shows no width: 0.025 ** (1 / 10)
+    assert row_of(block, "AUROC") == "1.000 (95 % CI 0.692-1.000)" and "several scored ECGs" not in block
+    assert row_of(block, "average precision").startswith(
+        "1.000 (no interval: the same value in all resamples)"
+    )
+    assert row_of(block, "sensitivity") == "0.000 (0.000-0.308) 0 of 10"
     assert row_of(block, "calibration").startswith("slope undefined, intercept")
+    assert "(1.000-1.000)" not in block and "(0.000-0.000)" not in block
+
+
+def test_block_of_enough_positives_to_rule_out():
+    y_true, y_score, _ = example_scores()
+    y_true, y_score, patients = np.tile(y_true, (4, 1)), np.tile(y_score, (4, 1)), range(808)
+    arguments = {"thresholds": [0.31], "label_names": ["PE"], "patient_ids": patients, "n_resamples": 100}
+    metrics = evaluate(y_true, y_score, **arguments)
+    label, block = metrics["labels"]["PE"], format_metrics(metrics)
+    assert row_of(block, "at 95 % sens.").startswith(
+        f"specificity {label['specificity_at_sensitivity_95'].value:.3f} ("
+    )
+    avoided = label["ct_avoided_per_100"]
+    count = f"of 100 patients: {avoided.value:.1f} ({avoided.low:.1f}-{avoided.high:.1f}) CT"
+    assert f"{count} angiographies avoided, 0.5 PE missed" in block  # 5 % of the 10.4
+
+
+def test_block_of_an_infinite_likelihood_ratio_and_of_an_earlier_run():
+    metrics = example_metrics()
+    label = metrics["labels"]["PE"]
+    label["positive_likelihood_ratio"] = Metric(np.nan, 3.2)
+    assert row_of(format_metrics(metrics), "likelihood ratios").startswith("LR+ above 3.20, LR- ")
+    # which has numbers of nine positives, and no count of their patients
+    del label["n_positive_patients"], label["calibration_error_of_perfect_scores"]
+    label["n_positive"] = 9
+    label["npv_at_sensitivity_95"] = Metric(1.0, 1.0, 1.0)
+    block = format_metrics(metrics)
+    assert "too few PE (9) to say: up to 34 % of PE" in block and "1.000" not in block
 
 
 def test_block_of_too_few_patients_for_an_interval():

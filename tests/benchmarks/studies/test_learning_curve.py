@@ -29,7 +29,7 @@ from benchmarks.studies.learning_curve_result import (
     weighted_aurocs,
 )
 from cohorts.synthetic import make_cohort
-from metrics.bootstrap import auroc_of_counts, bootstrap_intervals
+from metrics.bootstrap import auroc_of_counts, resampled_counts
 from runtime.errors import UserError
 
 SIZES = (50, 101, 240)
@@ -216,12 +216,11 @@ def test_resamples_are_those_of_all_possible_draws():
 
 def test_the_interval_of_one_seed_is_the_bootstrap_over_patients():
     tested = scored_patients(0)
-    of_other = bootstrap_intervals(
-        {"auroc": auroc_of_counts}, tested.y_true, tested.y_score, tested.patient_ids
-    )
-    np.testing.assert_allclose(
-        percentile_interval(resampled_means([tested])), of_other["auroc"][:2], rtol=1e-12
-    )
+    patients = np.unique(tested.patient_ids, return_inverse=True)[1]
+    resampled = resampled_counts(tested.y_true, tested.y_score, patients, 2000, seed=42)
+    aurocs = np.concatenate([auroc_of_counts(counts) for counts in resampled])
+    expected = np.quantile(aurocs, [0.025, 0.975])
+    np.testing.assert_allclose(percentile_interval(resampled_means([tested])), expected, rtol=1e-12)
 
 
 def test_testing_the_same_patients_again_narrows_nothing_but_other_patients_do():

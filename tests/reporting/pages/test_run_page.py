@@ -238,7 +238,7 @@ def test_single_split_says_its_numbers(pages):
     assert "64 files" in page.text and "4 not used" in page.text and "60 ECGs" in page.text
     assert "2 × … s at … Hz, expected at least 8 s" in page.text and "1 × quality check: flat" in page.text
     assert "test 30 ECGs of" in page.text and "train 20 ECGs of" in page.text
-    assert "of 200 resamples of the patients" in page.text
+    assert "of 200 resamples for the rest of the ranking" in page.text
     assert "to be filled in by the authors" in page.text and "torch 2.13.0" in page.text
     counts = record.metrics["labels"]["PE"]["confusion_matrix"]
     for sentence in confusion_sentences("PE", record.metrics):

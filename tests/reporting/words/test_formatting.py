@@ -5,7 +5,7 @@ import math
 import pytest
 
 from metrics.metric import Metric
-from reporting.words.formatting import interval, number, percent, typeset, with_interval
+from reporting.words.formatting import few, interval, number, percent, typeset, with_interval
 
 
 def test_a_metric_with_its_interval():
@@ -13,6 +13,13 @@ def test_a_metric_with_its_interval():
     assert with_interval(Metric(0.62, -0.41, 0.93), 2) == "0.62 (-0.41 to 0.93)"
     assert with_interval(Metric(0.7421)) == "0.742"
     assert with_interval(Metric(math.nan)) == number(math.nan) == "undefined"
+    assert with_interval(Metric(math.nan, 3.2), 2) == "above 3.20"
+    assert with_interval(Metric(math.nan, reason="too few positives (9)")) == "too few positives (9)"
+
+
+def test_no_interval_is_rounded_to_a_point():
+    assert with_interval(Metric(0.9999, 0.99967, 0.99998)) == "1.000 (0.9997-1.0000)"
+    assert few(0.52) == "0.5" and few(0.05) == "0.1" and few(0.04) == few(0) == "fewer than 0.1"
 
 
 def test_a_page_has_dashes_and_minus_signs():
