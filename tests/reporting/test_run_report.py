@@ -105,8 +105,7 @@ def test_block_of_one_label():
         assert row_of(block, title).startswith(begin)
     assert "CT angiographies" not in block
     error, perfect = label["expected_calibration_error"], label["calibration_error_of_perfect_scores"]
-    assert f" expected error {error:.3f}; scores that are right have {perfect:.3f} here
-" in block
+    assert f" expected error {error:.3f}; scores that are right have {perfect:.3f} here\n" in block
     assert "14 of 21 PE found, 7 missed; 48 of 181 without PE flagged" in block
     assert "some patients have several scored ECGs" in block
     assert f"wide intervals: the AUROC's spans {auroc.high - auroc.low:.3f}" in block
