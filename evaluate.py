@@ -217,7 +217,7 @@ def describe_cohort(
         print(f"            {n:,} x {reason}")
     print(pd.DataFrame(rows, columns=header).to_string(index=False))
     left_out, hours = left_out_rows(record), hours_from_ct(record)
-    return OtherCohort(flow, comparison.label_names, header, rows, left_out, hours)
+    return OtherCohort(flow, comparison.label_names, header, rows, left_out, hours, comparison.unseen)
 
 
 def tabulate_scores(comparison: Comparison) -> pd.DataFrame:

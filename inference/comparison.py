@@ -73,6 +73,7 @@ class Comparison:
     models : the scores of each run, in the order given, then those of their ensemble.
     members : the folders of all single models.
     ensemble_thresholds : float array of shape (n_folds, n_labels), those of the ensemble; None for one run.
+    unseen : how another hospital's ECGs were compared with those that the runs have seen, in sentences.
     """
 
     table: pd.DataFrame
@@ -82,6 +83,7 @@ class Comparison:
     models: list[Scores]
     members: list[Path]
     ensemble_thresholds: np.ndarray | None
+    unseen: Sequence[str] = ()
 
 
 def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison:
@@ -126,7 +128,9 @@ def score_cohort(
     UserError : a run cannot score, has other labels than the first, or has seen an ECG or a patient of the
         cohort.
     """
-    check_unseen(folders, cohort)
+    unseen = check_unseen(folders, cohort)
+    for sentence in unseen:
+        print(f"unseen      {sentence}")
     truth = {
         name: targets
         for name, targets in zip(cohort.label_names, cohort.targets.T, strict=True)
@@ -145,7 +149,7 @@ def score_cohort(
     table = cohort.table[["file", "digest", "patient_id"]].assign(repeat=1, fold=0)
     for name, targets in truth.items():
         table[f"y_true_{name}"] = pd.array(targets, "Int64")  # empty: unknown
-    return Comparison(table, table, {}, list(truth), models, [], None)
+    return Comparison(table, table, {}, list(truth), models, [], None, unseen)
 
 
 def _scores_of_cohort(

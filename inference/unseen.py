@@ -32,10 +32,14 @@ class _Comparison(NamedTuple):
     words: str
 
 
-def check_unseen(folders: Sequence[Path], cohort: Cohort) -> None:
+def check_unseen(folders: Sequence[Path], cohort: Cohort) -> list[str]:
     """Refuse a cohort that shares ECGs or patients with runs, or with those whose weights they began from.
 
-    Prints how they were compared or, before the error, each file that was seen.
+    Prints each file that was seen, before the error.
+
+    Returns
+    -------
+    sentences about how many ECGs were compared with those of each run, and how.
 
     Raises
     ------
@@ -55,8 +59,8 @@ def check_unseen(folders: Sequence[Path], cohort: Cohort) -> None:
             f"{folder}: found {counted(len(files), 'ECG')} of the cohort, or their patients, in what it was "
             f"trained and tested on{by}, such as {files.iloc[0]}; expected other patients' ECGs"
         )
-    for words, roots in unseen.items():
-        print(f"unseen      {len(cohort.table):,} ECGs, none in {', '.join(roots)}: {words}")
+    n_ecgs = counted(len(cohort.table), "ECG")
+    return [f"{n_ecgs}, none in {', '.join(roots)}: {words}" for words, roots in unseen.items()]
 
 
 def _roots_to_compare(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
@@ -78,7 +82,7 @@ def _compare(root: Path, cohort: Cohort) -> _Comparison:
     if "waveform" in splits:  # runs of earlier versions lack it
         seen = seen | np.isin(cohort.waveforms, splits["waveform"].dropna())
         ways.append("signal")
-    words = f"compared with {len(splits):,} ECGs by {' and '.join(ways)}"
+    words = f"compared with {counted(len(splits), 'ECG')} by {' and '.join(ways)}"
     if recordings := _recordings_of(root, splits):
         signals, measurements = recordings
         seen = seen | _recorded_in(cohort, signals, measurements)

@@ -58,6 +58,7 @@ class OtherCohort:
     header, rows : of table 1, beside those with whom the first run was developed.
     left_out : rows of the files that are not used, by label and sex.
     hours : sentences about the time from the examination to the ECG, where it is known.
+    unseen : sentences about how they were compared with the ECGs that the runs have seen.
     """
 
     flow: Flow
@@ -66,6 +67,7 @@ class OtherCohort:
     rows: list[list[str]]
     left_out: list[list[str]]
     hours: list[str]
+    unseen: Sequence[str]
 
 
 def count_words(result: LabelComparison) -> str:

@@ -389,6 +389,11 @@ def test_another_cohort_shows_who_was_studied_and_what_the_threshold_does(places
     assert any(
         line.split() == ["ECGs", "24", "13", "5", "8"] for line in lines
     )  # development, all, with, without
+    assert (
+        f"unseen      13 ECGs, none in {places / 'one'}: compared with 24 ECGs by file and signal"
+        in outcome.stdout
+    )
+    assert "compared with 24 ECGs by file and signal, sample by sample with 24" in page
     assert "Who was left out" in page and '<th scope="row">PE not known</th><td class="number">1<' in page
     assert "calibration slope" in page and "Table 1" in page and "those of a third hospital" in page
     restated = metrics["at_prevalence"]["npv"]
