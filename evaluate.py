@@ -64,7 +64,13 @@ from reporting.pages.explanation_section import (
 from reporting.words.cohort_flow import cohort_flow, hours_from_ct, left_out_rows, record_of, table_one
 from reporting.words.comparison_table import format_comparison, format_decisions, group_cells, tests_in_words
 from reporting.words.formatting import with_interval
-from run_folder.ensemble import ENSEMBLE, clinical_columns_of, label_names_of, save_ensemble
+from run_folder.ensemble import (
+    ENSEMBLE,
+    clinical_columns_of,
+    label_names_of,
+    mean_decisions,
+    save_ensemble,
+)
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
@@ -255,7 +261,8 @@ def print_comparison(result: LabelComparison) -> None:
 def save_comparison(run: Run, comparison: Comparison, results: Sequence[LabelComparison]) -> None:
     """Write the metrics of all models, one row per difference, and of several runs their ensemble."""
     if comparison.ensemble_thresholds is not None:
-        save_ensemble(run, comparison.members, comparison.ensemble_thresholds)
+        decisions = mean_decisions(comparison.members, comparison.ensemble_thresholds)
+        save_ensemble(run, comparison.members, decisions)
     run.write_metrics({result.label: result.metrics for result in results})
     rows = [result.differences.assign(label=result.label) for result in results]
     run.write_table("differences.csv", pd.concat(rows))

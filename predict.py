@@ -9,12 +9,11 @@ Prints one line per ECG, and writes it to --output, a .csv or .json file:
 
     file
     score_LABEL       calibrated probability, 0 to 1
-    decision_LABEL    1 where the score reaches the threshold that the run chose on its validation ECGs
+    decision_LABEL    1 where the score reaches the threshold that the run fixed before its test
     lowest_, highest_LABEL    scores of the members, where the run is a cross-validation or the folder of a
                       comparison, whose models score together
     restated_LABEL    with --prevalence: the score for patients of whom that share has the disease, in place
-                      of the share in development: among the validation ECGs with Platt's calibration, else
-                      among the training ECGs; decisions stay as they are
+                      of the share in development; decisions stay as they are
     warnings          what is doubtful about the ECG, in what it is unlike those that trained the model, or
                       that it is one of them
 
@@ -42,6 +41,7 @@ from inference.likeness import TrainingDistribution
 from inference.prediction import TRAINED_ON, Scored, clinical_source, decide, score_files
 from inference.scoring import Scorer
 from inference.unseen import TrainedOn
+from reporting.words.decision_words import untested_together
 from reporting.words.formatting import with_interval
 from run_folder.ensemble import performance_of
 from runtime.atomic_files import write_atomically
@@ -69,7 +69,7 @@ def main() -> int:
         table=arguments.clinical_table,
     )
     print(f"{scorer.title} of {arguments.run}; thresholds: {describe_thresholds(scorer)}")
-    for line in describe_performance(arguments.run):
+    for line in describe_performance(arguments.run, scorer):
         print(line)
     trained_on = [TrainingDistribution.load(folder) for folder in scorer.folders]
     if not any(trained_on):
@@ -176,15 +176,23 @@ def describe_thresholds(scorer: Scorer) -> str:
     return ", ".join(f"{name} {threshold:.3g}" for name, threshold in pairs) + f" ({scorer.threshold_source})"
 
 
-def describe_performance(run: Path) -> Iterator[str]:
-    """Yield what the decisions were worth on the run's own test ECGs, one line per label."""
-    for name, label in performance_of(run).items():
+def describe_performance(run: Path, scorer: Scorer) -> Iterator[str]:
+    """Yield what the decisions were worth on the run's own test ECGs, one line per label.
+
+    Of several models together it is said what was tested of them, and at which thresholds.
+    """
+    performance = performance_of(run)
+    for (name, label), threshold in zip(performance.items(), scorer.thresholds, strict=False):
         shares = (
             f"{key} {with_interval(label[key])}"
             for key in ("sensitivity", "specificity")
             if key in label and label[key].is_defined
         )
-        yield f"{name} at this threshold, on the run's test ECGs: {', '.join(shares)}; 95 % intervals"
+        low, high = (label.get(f"threshold_{end}", threshold) for end in ("low", "high"))
+        at = "this threshold" if low == high else f"the thresholds of the folds, {low:.3g} to {high:.3g}"
+        yield f"{name} at {at}, on the run's test ECGs: {', '.join(shares)}; 95 % intervals"
+    if performance and (note := untested_together(run)):
+        yield f"note        {note}"
 
 
 def write_output(path: Path, table: pd.DataFrame) -> None:

@@ -110,12 +110,16 @@ class Hyperparameters:
     folds: NonNegativeInt = declared("split", 0, "of a cross-validation, 2 or more; 0: a single split")
     repeats: PositiveInt = declared("split", 1, "how many times the patients are dealt to folds")
 
-    # decision, fitted on the validation ECGs only
-    calibration: Literal["temperature", "platt", "none"] = declared(
-        "decision", "platt", "what turns logits into probabilities; temperature alone lets folds drift apart"
+    # decision, fitted on ECGs that no weight was fitted on
+    calibration: Literal["shrunken", "platt", "temperature", "none"] = declared(
+        "decision",
+        "shrunken",
+        "what turns logits into probabilities; shrunken: Platt's, with few positives near slope 1",
     )
     threshold_policy: str = declared(
-        "decision", "youden", "youden, or for example 'sensitivity>=0.95' or 'specificity>=0.9'"
+        "decision",
+        "prevalence",
+        "score from which an ECG is flagged: prevalence, youden, 'sensitivity>=0.95', 'specificity>=0.9'",
     )
 
     # batches

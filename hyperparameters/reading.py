@@ -310,12 +310,25 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         )
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
-    if hyperparameters.threshold_policy is not ABSENT:
-        try:
-            parse_policy(hyperparameters.threshold_policy)
-        except ValueError:
-            expected = "expected youden, or for example 'sensitivity>=0.95' or 'specificity>=0.9'"
-            parser.error(f"threshold_policy: found {hyperparameters.threshold_policy!r}, {expected}")
+    _check_decision(parser, hyperparameters)
     milestones = hyperparameters.milestones
     if milestones != sorted(set(milestones)):
         parser.error(f"milestones: found {milestones}, expected rising epochs")
+
+
+def _check_decision(parser: _Parser, hyperparameters: Hyperparameters) -> None:
+    """Check the threshold policy, and that the scores have the level that it needs."""
+    policy = hyperparameters.threshold_policy
+    if policy is ABSENT:
+        return
+    try:
+        parse_policy(policy)
+    except ValueError:
+        expected = "expected prevalence, youden, or for example 'sensitivity>=0.95' or 'specificity>=0.9'"
+        parser.error(f"threshold_policy: found {policy!r}, {expected}")
+    has_level = hyperparameters.calibration in ("shrunken", "platt")
+    if policy == "prevalence" and not has_level and (hyperparameters.alpha or hyperparameters.gamma):
+        parser.error(
+            f"threshold_policy: found prevalence with --calibration {hyperparameters.calibration} and a "
+            "focal loss, whose scores are no probabilities; expected --calibration shrunken or platt"
+        )

@@ -298,6 +298,9 @@ def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
     Runs that were validated on other ECGs have no validation ECG in common that trained none of them: there
     the ensemble decides at the mean of their thresholds, on the scale of logits.
     """
+    if runs[0].threshold_policy == "prevalence":
+        means = np.mean([run.fold_thresholds for run in runs], axis=0)
+        return dict(zip(runs[0].folds, means.tolist(), strict=True))
     validated = [run.predictions("validation", runs[0].files) for run in runs]
     keys = [table[[*KEYS, "fold"]] for table in validated]
     if not all(keys[0].equals(other) for other in keys[1:]):

@@ -2,7 +2,7 @@
 
 A folder can score if it holds ``model.json`` (one model) or ``ensemble.json`` (a cross-validation, whose
 folds are the members, or the ensemble of a comparison). An ensemble's score is the sigmoid of the mean of its
-members' calibrated logits.
+members' calibrated logits, each followed by the ensemble's own calibration.
 """
 
 from collections.abc import Iterable, Sequence
@@ -83,6 +83,7 @@ class Scorer:
                     f"{folder / member}: found --window-start {description.window_start:g}, expected that of "
                     f"the other members: {members[0][1].window_start:g}"
                 )
+        members = [(model, ensemble.calibrated(description)) for model, description in members]
         return cls(members, thresholds=ensemble.thresholds, device=device, folders=folders)
 
     @property

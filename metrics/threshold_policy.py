@@ -1,18 +1,20 @@
-"""How a policy for the decision threshold is written: ``youden``, or text such as ``sensitivity>=0.95``."""
+"""How a policy for the decision threshold is written: a word, or text such as ``sensitivity>=0.95``."""
 
 import math
 import re
 
+WORDS = ("prevalence", "youden")
+
 
 def parse_policy(policy: str) -> tuple[str, float]:
-    """Return "youden", "sensitivity" or "specificity" and the wanted value (nan for Youden).
+    """Return a word, or "sensitivity" or "specificity", and the wanted value (nan for a word).
 
     Raises
     ------
     ValueError
         The policy, which it names, is none of these.
     """
-    if policy == "youden":
+    if policy in WORDS:
         return policy, math.nan
     match = re.fullmatch(r"\s*(sensitivity|specificity)\s*>=\s*([0-9.]+(?:[eE]-?[0-9]+)?)\s*", policy)
     try:
@@ -21,6 +23,7 @@ def parse_policy(policy: str) -> tuple[str, float]:
         wanted = math.nan
     if not 0 <= wanted <= 1:
         raise ValueError(
-            f"threshold policy {policy!r}: expected youden, sensitivity>=X or specificity>=X, X from 0 to 1"
+            f"threshold policy {policy!r}: expected {', '.join(WORDS)}, sensitivity>=X or specificity>=X, X "
+            "from 0 to 1"
         )
     return match[1], wanted

@@ -1,4 +1,4 @@
-"""The decision threshold, chosen on validation ECGs: Youden's, or by a wanted sensitivity or specificity.
+"""The decision threshold: the prevalence, Youden's, or one of a wanted sensitivity or specificity.
 
 `y_true` and `y_score` are of shape (n_ecgs,).
 """
@@ -8,8 +8,12 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
-from metrics.checks import checked, missing_class, warn_undefined
+from metrics.checks import checked, missing_class, patient_index, warn_undefined
+from metrics.proportions import design_effect
 from metrics.threshold_policy import parse_policy
+
+FEWEST_TO_CHOOSE = 50  # positives; with fewer, what is chosen on them is chosen largely by chance
+CONFIDENCE, CONFIDENCE_OF_A_MAXIMUM = 0.95, 0.99  # of `expected_of_choice`
 
 
 def youden_threshold(y_true: ArrayLike, y_score: ArrayLike) -> float:
@@ -36,15 +40,18 @@ def youden_threshold(y_true: ArrayLike, y_score: ArrayLike) -> float:
     return _threshold_that_flags(scores, int(index[:-1].argmax()))  # the first of equals: the lowest
 
 
-def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "youden") -> float:
-    """Choose the decision threshold on validation ECGs.
+def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "prevalence") -> float:
+    """Choose the decision threshold on ECGs that the model was not trained on, never on test ECGs.
 
-    As in `youden_threshold` it lies halfway between the lowest score that it flags and the next lower one.
+    Where probabilities are right, Youden's index is largest at the threshold that equals the prevalence,
+    which is known better than the highest point of a curve through ten positives. The other policies look for
+    a point of the curve: halfway between the lowest score that is flagged and the next lower one.
 
     Parameters
     ----------
-    policy : "youden"; "sensitivity>=0.95", the highest threshold of at least that sensitivity (to rule out);
-        "specificity>=0.9", the lowest of at least that specificity (to rule in); any number from 0 to 1
+    policy : "prevalence", the share of positives among these ECGs; "youden"; "sensitivity>=0.95", the highest
+        threshold of at least that sensitivity (to rule out); "specificity>=0.9", the lowest of at least that
+        specificity (to rule in); any number from 0 to 1
 
     Returns
     -------
@@ -64,6 +71,8 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "youde
     if reason := missing_class(y_true):
         warn_undefined(f"the threshold of {policy}", f"{reason}; 0.5 is used")
         return 0.5
+    if metric == "prevalence":
+        return float(y_true.mean())
     scores, true_positives, true_negatives = _roc_counts(y_true, y_score)
     if metric == "sensitivity":
         lowest_flagged = int(np.flatnonzero(true_positives / y_true.sum() >= wanted)[-1])
@@ -73,6 +82,55 @@ def choose_threshold(y_true: ArrayLike, y_score: ArrayLike, policy: str = "youde
         flagged = "every" if lowest_flagged == 0 else "no"
         warn_undefined(f"a useful threshold of {policy}", f"it flags {flagged} validation ECG")
     return _threshold_that_flags(scores, lowest_flagged)
+
+
+def expected_of_choice(
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    threshold: float,
+    policy: str,
+    patient_ids: ArrayLike | None = None,
+) -> dict[str, list[float]]:
+    """Return what a threshold will give on new patients, as intervals, from the ECGs that it was chosen on.
+
+    Where n positives choose the threshold, it lies at one of their n scores, and the share of all positives
+    above it follows a beta distribution (that of an order statistic): 0.69 to 1.00 for a sensitivity of 95 %
+    from ten. That is Clopper & Pearson's interval (Biometrika 1934;26:404) of the share that was found.
+    Youden's index is the highest of many points and so flatters itself; 99 % in place of 95 % makes up for
+    it. Simulated with 4 to 82 positives, these intervals hold the truth in 0.94 to 1.00 of studies
+    (docs/metrics.md). Where patients have several ECGs, they count for fewer, by the design effect.
+
+    Parameters
+    ----------
+    threshold, policy : what `choose_threshold` chose on these ECGs, and how.
+    patient_ids : sequence of length n_ecgs, optional
+
+    Returns
+    -------
+    dict
+        `sensitivity` and `specificity`: low and high. Empty where one class is missing.
+    """
+    y_true, y_score = checked(y_true, y_score)
+    if missing_class(y_true):
+        return {}
+    patients = np.arange(len(y_true)) if patient_ids is None else patient_index(patient_ids, len(y_true))
+    confidence = CONFIDENCE_OF_A_MAXIMUM if policy == "youden" else CONFIDENCE
+    expected = {}
+    for name, part in (("sensitivity", y_true == 1), ("specificity", y_true == 0)):
+        right = (y_score >= threshold)[part] == (name == "sensitivity")
+        effect = design_effect(right, patients[part])
+        expected[name] = _exact_interval(right.sum() / effect, part.sum() / effect, confidence)
+    return expected
+
+
+def _exact_interval(successes: float, n: float, confidence: float) -> list[float]:
+    """Return Clopper & Pearson's interval; the counts need not be whole."""
+    from scipy.special import betaincinv
+
+    tail = (1 - confidence) / 2
+    low = betaincinv(successes, n - successes + 1, tail) if successes > 0 else 0.0
+    high = betaincinv(successes + 1, n - successes, 1 - tail) if successes < n else 1.0
+    return [float(low), float(high)]
 
 
 def _roc_counts(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -17,10 +17,14 @@ class ModelDescription:
     n_samples, normalisation : the centre crop, in samples at ``sampling_rate`` Hz, and what follows it.
     calibration, calibration_slopes, calibration_intercepts : a score is the sigmoid of slope * logit +
         intercept, which the method of that name fitted.
-    prevalences : each label's share of the ECGs that the level of the scores follows: validation with Platt's
-        calibration, else training; the score holds for such a prevalence.
+    prevalences : each label's share of the ECGs that the level of the scores follows; the score holds for
+        such a prevalence.
     thresholds : one for each label; a score at or above it is a positive decision.
-    threshold_policy : how they were chosen, from the validation ECGs.
+    threshold_policy, threshold_from : how they were chosen, and from which ECGs or scores.
+    n_positive : for each label the positives that calibration and threshold were fitted on; empty in runs of
+        the first versions.
+    expected : for each label the 95 % intervals of the "sensitivity" and "specificity" that a threshold
+        chosen on so few will have on new patients; without them where the threshold is the prevalence.
     window_start : second of each recording at which its 10 s begin.
     quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
     clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
@@ -39,6 +43,9 @@ class ModelDescription:
     prevalences: list[float]
     thresholds: list[float]
     threshold_policy: str
+    threshold_from: str = "validation"
+    n_positive: list[int] = field(default_factory=list)
+    expected: list[dict[str, list[float]]] = field(default_factory=list)
     window_start: float = 0.0
     quality: dict[str, Any] = field(default_factory=dict)
     clinical_columns: list[str] = field(default_factory=list)
@@ -52,7 +59,19 @@ class ModelDescription:
     @property
     def threshold_source(self) -> str:
         """How the thresholds were chosen, for a reader."""
-        return f"{self.threshold_policy.capitalize()}, from validation"
+        if self.threshold_policy == "prevalence":
+            return f"the prevalence of the {self.threshold_from} ECGs"
+        return f"{self.threshold_policy.capitalize()}, from {self.threshold_from}"
+
+    @property
+    def decisions(self) -> dict[str, dict[str, Any]]:
+        """For each label what its decision rests on, as ``metrics.json`` has it."""
+        return {
+            name: {"calibration": self.calibration, "n_positive": n_positive, **expected}
+            for name, n_positive, expected in zip(
+                self.label_names, self.n_positive, self.expected, strict=True
+            )
+        }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,15 @@ folds are the members, or the ensemble of a comparison).
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from metrics.calibration import Calibration
 from metrics.log_odds import mean_score
+from run_folder.descriptions import ModelDescription
 from run_folder.files import RunFiles
 from run_folder.run import Run
 
@@ -29,6 +31,8 @@ class EnsembleDescription:
     members : folders of single models, relative to the folder of the ensemble.
     label_names, prevalences, thresholds, threshold_policy : as in
         ``run_folder.descriptions.ModelDescription``.
+    calibration_slopes, calibration_intercepts : of the mean of the members' calibrated logits, for each
+        label; empty where it is taken as it is.
     """
 
     members: list[str]
@@ -36,6 +40,22 @@ class EnsembleDescription:
     prevalences: list[float]
     thresholds: list[float]
     threshold_policy: str
+    calibration_slopes: list[float] = field(default_factory=list)
+    calibration_intercepts: list[float] = field(default_factory=list)
+
+    def calibrated(self, member: ModelDescription) -> ModelDescription:
+        """Return a member whose calibration is followed by that of the ensemble.
+
+        The mean of such members' logits is the calibrated mean: both are straight lines.
+        """
+        pairs = zip(self.calibration_slopes, self.calibration_intercepts, strict=True)
+        own = [Calibration(*pair) for pair in pairs] or [Calibration()] * len(self.label_names)
+        both = [one.then(other) for one, other in zip(member.calibrations, own, strict=True)]
+        return replace(
+            member,
+            calibration_slopes=[one.slope for one in both],
+            calibration_intercepts=[one.intercept for one in both],
+        )
 
 
 def read_ensemble(folder: Path) -> EnsembleDescription:
@@ -77,21 +97,38 @@ def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
     return list(columns)
 
 
-def save_ensemble(run: Run, members: Sequence[Path], thresholds: Sequence[Sequence[float]]) -> None:
+def save_ensemble(run: Run, members: Sequence[Path], decisions: ModelDescription) -> None:
     """Make the folder of a run an ensemble of finished single models.
 
     Parameters
     ----------
     members : the folders of the models.
-    thresholds : (n_folds, n_labels), those of each fold; the ensemble decides at the sigmoid of their
-        mean logit.
+    decisions : its labels, thresholds and prevalences are the ensemble's, and its calibration that of the
+        mean of the members' calibrated logits.
     """
-    described = [RunFiles(member).load_description() for member in members]
+    shared = {
+        name: getattr(decisions, name)
+        for name in EnsembleDescription.__dataclass_fields__
+        if name != "members"
+    }
     ensemble = EnsembleDescription(
-        members=[os.path.relpath(member, run.folder) for member in members],
-        label_names=described[0].label_names,
-        prevalences=np.mean([one.prevalences for one in described], axis=0).tolist(),
-        thresholds=mean_score(np.asarray(thresholds)).tolist(),
-        threshold_policy=described[0].threshold_policy,
+        members=[os.path.relpath(member, run.folder) for member in members], **shared
     )
     run.write_text("ensemble.json", json.dumps(asdict(ensemble), indent=2) + "\n")
+
+
+def mean_decisions(members: Sequence[Path], thresholds: Sequence[Sequence[float]]) -> ModelDescription:
+    """Return the first member's description with the mean prevalences, and a mean threshold, of all.
+
+    Parameters
+    ----------
+    thresholds : (n_folds, n_labels); the mean is taken of their logits.
+    """
+    described = [RunFiles(member).load_description() for member in members]
+    return replace(
+        described[0],
+        prevalences=np.mean([one.prevalences for one in described], axis=0).tolist(),
+        thresholds=mean_score(np.asarray(thresholds)).tolist(),
+        calibration_slopes=[],
+        calibration_intercepts=[],
+    )

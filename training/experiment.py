@@ -12,16 +12,15 @@ from dataset.cohort import Cohort
 from dataset.label_copies import separating_columns
 from dataset.splits import Fold
 from hyperparameters.declaration import Hyperparameters
-from metrics_and_performance import evaluate
-from run_folder.ensemble import save_ensemble
 from run_folder.environment import device_name
 from run_folder.run import Run
 from run_folder.tracking import start_tracker
 from runtime import processes
 from runtime.interruption import HANDLER
+from training.decisions import few_to_decide_on
+from training.pooling import pool_folds
 
 MANY = 12  # labels; the positives of more are not printed
-FEW = 5  # ECGs of a class in validation; with fewer, what is chosen on them is chosen nearly by chance
 
 
 def start_run(
@@ -62,6 +61,8 @@ def start_run(
     print(f"{title}, on {_where(device)}, seed {values.seed}")
     print(f"run         {run.folder}")
     _announce(cohort, folds, run)
+    for few in few_to_decide_on(cohort, folds, values):
+        print(f"            {few}")
     return run
 
 
@@ -110,8 +111,6 @@ def _announce(cohort: Cohort, folds: list[Fold], run: Run) -> None:
         print(f"split       by patient, into {len(folds) // n_repeats} folds{repeats}: each is tested once")
     if reading.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
-    if fewest := _fewest_to_validate(cohort, folds):
-        print(f"            only {fewest} to validate on: calibration and threshold rest on them")
 
 
 def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple[Fold, Run]]:
@@ -132,52 +131,10 @@ def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple
 def finish(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int, report: Callable[[Path], None]) -> None:
     """Pool the folds, let the first process write the report on the run's folder, and leave the others."""
     if processes.is_first():
-        _pool_folds(run, folds, cohort=cohort, seed=seed)
+        if len(folds) > 1 and not run.is_tested:  # a single split has its metrics already
+            pool_folds(run, folds, seed=seed)
         report(run.folder)
     processes.stop()
-
-
-def _pool_folds(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int) -> None:
-    """Evaluate the out-of-fold scores of a cross-validation together; a single split has its metrics already.
-
-    Each ECG has the score and the threshold of the fold that did not see it. With several repeats each ECG is
-    there once per repeat; patients are resampled for the intervals, which therefore do not shrink.
-    """
-    if len(folds) == 1 or run.is_tested:
-        return
-    tables, thresholds, fold_thresholds, aurocs = [], [], [], []
-    for fold in folds:
-        fold_run = run.fold(fold.name)
-        tables.append(fold_run.predictions("test"))
-        fold_thresholds.append(fold_run.load_description().thresholds)
-        thresholds += [fold_thresholds[-1]] * len(tables[-1])
-        metrics = fold_run.metrics()
-        aurocs.append({name: label["auroc"].value for name, label in metrics["labels"].items()})
-    save_ensemble(run, [run.fold(fold.name).folder for fold in folds], fold_thresholds)
-    predictions = pd.concat(tables, ignore_index=True)
-    run.write_table("predictions.csv", predictions)
-    y_true, y_score = (
-        predictions[[f"{column}_{name}" for name in cohort.label_names]].to_numpy(float)
-        for column in ("y_true", "y_score")
-    )
-    pooled = evaluate(
-        y_true,
-        y_score,
-        thresholds=np.array(thresholds),
-        label_names=cohort.label_names,
-        patient_ids=predictions["patient_id"].to_numpy(),
-        seed=seed,
-    )
-    run.write_metrics(
-        {
-            "split": "test",
-            "n_folds": len(folds) // folds[-1].repeat,
-            "n_repeats": folds[-1].repeat,
-            "auroc_of_folds": aurocs,
-            "threshold_source": metrics["threshold_source"],
-            **pooled,
-        }
-    )
 
 
 def _sizes(cohort: Cohort, fold: Fold) -> str:
@@ -186,18 +143,6 @@ def _sizes(cohort: Cohort, fold: Fold) -> str:
         f"{part} {len(rows):,}": _count_labels(cohort, rows) for part, rows in fold.parts.items() if len(rows)
     }
     return ", ".join(f"{size} ({labels})" if labels else size for size, labels in counts.items())
-
-
-def _fewest_to_validate(cohort: Cohort, folds: list[Fold]) -> str:
-    """Return text such as '1 with PE' where a fold has fewer than `FEW` of a class in validation, else ""."""
-    numbers = [
-        (int((cohort.targets[fold.parts["validation"], label] == value).sum()), f"{words} {name}")
-        for fold in folds
-        for label, name in enumerate(cohort.label_names)
-        for value, words in ((1, "with"), (0, "without"))
-    ]
-    n_ecgs, words = min(numbers, default=(FEW, ""))
-    return f"{n_ecgs} {words}" if n_ecgs < FEW else ""
 
 
 def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> str:

@@ -11,11 +11,11 @@ from dataset.cohort import Cohort
 from dataset.splits import Fold
 from inference.likeness import ChannelStatistics, TrainingDistribution
 from inference.scoring import calibrate, predict_logits
-from metrics.calibration import Calibration, calibrated_score, fit_calibration
-from metrics_and_performance import choose_threshold, evaluate
+from metrics_and_performance import evaluate
 from run_folder.descriptions import ModelDescription
 from run_folder.run import Run
 from runtime import processes
+from training.decisions import decide, described, level_of_scores
 from xml_loader import LEADS, SAMPLING_RATE
 
 MAX_ECGS = 5000  # per part, to describe the training ECGs; more would change little
@@ -42,7 +42,7 @@ def score_test_set(
     Parameters
     ----------
     name, arguments : the model's name in ``models.MODELS`` and the arguments of its constructor.
-    calibration : "temperature", "platt" or "none"; see ``calibration.fit_calibration``.
+    calibration : see ``metrics.calibration.fit_calibration``.
     threshold_policy : see ``metrics_and_performance.choose_threshold``.
     """
     if run.is_tested:
@@ -53,34 +53,45 @@ def score_test_set(
     logits = {part: predict_logits(model, (inputs for inputs, _ in batches[part])) for part in batches}
     if not processes.is_first():
         return
-    y_true = {part: cohort.targets[batches[part].indices] for part in batches}
-    fitted, thresholds = _fit_decisions(
-        y_true["validation"], logits["validation"], calibration, threshold_policy
-    )
-    scores = {part: calibrate(logits[part], fitted) for part in batches}
     description = _description(
         name,
         arguments,
         cohort,
         fold,
         validation,
+        logits=logits["validation"],
         calibration=calibration,
-        fitted=fitted,
-        thresholds=thresholds,
         threshold_policy=threshold_policy,
     )
     run.save_description(description)
-    tables = [_predictions(cohort, fold, part, batches[part].indices, scores[part]) for part in batches]
-    run.write_table("predictions.csv", pd.concat(tables))
-    metrics = evaluate(
-        y_true["test"],
-        scores["test"],
-        thresholds=thresholds,
-        label_names=cohort.label_names,
-        patient_ids=cohort.table["patient_id"].to_numpy()[test.indices],
-        seed=fold.seed,
+    tables = [_predictions(cohort, fold, part, batches[part].indices, logits[part]) for part in batches]
+    write_scores(run, description, pd.concat(tables), seed=fold.seed)
+
+
+def write_scores(run: Run, description: ModelDescription, predictions: pd.DataFrame, *, seed: int) -> None:
+    """Write ``predictions.csv``, its scores those of a description's calibration, and ``metrics.json``.
+
+    Parameters
+    ----------
+    predictions : with the columns of ``predictions.csv``; those of the scores may be absent.
+    """
+    names = description.label_names
+    scores = calibrate(predictions[[f"logit_{name}" for name in names]].to_numpy(), description.calibrations)
+    predictions = predictions.assign(
+        **{f"y_score_{name}": score for name, score in zip(names, scores.T, strict=True)}
     )
-    run.write_metrics({"split": "test", "threshold_source": description.threshold_source, **metrics})
+    run.write_table("predictions.csv", predictions)
+    tested = predictions[predictions["split"] == "test"]
+    metrics = evaluate(
+        tested[[f"y_true_{name}" for name in names]].to_numpy(float, na_value=np.nan),
+        tested[[f"y_score_{name}" for name in names]].to_numpy(float),
+        thresholds=description.thresholds,
+        label_names=names,
+        patient_ids=tested["patient_id"].to_numpy(),
+        seed=seed,
+    )
+    sources = {"threshold_source": description.threshold_source, "decisions": description.decisions}
+    run.write_metrics({"split": "test", **sources, **metrics})
 
 
 def _describe_training(
@@ -129,20 +140,6 @@ def _features(model: nn.Module, cohort: Cohort, indices: np.ndarray, like: Evalu
     return statistics.take()[0]
 
 
-def _fit_decisions(
-    y_true: np.ndarray, logits: np.ndarray, calibration: str, threshold_policy: str
-) -> tuple[list[Calibration], list[float]]:
-    """Return each label's calibration and threshold, from validation ECGs, both (n_ecgs, n_labels)."""
-    pairs = zip(y_true.T, logits.T, strict=True)
-    columns = [(true[~np.isnan(true)], logit[~np.isnan(true)]) for true, logit in pairs]
-    fitted = [fit_calibration(true, logit, calibration) for true, logit in columns]
-    thresholds = [
-        choose_threshold(true, calibrated_score(logit, one), threshold_policy)
-        for (true, logit), one in zip(columns, fitted, strict=True)
-    ]
-    return fitted, thresholds
-
-
 def _description(
     name: str,
     arguments: dict[str, Any],
@@ -150,11 +147,20 @@ def _description(
     fold: Fold,
     validation: EvaluationBatches,
     *,
+    logits: np.ndarray,
     calibration: str,
-    fitted: list[Calibration],
-    thresholds: list[float],
     threshold_policy: str,
 ) -> ModelDescription:
+    """Return what scoring needs; calibration and thresholds are fitted to the logits of validation."""
+    level, indices = level_of_scores(cohort, fold, calibration)
+    prevalences = np.nanmean(cohort.targets[indices], axis=0, dtype=float).tolist()
+    patient_ids = cohort.table["patient_id"].to_numpy()[validation.indices]
+    y_true = cohort.targets[validation.indices].astype(float)
+    options = {"calibration": calibration, "threshold_policy": threshold_policy}
+    decisions = [
+        decide(true, logit, patient_ids, prevalence=prevalence, **options)
+        for true, logit, prevalence in zip(y_true.T, logits.T, prevalences, strict=True)
+    ]
     return ModelDescription(
         model=name,
         arguments=arguments,
@@ -164,30 +170,19 @@ def _description(
         leads=list(LEADS),
         sampling_rate=SAMPLING_RATE,
         calibration=calibration,
-        calibration_slopes=[one.slope for one in fitted],
-        calibration_intercepts=[one.intercept for one in fitted],
-        prevalences=_prevalences_of_scores(cohort, fold, calibration),
-        thresholds=thresholds,
         threshold_policy=threshold_policy,
+        threshold_from=level if threshold_policy == "prevalence" else "validation",
         window_start=cohort.reading.window_start,
         quality=dict(cohort.reading.quality_limits),
         clinical_columns=list(cohort.clinical),
+        **described(decisions),
     )
 
 
-def _prevalences_of_scores(cohort: Cohort, fold: Fold, calibration: str) -> list[float]:
-    """Return the prevalence of each label for which the scores hold.
-
-    It is that of the ECGs that the scores' level follows: Platt's intercept is fitted to the validation ECGs,
-    which a ``split`` column may have selected otherwise; without one, the level is that of training.
-    """
-    part = "validation" if calibration == "platt" else "train"
-    return np.nanmean(cohort.targets[fold.parts[part]], axis=0, dtype=float).tolist()
-
-
 def _predictions(
-    cohort: Cohort, fold: Fold, part: str, indices: np.ndarray, scores: np.ndarray
+    cohort: Cohort, fold: Fold, part: str, indices: np.ndarray, logits: np.ndarray
 ) -> pd.DataFrame:
+    """Return the rows of ``predictions.csv`` of one part, without the scores."""
     columns = {"file": cohort.table["file"].to_numpy()[indices]}
     columns["patient_id"] = cohort.table["patient_id"].to_numpy()[indices]
     columns["fold"] = fold.number
@@ -195,5 +190,5 @@ def _predictions(
     columns["split"] = part
     for number, name in enumerate(cohort.label_names):
         columns[f"y_true_{name}"] = pd.array(cohort.targets[indices, number], "Int64")  # empty: unknown
-        columns[f"y_score_{name}"] = scores[:, number]
+        columns[f"logit_{name}"] = logits[:, number]
     return pd.DataFrame(columns)

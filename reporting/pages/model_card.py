@@ -20,8 +20,8 @@ from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.comparison_table import group_cells
 from reporting.words.formatting import typeset
 from reporting.words.metric_meanings import metric_groups
-from reporting.words.run_sentences import confusion_sentences, verdict
-from run_folder.ensemble import performance_of
+from reporting.words.run_sentences import calibrated_on, confusion_sentences, fold_thresholds, verdict
+from run_folder.ensemble import performance_of, read_ensemble
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run_record import RunRecord, read_run
@@ -328,12 +328,13 @@ def _check_same_model(record: RunRecord, evaluation: Path) -> None:
 
 
 def _decisions(record: RunRecord, scorer: Scorer) -> list[str]:
-    sentences = [_calibration(scorer)]
-    averaged = " The folds have thresholds of their own; this is their mean on the scale of logits."
+    sentences = [_calibration(record, scorer)]
+    averaged = " The folds have thresholds of their own; this is theirs together."
     pairs = zip(scorer.label_names, scorer.thresholds, scorer.prevalences, strict=True)
     for name, threshold, prevalence in pairs:
         flagged = f"{name}: an ECG is flagged where its score is {threshold:.3g} or more"
-        mean = averaged if len(scorer.models) > 1 and record.is_cross_validation else ""
+        several = record.is_cross_validation and record.metrics and len(fold_thresholds(record, name)) > 1
+        mean = averaged if several else ""
         sentences.append(f"{flagged} ({scorer.threshold_source}).{mean}")
         if record.metrics:
             sentences.append(f"In the test: {' '.join(confusion_sentences(name, record.metrics))}")
@@ -349,13 +350,29 @@ def _logit(share: float) -> str:
     return typeset(f"{math.log(share / (1 - share)):.3f}") if 0 < share < 1 else "undefined"
 
 
-def _calibration(scorer: Scorer) -> str:
+def _calibration(record: RunRecord, scorer: Scorer) -> str:
     methods = sorted({description.calibration for description in scorer.descriptions})
     if methods == ["none"]:
         return "Scores were not calibrated: their order counts, not their value."
     return (
-        f"Scores were calibrated on the validation ECGs ({', '.join(methods)}): of ECGs with a score of 0.2, "
-        "about one in five should be positive. Calibration slope and intercept above show how far that holds."
+        f"Scores were calibrated on {calibrated_on(record)} ({', '.join(methods)}): of ECGs with a score of "
+        "0.2, about one in five should be positive. Calibration slope and intercept above show how far that "
+        f"holds.{_stretched(record)}"
+    )
+
+
+def _stretched(record: RunRecord) -> str:
+    """Say by how much the mean of the models' logits is stretched; empty where it is not."""
+    if not RunFiles(record.folder).has("ensemble.json"):
+        return ""
+    slopes = read_ensemble(record.folder).calibration_slopes
+    if all(slope == 1 for slope in slopes):
+        return ""
+    factors = ", ".join(f"{slope:.2f}" for slope in slopes)
+    return (
+        " That is of single models. The mean of their logits spreads less, since what they do not share "
+        f"averages out; it is stretched around the prevalence by {factors}, which follows from how far they "
+        "disagree about ECGs that none of them was trained on. This was not tested."
     )
 
 

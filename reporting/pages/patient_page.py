@@ -45,6 +45,7 @@ from reporting.figures.ecg_paper import (
     PANELS,
 )
 from reporting.pages.run_page import new_environment, svg_picture, write_page
+from reporting.words.decision_words import untested_together
 from reporting.words.formatting import percent
 from reporting.words.sign_table import MINUS, sign_rows
 from run_folder.ensemble import performance_of
@@ -169,7 +170,10 @@ def _sentences(
     clinical: np.ndarray | None,
 ) -> Iterator[str]:
     name, trained_at = scorer.label_names[label], scorer.prevalences[label]
-    yield performance_sentence(name, performance_of(run).get(name, {}), scorer.threshold_source)
+    performance = performance_of(run).get(name, {})
+    yield performance_sentence(name, performance, scorer.threshold_source)
+    if performance and (note := untested_together(run)):
+        yield f"{note[0].upper()}{note[1:]}."
     score = mean_score(member_scores)[0, label]
     sentence = f"The probability holds where {percent(trained_at)} have {name}, as in development"
     if prevalence is not None:

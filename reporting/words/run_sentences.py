@@ -7,6 +7,7 @@ import numpy as np
 
 from cohorts.synthetic import planted_auroc
 from metrics.metric import Metric
+from reporting.words.decision_words import decision_notes
 from reporting.words.formatting import interval, number, typeset
 from reporting.words.metric_meanings import missing_class
 from reporting.words.summary import WIDE_INTERVAL
@@ -113,16 +114,26 @@ def confusion_sentences(name: str, metrics: dict) -> list[str]:
     return sentences
 
 
+def calibrated_on(record: RunRecord) -> str:
+    """Return what the calibration was fitted on; the first versions took validation in each fold too."""
+    if record.is_cross_validation and any("n_positive" in one for one in record.descriptions.values()):
+        return "the out-of-fold logits of the other folds"
+    return "the validation ECGs"
+
+
 def threshold_sentence(record: RunRecord, name: str) -> str:
-    """Return where the threshold comes from; a cross-validation has one per fold."""
+    """Return where the threshold comes from, of a cross-validation perhaps one per fold."""
     source = record.metrics.get("threshold_source", "chosen before the test")
     thresholds = fold_thresholds(record, name)
     if not thresholds:
         return f"The threshold: {source}."
+    decisions = record.metrics.get("decisions", {})
+    notes = decision_notes({name: decisions[name]} if name in decisions else {})
+    notes = "".join(f" {note[0].upper()}{note[1:]}." for note in notes)
     if len(thresholds) == 1:
-        return f"An ECG is flagged where its score is {thresholds[0]:.3g} or more ({source})."
+        return f"An ECG is flagged where its score is {thresholds[0]:.3g} or more ({source}).{notes}"
     span = f"{min(thresholds):.3g} to {max(thresholds):.3g}"
-    return f"An ECG is flagged by the threshold of its fold, {span} ({source})."
+    return f"An ECG is flagged by the threshold of its fold, {span} ({source}).{notes}"
 
 
 def fold_thresholds(record: RunRecord, name: str) -> list[float]:

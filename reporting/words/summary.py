@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from metrics.metric import Metric
+from reporting.words.decision_words import decision_notes
 from reporting.words.formatting import few, interval, number, with_interval
 from reporting.words.metric_meanings import missing_class, too_few_to_rule_out
 from runtime.messages import counted
@@ -19,7 +20,8 @@ def format_metrics(metrics: dict) -> str:
     metrics : dict
         The result of `metrics_and_performance.evaluate`. Further keys are shown where they are given:
         `split`, the word of the left column ("test" without it), `n_repeats` of a cross-validation, and
-        `threshold_source`, how the thresholds were chosen ("Youden, from validation").
+        `threshold_source`, how the thresholds were chosen ("Youden, from validation"), and `decisions`, what
+        they rest on.
 
     Returns
     -------
@@ -155,6 +157,7 @@ def _caveats(metrics: dict) -> Iterator[str]:
         widest = max(widths, key=widths.get)
         whose = f" of {widest}" if len(metrics["labels"]) > 1 else ""
         yield _width_in_words(widths[widest], whose, metrics.get("n_folds", 0))
+    yield from decision_notes(metrics.get("decisions", {}))
     for name, label in metrics["labels"].items():
         if n_unknown := label.get("n_unknown", 0):
             which = "which counts" if n_unknown == 1 else "which count"

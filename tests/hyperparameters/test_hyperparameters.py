@@ -179,7 +179,11 @@ def test_wrong_value_in_a_block_is_one_line_that_names_the_key(refused, key, val
         (["--recipe", "mine"], "recipe: found mine, expected default or published"),
         (["--quality-checks", "perhaps"], "quality_checks: found perhaps, expected true or false"),
         (["--milestones", "5", "x"], "milestones: found x, expected a whole number above 0"),
-        (["--threshold-policy", "f1>=0.9"], "threshold_policy: found 'f1>=0.9', expected youden, or for"),
+        (
+            ["--threshold-policy", "f1>=0.9"],
+            "threshold_policy: found 'f1>=0.9', expected prevalence, youden, or for",
+        ),
+        (["--calibration", "none", "--gamma", "2"], "found prevalence with --calibration none and a focal"),
     ],
 )
 def test_a_wrong_value_is_said_in_plain_words(refused, flags, message):

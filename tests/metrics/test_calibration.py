@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq, minimize_scalar
 from scipy.stats import norm, t
 from sklearn import metrics as sklearn_metrics
 from sklearn.exceptions import UndefinedMetricWarning
@@ -52,6 +53,69 @@ def test_platt_is_the_logistic_regression_of_smoothed_targets(rng):
     assert found.intercept == pytest.approx(regression.intercept_.item(), rel=1e-4)
 
 
+def posterior_mode(y_true, logits):
+    """Maximise the posterior on a grid of log slopes, each with its best intercept, from the formula."""
+    n_positive, n_negative = y_true.sum(), (1 - y_true).sum()
+    target = np.where(y_true, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+
+    def best_intercept(slope):
+        return brentq(lambda b: (1 / (1 + np.exp(-slope * logits - b)) - target).sum(), -100, 100, xtol=1e-13)
+
+    def negative_log_posterior(log_slope):
+        slope = np.exp(log_slope)
+        score = 1 / (1 + np.exp(-slope * logits - best_intercept(slope)))
+        likelihood = target @ np.log(score) + (1 - target) @ np.log1p(-score)
+        return -likelihood - norm.logpdf(log_slope, 0, 0.5)
+
+    grid = np.linspace(-3, 3, 601)
+    start = grid[np.argmin([negative_log_posterior(one) for one in grid])]
+    found = minimize_scalar(
+        negative_log_posterior, bounds=(start - 0.01, start + 0.01), options={"xatol": 1e-9}
+    )
+    return np.exp(found.x), best_intercept(np.exp(found.x))
+
+
+@pytest.mark.parametrize(("n_positive", "n_ecgs", "scale"), [(4, 30, 0.3), (4, 30, 3.0), (10, 102, 1.0)])
+def test_shrunken_is_the_mode_of_the_posterior(rng, n_positive, n_ecgs, scale):
+    y_true = (np.arange(n_ecgs) < n_positive).astype(int)
+    logits = scale * (rng.normal(size=n_ecgs) + y_true - 2)
+    found = calibration.fit_calibration(y_true, logits, "shrunken")
+    slope, intercept = posterior_mode(y_true, logits)
+    assert found.slope == pytest.approx(slope, rel=1e-4)
+    assert found.intercept == pytest.approx(intercept, rel=1e-3, abs=1e-3)
+
+
+def test_shrunken_stays_near_slope_1_with_few_positives_and_is_platts_with_many(rng):
+    few = np.repeat([0, 1], [18, 2])
+    turned = calibration.fit_calibration(few, np.repeat([3.0, -3.0], [18, 2]), "shrunken")
+    assert 0.1 < turned.slope < 1  # Platt's is 0.01, the lowest: all ECGs get one probability
+    slopes = {"platt": [], "shrunken": []}
+    for _ in range(40):
+        y_true = np.repeat([0, 1], [92, 10])
+        logits = rng.normal(size=102) * 0.95 + 0.9 * y_true - 2.7
+        for method, found in slopes.items():
+            found.append(calibration.fit_calibration(y_true, logits, method).slope)
+    assert np.std(slopes["shrunken"]) < 0.6 * np.std(slopes["platt"])
+    y_true, y_score = make_scores(rng, 20_000)
+    both = [calibration.fit_calibration(y_true, 2 * logit(y_score), method) for method in slopes]
+    assert both[0] == pytest.approx(both[1], rel=0.01)
+
+
+def test_equal_logits_leave_the_slope_at_1_and_get_the_prevalence():
+    found = calibration.fit_calibration([0, 0, 0, 1], [0.7] * 4, "shrunken")
+    assert found.slope == pytest.approx(1)
+    # the mean of Platt's targets, (2 / 3 + 3 / 5) / 4
+    assert calibration.calibrated_score([0.7], found) == pytest.approx([19 / 60])
+
+
+def test_calibrations_one_after_the_other_and_for_another_prevalence():
+    first, second = calibration.Calibration(2.0, 1.0), calibration.Calibration(0.5, -3.0)
+    np.testing.assert_allclose(first.then(second).of([0.0, 4.0]), second.of(first.of([0.0, 4.0])))
+    moved = first.moved(0.2, 0.5)
+    expected = calibration.shift_prevalence(calibration.calibrated_score([-1.0, 0.3], first), 0.2, 0.5)
+    np.testing.assert_allclose(calibration.calibrated_score([-1.0, 0.3], moved), expected)
+
+
 def test_temperature_minimises_the_log_loss(rng):
     y_true, y_score = make_scores(rng, 2000, prevalence=0.5)
     scores = logit(y_score) - 0.5
@@ -75,7 +139,7 @@ def test_calibration_none_and_a_known_sigmoid():
         calibration.fit_calibration([0, 1], [0.0, 1.0], "isotonic")
 
 
-@pytest.mark.parametrize("method", ["temperature", "platt"])
+@pytest.mark.parametrize("method", ["temperature", "platt", "shrunken"])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize(
     "y_true, logits",
@@ -99,7 +163,7 @@ def test_calibration_is_finite_and_keeps_the_order(y_true, logits, scale, method
 def test_platt_of_a_perfect_separation_stays_moderate():
     y_true = np.repeat([0, 1], [18, 2])
     logits = np.repeat([-3.0, 3.0], [18, 2])
-    scores = calibration.calibrated_score(logits, calibration.fit_calibration(y_true, logits))
+    scores = calibration.calibrated_score(logits, calibration.fit_calibration(y_true, logits, "platt"))
     assert scores[[0, -1]] == pytest.approx([1 / 20, 3 / 4], abs=1e-5)  # the smoothed targets themselves
 
 
@@ -107,7 +171,7 @@ def test_calibration_without_positives_and_of_reversed_scores_warns():
     with pytest.warns(UndefinedMetricWarning, match="no positive ECG; the scores stay"):
         assert calibration.fit_calibration([0, 0], [1.0, 2.0]) == (1.0, 0.0)
     with pytest.warns(UndefinedMetricWarning, match="do not tell the validation ECGs apart"):
-        found = calibration.fit_calibration([1, 1, 0, 0], [-2.0, -1.0, 1.0, 2.0])
+        found = calibration.fit_calibration([1, 1, 0, 0], [-2.0, -1.0, 1.0, 2.0], "platt")
     assert found.slope == 0.01
     with pytest.raises(ValueError, match="nan or infinite"):
         calibration.fit_calibration([0, 1], [np.nan, 1.0])

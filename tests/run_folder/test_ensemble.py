@@ -1,5 +1,6 @@
 """Which models of a folder score together, and what is known of how well."""
 
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,7 @@ from described_models import describe
 from run_folder.ensemble import (
     clinical_columns_of,
     label_names_of,
+    mean_decisions,
     members_of,
     performance_of,
     read_ensemble,
@@ -25,7 +27,8 @@ def ensemble(tmp_path):
         Run(tmp_path / name).save_description(describe(**changes))
     (tmp_path / "both").mkdir()
     members = [tmp_path / name for name in ("one", "two")]
-    save_ensemble(Run(tmp_path / "both"), members, [[0.2, 0.5], [0.8, 0.5]])
+    decisions = mean_decisions(members, [[0.2, 0.5], [0.8, 0.5]])
+    save_ensemble(Run(tmp_path / "both"), members, decisions)
     return tmp_path / "both"
 
 
@@ -34,6 +37,15 @@ def test_an_ensemble_decides_at_the_mean_logit_and_holds_for_the_mean_prevalence
     assert description.members == ["../one", "../two"] and description.label_names == ["PE", "MI"]
     assert description.thresholds == pytest.approx([0.5, 0.5])
     assert description.prevalences == pytest.approx([0.2, 0.2])
+
+
+def test_a_member_is_followed_by_the_calibration_of_the_ensemble(ensemble):
+    member = describe()  # of PE as it is; of MI 1.5 * logit - 0.5
+    assert read_ensemble(ensemble).calibrated(member) == member  # it has none, as in the first versions
+    stretched = {"calibration_slopes": [1.2, 2.0], "calibration_intercepts": [0.3, 1.0]}
+    followed = dataclasses.replace(read_ensemble(ensemble), **stretched).calibrated(member)
+    assert followed.calibration_slopes == pytest.approx([1.2, 3.0])
+    assert followed.calibration_intercepts == pytest.approx([0.3, 0.0])
 
 
 def test_the_members_say_what_is_needed(ensemble):

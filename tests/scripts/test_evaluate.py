@@ -509,14 +509,20 @@ def test_runs_of_another_window_are_no_comparison(places, other_cohort, tmp_path
 
 def test_runs_validated_on_other_ecgs_decide_at_the_mean_of_their_thresholds(places, tmp_path, capsys):
     """Each of their validation ECGs trained another of them, so that no threshold can be chosen for both."""
-    shutil.copytree(places / "two", tmp_path / "two")
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run in runs:
+        shutil.copytree(places / run.name, run)
+        for number, path in enumerate(sorted(run.glob("fold-*/model.json"))):
+            description = json.loads(path.read_text(encoding="utf-8"))
+            chosen = {"threshold_policy": "youden", "thresholds": [0.1 + 0.1 * number]}
+            path.write_text(json.dumps(description | chosen), encoding="utf-8")
     path = tmp_path / "two" / "fold-2" / "predictions.csv"
     table = pd.read_csv(path)
     table.drop(table.index[table["split"] == "validation"][0]).to_csv(path, index=False)
-    comparison = read_comparison([places / "one", tmp_path / "two"], ["one", "two"])
+    comparison = read_comparison(runs, ["one", "two"])
     assert "the runs were validated on different ECGs" in capsys.readouterr().out
     for fold, threshold in enumerate(comparison.ensemble_thresholds[:, 0], 1):
-        paths = [run / f"fold-{fold}" / "model.json" for run in (places / "one", places / "two")]
+        paths = [run / f"fold-{fold}" / "model.json" for run in runs]
         chosen = [json.loads(path.read_text(encoding="utf-8"))["thresholds"][0] for path in paths]
         assert threshold == pytest.approx(expit(np.mean([logit(one) for one in chosen])))
     read_comparison([places / "one", places / "two"], ["one", "two"])

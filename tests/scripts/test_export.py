@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from scipy.special import expit
+from scipy.special import expit, logit
 from tiny_runs import ROOT, line_of, run_here
 
 from ecg.simulation import draw_patient, simulate_ecg
@@ -200,12 +200,14 @@ def test_an_ensemble_as_a_user_exports_it(tmp_path):
     for folder, one in zip(folders, members, strict=True):
         save(Run(folder), *one)
     (tmp_path / "ensemble").mkdir()
-    save_ensemble(Run(tmp_path / "ensemble"), folders, [THRESHOLDS])
+    stretched = {"calibration_slopes": [1.2, 0.9], "calibration_intercepts": [0.1, 0.0]}
+    decisions = dataclasses.replace(members[0][1], **stretched)
+    save_ensemble(Run(tmp_path / "ensemble"), folders, decisions)
     outcome = run_here("export.py", tmp_path / "ensemble", tmp_path / "both.onnx")
     assert (outcome.returncode, outcome.stderr) == (0, "")
     graph = (tmp_path / "both.onnx").read_bytes()
     signals = ecgs(4, 3)
-    expected = expected_scores(members, signals)
+    expected = expit(logit(expected_scores(members, signals)) * [1.2, 0.9] + [0.1, 0.0])
     np.testing.assert_allclose(run_onnx(graph, signals), expected, atol=1e-4)
     np.testing.assert_allclose(run_onnx(graph, signals[2:]), expected[2:], atol=1e-4)
     difference = float(re.search(r"scores differ by at most (\S+)", outcome.stdout).group(1))

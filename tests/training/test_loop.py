@@ -405,7 +405,7 @@ def test_predictions_are_those_of_the_best_epoch(cohort, run, monkeypatch):
     assert not np.allclose(best, last)
     table = pd.read_csv(run.folder / "predictions.csv")
     assert table.columns.tolist() == [
-        *["file", "patient_id", "fold", "repeat", "split", "y_true_PE", "y_score_PE"]
+        *["file", "patient_id", "fold", "repeat", "split", "y_true_PE", "logit_PE", "y_score_PE"]
     ]
     tested = table[table["split"] == "test"]
     assert tested["file"].tolist() == [f"{index}.xml" for index in PARTS["test"]]
@@ -459,6 +459,7 @@ def test_calibration_comes_from_validation_alone(tmp_path, calibration):
 def test_scores_hold_for_the_prevalence_that_their_level_follows(tmp_path, calibration, part):
     """Platt's intercept follows the validation ECGs, which a split column may have enriched otherwise."""
     cohort, run = make_cohort(), Run(tmp_path)
+    cohort.table["split"] = "in the table"
     cohort.targets[PARTS["validation"]] = np.float32([[1], [0], [0], [0], [0], [0]])
     experiment = Experiment(cohort, run).fit()
     experiment.score_test_set(calibration)
@@ -477,7 +478,7 @@ def test_scores_are_calibrated_logits(cohort, run):
     table = pd.read_csv(run.folder / "predictions.csv")
     expected = 1 / (1 + np.exp(-(slope * logits + intercept)))
     np.testing.assert_allclose(table.loc[table["split"] == "test", "y_score_PE"], expected, rtol=1e-12)
-    assert description["prevalences"] == [4 / 12]
+    assert description["prevalences"] == [6 / 18]  # of the training and validation ECGs
 
 
 def test_metrics_are_of_the_test_part(cohort, run):

@@ -124,7 +124,11 @@ def test_a_cross_validation_is_judged_by_its_out_of_fold_scores(card_of, folders
     assert "24 ECGs of 22 patients, scored after training" in card
     assert "scored by the one model that had not seen its patient (cross-validation in 2 folds)" in card
     threshold = read_json(folders["run"] / "ensemble.json")["thresholds"][0]
-    assert f"flagged where its score is {threshold:.3g} or more (Youden, from validation). The folds" in card
+    assert (
+        f"flagged where its score is {threshold:.3g} or more (the prevalence of the development ECGs)."
+        in card
+    )
+    assert "Scores were calibrated on the out-of-fold logits of the other folds (shrunken)" in card
     assert card.count("Spectrogram 2D ResNet-18 + attention | 512 samples (1.024 s) | recording") == 2
     assert scorer.title in card
 
@@ -155,7 +159,8 @@ def test_a_fold_is_judged_by_its_own_test_ecgs(card_of, folders):
     sizes = [int((splits["fold-1"] == part).sum()) for part in ("train", "validation", "test")]
     assert re.search(rf"^\| ECGs \|.* {sizes[0]} \| {sizes[1]} \| {sizes[2]} \|$", card, re.MULTILINE)
     assert (
-        f"flagged where its score is {scorer.thresholds[0]:.3g} or more (Youden, from validation).\n" in card
+        f"flagged where its score is {scorer.thresholds[0]:.3g} or more (the prevalence of the development "
+        "ECGs).\n" in card
     )
 
 
