@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from metrics.calibration import Calibration
-from metrics.log_odds import mean_score
+from metrics.calibration import Calibration, calibrated_score
+from metrics.log_odds import SMALLEST_SCORE, logit, mean_score
+from metrics.out_of_fold import ensemble_calibration
 from run_folder.descriptions import ModelDescription
 from run_folder.files import RunFiles
 from run_folder.run import Run
@@ -118,17 +120,42 @@ def save_ensemble(run: Run, members: Sequence[Path], decisions: ModelDescription
 
 
 def mean_decisions(members: Sequence[Path], thresholds: Sequence[Sequence[float]]) -> ModelDescription:
-    """Return the first member's description with the mean prevalences, and a mean threshold, of all.
+    """Return the first member's description with the decisions of all members together.
+
+    The mean of their logits is calibrated as the mean that it is, on the ECGs that members validated and
+    tested (`metrics.out_of_fold.ensemble_calibration`). The threshold moves with it: no decision changes.
 
     Parameters
     ----------
-    thresholds : (n_folds, n_labels); the mean is taken of their logits.
+    thresholds : (n_folds, n_labels), of the mean as it is; the sigmoid of their mean logit is taken.
     """
     described = [RunFiles(member).load_description() for member in members]
+    prevalences = np.mean([one.prevalences for one in described], axis=0).tolist()
+    names = described[0].label_names
+    stretches = [
+        _stretch(members, name, prevalence) for name, prevalence in zip(names, prevalences, strict=True)
+    ]
+    means = zip(stretches, mean_score(np.asarray(thresholds)), strict=True)
     return replace(
         described[0],
-        prevalences=np.mean([one.prevalences for one in described], axis=0).tolist(),
-        thresholds=mean_score(np.asarray(thresholds)).tolist(),
-        calibration_slopes=[],
-        calibration_intercepts=[],
+        prevalences=prevalences,
+        thresholds=[float(calibrated_score(logit(threshold), one)) for one, threshold in means],
+        calibration_slopes=[one.slope for one in stretches],
+        calibration_intercepts=[one.intercept for one in stretches],
+    )
+
+
+def _stretch(members: Sequence[Path], name: str, prevalence: float) -> Calibration:
+    """Return the calibration of the mean of members' logits; of members without scores, none."""
+    if not 0 < prevalence < 1 or not all(RunFiles(member).has("predictions.csv") for member in members):
+        return Calibration()
+    columns = ["file", f"y_true_{name}", f"y_score_{name}"]
+    scored = pd.concat([RunFiles(member).table("predictions.csv")[columns] for member in members]).dropna()
+    score = scored[f"y_score_{name}"].clip(SMALLEST_SCORE, 1 - SMALLEST_SCORE)
+    return ensemble_calibration(
+        scored[f"y_true_{name}"].to_numpy(int),
+        logit(score),
+        pd.factorize(scored["file"])[0],
+        prevalence=prevalence,
+        n_models=len(members),
     )

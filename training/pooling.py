@@ -45,7 +45,7 @@ def pool_folds(run: Run, folds: Sequence[Fold], *, seed: int) -> None:
     first = descriptions[0]
     tables = [_with_logits(fold_run, one) for fold_run, one in zip(runs, descriptions, strict=True)]
     options = {"calibration": first.calibration, "threshold_policy": first.threshold_policy}
-    labels = [_decide_together(tables, name, **options) for name in first.label_names]
+    labels = [decide_together(tables, name, **options) for name in first.label_names]
     level = "development" if first.threshold_policy == "prevalence" else OUT_OF_FOLD
     descriptions = [
         replace(one, threshold_from=level, **described([label.of_folds[number] for label in labels]))
@@ -71,7 +71,7 @@ def _with_logits(fold_run: Run, description: ModelDescription) -> pd.DataFrame:
     return predictions
 
 
-def _decide_together(
+def decide_together(
     tables: Sequence[pd.DataFrame], name: str, *, calibration: str, threshold_policy: str
 ) -> LabelDecisions:
     """Return how a label is decided, from the validation and test rows of each fold's predictions."""

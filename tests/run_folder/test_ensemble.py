@@ -3,9 +3,12 @@
 import dataclasses
 import json
 
+import numpy as np
+import pandas as pd
 import pytest
 from described_models import describe
 
+from metrics.log_odds import expit
 from run_folder.ensemble import (
     clinical_columns_of,
     label_names_of,
@@ -73,3 +76,24 @@ def test_the_performance_is_that_of_the_run_or_of_the_ensemble(tmp_path):
         assert performance_of(tmp_path) == {"PE": {"n_ecgs": 1}}
     (tmp_path / "metrics.json").write_text(json.dumps({"PE": {"x": {"n_ecgs": 2}}}))
     assert performance_of(tmp_path) == {}
+
+
+def test_the_mean_of_compared_models_is_stretched_without_changing_a_decision(tmp_path):
+    """Two models of 400 common ECGs, which share half of the variance: 1 / (1 / 2 + 1 / 4)."""
+    rng = np.random.default_rng(0)
+    y_true, common = (np.arange(400) % 10 == 0).astype(int), rng.normal(size=400)
+    members, logits = [tmp_path / "one", tmp_path / "two"], []
+    for member in members:
+        logits.append((common + rng.normal(size=400)) / np.sqrt(2) + y_true - 3)
+        member.mkdir()
+        Run(member).save_description(describe(label_names=["PE"], prevalences=[0.1], thresholds=[0.2]))
+        files = [f"{number}.xml" for number in range(400)]
+        scores = {"file": files, "y_true_PE": y_true, "y_score_PE": expit(logits[-1])}
+        Run(member).write_table("predictions.csv", pd.DataFrame(scores))
+    decisions = mean_decisions(members, [[0.07]])
+    (slope,), (intercept,) = decisions.calibration_slopes, decisions.calibration_intercepts
+    assert slope == pytest.approx(4 / 3, abs=0.08)
+    mean = np.mean(logits, axis=0)
+    flagged = expit(slope * mean + intercept) >= decisions.thresholds[0]
+    np.testing.assert_array_equal(flagged, expit(mean) >= 0.07)
+    assert 0 < flagged.sum() < 400

@@ -165,9 +165,13 @@ def test_the_folder_of_a_comparison_predicts_as_the_ensemble(places, compared, t
         member_scores.append(pd.read_csv(tmp_path / f"{number}.csv"))
     ensemble = member_scores.pop()
     scores = np.array([table["score_PE"] for table in member_scores])  # (6, 3)
-    np.testing.assert_allclose(ensemble["score_PE"], expit(logit(scores).mean(axis=0)), rtol=1e-6)
-    np.testing.assert_allclose(ensemble["lowest_PE"], scores.min(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(ensemble["highest_PE"], scores.max(axis=0), rtol=1e-6)
+    description = json.loads((folder / "ensemble.json").read_text(encoding="utf-8"))
+    (slope,), (intercept,) = (description[f"calibration_{name}"] for name in ("slopes", "intercepts"))
+    assert slope > 1
+    stretched = slope * logit(scores) + intercept
+    np.testing.assert_allclose(ensemble["score_PE"], expit(stretched.mean(axis=0)), rtol=1e-6)
+    np.testing.assert_allclose(ensemble["lowest_PE"], expit(stretched.min(axis=0)), rtol=1e-6)
+    np.testing.assert_allclose(ensemble["highest_PE"], expit(stretched.max(axis=0)), rtol=1e-6)
     assert "ensemble of 6 models (6 x " in outcome.stdout
 
 
