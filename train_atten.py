@@ -31,7 +31,7 @@ MODEL = "resnet18_with_atten"  # models/resnet18_with_atten.py
 # What this experiment sets; hyperparameters/declaration.py declares all, with range and default.
 HYPERPARAMETERS = {
     # training
-    "epochs": 30,
+    "epochs": 10,
     "batch_size": 32,
     "learning_rate": 1e-3,
     "schedule": "one_cycle",

@@ -199,7 +199,7 @@ class Hyperparameters:
     learning_rate: PositiveFloat = declared("optimizer", 1e-3, "the highest of the schedule")
     weight_decay: NonNegativeFloat = declared("optimizer", 0.05, "decoupled")
     pretrained_rate: Share = declared(
-        "optimizer", 1.0, "learning rate of what --init-from has loaded, as a share of the others'"
+        "optimizer", 0.03, "learning rate of what --init-from has loaded, as a share of the others'"
     )
 
     # schedule of the learning rate
@@ -216,8 +216,8 @@ class Hyperparameters:
     weight_average: BelowOne = declared(
         "step", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
     )
-    freeze_epochs: NonNegativeInt = declared(
-        "step", 0, "first epochs in which what --init-from has loaded stays as it is"
+    freeze_epochs: NonNegativeInt | None = declared(
+        "step", None, "first epochs in which what --init-from has loaded stays as it is; none: 3 of them"
     )
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = declared(
         "step", "none", "mode of torch.compile, which needs a C++ compiler; reduce-overhead: CUDA graphs"
@@ -228,7 +228,7 @@ class Hyperparameters:
     )
 
     # training
-    epochs: PositiveInt = declared("training", 30, "passes over the training ECGs")
+    epochs: PositiveInt = declared("training", 10, "passes over the training ECGs")
     patience: NonNegativeInt = declared(
         "training", 0, "with --keep best, epochs without a better score; 0: never stop early"
     )

@@ -110,8 +110,8 @@ class TrainingStep:
 
         Where several processes train, it is this one's share of it.
         """
-        if graph := self._graph_of(training):
-            yield from graph.losses(epoch, first_step)
+        if self._graph and not self._frozen:
+            yield from self._graph.losses(epoch, first_step)
             return
         shares = training.shares(epoch)
         for number, (inputs, targets, _) in enumerate(training.epoch(epoch, first_step), first_step):
@@ -120,14 +120,11 @@ class TrainingStep:
             loss = self(inputs, targets, share * processes.count())
             yield loss if share == 1 else loss * share
 
-    def _graph_of(self, training: TrainingBatches) -> StepGraph | None:
-        """Return the step as CUDA graphs, made when they are first wanted; None where it is not one."""
-        if self._frozen or not (self.cuda_graph and training.is_on_gpu and processes.count() == 1):
-            return None
-        if self._graph is None:
+    def capture(self, training: TrainingBatches) -> None:
+        """Make CUDA graphs of the step on these batches, where one GPU trains and holds the signals."""
+        if self.cuda_graph and training.is_on_gpu and processes.count() == 1:
+            self.start_epoch(self.freeze_epochs + 1)  # nothing is frozen: before, there are no graphs
             self._graph = StepGraph.try_to_capture(self.model, self.loss, training, self._update)
-            self.cuda_graph = self._graph is not None
-        return self._graph
 
     def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
         """Return the loss, on the device.
@@ -198,6 +195,7 @@ def fit(
     log = state.log
     n_parameters = sum(parameter.numel() for parameter in step.model.parameters())
     print(f"model       {n_parameters / 1e6:.1f} M parameters")
+    step.capture(training)
     columns = "".join(f"   val {title}" for title in metrics.titles.values())
     print(f" epoch   train loss   val loss{columns}        lr     ECG/s    time")
     for row in log:

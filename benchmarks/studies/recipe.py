@@ -30,20 +30,23 @@ MODELS = {
     "rnn": ("train_main_ecg.py", ["--model", "rnn"]),
     "encoder": ("train_main_ecg.py", ["--model", "encoder"]),
 }
-EPOCHS = (15, 10, 20, 30)
+WITH_TRUNK = ("attention", "rnn", "encoder")
+EPOCHS = (10, 15, 20, 30)
 OF_ONE_MODEL = {  # of the attention model, with the epochs of the first column
-    "weight decay 0.01": ["--weight-decay", "0.01"],
     "weight decay 0.2": ["--weight-decay", "0.2"],
-    "weight average 0": ["--weight-average", "0"],
-    "weight average 0.95": ["--weight-average", "0.95"],
     "weight average 0.99": ["--weight-average", "0.99"],
     "no augmentation": ["--augmentation", "none"],
-    "more noise": ["--baseline-wander", "0.5", "--mains-hum", "0.5", "--gaussian-noise", "0.5"],
-    "learning rate 3e-4": ["--learning-rate", "3e-4"],
     "learning rate 2e-3": ["--learning-rate", "2e-3"],
-    "dropout 0.5": ["--dropout", "0.5"],
+    "drop path 0.1": ["--drop-path", "0.1"],
     "best epoch by AUROC": ["--keep", "best", "--monitor", "auroc"],
-    "best epoch by loss": ["--keep", "best", "--monitor", "loss"],
+}
+TUNED = {  # of models that start from a trunk: rate of the trunk, epochs in which it is frozen
+    "rate 1": ["--pretrained-rate", "1", "--freeze-epochs", "0"],
+    "rate 0.3": ["--pretrained-rate", "0.3", "--freeze-epochs", "0"],
+    "rate 0.1": ["--pretrained-rate", "0.1", "--freeze-epochs", "0"],
+    "rate 0.1, frozen 2": ["--pretrained-rate", "0.1", "--freeze-epochs", "2"],
+    "rate 0.03": ["--pretrained-rate", "0.03", "--freeze-epochs", "0"],
+    "rate 0.03, frozen 3": ["--pretrained-rate", "0.03", "--freeze-epochs", "3"],
 }
 
 
@@ -56,21 +59,23 @@ class Setting(NamedTuple):
     flags: list[str]
 
 
-def settings(labels: list[str]) -> Iterator[Setting]:
+def settings(labels: list[str], init_from: str | None) -> Iterator[Setting]:
     """Yield what is trained, the most wanted first."""
+    if init_from:
+        for model in WITH_TRUNK:
+            script, own = MODELS[model]
+            for name, flags in TUNED.items():
+                words = [*own, "--epochs", str(EPOCHS[0]), "--init-from", init_from, *flags]
+                yield from (Setting(f"{model}, tuned, {name}", label, script, words) for label in labels)
+        return
     for epochs in EPOCHS:
-        for model, (script, flags) in MODELS.items():
-            for label in labels:
-                yield Setting(f"{model}, {epochs} epochs", label, script, [*flags, "--epochs", str(epochs)])
+        for model, (script, own) in MODELS.items():
+            words = [*own, "--epochs", str(epochs)]
+            yield from (Setting(f"{model}, {epochs} epochs", label, script, words) for label in labels)
+    script, own = MODELS["attention"]
     for name, flags in OF_ONE_MODEL.items():
-        for label in labels:
-            script, own = MODELS["attention"]
-            yield Setting(
-                f"attention, {EPOCHS[0]} epochs, {name}",
-                label,
-                script,
-                [*own, "--epochs", str(EPOCHS[0]), *flags],
-            )
+        words = [*own, "--epochs", str(EPOCHS[0]), *flags]
+        yield from (Setting(f"attention, {name}", label, script, words) for label in labels)
 
 
 def train_one(
@@ -103,6 +108,7 @@ def main() -> None:
     parser.add_argument("--output-dir", type=Path, default=Path("recipe"))
     parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
     parser.add_argument("--minutes", type=float, default=1e6, help="after which no training is started")
+    parser.add_argument("--init-from", help="trunk or run: how to tune it is tried in place of the recipe")
     parser.add_argument("--only", default="", help="settings whose name has this in it")
     parser.add_argument("--list", action="store_true", help="print the settings and end")
     parser.add_argument("more", nargs="*", help="after --, further flags of the scripts")
@@ -111,7 +117,11 @@ def main() -> None:
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
     options = parser.parse_args(words)
     options.started = time.monotonic()
-    chosen = [setting for setting in settings(options.label_columns) if options.only in setting.name]
+    chosen = [
+        setting
+        for setting in settings(options.label_columns, options.init_from)
+        if options.only in setting.name
+    ]
     if not chosen:
         raise UserError(f"--only: found {options.only!r}, expected a part of a name that --list prints")
     if options.list:
