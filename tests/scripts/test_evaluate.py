@@ -178,6 +178,8 @@ def test_the_folder_of_a_comparison_predicts_as_the_ensemble(places, compared, t
 def test_a_cross_validation_predicts_with_all_its_folds(places, tmp_path):
     outcome = run_here("predict.py", places / "one", places / "ecgs", "--output", tmp_path / "scores.csv")
     assert outcome.returncode == 0 and "ensemble of 3 models" in outcome.stdout
+    assert "(the prevalence of the development ECGs)" in outcome.stdout
+    assert "3 models together, as here, were not tested" in outcome.stdout
     table = pd.read_csv(tmp_path / "scores.csv")
     thresholds = [
         json.loads((places / "one" / f"fold-{fold}" / "model.json").read_text())["thresholds"]
