@@ -39,6 +39,7 @@ from metrics.checks import checked, missing_class, patient_index, warn_undefined
 from metrics.decisions import confusion_metrics, likelihood_ratios, predictive_values_at, share_with_interval
 from metrics.delong import delong_interval
 from metrics.metric import Metric
+from metrics.operating_points import judged_point
 from metrics.proportions import wilson_interval
 from metrics.roc_points import (
     least_partial_auroc,
@@ -163,6 +164,7 @@ def evaluate(
     seed: int = 42,
     confidence: float = 0.95,
     prevalence: float | None = None,
+    points: Mapping[str, ArrayLike] | None = None,
 ) -> dict:
     """Return every metric of every label with its interval.
 
@@ -176,6 +178,8 @@ def evaluate(
     patient_ids : sequence of length n_ecgs
     n_resamples, seed, confidence : as in `bootstrap.bootstrap_intervals`
     prevalence : float, optional, of the patients that the model is meant for: adds `at_prevalence`
+    points : dictionary, optional, of the keys of `operating_points.POINTS` to thresholds in the shape of
+        `thresholds`, fixed on other ECGs than these; a label whose threshold is nan has no such point
 
     Returns
     -------
@@ -187,7 +191,8 @@ def evaluate(
         also has `missed_per_100`), the items of `confusion_metrics`, `n_unknown` where some labels are
         unknown, `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`,
         `expected_calibration_error`, `calibration_error_of_perfect_scores`, `calibration_slope`,
-        `calibration_intercept` and, where asked for, `at_prevalence`: `prevalence`, `ppv` and `npv`. What has
+        `calibration_intercept`, where given the `points`, each as `operating_points.judged_point` returns it,
+        and, where asked for, `at_prevalence`: `prevalence`, `ppv` and `npv`. What has
         an interval is a `Metric`; all intervals count patients, not ECGs, and `docs/metrics.md` says how
         often they hold the truth. Undefined numbers are nan, and a warning names each, or its `reason` says
         that the ECGs are too few.
@@ -198,10 +203,16 @@ def evaluate(
     thresholds = _threshold_columns(thresholds, y_true.shape)
     patients = patient_index(patient_ids, len(y_true))
     bootstrap = {"n_resamples": n_resamples, "seed": seed, "confidence": confidence}
+    points = {point: _threshold_columns(columns, y_true.shape) for point, columns in (points or {}).items()}
     labels = {}
-    for name, threshold, true, score in zip(label_names, thresholds.T, y_true.T, y_score.T, strict=True):
+    for number, name in enumerate(label_names):
+        true, score, threshold = (array[:, number] for array in (y_true, y_score, thresholds))
         with _warnings_about(name):
             labels[name] = _evaluate_label(*_known(true, score, threshold, patients), bootstrap)
+            for point, columns in points.items():
+                if not np.isnan(columns[:, number]).any():
+                    known = _known(true, score, columns[:, number], patients)
+                    labels[name][point] = judged_point(*known, confidence)
             if n_unknown := int(np.isnan(true).sum()):
                 labels[name]["n_unknown"] = n_unknown
             if prevalence is not None:

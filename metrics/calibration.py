@@ -221,11 +221,12 @@ def expected_calibration_error(y_true: ArrayLike, y_score: ArrayLike, n_bins: in
     return float(np.average(np.abs(curve["mean_score"] - curve["observed"]), weights=curve["n"]))
 
 
-def calibration_error_of_perfect_scores(y_score: ArrayLike, n_bins: int = 10, n_draws: int = 1000) -> float:
+def calibration_error_of_perfect_scores(y_score: ArrayLike, n_bins: int = 10) -> float:
     """Return the `expected_calibration_error` that these scores would have on average if they were right.
 
-    Labels are drawn as the scores say, ECG by ECG. Beside it an error can be judged: with a few hundred ECGs
-    even perfect scores have a few hundredths.
+    Labels are drawn as the scores say, ECG by ECG, a thousand times (less often of many ECGs, whose error
+    varies less). Beside it an error can be judged: with a few hundred ECGs even perfect scores have a few
+    hundredths.
 
     Parameters
     ----------
@@ -238,6 +239,7 @@ def calibration_error_of_perfect_scores(y_score: ArrayLike, n_bins: int = 10, n_
     bins = np.searchsorted(score, score) * n_bins // len(score)  # as in `calibration_curve`
     first = np.unique(bins, return_index=True)[1]
     rows = max(1, 1_000_000 // len(score))
+    n_draws = min(1000, max(10, 10_000_000 // len(score)))
     for start in range(0, n_draws, rows):
         drawn = rng.random((min(rows, n_draws - start), len(score))) < score
         errors.append(np.abs(np.add.reduceat(drawn - score, first, axis=1)).sum(axis=1) / len(score))

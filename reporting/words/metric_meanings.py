@@ -36,12 +36,23 @@ class Explained:
 
 def metric_groups(name: str, metrics: dict) -> list[tuple[str, list[MetricRow]]]:
     """Return the metrics of one label that `metrics.json` has, under their headings."""
-    label = metrics["labels"][name]
+    label = with_points(metrics["labels"][name])
     groups = []
     for heading, explained in GROUPS.items():
         rows = [_row(one, name, label, metrics) for one in explained if one.key in label]
         groups += [(heading, rows)] if rows else []
     return groups
+
+
+def with_points(label: dict) -> dict:
+    """Return a label's metrics with those of its fixed points beside them, under keys of their own.
+
+    What the tested ECGs' own curve says of such a point is left out.
+    """
+    points = {point: label[point] for point in POINTS if point in label}
+    replaced = {key for point in points for key in POINTS[point]}
+    flat = {f"{point}_{key}": part for point, parts in points.items() for key, part in parts.items()}
+    return {key: part for key, part in label.items() if key not in replaced} | flat
 
 
 def missing_class(label: dict, metrics: dict) -> str:
@@ -84,6 +95,8 @@ def too_few_to_rule_out(name: str, label: dict) -> str:
     return f"too few {name} ({n_patients}) to say: {share} may lie below the lowest score of these"
 
 
+# Points that are fixed on other ECGs, and what is read off the tested ECGs' own curve in their absence
+POINTS = {"at_specificity_90": ("sensitivity_at_specificity_90",), "at_sensitivity_95": RULE_OUT}
 _UNDEFINED = {
     "ppv": "no ECG is flagged",
     "npv": "every ECG is flagged",
@@ -172,6 +185,14 @@ def _avoided(metric: Metric, name: str, label: dict) -> str:
     return f"Of 100 patients, this many would lie below that threshold and go without the next test{price}."
 
 
+def _below(metric: Metric, name: str, label: dict) -> str:
+    return "Of 100 patients, this many would lie below that threshold and go without the next test."
+
+
+def _missed(metric: Metric, name: str, label: dict) -> str:
+    return f"Of 100 patients, this many would lie below that threshold with {name}."
+
+
 def _brier(metric: Metric, name: str, label: dict) -> str:
     constant = label["prevalence"] * (1 - label["prevalence"])
     comparison = "better than" if metric.value < constant else "no better than"
@@ -240,6 +261,15 @@ GROUPS: dict[str, list[Explained]] = {
         Explained(
             "f1", "F1", _fixed("The harmonic mean of sensitivity and PPV; it depends on the prevalence.")
         ),
+    ],
+    "At other points of the curve, whose thresholds other ECGs fixed": [
+        Explained("at_specificity_90_sensitivity", "sensitivity at 90 % specificity", _sensitivity),
+        Explained("at_specificity_90_specificity", "specificity at 90 % specificity", _specificity),
+        Explained("at_sensitivity_95_sensitivity", "sensitivity at 95 % sensitivity", _sensitivity),
+        Explained("at_sensitivity_95_specificity", "specificity at 95 % sensitivity", _specificity),
+        Explained("at_sensitivity_95_npv", "NPV at 95 % sensitivity", _npv),
+        Explained("at_sensitivity_95_below_per_100", "ruled out per 100", _below, 1),
+        Explained("at_sensitivity_95_missed_per_100", "missed per 100", _missed, 1),
     ],
     "At other points of the curve, read off these same ECGs": [
         Explained("sensitivity_at_specificity_90", "sensitivity at 90 % specificity", _at_specificity(90)),

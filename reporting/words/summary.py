@@ -103,8 +103,11 @@ def _lines_of_use(name: str, label: dict) -> Iterator[str]:
     """What an answer changes, what other thresholds would give, and whether the scores are probabilities."""
     ratios = (with_interval(label[f"{key}_likelihood_ratio"], 2) for key in ("positive", "negative"))
     yield "{:<18} LR+ {}, LR- {}".format("likelihood ratios", *ratios)
-    sensitivity = with_interval(label["sensitivity_at_specificity_90"], 3)
-    yield f"{'at 90 % spec.':<18} sensitivity {sensitivity}, read off the ROC curve of these ECGs"
+    if point := label.get("at_specificity_90"):
+        yield f"{'at 90 % spec.':<18} {_point_in_words(point)}"
+    else:
+        sensitivity = with_interval(label["sensitivity_at_specificity_90"], 3)
+        yield f"{'at 90 % spec.':<18} sensitivity {sensitivity}, read off the ROC curve of these ECGs"
     yield from _ruled_out(name, label)
     slope, intercept = (with_interval(label[f"calibration_{key}"], 2) for key in ("slope", "intercept"))
     yield f"{'calibration':<18} slope {slope}, intercept {intercept}"
@@ -116,15 +119,25 @@ def _lines_of_use(name: str, label: dict) -> Iterator[str]:
 
 def _ruled_out(name: str, label: dict) -> Iterator[str]:
     """What a threshold that still finds 95 % would spare, and its price."""
+    what = "CT angiographies avoided" if name.upper() == "PE" else "ruled out"
+    if point := label.get("at_sensitivity_95"):
+        yield f"{'at 95 % sens.':<18} {_point_in_words(point)}"
+        below, missed = (with_interval(point[f"{key}_per_100"], 1) for key in ("below", "missed"))
+        yield f"{'':<18} of 100 patients: {below} {what}, {missed} {name} missed"
+        return
     if too_few := too_few_to_rule_out(name, label):
         yield f"{'at 95 % sens.':<18} {too_few}"
         return
     specificity, npv = (with_interval(label[f"{key}_at_sensitivity_95"], 3) for key in ("specificity", "npv"))
     yield f"{'at 95 % sens.':<18} specificity {specificity}, NPV {npv}, read off in the same way"
     ruled_out = label["ct_avoided_per_100"]
-    what = "CT angiographies avoided" if name.upper() == "PE" else "ruled out"
     per_100 = f"{with_interval(ruled_out, 1)} {what}, {few(ruled_out.missed_per_100)} {name} missed"
     yield f"{'':<18} of 100 patients: {per_100}"
+
+
+def _point_in_words(point: dict) -> str:
+    sensitivity, specificity = (with_interval(point[key]) for key in ("sensitivity", "specificity"))
+    return f"sensitivity {sensitivity}, specificity {specificity}, threshold fixed on other ECGs"
 
 
 def _single_numbers(label: dict) -> str:
