@@ -16,13 +16,14 @@ import pandas as pd
 from dataset.splits import Fold
 from metrics.calibration import Calibration
 from metrics.log_odds import SMALLEST_SCORE, logit
+from metrics.operating_points import POINTS
 from metrics.out_of_fold import common_scale, ensemble_calibration
 from metrics_and_performance import evaluate
 from run_folder.descriptions import ModelDescription
 from run_folder.ensemble import save_ensemble
 from run_folder.run import Run
 from training.decisions import Decision, decide, described
-from training.test_set import write_scores
+from training.test_set import points_fixed_on, write_scores
 
 OUT_OF_FOLD = "out-of-fold scores"
 
@@ -173,6 +174,7 @@ def _evaluate_pooled(
         label_names=names,
         patient_ids=predictions["patient_id"].to_numpy(),
         seed=seed,
+        points=_points_of_other_folds(predictions, names),
     )
     aurocs = [
         {name: label["auroc"].value for name, label in fold_run.metrics()["labels"].items()}
@@ -189,3 +191,19 @@ def _evaluate_pooled(
             **pooled,
         }
     )
+
+
+def _points_of_other_folds(predictions: pd.DataFrame, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return thresholds that are fixed for each fold on the out-of-fold scores of the others' patients.
+
+    Returns
+    -------
+    dict of arrays of shape (n_scores, n_labels), by the names of `operating_points.POINTS`
+    """
+    points = {point: np.full((len(predictions), len(names)), np.nan) for point in POINTS}
+    for fold in predictions["fold"].unique():
+        own = (predictions["fold"] == fold).to_numpy()
+        others = predictions[~predictions["patient_id"].isin(predictions.loc[own, "patient_id"])]
+        for point, thresholds in points_fixed_on(others, names).items():
+            points[point][own] = thresholds
+    return points

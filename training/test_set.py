@@ -1,5 +1,7 @@
 """The test ECGs, scored once: calibration and thresholds come from validation, before them."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from dataset.cohort import Cohort
 from dataset.splits import Fold
 from inference.likeness import ChannelStatistics, TrainingDistribution
 from inference.scoring import calibrate, predict_logits
+from metrics.operating_points import POINTS, fixed_points
 from metrics_and_performance import evaluate
 from run_folder.descriptions import ModelDescription
 from run_folder.run import Run
@@ -81,7 +84,7 @@ def write_scores(run: Run, description: ModelDescription, predictions: pd.DataFr
         **{f"y_score_{name}": score for name, score in zip(names, scores.T, strict=True)}
     )
     run.write_table("predictions.csv", predictions)
-    tested = predictions[predictions["split"] == "test"]
+    tested, validated = (predictions[predictions["split"] == part] for part in ("test", "validation"))
     metrics = evaluate(
         tested[[f"y_true_{name}" for name in names]].to_numpy(float, na_value=np.nan),
         tested[[f"y_score_{name}" for name in names]].to_numpy(float),
@@ -89,9 +92,24 @@ def write_scores(run: Run, description: ModelDescription, predictions: pd.DataFr
         label_names=names,
         patient_ids=tested["patient_id"].to_numpy(),
         seed=seed,
+        points=points_fixed_on(validated, names),
     )
     sources = {"threshold_source": description.threshold_source, "decisions": description.decisions}
     run.write_metrics({"split": "test", **sources, **metrics})
+
+
+def points_fixed_on(predictions: pd.DataFrame, names: Sequence[str]) -> dict[str, list[float]]:
+    """Return the thresholds of `operating_points.POINTS`, one a label, from ECGs that they do not judge."""
+    points = {point: [] for point in POINTS}
+    for name in names:
+        known = predictions[predictions[f"y_true_{name}"].notna()]
+        fixed = dict.fromkeys(POINTS, math.nan)
+        if len(known):
+            y_true, y_score = (known[f"{column}_{name}"].to_numpy(float) for column in ("y_true", "y_score"))
+            fixed = fixed_points(y_true, y_score, known["patient_id"].to_numpy())
+        for point, threshold in fixed.items():
+            points[point].append(threshold)
+    return points
 
 
 def _describe_training(

@@ -137,7 +137,7 @@ def _ruled_out(name: str, label: dict) -> Iterator[str]:
 
 def _point_in_words(point: dict) -> str:
     sensitivity, specificity = (with_interval(point[key]) for key in ("sensitivity", "specificity"))
-    return f"sensitivity {sensitivity}, specificity {specificity}, threshold fixed on other ECGs"
+    return f"sensitivity {sensitivity}, specificity {specificity}, fixed on other ECGs"
 
 
 def _single_numbers(label: dict) -> str:

@@ -15,6 +15,8 @@ from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
 from reporting.figures.curves import Curve, curve_style, draw_losses, draw_roc, save_png
 from reporting.run_report import report_run
+from reporting.words.formatting import with_interval
+from reporting.words.metric_meanings import metric_groups
 from reporting.words.summary import format_metrics
 
 FIGURES = ("loss.png", "roc.png", "precision_recall.png")
@@ -174,6 +176,26 @@ def test_block_of_enough_positives_to_rule_out():
     avoided = label["ct_avoided_per_100"]
     count = f"of 100 patients: {avoided.value:.1f} ({avoided.low:.1f}-{avoided.high:.1f}) CT"
     assert f"{count} angiographies avoided, 0.5 PE missed" in block  # 5 % of the 10.4
+
+
+def test_block_of_points_that_other_ecgs_fix():
+    y_true, y_score, patient_ids = example_scores()
+    arguments = {"thresholds": [0.31], "label_names": ["PE"], "patient_ids": patient_ids, "n_resamples": 100}
+    points = {"at_specificity_90": [0.5], "at_sensitivity_95": [0.0]}
+    metrics = evaluate(y_true, y_score, points=points, **arguments)
+    label, block = metrics["labels"]["PE"], format_metrics(metrics)
+    sensitivity, specificity = (label["at_specificity_90"][key] for key in ("sensitivity", "specificity"))
+    point = f"sensitivity {with_interval(sensitivity)}, specificity {with_interval(specificity)}"
+    assert row_of(block, "at 90 % spec.") == f"{point}, fixed on other ECGs"
+    assert row_of(block, "at 95 % sens.").startswith("sensitivity 1.000 (0.839-1.000), specificity 0.000 (")
+    # of 202 ECGs of 198 patients none: an upper bound stands beside both zeros
+    missed = with_interval(label["at_sensitivity_95"]["missed_per_100"], 1)
+    assert missed == "0.0 (0.0-1.8)" and f"{missed} CT angiographies avoided, {missed} PE missed" in block
+    assert "read off" not in block
+    titles = [row.title for _, rows in metric_groups("PE", metrics) for row in rows]
+    assert "sensitivity at 90 % specificity" in titles and titles.count("ruled out per 100") == 1
+    assert len(titles) == len(set(titles)) and "missed per 100" in titles
+    assert max(map(len, block.splitlines())) <= 120
 
 
 def test_block_of_an_infinite_likelihood_ratio_and_of_an_earlier_run():

@@ -125,6 +125,23 @@ def test_nor_in_its_own_threshold(tmp_path, policy):
     assert decisions["n_positive"] == 30 and decisions["sensitivity"][0] < decisions["sensitivity"][1] <= 1
 
 
+def test_points_of_the_curve_are_fixed_on_the_other_folds(pooled):
+    whole, label = pooled.predictions("test"), pooled.metrics()["labels"]["PE"]
+    right = spared = 0
+    for number in pooled.folds():
+        own = whole["fold"] == number
+        others = whole.loc[~own & (whole["y_true_PE"] == 0), "y_score_PE"]
+        allowed = np.sort(others)[-int(0.1 * len(others)) :]  # of these a tenth is flagged
+        flagged = whole.loc[own, "y_score_PE"] >= allowed[0] - 1e-9
+        right += (flagged & (whole.loc[own, "y_true_PE"] == 1)).sum()
+        spared += (~flagged & (whole.loc[own, "y_true_PE"] == 0)).sum()
+    point = label["at_specificity_90"]
+    # a score between the two that the threshold lies between may fall to either side
+    assert point["sensitivity"].successes == pytest.approx(right, abs=1)
+    assert point["specificity"].successes == pytest.approx(spared, abs=2)
+    assert point["sensitivity"].n == 30 and "at_sensitivity_95" not in label  # 20 positives fix no such point
+
+
 def test_the_pooled_scores_rank_as_one_models(pooled):
     """On one scale hardly any of the AUROC within the folds is lost by pooling; without, much is."""
     metrics = pooled.metrics()

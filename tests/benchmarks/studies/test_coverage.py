@@ -65,10 +65,8 @@ def test_intervals_hold_in_a_small_run():
             if name.startswith(("specificity_at", "npv_at", "ct_")):
                 assert one.printed == 0, name  # too few positives
             else:
-                assert one.printed > 0.8, (cell, name)
-                assert one.covers >= 0.90, (cell, name)  # 0.93 less 1.3 standard errors
+                assert one.printed > 0.75, (cell, name)
+                assert one.covers >= 0.90, (cell, name)  # 0.93 less a standard error
     table = coverage.table(counts)
-    assert (
-        table.splitlines()[0] == "| | 0.75, one | 0.75, 1 to 3 |"
-        and "| npv at sensitivity 95 | – | – |" in table
-    )
+    assert table.splitlines()[0] == "| | 0.75, one | 0.75, 1 to 3 |"
+    assert "| npv at sensitivity 95 | – | – |" in table
