@@ -22,10 +22,12 @@ from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE, CacheFold
 from dataset.signal_store.cache_index import Entry
 from dataset.signal_store.file_identity import state_of
 from dataset.signal_store.reading import read_stale_files
+from ecg.fingerprint import N_BITS, fingerprints
 from runtime.errors import UserError
 
 # Raise it with every change to a signal at rest, its measurements or the cache.
 PARSER_VERSION = 3
+CHUNK = 64  # ECGs that are read at once
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,13 @@ class StoredSignals:
                         f"delete the folder {path.parent}, and the files are read again"
                     )
         return out
+
+
+def fingerprints_of(signals: StoredSignals, ecgs: np.ndarray) -> np.ndarray:
+    """Return what recognises some of the recordings in other files, uint8 (n, 16): ``ecg.fingerprint``."""
+    chunks = (ecgs[first : first + CHUNK] for first in range(0, len(ecgs), CHUNK))
+    found = [fingerprints(signals.read(chunk)) for chunk in chunks]
+    return np.concatenate(found) if found else np.empty((0, N_BITS // 8), np.uint8)
 
 
 def cached_signals(
