@@ -12,6 +12,9 @@ one of its diagnostic statements is. A diagnostic statement below --likelihood (
 publisher's table means unknown) is neither positive nor negative: the label is left empty. Form and rhythm
 statements carry no likelihood and always count. The superclasses of a record without any diagnostic statement
 are unknown. The publisher's folds are kept: 1 to 8 train, 9 validation, 10 test.
+
+The numbers of the patients are public, and so is the key of their pseudonyms: it is left beside the table,
+where there is none yet, so that a model that has seen a patient recognises it on every machine.
 """
 
 import ast
@@ -21,12 +24,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of
+from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of, write_lines
 from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 ALL = "all"  # in place of the name of each statement
+SOURCE = (  # what its licence asks to name
+    "PTB-XL 1.0.3: Wagner et al., PTB-XL, a large publicly available electrocardiography dataset, Sci Data "
+    "2020;7:154, on PhysioNet, doi:10.13026/kfzx-aw45, licence CC BY 4.0 "
+    "(https://creativecommons.org/licenses/by/4.0/)"
+)
+PUBLIC_KEY = b"PTB-XL, doi:10.13026/kfzx-aw45".hex()  # of pseudonyms
+KEY_FILE = "patient_key.txt"  # where dataset/pseudonyms.py looks for it
 DATABASE = ("ecg_id", "patient_id", "age", "sex", "site", "device", "scp_codes", "strat_fold")
 FILES = {100: "filename_lr", 500: "filename_hr"}  # by the rate of the records, Hz
 SPLITS = {**{str(fold): "train" for fold in range(1, 9)}, "9": "validation", "10": "test"}
@@ -68,6 +78,19 @@ def main() -> None:
     labels = [label for label in labels if label not in rare]
     to_learn = [ALL] if ALL in arguments.labels else labels
     deliver(table.drop(columns=rare), labels, flow, arguments, output, to_learn=to_learn)
+    if output.parent.resolve() == arguments.folder.resolve():  # beside a hospital's table it would betray it
+        leave_public_key(output.with_name(KEY_FILE))
+
+
+def leave_public_key(path: Path) -> None:
+    """Write the key of the patients' pseudonyms, unless there is one.
+
+    Raises
+    ------
+    UserError : it cannot be written.
+    """
+    if not path.exists():
+        write_lines(path, lambda handle: handle.write(PUBLIC_KEY + "\n"))
 
 
 def named_labels(words: list[str], statements: Mapping[str, Statement]) -> list[str]:

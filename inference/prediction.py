@@ -100,7 +100,7 @@ def _decoded(file: Path, scorer: Scorer, seen: TrainedOn, any_quality: bool) -> 
     refusals, warnings = judged(measurement, **scorer.quality)
     if refusals and not any_quality:
         return Failure(file, f"{file}: {'; '.join(refusals)}")
-    known = [TRAINED_ON] if seen.has(file, measurement["waveform"]) else []
+    known = [TRAINED_ON] if seen.has(file, measurement["waveform"], signal) else []
     return Decoded(file, signal, measurement, file_format, known + refusals + warnings)
 
 

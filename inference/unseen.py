@@ -2,7 +2,8 @@
 
 A cohort that is to say how good a run is on other patients must share neither with it. Files are compared by
 the digest of their content, signals by theirs, and sample by sample where the run's own files are still at
-hand; patients by their pseudonyms, where both tables were read with one key.
+hand; patients by their pseudonyms, where both tables were read with one key. A trunk that ships has
+fingerprints of its ECGs instead, which recognise a recording at another rate or resolution too.
 """
 
 import contextlib
@@ -17,10 +18,12 @@ from cohorts.synthetic import DEMO_FOLDER
 from dataset.cohort import Cohort
 from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.file_identity import digest_of
-from dataset.signal_store.signal_cache import StoredSignals, cached_signals
+from dataset.signal_store.signal_cache import StoredSignals, cached_signals, fingerprints_of
 from ecg.duplicates import near_duplicates
+from ecg.fingerprint import fingerprints, is_among
 from run_folder.files import RunFiles
 from run_folder.lineage import SEEN, ancestors, patient_key_of, root_of, roots_of, seen_by
+from run_folder.shipped import is_shipped, read_seen
 from runtime.errors import UserError
 from runtime.messages import counted
 
@@ -63,6 +66,28 @@ def check_unseen(folders: Sequence[Path], cohort: Cohort) -> list[str]:
     return [f"{n_ecgs}, none in {', '.join(roots)}: {words}" for words, roots in unseen.items()]
 
 
+def seen_in_training(folder: Path, cohort: Cohort, ecgs: np.ndarray) -> np.ndarray:
+    """Return which of some ECGs of a cohort, or their patients, trained a run or fold, or chose its epoch.
+
+    Patients are only recognised where both tables were read with one key. All ECGs of a shipped trunk count.
+
+    Parameters
+    ----------
+    ecgs : int ndarray of shape (n,)
+
+    Returns
+    -------
+    ndarray of booleans, (n,)
+    """
+    seen = seen_by(folder)
+    seen = seen[seen["part"].isin(SEEN)]
+    own = cohort.table[["digest", "patient_id"]].assign(waveform=cohort.waveforms).iloc[ecgs]
+    again = np.any([own[column].isin(seen[column].dropna()) for column in own], axis=0)
+    if is_shipped(folder):
+        again |= is_among(fingerprints_of(cohort.signals, ecgs), read_seen(folder).fingerprints)
+    return again
+
+
 def _roots_to_compare(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Yield each run that the weights in the folders come from, once, with the folder that leads to it."""
     met = set()
@@ -77,6 +102,18 @@ def _roots_to_compare(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
 
 
 def _compare(root: Path, cohort: Cohort) -> _Comparison:
+    compared = _shipped_ecgs_in(cohort, root) if is_shipped(root) else _ecgs_in(cohort, root)
+    patients = _patients_in(cohort, root)
+    return _Comparison(compared.seen | patients.seen, f"{compared.words}; {patients.words}")
+
+
+def _shipped_ecgs_in(cohort: Cohort, root: Path) -> _Comparison:
+    theirs = read_seen(root).fingerprints
+    own = fingerprints_of(cohort.signals, np.arange(len(cohort.table)))
+    return _Comparison(is_among(own, theirs), f"compared with {len(theirs):,} ECGs by fingerprint")
+
+
+def _ecgs_in(cohort: Cohort, root: Path) -> _Comparison:
     splits, table = RunFiles(root).splits(), cohort.table
     seen, ways = table["digest"].isin(splits["digest"]).to_numpy(), ["file"]
     if "waveform" in splits:  # runs of earlier versions lack it
@@ -89,16 +126,20 @@ def _compare(root: Path, cohort: Cohort) -> _Comparison:
         words += f", sample by sample with {len(signals):,}"
     else:
         words += ", not sample by sample (its files are not at hand)"
-    if cohort.reading.patients_assumed:
-        words += "; patients not compared (the table has no patient_id)"
-    elif patient_key_of(root) != cohort.reading.patient_key:
-        words += "; patients not compared (their pseudonyms are of another key: --patient-key)"
-    else:
-        seen = seen | table["patient_id"].isin(splits["patient_id"]).to_numpy()
-        words += (
-            f"; {table['patient_id'].nunique():,} patients compared with {splits['patient_id'].nunique():,}"
-        )
     return _Comparison(seen, words)
+
+
+def _patients_in(cohort: Cohort, root: Path) -> _Comparison:
+    own = cohort.table["patient_id"]
+    if cohort.reading.patients_assumed:
+        words = "patients not compared (the table has no patient_id)"
+    elif patient_key_of(root) != cohort.reading.patient_key:
+        words = "patients not compared (their pseudonyms are of another key: --patient-key)"
+    else:
+        theirs = seen_by(root)["patient_id"]
+        words = f"{own.nunique():,} patients compared with {theirs.nunique():,}"
+        return _Comparison(own.isin(theirs).to_numpy(), words)
+    return _Comparison(np.zeros(len(own), bool), words)
 
 
 def _recordings_of(root: Path, splits: pd.DataFrame) -> tuple[StoredSignals, np.ndarray] | None:
@@ -142,23 +183,30 @@ def _recorded_in(cohort: Cohort, signals: StoredSignals, measurements: np.ndarra
 
 
 class TrainedOn(NamedTuple):
-    """Digests of the ECGs that trained a model or chose its epoch: of the files, and of the signals."""
+    """Digests of the ECGs that trained a model or chose its epoch: of the files, and of the signals.
+
+    Of shipped trunks that it began from: the fingerprints, arrays of shape (n_ecgs, 16).
+    """
 
     digests: frozenset[str] = frozenset()
     waveforms: frozenset[int] = frozenset()
+    fingerprints: tuple[np.ndarray, ...] = ()
 
     @classmethod
     def of(cls, folder: Path) -> "TrainedOn":
         """Read them of a run and of those that it began from; nothing without their splits.csv."""
-        digests, waveforms = set(), set()
+        digests, waveforms, shipped = set(), set(), []
         with contextlib.suppress(UserError):  # the model was copied without its run, or that is gone
             for run in ancestors(folder):
                 seen = seen_by(run)
                 seen = seen[seen["part"].isin(SEEN)]
-                digests |= set(seen["digest"])
+                digests |= set(seen["digest"].dropna())
                 waveforms |= {int(text, 16) for text in seen["waveform"].dropna()}
-        return cls(frozenset(digests), frozenset(waveforms))
+                shipped += [read_seen(run).fingerprints] if is_shipped(run) else []
+        return cls(frozenset(digests), frozenset(waveforms), tuple(shipped))
 
-    def has(self, file: Path, waveform: int) -> bool:
-        """Return whether an ECG is one of them, by its file's content or by its signal."""
-        return bool(self.digests) and (int(waveform) in self.waveforms or digest_of(file) in self.digests)
+    def has(self, file: Path, waveform: int, signal: np.ndarray) -> bool:
+        """Return whether an ECG is one of them, by its file's content or by its signal, int16 (12, 5000)."""
+        if self.digests and (int(waveform) in self.waveforms or digest_of(file) in self.digests):
+            return True
+        return any(is_among(fingerprints(signal[None]), theirs).any() for theirs in self.fingerprints)

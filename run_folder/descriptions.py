@@ -85,6 +85,7 @@ class PretrainedDescription:
     n_samples, normalisation, leads, sampling_rate, window_start, quality : as in ``ModelDescription``.
     label_names, value_names : what it was asked for: labels, and values that are measured in the ECG.
     left_out : labels of the table that were kept from it.
+    source : of a trunk that ships: its ECGs, their authors and their licence, which asks to name them.
     """
 
     pretrained_by: str
@@ -99,3 +100,4 @@ class PretrainedDescription:
     label_names: list[str] = field(default_factory=list)
     value_names: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    source: str = ""

@@ -185,8 +185,8 @@ def score_outputs(question: Question, targets: np.ndarray, outputs: np.ndarray) 
     })  # fmt: skip
 
 
-def announce_scores(scores: pd.DataFrame, n_ecgs: int) -> None:
-    """Print the means of ``score_outputs`` of the test ECGs."""
+def mean_scores(scores: pd.DataFrame) -> list[tuple[str, float, str]]:
+    """Return the means of ``score_outputs``: name, value, and of how many what it is the mean."""
     labels, values = (scores[scores["kind"] == kind] for kind in ("label", "measured value"))
     only_super = [name for name in SUPERCLASSES if name != "NORM"]  # NORM is a statement too
     groups = {
@@ -195,12 +195,13 @@ def announce_scores(scores: pd.DataFrame, n_ecgs: int) -> None:
     }
     if not set(only_super) <= set(labels["name"]):
         groups = {"labels": labels}
+    found = [("macro-AUROC", group["score"], f"mean of {{}} {words}") for words, group in groups.items()]
+    found += [("explained", values["score"], "of the variance, mean of {} measured values")]
+    return [(name, s.mean(), words.format(s.notna().sum())) for name, s, words in found if s.notna().any()]
+
+
+def announce_scores(scores: pd.DataFrame, n_ecgs: int) -> None:
+    """Print the means of ``score_outputs`` of the test ECGs."""
     print(f"test        {n_ecgs:,} ECGs, scored once")
-    for words, group in groups.items():
-        known = group["score"].notna().sum()
-        if known:
-            print(f"            macro-AUROC  {group['score'].mean():.4f}   mean of {known} {words}")
-    if values["score"].notna().any():
-        known = values["score"].notna().sum()
-        mean = values["score"].mean()
-        print(f"            explained    {mean:.4f}   of the variance, mean of {known} measured values")
+    for name, value, words in mean_scores(scores):
+        print(f"            {name:<11}  {value:.4f}   {words}")

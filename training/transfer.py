@@ -1,6 +1,7 @@
 """Start from the weights of another run: a pretrained trunk, a new head."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,27 @@ from torch import nn
 
 from dataset.cohort import Cohort
 from dataset.splits import Fold
+from inference.unseen import seen_in_training
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
-from run_folder.lineage import SEEN, ancestors, patient_key_of, seen_by
+from run_folder.lineage import ancestors, patient_key_of
 from run_folder.run import Run
+from run_folder.shipped import PUBLIC_KEY_FILE, is_shipped, start_folder
 from runtime.errors import UserError
 from xml_loader import LEADS, SAMPLING_RATE
+
+# What can start a model, by its file in models/: those with one trunk have one text.
+_WITH_THE_1D_TRUNK = "train_atten.py, train_main_ecg.py or pretrain.py, or a 1D trunk that ships"
+START_FROM = {
+    **dict.fromkeys(
+        ("resnet18_with_atten", "resnet_with_rnn", "resnet_with_encoder", "contrastive_resnet18"),
+        _WITH_THE_1D_TRUNK,
+    ),
+    "res_net_model": "train_baseline.py, or of pretrain.py --objective statements --architecture baseline",
+    "resnet18_with_atten_spectr": (
+        "train_spectrogram.py, or of pretrain.py --objective statements --architecture spectrogram"
+    ),
+}
 
 
 def load_pretrained(
@@ -27,7 +43,7 @@ def load_pretrained(
     Parameters
     ----------
     normalisation : of this run's signals; those of the other must have been normalised the same way.
-    init_from : folder of a run, or of one fold; None loads nothing.
+    init_from : folder of a run, or of one fold, or the name of a trunk that ships; None loads nothing.
 
     Returns
     -------
@@ -40,7 +56,7 @@ def load_pretrained(
     """
     if init_from is None:
         return frozenset()
-    run = Run(init_from)
+    run = Run(start_folder(init_from))
     description = run.load_any_description()
     if description.normalisation != normalisation:
         raise UserError(
@@ -106,7 +122,12 @@ def _shared(
 ) -> dict[str, torch.Tensor]:
     """Return the weights of a run that fit the model, without the head."""
     own, weights = model.state_dict(), run.read_weights()
-    same_model = type(model) is MODELS.get(description.model)
+    name_of_own = {kind: name for name, kind in MODELS.items()}.get(type(model), "")
+    same_model = name_of_own == description.model
+    starts = START_FROM.get(name_of_own)
+    if not same_model and (starts is None or START_FROM.get(description.model) != starts):
+        expected = f"those of a run of {starts}" if starts else "those of the same model"
+        raise UserError(f"{run.folder}: found weights of {description.model}, expected {expected}")
     chosen = {
         name: weights[name]
         for name in own
@@ -116,10 +137,8 @@ def _shared(
         if tensor.shape != own[name].shape:
             raise UserError(
                 f"{run.folder}: found {name} of shape {tuple(tensor.shape)}, expected "
-                f"{tuple(own[name].shape)}: another kind of trunk, or other sizes of its layers"
+                f"{tuple(own[name].shape)}: other sizes of the layers"
             )
-    if not chosen:
-        raise UserError(f"{run.folder}: found {description.model}, expected a model with this trunk")
     return chosen
 
 
@@ -128,23 +147,35 @@ def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
 
     Pseudonyms of another key cannot be compared; a line says so.
     """
-    rows = np.concatenate([fold.parts[part] for part in ("validation", "test")])
-    held_out = cohort.table.iloc[rows]
+    held_out = np.concatenate([fold.parts[part] for part in ("validation", "test")])
     for folder in ancestors(run.folder):
-        seen = seen_by(folder)
-        seen = seen[seen["part"].isin(SEEN)]
-        again = held_out["digest"].isin(seen["digest"]) | held_out["patient_id"].isin(seen["patient_id"])
-        if again.any():
+        again = held_out[seen_in_training(folder, cohort, held_out)]
+        if len(again):
             raise UserError(
-                f"{folder}: found {int(again.sum())} of this run's validation and test ECGs, or their "
-                f"patients, among those that trained it, such as {held_out.loc[again, 'file'].iloc[0]}; "
-                "expected none: give both tables one split column, or leave these out of one"
+                f"{folder}: found {len(again)} of this run's validation and test ECGs, or their "
+                f"patients, among those that trained it, such as {cohort.table['file'].iloc[again[0]]}; "
+                f"expected none: {_how_to_part(folder)}"
             )
         if patient_key_of(folder) != cohort.reading.patient_key:
-            print(
-                f"note        {folder}: its patients' pseudonyms are of another key: only the ECGs were "
-                "compared; if they may share patients, train both with one --patient-key"
-            )
+            print(f"note        {folder}: {_only_ecgs_compared(folder)}")
+
+
+def _how_to_part(folder: Path) -> str:
+    if is_shipped(folder):
+        return "what it has seen, its own test ECGs included, may train, but not validate or test"
+    return "give both tables one split column, or leave these out of one"
+
+
+def _only_ecgs_compared(folder: Path) -> str:
+    if is_shipped(folder):
+        return (
+            "only the ECGs were compared with those that it has seen; patients of the same public set are "
+            f"recognised with --patient-key {folder / PUBLIC_KEY_FILE}"
+        )
+    return (
+        "its patients' pseudonyms are of another key: only the ECGs were compared; if they may share "
+        "patients, train both with one --patient-key"
+    )
 
 
 def _module_names(names: list[str] | dict[str, torch.Tensor]) -> str:

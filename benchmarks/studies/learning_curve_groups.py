@@ -14,8 +14,9 @@ import pandas as pd
 
 from dataset.cohort import Cohort
 from dataset.splits import number_patients, split_by_patient
+from inference.unseen import seen_in_training
 from run_folder.files import RunFiles
-from run_folder.lineage import SEEN, seen_by
+from run_folder.shipped import start_folder
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
@@ -119,11 +120,9 @@ def patients_of(cohort: Cohort, label: str, init_from: str | None) -> tuple[np.n
     for value in (0, 1):
         labels[patient_of[ecg_labels == value]] = value
     if init_from:
-        RunFiles(init_from).load_any_description()
-        seen = seen_by(Path(init_from))
-        seen = seen[seen["part"].isin(SEEN)]
-        columns = ("digest", "patient_id")
-        again = np.any([cohort.table[column].isin(seen[column]) for column in columns], axis=0)
+        folder = start_folder(init_from)
+        RunFiles(folder).load_any_description()
+        again = seen_in_training(folder, cohort, np.arange(len(cohort.table)))
         labels[patient_of[again]] = np.nan
         print(f"init        {again.sum():,} ECGs trained {init_from}: they and their patients are left out")
     return patient_of, labels

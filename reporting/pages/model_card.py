@@ -25,6 +25,7 @@ from run_folder.ensemble import performance_of, read_ensemble
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
 from run_folder.run_record import RunRecord, read_run
+from run_folder.shipped import is_shipped, start_folder
 from runtime.errors import UserError, one_line
 from runtime.messages import counted
 from xml_loader import LEADS, SAMPLING_RATE
@@ -75,7 +76,7 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
     try:
         record, runs = _records(folder)
         strata, strata_of = _strata(record, evaluation)
-        card = _environment().get_template("model_card.md")
+        card = markdown_environment().get_template("model_card.md")
         return card.render(
             scorer=scorer,
             file=file,
@@ -128,7 +129,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Mark
     return Markup("".join(f"| {' | '.join(line)} |\n" for line in cells))
 
 
-def _environment() -> Environment:
+def markdown_environment() -> Environment:
     """Return what fills the template; all values are escaped for Markdown."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -215,10 +216,18 @@ def _limits(record: RunRecord) -> list[str]:
 
 
 def _started_from(runs: Sequence[RunRecord]) -> str:
-    """Name the runs whose weights these runs started from; "" where they were drawn at random."""
-    folders = (run.hyperparameters.get("init_from") for run in runs)
-    names = ", ".join(sorted({Path(folder).name for folder in folders if folder}))
-    return f"The weights to start from were those of {names}; see there on which ECGs." if names else ""
+    """Name the runs whose weights these runs started from; "" where they were drawn at random.
+
+    Of a trunk that ships, the licence of its ECGs asks to name them too.
+    """
+    names = sorted({run.hyperparameters.get("init_from") or "" for run in runs} - {""})
+    if not names:
+        return ""
+    described = []
+    for folder in map(start_folder, names):
+        source = RunFiles(folder).load_any_description().source if is_shipped(folder) else ""
+        described.append(f"{folder.name} ({source})" if source else folder.name)
+    return f"The weights to start from were those of {', '.join(described)}; see there on which ECGs."
 
 
 def _epochs(runs: Sequence[RunRecord]) -> str:
