@@ -184,7 +184,9 @@ class Hyperparameters:
 
     # weights to start from
     init_from: str | None = declared(
-        "transfer", None, "run, or fold of one, whose weights to start from, all but the head's"
+        "transfer",
+        None,
+        "run, fold of one, or name of weights that ship, such as ptbxl, to start from, all but the head's",
     )
 
     # focal loss
