@@ -23,8 +23,9 @@ def environment_of(device: torch.device, patient_key: str) -> dict[str, Any]:
         "started": datetime.now().isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "system": platform.platform(),
-        "packages": {name: version(name) for name in RECORDED_PACKAGES},
+        "packages": {name: version(name) for name in RECORDED_PACKAGES} | {"torch": torch.__version__},
         "device": device_name(device),
+        "gpu": gpu_versions(device),
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
         KEY_FINGERPRINT: patient_key,
@@ -36,6 +37,18 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"the CPU ({counted(torch.get_num_threads(), 'thread')})"
+
+
+def gpu_versions(device: torch.device) -> dict[str, str]:
+    """Return the versions of CUDA, cuDNN and the driver; none where the device is no GPU."""
+    if device.type != "cuda":
+        return {}
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        driver = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        driver = "not known"
+    return {"CUDA": torch.version.cuda, "cuDNN": str(torch.backends.cudnn.version()), "driver": driver}
 
 
 def _git_commit() -> str | None:

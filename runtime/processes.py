@@ -20,11 +20,25 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from runtime.errors import UserError
+from runtime.messages import counted
+
 PATIENCE = timedelta(hours=12)  # the first process may have to read a million files while the others wait
 
 
 def start() -> torch.device:
-    """Join the processes that torchrun started, if it did, and return this one's device."""
+    """Join the processes that torchrun started, if it did, and return this one's device.
+
+    Raises
+    ------
+    UserError : torchrun started more processes here than there are GPUs.
+    """
+    wanted = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    if torch.cuda.is_available() and wanted > torch.cuda.device_count():
+        gpus = counted(torch.cuda.device_count(), "GPU")
+        raise UserError(
+            f"--nproc-per-node: found {wanted} processes for {gpus}, expected one for each at most"
+        )
     local = int(os.environ.get("LOCAL_RANK", 0))
     device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():

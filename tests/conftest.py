@@ -1,6 +1,7 @@
 """What several tests share: small ECG files in the hospital's format, a cohort of twelve synthetic ECGs."""
 
 import functools
+import os
 import signal
 
 import numpy as np
@@ -10,6 +11,10 @@ from headless_chromium import CHROMIUM, Browser
 from cohorts.synthetic import make_cohort
 from ecg.formats.hospital import hospital_xml
 from ecg.simulation import MV_PER_COUNT
+
+# The tests compare what the CPU computes, to the bit in places; tests/test_cuda.py alone wants a GPU.
+if os.environ.get("TEST_ON_CUDA") != "1":
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and their children with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)

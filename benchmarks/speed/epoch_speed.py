@@ -13,7 +13,7 @@ from benchmarks.speed.published_style import (
     PublishedStep,
     published_loader,
 )
-from benchmarks.speed.timing import Conditions, Row, number, seconds_of, times_as_fast
+from benchmarks.speed.timing import Conditions, Row, drain, number, seconds_of, times_as_fast
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
 
 MODEL = "resnet18_with_atten"
@@ -42,16 +42,11 @@ def ours(
 ) -> Callable[[], object]:
     """Return an epoch of our batches, with the script's augmentation and the step of training/loop.py."""
     batches = training_batches(given, signals, "independent")
-    step = training_step(MODEL, model)
-    if given.compile != "none":
-        model.compile(mode=given.compile)
-
-    def run(number: int = 1, n_steps: int = len(batches)) -> None:
-        for _, (inputs, targets, _) in zip(range(n_steps), batches.epoch(number), strict=False):
-            step(inputs, targets, 1)
-
-    run(0, 2)  # the first steps choose algorithms and take memory
-    return run
+    step = training_step(MODEL, model, compile=given.compile)
+    # A step of each size first: it chooses algorithms, compiles and takes memory.
+    for size in set(batches.sizes):
+        next(step.losses(batches, 0, batches.sizes.index(size)))
+    return lambda: drain(step.losses(batches, 1, 0))
 
 
 def busy_share(given: Conditions) -> list[Row]:
@@ -72,20 +67,25 @@ def busy_share(given: Conditions) -> list[Row]:
     return rows
 
 
-def gpu_seconds(events: Iterable) -> float:
-    """Return the time of all kernels and copies on the GPU, from events of PyTorch's profiler."""
-    return 1e-6 * sum(
-        event.self_device_time_total
+def on_gpu(events: Iterable) -> list:
+    """Return all kernels and copies on the GPU among events of PyTorch's profiler."""
+    return [
+        event
         for event in events
         if event.device_type == DeviceType.CUDA and not event.is_user_annotation  # which spans kernels
-    )
+    ]
+
+
+def gpu_seconds(events: Iterable) -> float:
+    """Return the time of all kernels and copies on the GPU, from events of PyTorch's profiler."""
+    return 1e-6 * sum(event.self_device_time_total for event in on_gpu(events))
 
 
 def _published(given: Conditions, model: nn.Module) -> Callable[[], object]:
     items = PublishedItems(given.paths, given.cohort.targets[:, 0].astype(int).tolist(), augmented=True)
     loader = published_loader(items, given)
     step = PublishedStep(model.to(given.device))
-    step(torch.randn(given.batch_size, 12, 4096, device=given.device), _classes(given))
+    _warm_up(step, {min(given.batch_size, len(items)), len(items) % given.batch_size}, given)
 
     def run() -> None:
         for signal, classes in loader:
@@ -98,7 +98,7 @@ def _published_on_our_batches(
     given: Conditions, model: nn.Module, signals: SignalsOnDevice
 ) -> Callable[[], object]:
     batches, step = training_batches(given, signals, "published"), PublishedStep(model.to(given.device))
-    step(torch.randn(given.batch_size, 12, 4096, device=given.device), _classes(given))
+    _warm_up(step, set(batches.sizes), given)
 
     def run() -> None:
         for (signal,), targets, _ in batches.epoch(1):
@@ -107,5 +107,8 @@ def _published_on_our_batches(
     return run
 
 
-def _classes(given: Conditions) -> torch.Tensor:
-    return torch.arange(given.batch_size, device=given.device) % 2
+def _warm_up(step: PublishedStep, sizes: set[int], given: Conditions) -> None:
+    """Take a step of each size of batch, which chooses algorithms and takes memory."""
+    for size in sizes - {0}:
+        classes = torch.arange(size, device=given.device) % 2
+        step(torch.randn(size, 12, given.n_samples, device=given.device), classes)

@@ -22,11 +22,11 @@ PUBLISHED_MODELS = {"resnet18_with_atten": PublishedAttention, "res_net_model": 
 META = torch.device("meta")
 
 
-def flops_per_ecg(model: nn.Module, *, training: bool) -> float:
-    """Return the FLOPs of one ECG of 4,096 samples: a forward pass, in training also the backward pass."""
+def flops_per_ecg(model: nn.Module, *, training: bool, n_samples: int = N_SAMPLES) -> float:
+    """Return the FLOPs of one ECG: a forward pass, in training also the backward pass."""
     model = model.to(META).train(training)
     with FlopCounterMode(display=False) as counter:
-        output = model(torch.empty(COUNTED, 12, N_SAMPLES, device=META))
+        output = model(torch.empty(COUNTED, 12, n_samples, device=META))
         if training:
             output.sum().backward()
     return counter.get_total_flops() / COUNTED
@@ -88,10 +88,9 @@ def published_model(given: Conditions, name: str) -> list[Row]:
 def _ours(given: Conditions, name: str) -> tuple[Callable, Callable]:
     """Return the training step of one of our models, and the scoring by another of its kind."""
     trained, scored = build(name, given.device), build(name, given.device).eval()
-    step = training_step(name, trained)
+    step = training_step(name, trained, compile=given.compile)
     if given.compile != "none":
-        trained.compile(mode=given.compile)
-        scored.compile(mode=given.compile)
+        scored.compile(mode=given.compile, dynamic=False)
     return step, torch.inference_mode()(lambda signal: forward(scored, (signal,)))
 
 

@@ -1,5 +1,8 @@
 """Our models and their training as the scripts set them up, for the benchmarks."""
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import nn
 
@@ -9,7 +12,7 @@ import train_main_ecg
 import train_spectrogram
 from benchmarks.speed.timing import Conditions
 from data_augmentation import Augmentation
-from dataset.batches import TrainingBatches
+from dataset.batches import EvaluationBatches, TrainingBatches
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
 from focal_loss import FocalLoss
 from hyperparameters.declaration import ABSENT, Hyperparameters
@@ -38,24 +41,50 @@ def build(name: str, device: torch.device) -> nn.Module:
     return MODELS[name](n_labels=1, **values.group("layers"), **after_the_trunk).to(device)
 
 
-def training_step(name: str, model: nn.Module) -> TrainingStep:
-    """Return the step of ``training.fit`` with the loss, optimizer and schedule of the model's script."""
+def training_step(name: str, model: nn.Module, **options: Any) -> TrainingStep:
+    """Return the step of ``training.fit`` with the loss, optimizer and schedule of the model's script.
+
+    ``options`` are arguments of `TrainingStep` that differ from the script's.
+    """
     values = values_of(name)
     optimizer = adamw(model, pretrained=(), **values.group("optimizer"))
     steps = {"epochs": 1, "steps_per_epoch": MANY_STEPS}
     schedule = learning_rate_schedule(optimizer, **steps, **values.group("schedule"))
     loss = FocalLoss(**values.group("loss"))
-    step = TrainingStep(model, loss, optimizer, schedule, **values.group("step"))
+    step = TrainingStep(model, loss, optimizer, schedule, **values.group("step") | options)
     step.start_epoch(1)
     return step
+
+
+def new_step(
+    given: Conditions, name: str = "resnet18_with_atten", *, seed: int = 1, **options: Any
+) -> TrainingStep:
+    """Return the step of a new model, whose weights the seed draws; ``options`` as in `training_step`."""
+    torch.manual_seed(seed)
+    return training_step(name, build(name, given.device), **options)
 
 
 def training_batches(
     given: Conditions, signals: SignalsOnDevice | SignalsOnDisk, augmentation: str
 ) -> TrainingBatches:
-    """Return batches of all ECGs: 4,096 samples, normalised; "independent" is the scripts' augmentation."""
+    """Return batches of all ECGs, normalised; "independent" is the scripts' augmentation."""
     group = Hyperparameters(augmentation=augmentation).group("augmentation")
-    batches = Hyperparameters(batch_size=given.batch_size).group("batches")
     return TrainingBatches(
-        given.cohort, given.indices, augmentation=Augmentation(**group), seed=0, signals=signals, **batches
+        given.cohort,
+        given.indices,
+        augmentation=Augmentation(**group),
+        seed=0,
+        signals=signals,
+        **_shape(given),
     )
+
+
+def validation_batches(
+    given: Conditions, signals: SignalsOnDevice | SignalsOnDisk, indices: np.ndarray
+) -> EvaluationBatches:
+    """Return batches of some ECGs as a validation sees them."""
+    return EvaluationBatches(given.cohort, indices, signals=signals, **_shape(given))
+
+
+def _shape(given: Conditions) -> dict[str, Any]:
+    return Hyperparameters(batch_size=given.batch_size, n_samples=given.n_samples).group("batches")

@@ -10,15 +10,11 @@ study hospital's format, so the folder's must have that format. Nothing is writt
 
 import argparse
 import os
-import platform
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import torch
 
 from benchmarks.speed.data_speed import batches, reading
@@ -26,25 +22,22 @@ from benchmarks.speed.decoding import require_beautifulsoup
 from benchmarks.speed.epoch_speed import busy_share, epochs
 from benchmarks.speed.model_speed import PUBLISHED_MODELS, matrix_product, our_model, published_model
 from benchmarks.speed.script_speed import start_up, trainings
+from benchmarks.speed.setting import add_flags_of_ecgs, device_of, files_of, header, machine, read_ecgs
 from benchmarks.speed.timing import Conditions, Row
-from cohorts.synthetic import make_cohort
-from dataset.cohort import Cohort, read_cohort
-from dataset.labels_table import read_labels
+from dataset.cohort import Cohort
 from models import MODELS
-from run_folder.environment import device_name
-from runtime.command_line import one_line_errors, prepare
+from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
 SYNTHETIC_ECGS = 256
 FEWEST_ECGS = 24
-NO_CHECKS = {"quality_checks": False}  # every readable ECG counts
 
 
 def model_rows(given: Conditions, names: list[str]) -> Iterator[Row]:
-    machine = matrix_product(given)
-    yield machine
+    product = matrix_product(given)
+    yield product
     for name in names:
-        yield from our_model(given, name, machine)
+        yield from our_model(given, name, product)
 
 
 def published_rows(given: Conditions, names: list[str]) -> Iterator[Row]:
@@ -67,18 +60,12 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "folder", nargs="?", type=Path, help="of ECG files; synthetic ones are made if absent"
-    )
-    parser.add_argument("--labels", type=Path, help="labels table; none: labels.csv in the folder")
-    parser.add_argument("--label-columns", nargs="+", help="0/1 columns; the first is learnt; none: PE")
-    parser.add_argument("--ecgs", type=int, help=f"how many; none: all, or {SYNTHETIC_ECGS} synthetic ones")
+    add_flags_of_ecgs(parser, SYNTHETIC_ECGS)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=5, help="for each timing (default: %(default)s)")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch on the CPU")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--compile", default="none", help="mode of torch.compile for our models")
     parser.add_argument("--loader-workers", type=int, default=4, help="of the published DataLoader")
     parser.add_argument(
@@ -93,42 +80,20 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     return options
 
 
-def read_ecgs(options: argparse.Namespace, scratch: Path) -> tuple[Cohort, Path, Path]:
-    """Return the ECGs, their folder and a table of them, which the training scripts read."""
-    folder, labels = options.folder, options.labels
-    if folder is None:
-        folder = scratch / "synthetic"
-        n_ecgs = options.ecgs or SYNTHETIC_ECGS
-        make_cohort(folder, n_ecgs=n_ecgs, n_patients=n_ecgs, prevalence=0.3)
-    table, label_names = read_labels(labels or folder / "labels.csv", options.label_columns)
-    chosen = np.linspace(0, len(table) - 1, min(options.ecgs or len(table), len(table))).round().astype(int)
-    path = scratch / "labels.csv"
-    # An unknown label becomes 0, as the speed does not depend on it.
-    table.iloc[chosen][["file", "patient_id", label_names[0]]].fillna(0).to_csv(path, index=False)
-    cohort = read_cohort(
-        data_dir=str(folder),
-        labels=str(path),
-        label_columns=label_names[:1],
-        cache_dir=str(scratch / "own_cache"),
-        workers=0,
-        window_start=0.0,
-        patient_key=None,
-        quality=NO_CHECKS,
-    )
+def require_published_format(cohort: Cohort, folder: Path) -> None:
+    """Raise a UserError where a file has another format than those that the published way reads."""
     other = cohort.table[cohort.table["file_format"] != "hospital"]
     if len(other):
         file, file_format = other.iloc[0][["file", "file_format"]]
         raise UserError(f"{folder / file}: found the format {file_format}, expected hospital, as published")
-    return cohort, folder, path
 
 
 def conditions(options: argparse.Namespace, scratch: Path) -> Conditions:
     """Set PyTorch up as the training scripts do, and bring the ECGs here."""
-    device = torch.device("cpu") if options.device == "cpu" else prepare(0)
-    if options.device == "cuda" and device.type != "cuda":
-        raise OSError("--device cuda: found no GPU that PyTorch can use")
+    device = device_of(options.device)
     torch.set_num_threads(options.threads)
-    cohort, folder, labels = read_ecgs(options, scratch)
+    cohort, folder, labels = read_ecgs(options, scratch, SYNTHETIC_ECGS)
+    require_published_format(cohort, folder)
     n_devices = torch.cuda.device_count() if device.type == "cuda" else 2
     return Conditions(
         cohort=cohort,
@@ -145,32 +110,18 @@ def conditions(options: argparse.Namespace, scratch: Path) -> Conditions:
     )
 
 
-def header(given: Conditions) -> str:
+def head(given: Conditions) -> str:
     """Return the machine, software and ECGs that the numbers depend on."""
-    kilobytes = sum(path.stat().st_size for path in given.paths) / len(given.paths) / 1e3
-    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
-    lines = {
-        "date": f"{datetime.now():%Y-%m-%d %H:%M}",
-        "processor": f"{_processor()}, {os.cpu_count()} cores, of which PyTorch uses {given.threads}{load}",
-        "device": device_name(given.device),
-        "software": f"PyTorch {torch.__version__}, NumPy {np.__version__}, pandas {pd.__version__}, "
-        f"Python {platform.python_version()}, {platform.platform()}",
-        "ECGs": f"{len(given.paths):,} files of {kilobytes:.0f} kB; batches of {given.batch_size}; "
-        f"workers of the DataLoader: {given.loader_workers}; torch.compile: {given.compile}",
-    }
+    lines = machine(given)
+    lines["ECGs"] = (
+        f"{files_of(given)}; batches of {given.batch_size}; "
+        f"workers of the DataLoader: {given.loader_workers}; torch.compile: {given.compile}"
+    )
     rejected = given.cohort.reading.rejected
     if len(rejected):
         first = " ".join(rejected.iloc[0][["file", "reason"]])
         lines["left out"] = f"{len(rejected):,} files that cannot be read, the first: {first}"
-    return "\n".join(f"{name:<11}{text}" for name, text in lines.items())
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return header(lines)
 
 
 def main() -> None:
@@ -182,7 +133,7 @@ def main() -> None:
     warnings.filterwarnings("ignore", message="This DataLoader will create")  # as many workers as published
     with tempfile.TemporaryDirectory() as temporary:
         given = conditions(options, Path(temporary))
-        print(header(given), flush=True)
+        print(head(given), flush=True)
         for part in (part for part in PARTS if part in options.parts):
             title, measurements = PARTS[part]
             print(f"\n{title}", flush=True)

@@ -29,6 +29,7 @@ class Conditions:
     processes : of the trainings by torchrun.
     compile : "none", or a mode of ``torch.compile`` for our models.
     scratch : a folder for what the training scripts leave.
+    n_samples : of each ECG that a model sees.
     """
 
     cohort: Cohort
@@ -42,6 +43,7 @@ class Conditions:
     processes: list[int]
     compile: str
     scratch: Path
+    n_samples: int = 4096
     indices: np.ndarray = field(init=False)  # of all ECGs
 
     def __post_init__(self) -> None:

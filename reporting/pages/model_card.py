@@ -406,6 +406,6 @@ def _members(scorer: Scorer) -> Table:
 def _versions(record: RunRecord, file: OnnxFile) -> list[list[str]]:
     environment = record.environment
     trained = {name: environment.get(name) for name in ("python", "device", "git_commit")}
-    trained |= environment.get("packages", {})
+    trained |= environment.get("packages", {}) | environment.get("gpu", {})
     rows = [[f"training: {name.replace('_', ' ')}", str(value)] for name, value in trained.items() if value]
     return rows + [[f"export: {name}", value] for name, value in file.versions.items()]

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from one_line import failure_of
 from tiny_runs import command, make_tiny_cohort, run_folder_of, run_words, tiny, torchrun
 
 from focal_loss import FocalLoss
@@ -31,6 +32,22 @@ def test_shares_hold_every_item_once_in_order(monkeypatch, n_items, n_processes)
         shares.append(processes.share_of(np.arange(n_items)))
     assert np.concatenate(shares).tolist() == list(range(n_items))
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize(("wanted", "there", "fine"), [(2, 1, False), (8, 4, False), (4, 4, True)])
+def test_more_processes_than_gpus_is_one_line(monkeypatch, wanted, there, fine):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(wanted))
+    monkeypatch.setenv("LOCAL_RANK", str(there - 1))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    if fine:
+        assert processes.start() == torch.device("cuda", there - 1)
+    else:
+        gpus = "1 GPU" if there == 1 else f"{there} GPUs"
+        assert failure_of(processes.start) == (
+            f"--nproc-per-node: found {wanted} processes for {gpus}, expected one for each at most"
+        )
 
 
 # Two processes

@@ -148,7 +148,8 @@ def test_a_folder_of_another_format(tmp_path):
     counts = np.random.default_rng(0).integers(-400, 400, (12, 5000))
     WRITERS["Schiller EDI"](folder / "1.xml", counts, leads=LEADS)
     (folder / "labels.csv").write_text("file,PE\n1.xml,1\n")
-    assert failure_of(run.read_ecgs, run.options_of([str(folder)]), tmp_path) == (
+    cohort, where, _ = run.read_ecgs(run.options_of([str(folder)]), tmp_path, run.SYNTHETIC_ECGS)
+    assert failure_of(run.require_published_format, cohort, where) == (
         f"{folder / '1.xml'}: found the format Schiller EDI, expected hospital, as published"
     )
 
@@ -160,7 +161,7 @@ def test_some_files_of_a_table_and_those_that_cannot_be_read(tmp_path, write_ecg
         "file,A,B\n" + "".join(f"{i}.xml,0,{i % 2 or ''}\n" for i in range(30))
     )
     options = run.options_of([str(folder), "--ecgs", "24", "--label-columns", "B"])
-    cohort, where, table = run.read_ecgs(options, tmp_path)
+    cohort, where, table = run.read_ecgs(options, tmp_path, run.SYNTHETIC_ECGS)
     assert where == folder and len(pd.read_csv(table)) == 24
     assert cohort.table["file"][0] == "0.xml" and list(cohort.reading.rejected["file"]) == ["29.xml"]
     assert cohort.label_names == ("B",) and len(cohort.table) == 23
@@ -169,7 +170,7 @@ def test_some_files_of_a_table_and_those_that_cannot_be_read(tmp_path, write_ecg
     given = SimpleNamespace(cohort=cohort, paths=[folder / "0.xml"], threads=1, device=CPU)
     given.batch_size, given.loader_workers, given.compile = 8, 0, "none"
     assert (
-        run.header(given)
+        run.head(given)
         .splitlines()[-1]
         .startswith("left out   1 files that cannot be read, the first: 29.xml ")
     )
