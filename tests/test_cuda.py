@@ -1,9 +1,7 @@
 """On a GPU: crops, logits, CUDA graphs and resumed trainings are those of the CPU, and of single kernels.
 
-    TEST_ON_CUDA=1 python -m pytest tests/test_cuda.py
-
-Without TEST_ON_CUDA=1 the tests see no GPU (tests/conftest.py). `python -m benchmarks.speed.gpu` makes the
-same comparisons on whole batches, and measures how fast everything is.
+`make cuda` runs these tests, with TEST_ON_CUDA=1: without it tests see no GPU (tests/conftest.py).
+`python -m benchmarks.speed.gpu` makes the same comparisons, and measures how fast everything is.
 """
 
 import pytest

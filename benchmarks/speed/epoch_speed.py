@@ -43,6 +43,7 @@ def ours(
     """Return an epoch of our batches, with the script's augmentation and the step of training/loop.py."""
     batches = training_batches(given, signals, "independent")
     step = training_step(MODEL, model, compile=given.compile)
+    step.capture(batches)
     # A step of each size first: it chooses algorithms, compiles and takes memory.
     for size in set(batches.sizes):
         next(step.losses(batches, 0, batches.sizes.index(size)))

@@ -35,6 +35,7 @@ COMPILED = {
     "compiled, graph": {"compile": "default", "cuda_graph": True},
     "reduce-overhead": {"compile": "reduce-overhead"},
 }
+GRAPHS = ("graph", "compiled, graph")
 FOLDS = 5
 EPOCHS = 4  # that are timed with validation
 LINES = 12  # that wait, at most so many
@@ -46,6 +47,15 @@ class _Epoch(NamedTuple):
 
     step: TrainingStep
     batches: TrainingBatches
+
+    @classmethod
+    def of_new_model(
+        cls, given: Conditions, signals: SignalsOnDevice | SignalsOnDisk, name: str = MODEL, **options: Any
+    ) -> "_Epoch":
+        """Return a new model's; ``options`` are those of `new_step`."""
+        epoch = cls(new_step(given, name, **options), training_batches(given, signals, "independent"))
+        epoch.step.capture(epoch.batches)
+        return epoch
 
     def __call__(self) -> None:
         drain(self.step.losses(self.batches, 1, 0))
@@ -79,15 +89,14 @@ def _ways(given: Conditions) -> dict[str, dict[str, Any]]:
 def _train(given: Conditions, name: str, ways: Mapping[str, dict[str, Any]], product: Row) -> Iterator[Row]:
     """Train an epoch by each way in turn; the share is that of the matrix product's rate."""
     signals = SignalsOnDevice(given.cohort.signals, given.device)
-    epochs = {
-        way: _Epoch(new_step(given, name, **options), training_batches(given, signals, "independent"))
-        for way, options in ways.items()
-    }
+    epochs = {way: _Epoch.of_new_model(given, signals, name, **options) for way, options in ways.items()}
     flops = flops_per_ecg(build(name, META), training=True, n_samples=given.n_samples)
     for way, seconds in time_in_turn(epochs, given.seconds, given.device).items():
         rate, n_steps = len(given.indices) / seconds, len(epochs[way].batches)
         words = f"{number(1e3 * seconds / n_steps)} ms a step{_of_gpu(epochs[way], n_steps, seconds, given)}"
         share = f"{100 * flops * rate / (1e9 * product.value):.0f} % of the product"
+        if way in GRAPHS and epochs[way].step._graph is None:
+            words = f"NOT CAPTURED: kernel by kernel; {words}"
         yield Row(f"{name}, {given.batch_size}, {way}", rate, "ECG/s", f"{words}; {share}")
 
 
@@ -115,10 +124,7 @@ def streamed(given: Conditions) -> Iterator[Row]:
         shape = replace(given, batch_size=size)
         places = {"held on the device": SignalsOnDevice, "streamed from disk": SignalsOnDisk}
         epochs = {
-            place: _Epoch(
-                new_step(shape, cuda_graph=False),
-                training_batches(shape, kind(given.cohort.signals, given.device), "independent"),
-            )
+            place: _Epoch.of_new_model(shape, kind(given.cohort.signals, given.device), cuda_graph=False)
             for place, kind in places.items()
         }
         for place, seconds in time_in_turn(epochs, given.seconds, given.device).items():
@@ -205,10 +211,7 @@ def folds(given: Conditions) -> Iterator[Row]:
     Side by side, dropout of one may be drawn by the seed of another, as they share PyTorch's generator.
     """
     has_streams, signals = given.device.type == "cuda", SignalsOnDevice(given.cohort.signals, given.device)
-    models = [
-        _Epoch(new_step(given, seed=seed), training_batches(given, signals, "independent"))
-        for seed in range(FOLDS if has_streams else 2)
-    ]
+    models = [_Epoch.of_new_model(given, signals, seed=seed) for seed in range(FOLDS if has_streams else 2)]
     streams = [torch.cuda.Stream(given.device) if has_streams else None for _ in models]
 
     def one_after_another() -> None:
@@ -235,14 +238,15 @@ def search(given: Conditions) -> Iterator[Row]:
     try:
         for way, searches in (("without cuDNN's search", False), ("with cuDNN's search", True)):
             torch.backends.cudnn.benchmark = searches
-            batches = training_batches(given, signals, "independent")
-            epochs[way] = _Epoch(new_step(given), batches)
-            firsts[way] = seconds_of(epochs[way], given.device)
+            started = time.perf_counter()
+            epochs[way] = _Epoch.of_new_model(given, signals)
+            seconds_of(epochs[way], given.device)
+            firsts[way] = time.perf_counter() - started
     finally:
         torch.backends.cudnn.benchmark = before
     for way, seconds in time_in_turn(epochs, given.seconds, given.device).items():
-        first = f"the first epoch {number(firsts[way])} s"
-        yield Row(f"{way}", len(given.indices) / seconds, "ECG/s", first)
+        words = f"{number(firsts[way])} s for a model, its graphs and the first epoch"
+        yield Row(way, len(given.indices) / seconds, "ECG/s", words)
 
 
 def saving(given: Conditions) -> Iterator[Row]:

@@ -106,7 +106,7 @@ def graphs(given: Conditions) -> Iterator[Difference]:
         yield Difference(f"graph, losses, {name}", _apart(*found), "", limit=limit)
         yield Difference(f"graph, weights, {name}", _apart(*weights), "", limit=limit)
         if given.device.type == "cuda":
-            yield Difference(f"graph, not captured, {name}", not step.cuda_graph, "graphs")
+            yield Difference(f"graph, not captured, {name}", step._graph is None, "graphs")
 
 
 def resumed(given: Conditions) -> Iterator[Difference]:
@@ -153,6 +153,7 @@ def _signals(given: Conditions) -> SignalsOnDevice:
 def _losses(given: Conditions, step: TrainingStep, first: int, end: int) -> torch.Tensor:
     """Return the losses of an epoch's steps from one on, (end - first,) or fewer, on the CPU."""
     batches = training_batches(given, _signals(given), "independent")
+    step.capture(batches)
     losses = itertools.islice(step.losses(batches, 1, first), end - first)
     return torch.stack([loss.cpu() for loss in losses])
 

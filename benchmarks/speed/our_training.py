@@ -51,7 +51,8 @@ def training_step(name: str, model: nn.Module, **options: Any) -> TrainingStep:
     steps = {"epochs": 1, "steps_per_epoch": MANY_STEPS}
     schedule = learning_rate_schedule(optimizer, **steps, **values.group("schedule"))
     loss = FocalLoss(**values.group("loss"))
-    step = TrainingStep(model, loss, optimizer, schedule, **values.group("step") | options)
+    options = values.group("step") | {"freeze_epochs": 0} | options  # nothing was loaded that could stay
+    step = TrainingStep(model, loss, optimizer, schedule, **options)
     step.start_epoch(1)
     return step
 
