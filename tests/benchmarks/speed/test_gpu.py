@@ -2,11 +2,13 @@
 
 import re
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tiny_runs import run_here
+from torch.autograd import DeviceType
 
 from benchmarks.speed import gpu, gpu_fast, gpu_right, timing
 from benchmarks.speed.timing import Row
@@ -127,6 +129,56 @@ def test_what_finds_no_time_has_a_line(given, capsys):
 
     assert gpu.show(slow, 0, given, 0)  # the time was over long ago
     assert capsys.readouterr().out == "test_gpu.slow: no time left\n"
+
+
+@pytest.fixture
+def on_gpu(given, monkeypatch):
+    """As on a GPU that works for 1 ms in each of 40 kernels of every epoch, and for 5 ms afterwards."""
+
+    def profiled(call, given):
+        times = [1e3] * 40 * (call() or 1) + [5e3]
+        kernel = {"device_type": DeviceType.CUDA, "is_user_annotation": False}
+        return [SimpleNamespace(self_device_time_total=time, **kernel) for time in times]
+
+    monkeypatch.setattr(gpu_fast, "_profiled", profiled)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", lambda mode: None)
+    return replace(given, device=torch.device("cuda", 0))
+
+
+def test_what_a_gpu_does_in_a_step(on_gpu):
+    """41 kernels and copies of 45 ms in all, in two steps of 90 ms together."""
+    words = gpu_fast._of_gpu(lambda: None, 2, 0.09, on_gpu)
+    assert words == ", 22.5 ms of 20.5 kernels and copies (50 %)"
+
+
+def test_an_epoch_is_what_two_have_beyond_one(on_gpu):
+    """What an epoch takes is 40 ms of 50, without the 5 ms of the checkpoint; and what waits, twice."""
+
+    def run(n_epochs):
+        for _ in range(2 * n_epochs):
+            warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)  # of the checkpoint
+        return n_epochs
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        busy, waiting = gpu_fast._busy_and_waiting(run, "graph", 0.05, on_gpu)
+    assert busy.name == "GPU busy, graph" and busy.value == pytest.approx(80)
+    assert re.fullmatch(r"waits, graph, test_gpu\.py:\d+", waiting.name) and waiting.value == 2
+
+
+@pytest.mark.parametrize(("captured", "begins"), [(True, "5"), (False, "NOT CAPTURED: kernel by kernel; 5")])
+def test_a_graph_that_was_not_captured_says_so(on_gpu, monkeypatch, captured, begins):
+    """Two steps of 5 ms; 0.004 GFLOP an ECG at 400 ECG/s are 1.6 of 16 GFLOP/s."""
+    epoch = gpu_fast._Epoch(SimpleNamespace(_graph=object() if captured else None), [None, None])
+    monkeypatch.setattr(gpu_fast, "SignalsOnDevice", lambda signals, device: None)
+    monkeypatch.setattr(gpu_fast._Epoch, "of_new_model", lambda *arguments, **options: epoch)
+    monkeypatch.setattr(gpu_fast, "time_in_turn", lambda calls, *others: dict.fromkeys(calls, 0.01))
+    monkeypatch.setattr(gpu_fast, "_of_gpu", lambda *arguments: "")
+    monkeypatch.setattr(gpu_fast, "flops_per_ecg", lambda *model, **options: 4e6)
+    (row,) = gpu_fast._train(on_gpu, ATTENTION, {"graph": {}}, Row("product", 16, "GFLOP/s"))
+    assert row.value == pytest.approx(400)
+    assert row.relation == f"{begins}.00 ms a step; 10 % of the product"
 
 
 def test_lines_that_wait_for_the_gpu_are_counted(monkeypatch):
