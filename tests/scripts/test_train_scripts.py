@@ -306,8 +306,9 @@ def test_help_lists_every_flag_with_hyphens(script):
     flags = set(re.findall(r"^  (--[\w-]+)", outcome.stdout, re.MULTILINE))
     declared = {"--" + declaration.name.replace("_", "-") for declaration in fields(Hyperparameters)}
     assert flags <= declared and not any("_" in flag for flag in flags)
-    prefixes = ("--rnn", "--encoder", "--attention", "--kernel", "--model", "--projection", "--temperature")
-    assert all(flag.startswith(prefixes) for flag in declared - flags)
+    of_models = ("--rnn", "--encoder", "--attention", "--kernel", "--model", "--projection", "--temperature")
+    of_pretraining = ("--objective", "--architecture", "--measured-weight", "--leave-out")
+    assert all(flag.startswith((*of_models, *of_pretraining)) for flag in declared - flags)
     assert ("--rnn-cell" in flags) == (script == "train_main_ecg.py")
 
 
