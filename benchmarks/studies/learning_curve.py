@@ -72,8 +72,7 @@ def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], 
         aurocs = [label["auroc"].value for label in metrics["labels"].values()]
         _print_line(seed, PRETRAINING, f"mean of {len(aurocs)} labels", float(np.mean(aurocs)), done.seconds)
         init_from = str(done.run)
-    start_from = ["--init-from", init_from, "--freeze-epochs", str(options.freeze_epochs)]
-    start_from += ["--pretrained-rate", str(options.pretrained_rate)]
+    start_from = ["--init-from", init_from, *_tuning(options)]
     tested = {}
     for size in options.sizes:
         shared = [*_shared_flags(options, seed, size), "--label-columns", options.label]
@@ -85,6 +84,12 @@ def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], 
             value = auroc(scored.y_true, scored.y_score)
             _print_line(seed, f"{size:,} patients", STARTS[start], value, done.seconds)
     return tested
+
+
+def _tuning(options: argparse.Namespace) -> list[str]:
+    """Return the flags that say how the pretrained weights are tuned, of those that were given."""
+    given = {"--freeze-epochs": options.freeze_epochs, "--pretrained-rate": options.pretrained_rate}
+    return [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
 
 
 def _train(folder: Path, options: argparse.Namespace, flags: Sequence[str]) -> Training:
@@ -128,8 +133,8 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seeds", type=whole_number, default=3, help="how often patients are dealt [3]")
     parser.add_argument("--epochs", type=whole_number, default=20, help="of each fine-tuning [20]")
     parser.add_argument("--pretrain-epochs", type=whole_number, default=10, help="[10]")
-    parser.add_argument("--freeze-epochs", default="0", help="of only the pretrained model [0]")
-    parser.add_argument("--pretrained-rate", default="1.0", help="of only the pretrained model [1.0]")
+    parser.add_argument("--freeze-epochs", help="of only the pretrained model; none: as the script does")
+    parser.add_argument("--pretrained-rate", help="of only the pretrained model; none: as the script does")
     parser.add_argument("--test-share", type=_share, default=0.25, help="of all patients [0.25]")
     parser.add_argument("--validation-share", type=_share, default=0.2, help="of each size [0.2]")
     parser.add_argument("--width", type=_share, default=0.1, help="of the AUROC interval to plan for [0.1]")
@@ -170,8 +175,7 @@ def _hyperparameters(options: argparse.Namespace) -> Hyperparameters:
     """Return what the training script makes of its flags, so that a wrong one is found before training."""
     labels = ["--labels", options.labels] if options.labels else []
     columns = ["--label-columns", options.label, *options.pretrain_labels]
-    pretrained = ["--init-from", "pretrained", "--freeze-epochs", options.freeze_epochs]
-    pretrained += ["--pretrained-rate", options.pretrained_rate]
+    pretrained = ["--init-from", "pretrained", *_tuning(options)]
     words = ["--data-dir", options.data_dir, *labels, *columns, *pretrained, *options.further]
     return hyperparameters_of(options.script, words, __doc__)
 
