@@ -5,9 +5,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-HOURS = (
-    "hours_from_ct"  # from the examination to the ECG, negative before it; ``cohorts.from_table`` writes it
-)
+# From the examination to the ECG, negative before it; ``cohorts.from_table`` writes it.
+HOURS = "hours_from_ct"
 RESERVED = ("file", "patient_id", "split", "age", "sex", HOURS)  # never labels
 SEX_WORDS = {"m": "M", "male": "M", "f": "F", "female": "F"}  # words for ``sex``, and what makers write
 PARTS = ("train", "validation", "test")  # the values of ``split``

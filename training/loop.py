@@ -377,9 +377,11 @@ def _validate(
 
 def _is_better(row: dict[str, Any], log: list[dict[str, Any]], monitor: str) -> bool:
     """Return whether an epoch's score is above all before; rounded, as a tie in rank is not better."""
+    if not log:
+        return True
     sign = -1 if monitor == "loss" else 1
-    score, best = (round(sign * one[f"val_{monitor}"], 9) for one in (row, _kept(log) if log else row))
-    return not log or score > best
+    score, best = (round(sign * one[f"val_{monitor}"], 9) for one in (row, _kept(log)))
+    return score > best
 
 
 def _kept(log: list[dict[str, Any]]) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class StepGraph:
     def losses(self, epoch: int, first_step: int) -> Iterator[torch.Tensor]:
         """Train on an epoch's batches, from one on, and yield the loss of each, on the device."""
         for rows, starts, seed in self.training.draws(epoch, first_step):
-            step = self._captured.get(len(rows)) or self._capture(rows, starts)
+            step = self._captured[len(rows)]
             step.rows.copy_(rows)
             step.starts.copy_(starts)
             seed_dropout(seed, self.training.device)
@@ -67,9 +67,10 @@ class StepGraph:
         loss.backward()
         return loss.detach()
 
-    def _capture(self, rows: torch.Tensor, starts: torch.Tensor) -> _Captured:
+    def _capture(self, size: int) -> None:
         """Capture the step of batches of this size; the model is then as it was."""
-        rows, starts = rows.clone(), starts.clone()
+        rows = torch.arange(size, device=self.training.device)  # any will do
+        starts = torch.zeros_like(rows)
         kept = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         try:
             self._warm_up(rows, starts)
@@ -80,9 +81,7 @@ class StepGraph:
         finally:
             self.model.load_state_dict(kept)  # the batch norms' statistics; tensors keep their addresses
         gradients = [parameter.grad for parameter in self.model.parameters()]
-        captured = _Captured(graph, rows, starts, loss, gradients)
-        self._captured[len(rows)] = captured
-        return captured
+        self._captured[size] = _Captured(graph, rows, starts, loss, gradients)
 
     def _warm_up(self, rows: torch.Tensor, starts: torch.Tensor) -> None:
         aside = torch.cuda.Stream()
@@ -102,8 +101,7 @@ class StepGraph:
         graphs = cls(model, loss, training, update)
         try:
             for size in sorted(set(training.sizes)):
-                first = torch.arange(size, device=training.device)
-                graphs._capture(first, torch.zeros_like(first))
+                graphs._capture(size)
         except RuntimeError as error:
             print(
                 f"step        launched kernel by kernel: a CUDA graph cannot be captured ({one_line(error)})"

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from run_folder.files import RunFiles
-from runtime.command_line import one_line_errors
+from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from runtime.errors import UserError
 from training.script_runs import train
 
@@ -100,18 +100,15 @@ def row_of(setting: Setting, run: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(description=__doc__)
     parser.add_argument("data_dir", type=Path, help="folder of the ECGs, with labels.csv")
     parser.add_argument("--label-columns", nargs="+", default=["MI", "RBBB"])
     parser.add_argument("--output-dir", type=Path, default=Path("recipe"))
-    parser.add_argument("--at-once", type=int, default=1, help="trainings side by side")
+    parser.add_argument("--at-once", type=whole_number, default=1, help="trainings side by side")
     parser.add_argument("--minutes", type=float, default=1e6, help="after which no training is started")
     parser.add_argument("--init-from", help="trunk or run: how to tune it is tried in place of the recipe")
     parser.add_argument("--only", default="", help="settings whose name has this in it")
     parser.add_argument("--list", action="store_true", help="print the settings and end")
-    parser.add_argument("more", nargs="*", help="after --, further flags of the scripts")
     words, more = sys.argv[1:], []
     if "--" in words:
         words, more = words[: words.index("--")], words[words.index("--") + 1 :]
