@@ -3,11 +3,15 @@
     python inspect_ecgs.py ecgs                                # one line per file of a folder
     python inspect_ecgs.py ecgs --csv files.csv                # the same as a table
     python inspect_ecgs.py patient.xml --plot pictures         # and on ECG paper, one PNG per file
+    python inspect_ecgs.py patient.xml --deidentify OUT        # copies to attach to a report of a defect
 
 Each line has a file's format, device, sampling rate, length, leads and gain, its verdict: ok, note,
 warn, reject (training leaves it out) or refused (it cannot be read), and why. The limits are the
 hyperparameters of the same names. The exit status is 1 where a file is rejected or refused. No patient's
 name, identifier or birth date is shown.
+
+With --deidentify nothing is judged: each file that can be read is written again under a new name, with lead
+names, sampling rate and signal (to 1 µV) and nothing else that it says.
 """
 
 import argparse
@@ -24,7 +28,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from dataset.decoding import measure_recording
+from dataset.deidentified import check_place, deidentify
 from ecg.duplicates import near_duplicates
+from ecg.formats.written import WRITTEN_FORMS
 from ecg.quality import judge
 from hyperparameters.declaration import Hyperparameters
 from runtime.atomic_files import write_atomically
@@ -41,6 +47,9 @@ def main() -> int:
     """Inspect the files of the command line; return the exit status."""
     arguments, limits = parse_arguments()
     files, left_out, problems = find_files(arguments.paths)
+    if arguments.deidentify:
+        check_place(arguments.paths, arguments.deidentify)
+        return write_copies(files, problems, arguments.deidentify, arguments.deidentified_form)
     names = shortened(files)
     if files:
         header = " ".join(f"{name:<{COLUMNS[name]}}" for name in COLUMNS)
@@ -66,6 +75,9 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     )
     parser.add_argument("--csv", type=Path, help="table to write")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="folder to write pictures to")
+    parser.add_argument("--deidentify", type=Path, metavar="OUT", help="folder to write copies to")
+    help = "form of the copies [wfdb]"
+    parser.add_argument("--deidentified-form", choices=WRITTEN_FORMS, default="wfdb", help=help)
     types = get_type_hints(Hyperparameters)
     quality = [declared for declared in fields(Hyperparameters) if declared.metadata["group"] == "quality"]
     limits = [declared for declared in quality if types[declared.name] is not bool]
@@ -73,6 +85,8 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
         flag, help = "--" + limit.name.replace("_", "-"), f"{limit.metadata['help']} [{limit.default}]"
         parser.add_argument(flag, type=types[limit.name], default=limit.default, help=help.replace("%", "%%"))
     arguments = parser.parse_args()
+    if arguments.deidentify and (arguments.csv or arguments.plot):
+        parser.error("--deidentify: found --csv or --plot beside it, expected it alone")
     if arguments.csv and not arguments.csv.parent.is_dir():
         parser.error(f"--csv: found no folder {arguments.csv.parent}, expected one to write to")
     if arguments.plot:
@@ -81,6 +95,24 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
         except OSError as error:
             parser.error(f"--plot: {arguments.plot}: cannot be made ({error.strerror}), expected a folder")
     return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
+
+
+def write_copies(files: list[Path], problems: list[str], folder: Path, form: str) -> int:
+    """Write de-identified copies, with a line for each file; return the exit status."""
+    copies = zip(deidentify(files, folder, form), shortened(files), strict=True)
+    written, n_failed = {}, 0
+    for (_, copy), name in tqdm(copies, total=len(files), unit="file", disable=None, leave=False):
+        if isinstance(copy, EcgFileError):
+            tqdm.write(f"{name}: not written: found {copy.found}; expected {copy.expected}")
+            n_failed += 1
+        else:
+            written[name] = copy
+    for name, copy in written.items():
+        print(f"{folder / copy}  is {name}")
+    for problem in problems:
+        print(problem)
+    print(f"{counted(len(written), 'ECG')} written, {counted(n_failed, 'file')} not")
+    return int(bool(problems) or n_failed > 0)
 
 
 def inspect(

@@ -87,5 +87,5 @@ def hospital_xml(
         f'    <channel name="{lead}" {attributes}>{" ".join(digits[row - counts.min()].tolist())}</channel>'
         for lead, row in zip(LEADS, counts, strict=True)
     )
-    head = f'<?xml version="1.0" encoding="ISO-8859-1"?>\n<!-- {comment} -->\n'
+    head = '<?xml version="1.0" encoding="ISO-8859-1"?>\n' + (f"<!-- {comment} -->\n" if comment else "")
     return f"{head}<ecg>\n  <rhythm>\n{channels}\n  </rhythm>\n</ecg>\n"

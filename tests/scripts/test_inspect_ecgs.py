@@ -145,3 +145,19 @@ def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
 def test_it_starts_without_what_only_models_need():
     program = "import sys, inspect_ecgs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_copies_without_the_patient_are_written_and_counted(folder, tmp_path):
+    (folder / "Doe.xml").write_text("<ecg>", encoding="utf-8")
+    outcome = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "out")
+    assert outcome.returncode == 1 and outcome.stderr == ""
+    assert "Doe.xml: not written: found malformed or incomplete XML" in outcome.stdout
+    assert outcome.stdout.endswith(f"\n{len(WRITERS)} ECGs written, 1 file not\n")
+    assert re.search(r"out/ecg-\d{4}\.hea  is SCP-ECG\.scp$", outcome.stdout, re.MULTILINE)
+    assert run_here("inspect_ecgs.py", tmp_path / "out").returncode == 0
+    again = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "out")
+    assert "expected an absent or an empty folder" in line_of(again)
+    inside = run_here("inspect_ecgs.py", folder, "--deidentify", folder / "out")
+    assert "expected one outside it" in line_of(inside) and not (folder / "out").exists()
+    both = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "new", "--csv", "t.csv")
+    assert "--deidentify: found --csv or --plot beside it" in line_of(both, status=2)
