@@ -67,6 +67,7 @@ class TrainingStep:
     ----------
     model : the model that is trained.
     average : its ``WeightAverage``, which is validated and kept.
+    graph : the CUDA graphs of the step, or None where it is launched kernel by kernel.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class TrainingStep:
         self._frozen: list[nn.Parameter] = []
         # These modes of torch.compile make graphs of their own
         self.cuda_graph = cuda_graph and compile not in ("reduce-overhead", "max-autotune")
-        self._graph: StepGraph | None = None
+        self.graph: StepGraph | None = None
 
     def start_epoch(self, epoch: int) -> None:
         """Turn to training; leave what is frozen in this epoch as it is."""
@@ -110,8 +111,8 @@ class TrainingStep:
 
         Where several processes train, it is this one's share of it.
         """
-        if self._graph and not self._frozen:
-            yield from self._graph.losses(epoch, first_step)
+        if self.graph and not self._frozen:
+            yield from self.graph.losses(epoch, first_step)
             return
         shares = training.shares(epoch)
         for number, (inputs, targets, _) in enumerate(training.epoch(epoch, first_step), first_step):
@@ -124,7 +125,7 @@ class TrainingStep:
         """Make CUDA graphs of the step on these batches, where one GPU trains and holds the signals."""
         if self.cuda_graph and training.is_on_gpu and processes.count() == 1:
             self.start_epoch(self.freeze_epochs + 1)  # nothing is frozen: before, there are no graphs
-            self._graph = StepGraph.try_to_capture(self.model, self.loss, training, self._update)
+            self.graph = StepGraph.try_to_capture(self.model, self.loss, training, self._update)
 
     def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
         """Return the loss, on the device.

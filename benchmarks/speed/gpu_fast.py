@@ -95,7 +95,7 @@ def _train(given: Conditions, name: str, ways: Mapping[str, dict[str, Any]], pro
         rate, n_steps = len(given.indices) / seconds, len(epochs[way].batches)
         words = f"{number(1e3 * seconds / n_steps)} ms a step{_of_gpu(epochs[way], n_steps, seconds, given)}"
         share = f"{100 * flops * rate / (1e9 * product.value):.0f} % of the product"
-        if way in GRAPHS and epochs[way].step._graph is None:
+        if way in GRAPHS and epochs[way].step.graph is None:
             words = f"NOT CAPTURED: kernel by kernel; {words}"
         yield Row(f"{name}, {given.batch_size}, {way}", rate, "ECG/s", f"{words}; {share}")
 

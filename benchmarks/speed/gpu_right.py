@@ -106,7 +106,7 @@ def graphs(given: Conditions) -> Iterator[Difference]:
         yield Difference(f"graph, losses, {name}", _apart(*found), "", limit=limit)
         yield Difference(f"graph, weights, {name}", _apart(*weights), "", limit=limit)
         if given.device.type == "cuda":
-            yield Difference(f"graph, not captured, {name}", step._graph is None, "graphs")
+            yield Difference(f"graph, not captured, {name}", step.graph is None, "graphs")
 
 
 def resumed(given: Conditions) -> Iterator[Difference]:

@@ -170,7 +170,7 @@ def test_an_epoch_is_what_two_have_beyond_one(on_gpu):
 @pytest.mark.parametrize(("captured", "begins"), [(True, "5"), (False, "NOT CAPTURED: kernel by kernel; 5")])
 def test_a_graph_that_was_not_captured_says_so(on_gpu, monkeypatch, captured, begins):
     """Two steps of 5 ms; 0.004 GFLOP an ECG at 400 ECG/s are 1.6 of 16 GFLOP/s."""
-    epoch = gpu_fast._Epoch(SimpleNamespace(_graph=object() if captured else None), [None, None])
+    epoch = gpu_fast._Epoch(SimpleNamespace(graph=object() if captured else None), [None, None])
     monkeypatch.setattr(gpu_fast, "SignalsOnDevice", lambda signals, device: None)
     monkeypatch.setattr(gpu_fast._Epoch, "of_new_model", lambda *arguments, **options: epoch)
     monkeypatch.setattr(gpu_fast, "time_in_turn", lambda calls, *others: dict.fromkeys(calls, 0.01))
