@@ -12,8 +12,10 @@ from training import contrastive
 from training.contrastive import (
     AugmentedHalves,
     ContrastiveLoss,
+    announce_chance,
     chance_of_loss,
     chance_of_retrieval,
+    groups_of,
     retrieval,
     two_halves,
 )
@@ -99,13 +101,40 @@ def test_a_patient_alone_has_no_loss_and_no_gradient():
     assert loss.item() == 0 and (embeddings.grad == 0).all()
 
 
-def test_blocks_change_nothing(monkeypatch):
-    embeddings, patients = random_embeddings(7), [0, 1, 2, 0, 3, 3, 4]
+def test_many_validation_ecgs_are_compared_in_groups(monkeypatch):
+    """In each group loss, retrieval and their chance are those of its ECGs alone; training contrasts all."""
+    monkeypatch.setattr(contrastive, "GROUP", 4)
+    embeddings, patients = random_embeddings(9), np.array([0, 1, 2, 0, 3, 3, 0, 4, 5])
+    groups = groups_of(patients[:, None])
+    assert [len(group) for group in groups] == [3, 3, 3]
+    assert sorted(np.concatenate(groups)) == list(range(9))
+    expected = np.mean([loss_by_loops(embeddings[group], patients[group], 0.1) for group in groups])
+    with torch.no_grad():
+        assert loss_of(embeddings, patients, 0.1).item() == pytest.approx(expected, rel=1e-5)
+    everything = loss_by_loops(embeddings, patients, 0.1)
+    assert loss_of(embeddings, patients, 0.1).item() == pytest.approx(everything, rel=1e-5)
+    alone = [(column(patients[group]).numpy(), embeddings[group].numpy()) for group in groups]
     both = column(patients).numpy(), embeddings.numpy()
-    whole = loss_of(embeddings, patients, 0.1), retrieval(*both)
-    monkeypatch.setattr(contrastive, "BLOCK", 3)
-    torch.testing.assert_close(loss_of(embeddings, patients, 0.1), whole[0])
-    assert retrieval(*both) == whole[1]
+    assert retrieval(*both) == pytest.approx(np.mean([retrieval(*one) for one in alone]))
+    for chance in (chance_of_loss, chance_of_retrieval):
+        assert chance(both[0]) == pytest.approx(np.mean([chance(one) for one, _ in alone]))
+
+
+def test_groups_keep_a_patients_ecgs_together(monkeypatch):
+    monkeypatch.setattr(contrastive, "GROUP", 60)
+    patients = np.repeat(np.arange(30), 4)[:, None]
+    one, other = (set(patients[group, 0]) for group in groups_of(patients))
+    assert len(one) == len(other) == 15 and not one & other
+    assert one != set(range(15))  # not in the table's order, which may be that of the hospitals
+
+
+def test_chance_names_the_groups(monkeypatch, capsys):
+    monkeypatch.setattr(contrastive, "GROUP", 4)
+    announce_chance([3], column(range(8)).numpy())
+    assert capsys.readouterr().out == (  # log 5, log 7, 1 / 7
+        "chance      loss 1.61 in training batches, 1.95 in validation, which compares its ECGs in groups "
+        "of at most 4; retrieval 0.1429\n"
+    )
 
 
 def test_bfloat16_is_summed_in_float32():
