@@ -6,8 +6,10 @@ the one contract; no reader does any of that by itself.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -19,14 +21,29 @@ SAMPLING_RATE = 500  # Hz, of a signal at rest and of all that models see
 N_SAMPLES = 5000  # 10 s, at rest
 MILLIVOLTS = 1e-3  # mV per microvolt, the unit at rest
 MIN_SECONDS = 8.0  # shorter recordings are refused
+PULSE_MILLIVOLTS, PULSE_SECONDS = (0.4, 2.1), (0.05, 0.6)  # of calibration; 1 mV for 0.2 s is usual
 MAX_GAP_SECONDS = 0.05  # of missing samples that are interpolated; a longer gap could hide a QRS complex
 PLAUSIBLE_RATES = (50, 50_000)  # Hz; beyond is a mistake in the file, and resampling could exhaust memory
 MAX_SAMPLES = 50_000_000  # all leads together; an ECG of 10 s has 60,000, one of an hour at 1 kHz 43 million
 
 PathLike = str | os.PathLike
 
-_STANDARD_LEADS = {lead.lower(): lead for lead in LEADS}
-_LEAD_PREFIX = re.compile(r"(?:mdc_ecg_lead_|(?:ecg )?lead |ecg )", re.IGNORECASE)
+_LIMB = {"i": "I", "ii": "II", "iii": "III", "1": "I", "2": "II", "3": "III"}
+# What stands before or after a lead's name: a nomenclature, the word for lead in other languages, a unit.
+_BEFORE = (
+    r"(?:(?:[a-z]+[_ ])?(?:ecg|ekg)[_ ](?:lead|elec[_ ]potl)|lead|ecg|ekg|ableitung|abl|d[eé]rivation|"
+    r"derivaci[oó]n|deriva[cç][aã]o|derivazione|afleiding|отведение|第|导联|導聯|誘導)"
+)
+_AFTER = r"(?:lead|导联|導聯|誘導|[\[(](?:[nuμm]?v)[\])]|,? ?[nuμm]v)"
+_LEAD_NAME = re.compile(
+    rf"(?:{_BEFORE}(?:-|[ _.:]*))*"  # "Lead -aVR" is not aVR
+    r"(?:(?:[dl][ _.-]?)?(?P<limb>i{1,3})|[dl][ _.-]?(?P<number>[123])|"
+    r"a[ _.-]?v[ _.-]?(?P<augmented>[rlf])|[vc][ _.-]?0?(?P<chest>[1-6]))"
+    rf"[ _]*{_AFTER}?"
+)
+_NUMBERED_LIMB_LEAD = re.compile(r"lead[ _-]?(?P<number>[123])")
+# Names of other leads that an error may quote: a patient's name does not look so.
+_LIKE_A_LEAD = re.compile(r"(?:[A-Za-z]{0,4}[ _.-]?[0-9]{1,2}[A-Za-z]?|-?aV[RLF]|ML[IV]+|[XYZ])")
 
 
 class EcgFileError(ValueError):
@@ -46,7 +63,46 @@ class EcgFileError(ValueError):
 
     def __reduce__(self):
         # By default only the message is pickled, and the parent process could not rebuild the error from it.
-        return EcgFileError, (self.path, self.found, self.expected)
+        return type(self), (self.path, self.found, self.expected)
+
+
+class EcgAccessError(EcgFileError):
+    """An ECG file that could not be read for a reason that does not lie in it, and that can be mended.
+
+    A package that is not installed, a permission, an input/output error, too many open files, no memory: it
+    says nothing about the file, and must not be remembered as a verdict on it.
+    """
+
+
+def hindrance(path: PathLike, error: BaseException) -> EcgAccessError | None:
+    """Return the `EcgAccessError` that an error from outside the file is, or None where it is another."""
+    if isinstance(error, ImportError):
+        package = error.name or "ecgdatakit[dicom]"
+        return EcgAccessError(
+            path, f"no package {package}, which reads it", f"it installed: pip install {package}"
+        )
+    if isinstance(error, MemoryError):
+        return EcgAccessError(path, "no memory left to read it", "more memory, or fewer readers: --workers 1")
+    if isinstance(error, OSError):
+        reason = error.strerror or type(error).__name__
+        return EcgAccessError(path, f"nothing readable ({reason})", _MENDED.get(error.errno, _MENDED[None]))
+    return None
+
+
+# What has to be so that a file can be read, by the number of the error.
+_MENDED = {
+    None: "a readable ECG file: once the cause is mended, start again",
+    errno.ENOENT: "a file that is there, and a link that leads to one",
+    errno.EACCES: "permission to read it (chmod, or another account)",
+    errno.EPERM: "permission to read it (chmod, or another account)",
+    errno.EIO: "a disk or network share that answers: check it, and start again",
+    errno.ESTALE: "a disk or network share that answers: check it, and start again",
+    errno.EMFILE: "fewer open files, or a higher limit (ulimit -n), or --workers 1",
+    errno.ENFILE: "fewer open files on this computer",
+    errno.ENOMEM: "more memory, or fewer readers: --workers 1",
+    errno.ENOSPC: "room in the folder of temporary files (TMPDIR)",
+    errno.ELOOP: "a link that leads to a file",
+}
 
 
 def one_line(text: str, limit: int = 400) -> str:
@@ -86,8 +142,19 @@ class Recording:
 
 
 def standard_lead(name: str) -> str | None:
-    """Return the lead that a name means, or None: "MDC_ECG_LEAD_AVR", "avr" and "Lead aVR" are aVR."""
-    return _STANDARD_LEADS.get(_LEAD_PREFIX.sub("", name.strip(), count=1).strip().lower())
+    """Return the lead that a name means in any usual spelling, or None.
+
+    "MDC_ECG_LEAD_AVR", "avr", "aV-R" and "Lead aVR" are aVR; "DII", "D2", "Ⅱ" and "Derivación II" are II.
+    What is another signal, such as -aVR, V4R, MLII or the difference "I-II", is no standard lead.
+    """
+    name = unicodedata.normalize("NFKC", name).strip().casefold()
+    match = _LEAD_NAME.fullmatch(name) or _NUMBERED_LIMB_LEAD.fullmatch(name)
+    if match is None:
+        return None
+    parts = match.groupdict()
+    if limb := parts.get("limb") or parts.get("number"):
+        return _LIMB[limb]
+    return f"aV{parts['augmented'].upper()}" if parts["augmented"] else f"V{parts['chest']}"
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what becomes infinite or NaN is refused with a clear error
@@ -124,12 +191,13 @@ def assemble(
     if not lowest <= sampling_rate <= highest:
         raise EcgFileError(path, f"a sampling rate of {sampling_rate:g} Hz", f"{lowest:g} to {highest:g} Hz")
     channels = list(channels)
-    millivolts = _by_lead(channels, path)
+    millivolts = _without_calibration(_by_lead(channels, path), sampling_rate)
     derived = _derive_limb_leads(millivolts)
     missing = [lead for lead in LEADS if lead not in millivolts]
     if missing:
         present = [lead for lead in LEADS if lead in millivolts]
-        found = f"{len(present)} leads ({', '.join(present)}), {', '.join(missing)} missing"
+        others = besides([name for name, _ in channels if standard_lead(name) is None])
+        found = f"{len(present)} leads ({', '.join(present)}), {', '.join(missing)} missing{others}"
         raise EcgFileError(path, found, ", ".join(LEADS))
     _check_lengths(millivolts, sampling_rate, path)
     signal = np.stack([np.asarray(millivolts[lead]) for lead in LEADS]).astype(np.float32)
@@ -150,6 +218,16 @@ def assemble(
     return Recording(signal, float(sampling_rate), metadata)
 
 
+def besides(names: list[str]) -> str:
+    """Return what other channels a file has, for an error; only names that can be nothing but a lead's."""
+    if not names:
+        return ""
+    shown = [one_line(name.strip(), 12) for name in names if _LIKE_A_LEAD.fullmatch(name.strip())][:12]
+    unnamed = len(names) - len(shown)
+    words = [*shown, f"{unnamed} of {'other names' if unnamed > 1 else 'another name'}"] if unnamed else shown
+    return f"; other channels: {', '.join(words)}"
+
+
 def by_value(values: Mapping[str, float], unit: str) -> str:
     """Return text such as "5000 samples in I, II; 4999 samples in V3"."""
     leads_by_value: dict[float, list[str]] = {}
@@ -167,6 +245,38 @@ def _by_lead(channels: list[tuple[str, np.ndarray]], path: PathLike) -> dict[str
         if lead is not None:
             millivolts[lead] = values
     return millivolts
+
+
+def _without_calibration(millivolts: dict[str, np.ndarray], sampling_rate: float) -> dict[str, np.ndarray]:
+    """Return the leads without the first or last second, where it holds a calibration pulse.
+
+    Philips stores one in the eleventh second. It is the same in every lead, which no ECG can be: by
+    Einthoven's law I, II and III are equal only where they are 0. What is left has whole seconds.
+    """
+    recorded = [millivolts[lead] for lead in LEADS if lead in RECORDED_LEADS and lead in millivolts]
+    n_samples = {len(row) for row in millivolts.values()}
+    if len(recorded) < len(RECORDED_LEADS) or len(n_samples) > 1 or min(n_samples) <= 10 * sampling_rate:
+        return millivolts
+    length, second = n_samples.pop(), round(sampling_rate)
+    if _has_pulse([row[length - second :] for row in recorded], sampling_rate):
+        cut = slice(0, int((length - 1) / sampling_rate) * second)
+    elif _has_pulse([row[:second] for row in recorded], sampling_rate):
+        cut = slice(second, None)
+    else:
+        return millivolts
+    return {lead: row[cut] for lead, row in millivolts.items()}
+
+
+def _has_pulse(recorded: list[np.ndarray], sampling_rate: float) -> bool:
+    """Whether all leads, in mV, are at one level of ``PULSE_MILLIVOLTS`` for as long as a pulse lasts."""
+    rows = np.stack(recorded)
+    level = rows.mean(axis=0)
+    lowest, highest = PULSE_MILLIVOLTS
+    alike = np.ptp(rows, axis=0) <= 0.02 * abs(level)
+    edges = np.diff((alike & (level >= lowest) & (level <= highest)).astype(np.int8), prepend=0, append=0)
+    lengths = (np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)) / sampling_rate
+    shortest, longest = PULSE_SECONDS
+    return bool(((lengths >= shortest) & (lengths <= longest)).any())
 
 
 def _derive_limb_leads(millivolts: dict[str, np.ndarray]) -> tuple[str, ...]:

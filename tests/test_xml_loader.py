@@ -461,12 +461,6 @@ def test_no_known_format(write, content):
     assert "found no format that is known, beginning" in message_of(write(content))
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf_16_without_a_mark(write, encoding):
-    message = message_of(write("<?xml version='1.0'?><ecg/>".encode(encoding)))
-    assert "found UTF-16 without a byte-order mark; expected UTF-8" in message
-
-
 def test_random_damage_is_always_an_ecg_file_error(write, counts):
     generator = np.random.default_rng(1)
     original = np.frombuffer(ecg_xml(channels_xml(counts[:, :20])).encode(), np.uint8)
@@ -535,21 +529,21 @@ DOCTYPES = {
     "billion laughs": '[<!ENTITY a "1 "><!ENTITY b "&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]',
     "external entity": '[<!ENTITY c SYSTEM "file:///etc/passwd">]',
     "parameter entity": '[<!ENTITY % c SYSTEM "http://127.0.0.1:9/x.dtd"> %c;]',
-    "external DTD": 'SYSTEM "http://127.0.0.1:9/x.dtd"',
-    "empty": "",
 }
 
 
 @pytest.mark.parametrize("doctype", DOCTYPES.values(), ids=DOCTYPES.keys())
 def test_doctype_is_refused(write, counts, doctype):
     text = ecg_xml(with_lead(counts, "I", row="&c;"), DECLARATION + f"<!DOCTYPE ecg {doctype}>")
-    assert "found a document type declaration (DOCTYPE 'ecg'); expected XML without" in message_of(
-        write(text)
+    assert (
+        "found a document type declaration (DOCTYPE 'ecg'); expected XML without a DTD in it"
+        in message_of(write(text))
     )
 
 
 def test_undefined_entity(write, counts):
-    assert "undefined entity" in message_of(write(ecg_xml(with_lead(counts, "I", row="1 &c; 2"))))
+    message = message_of(write(ecg_xml(with_lead(counts, "I", row="1 &c; 2"))))
+    assert "found count '&c;' in lead I; expected finite numbers" in message
 
 
 # The error itself

@@ -26,7 +26,7 @@ from ecg.fingerprint import N_BITS, fingerprints
 from runtime.errors import UserError
 
 # Raise it with every change to a signal at rest, its measurements or the cache.
-PARSER_VERSION = 3
+PARSER_VERSION = 4
 CHUNK = 64  # ECGs that are read at once
 
 

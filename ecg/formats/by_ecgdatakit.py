@@ -1,7 +1,8 @@
 """The formats that the package `ecgdatakit` decodes: MUSE, Philips, HL7 aECG, Mortara, DICOM, SCP-ECG, WFDB.
 
-The format is found here, from the checked content; the package then reads the file with that format's parser.
-What it raises or warns about becomes one line without the file's own words, which could be a name.
+The format is found here, from the checked content; the package's parser for it then reads a copy with only
+what the signal needs (`signal_only`). What it raises or warns about becomes one line without the file's own
+words.
 """
 
 from __future__ import annotations
@@ -9,15 +10,33 @@ from __future__ import annotations
 import importlib
 import re
 import struct
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ecg.formats.ecg_file import EcgFile, read_bytes
 from ecg.formats.limits import check_limits
-from ecg.recording import MAX_SAMPLES, EcgFileError, Recording, assemble, by_value, quote, standard_lead
+from ecg.formats.signal_only.choice import SignalOnly
+from ecg.formats.signal_only.dicom import dicom_signal
+from ecg.formats.signal_only.scp import scp_signal
+from ecg.formats.signal_only.wfdb import files_of_the_twelve, wfdb_signal
+from ecg.formats.signal_only.xml import aecg_signal, mortara_signal, muse_signal, philips_signal
+from ecg.recording import (
+    MAX_SAMPLES,
+    EcgFileError,
+    Recording,
+    assemble,
+    besides,
+    by_value,
+    hindrance,
+    quote,
+    standard_lead,
+)
 
 MAX_WFDB_BYTES = 15_000_000  # 12 leads of 16 bits at 500 Hz for 20 min
 MAX_WFDB_HEADER_BYTES = 100_000
@@ -25,6 +44,7 @@ MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6}
 _REPEATED = re.compile(r"(.+)_[0-9]+")  # ecgdatakit calls a lead that occurs twice "II" and "II_2"
 # What `repr` quotes, with its escapes. An apostrophe within a word quotes nothing; an open end is cut off.
 _QUOTATION = re.compile(r"""(?<![^\W_b])b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
+_COPY = re.compile(r"\S*\becg\.(?:xml|dcm|scp|hea)\b")  # a copy of `signal_only`, with its folder
 # What the storage formats of WFDB reserve for a missing sample: the lowest number that each can hold.
 _WFDB_MISSING = {80: -128, 310: -512, 311: -512, 212: -2048, 24: -(1 << 23), 32: -(1 << 31)}
 _WFDB_MISSING |= dict.fromkeys((16, 61, 160), -32768)
@@ -37,31 +57,37 @@ _WFDB_RECORD = re.compile(
 
 def read_muse(file: EcgFile) -> Recording | None:
     """Root `RestingECG`; the waveform of type Rhythm, little-endian int16 in base64."""
-    return _decode(file, "GE MUSE", "ge_muse_xml", "GEMuseXMLParser") if _root(file) == "restingecg" else None
+    known = _root(file) == "restingecg"
+    return _decode(file, "GE MUSE", "ge_muse_xml", "GEMuseXMLParser", muse_signal) if known else None
 
 
 def read_philips(file: EcgFile) -> Recording | None:
     """Root `restingecgdata`, versions 1.03 to 1.04.01; XLI-compressed base64."""
     known = _root(file) == "restingecgdata"
-    return _decode(file, "Philips", "sierra_xml", "SierraXMLParser") if known else None
+    return _decode(file, "Philips", "sierra_xml", "SierraXMLParser", philips_signal) if known else None
 
 
 def read_aecg(file: EcgFile) -> Recording | None:
     """Root `AnnotatedECG`; the rhythm series, never the representative beat."""
-    return _decode(file, "HL7 aECG", "hl7_aecg", "HL7aECGParser") if _root(file) == "annotatedecg" else None
+    known = _root(file) == "annotatedecg"
+    return _decode(file, "HL7 aECG", "hl7_aecg", "HL7aECGParser", aecg_signal) if known else None
 
 
 def read_mortara(file: EcgFile) -> Recording | None:
     """Root `ECG` with `CHANNEL` elements of base64."""
     known = _root(file) == "ecg" and next(file.root.iter("channel"), None) is not None
     known = known and next(file.root.iter("rhythm"), None) is None  # that is the study hospital's format
-    return _decode(file, "Mortara ELI", "mortara_el250", "MortaraEL250Parser") if known else None
+    return (
+        _decode(file, "Mortara ELI", "mortara_el250", "MortaraEL250Parser", mortara_signal) if known else None
+    )
 
 
 def read_dicom(file: EcgFile) -> Recording | None:
     """DICOM waveform storage: the rhythm's multiplex group."""
     known = file.content[128:132] == b"DICM"
-    return _decode(file, "DICOM", "dicom_waveform", "DICOMWaveformParser", _keep_zeros) if known else None
+    if not known:
+        return None
+    return _decode(file, "DICOM", "dicom_waveform", "DICOMWaveformParser", dicom_signal, _keep_zeros)
 
 
 def read_scp(file: EcgFile) -> Recording | None:
@@ -72,7 +98,7 @@ def read_scp(file: EcgFile) -> Recording | None:
     size, section, length = struct.unpack_from("<I2xHI", content, 2)
     known = section == 0 and length >= 26 and (length - 16) % 10 == 0 and size >= 6 + length
     known = known and struct.unpack_from("<H4xI", content, 22) == (0, 7)
-    return _decode(file, "SCP-ECG", "scp_ecg", "SCPECGParser") if known else None
+    return _decode(file, "SCP-ECG", "scp_ecg", "SCPECGParser", scp_signal) if known else None
 
 
 def read_wfdb(file: EcgFile) -> Recording | None:
@@ -82,17 +108,18 @@ def read_wfdb(file: EcgFile) -> Recording | None:
         return None
     if Path(file.path).suffix.lower() != ".hea":  # ecgdatakit would read the file of that name instead
         raise EcgFileError(file.path, "a WFDB header under another name", "a name that ends in .hea")
-    n_bytes = 0
-    for signal_file in signal_files:
+    names, contents = files_of_the_twelve(file.content), {}
+    for signal_file in (path for path in signal_files if path.name in names):
         try:
-            n_bytes += len(read_bytes(signal_file))
+            contents[signal_file.name] = read_bytes(signal_file)
         except EcgFileError as error:
             found = f"{error.found} in place of its signal file {signal_file.name}"
-            raise EcgFileError(file.path, found, error.expected) from error
-        if n_bytes > MAX_WFDB_BYTES:
+            raise type(error)(file.path, found, error.expected) from error
+        if sum(map(len, contents.values())) > MAX_WFDB_BYTES:
             found = f"signal files of more than {MAX_WFDB_BYTES:,} bytes in all"
             raise EcgFileError(file.path, found, "an ECG of some minutes at most")
-    return _decode(file, "WFDB", "wfdb", "WFDBParser", _mark_missing_samples)
+    signal_of = partial(wfdb_signal, signal_files=contents)
+    return _decode(file, "WFDB", "wfdb", "WFDBParser", signal_of, _finish_wfdb)
 
 
 def wfdb_signal_files(path, content: bytes) -> list[Path] | None:
@@ -146,49 +173,74 @@ def _root(file: EcgFile) -> str:
 
 
 def _decode(
-    file: EcgFile, file_format: str, module: str, parser: str, correct: Callable | None = None
+    file: EcgFile,
+    file_format: str,
+    module: str,
+    parser: str,
+    signal_of: Callable[[EcgFile], SignalOnly],
+    correct: Callable | None = None,
 ) -> Recording:
-    """Let one parser of ecgdatakit read the file, `correct` the record, and bring it to our contract."""
+    """Let one parser of ecgdatakit read the signal, `correct` the record, and bring it to our contract."""
     check_limits(file, file_format)
     try:
         parser_class = getattr(importlib.import_module(f"ecgdatakit.parsing.parsers.{module}"), parser)
     except ImportError as error:
-        expected = f"the package that reads it: pip install {error.name or 'ecgdatakit'}"
-        raise EcgFileError(file.path, f"a file of the format {file_format}", expected) from error
+        raise hindrance(file.path, error) from error
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        record = _run(parser_class, file, file_format, correct)
-        names = [_REPEATED.sub(r"\1", lead.label) for lead in record.leads]
+        signal, record = _run(parser_class, file, file_format, signal_of, correct)
+        labels = [_REPEATED.sub(r"\1", lead.label) for lead in record.leads]
+        # A damaged file may describe more or fewer channels than it has.
+        names = [*(signal.names or []), *labels[len(signal.names or []) :]][: len(labels)]
         # What is not one of the twelve, such as V4R or a pressure, is left out, in any unit and at any rate.
         ours = {name: lead for name, lead in zip(names, record.leads, strict=True) if standard_lead(name)}
+        for name, lead in zip(names, record.leads, strict=True):
+            lead.label = name  # in the words of the file, for errors
         channels = [
             (name, _millivolts(lead, file_format, file) if name in ours else np.empty(0))
             for name, lead in zip(names, record.leads, strict=True)
         ]
+        channels += [(name, np.empty(0)) for name in signal.other_leads]
+    rate = _common_rate(ours, [name for name, _ in channels], file_format, file)
     device = record.recording.device
+    messages = [*signal.warnings, *(_without_quotations(str(entry.message), file) for entry in caught)]
     return assemble(
         file_format,
         channels,
-        _common_rate(ours, file_format, file),
+        signal.sampling_rate or rate,
         file.path,
         device=f"{device.manufacturer} {device.model}",
         microvolts_per_count=_resolution(list(ours.values())),
-        warnings=dict.fromkeys(_without_quotations(str(entry.message), file) for entry in caught),
+        warnings=dict.fromkeys(messages),
     )
 
 
-def _run(parser_class: type, file: EcgFile, file_format: str, correct: Callable | None):
-    """Return ecgdatakit's record; everything that a parser raises on a damaged file is one EcgFileError."""
+def _run(
+    parser_class: type,
+    file: EcgFile,
+    file_format: str,
+    signal_of: Callable[[EcgFile], SignalOnly],
+    correct: Callable | None,
+) -> tuple[SignalOnly, Any]:
+    """Return what the parser got, and its record; everything that it raises is one EcgFileError.
+
+    The parsers read from the disk: they get a folder of temporary files, which is gone afterwards.
+    """
     from ecgdatakit.exceptions import ECGDataKitError, UnsupportedFormatError
 
     try:
-        record = parser_class().parse(Path(file.path))
-        if correct is not None:
-            correct(record)
-        return record
-    except ImportError as error:
-        expected = f"the package that reads it: pip install {error.name or 'ecgdatakit[dicom]'}"
-        raise EcgFileError(file.path, f"a file of the format {file_format}", expected) from error
+        signal = signal_of(file)
+        with tempfile.TemporaryDirectory(prefix="ecg-") as folder:
+            for name, content in signal.files.items():
+                Path(folder, name).write_bytes(content)
+            record = parser_class().parse(Path(folder, next(iter(signal.files))))
+            if correct is not None:
+                correct(record)
+        return signal, record
+    except EcgFileError:
+        raise
+    except (ImportError, MemoryError, OSError) as error:
+        raise hindrance(file.path, error) from error
     except ECGDataKitError as error:
         defect = "not supported" if isinstance(error, UnsupportedFormatError) else "damaged"
         words = _without_quotations(str(error), file)
@@ -213,19 +265,19 @@ def _keep_zeros(record) -> None:
             lead.samples = np.nan_to_num(lead.samples, nan=0.0)
 
 
-def _mark_missing_samples(record) -> None:
-    """Make the missing samples of a WFDB record NaN; ecgdatakit only counts them."""
+def _finish_wfdb(record) -> None:
+    """Make missing samples NaN, which ecgdatakit only counts, and rates exact, which it rounds."""
     for lead, signal in zip(record.leads, record.raw_metadata["signal_specs"], strict=True):
         if signal["fmt"] in _WFDB_MISSING:
             lead.samples = np.where(lead.samples == _WFDB_MISSING[signal["fmt"]], np.nan, lead.samples)
+        lead.sampling_rate = record.raw_metadata["sampling_frequency"] * signal["samples_per_frame"]
 
 
-def _common_rate(leads: dict, file_format: str, file: EcgFile) -> float:
+def _common_rate(leads: dict, names: Sequence[str], file_format: str, file: EcgFile) -> float:
     """Return the sampling rate that the leads, by name, share; they must begin together, too."""
     if not leads:
-        raise EcgFileError(
-            file.path, f"a file of the format {file_format} without a rhythm", "a rhythm of 12 leads"
-        )
+        found = f"a file of the format {file_format} without a rhythm{besides(names)}"
+        raise EcgFileError(file.path, found, "a rhythm of 12 leads")
     # SCP-ECG and GE MUSE have leads that were recorded one after another; ecgdatakit only notes it.
     starts = {
         tuple(lead.annotations.get(key) for key in ("start_sample", "LeadTimeOffset"))
@@ -261,7 +313,6 @@ def _resolution(leads: list) -> float | None:
 
 
 def _without_quotations(message: str, file: EcgFile) -> str:
-    """Return a message of the package without the path before it and without what it quotes."""
-    name = rf"(?<!\w){re.escape(Path(file.path).name)}(?!\w)"
-    message = re.sub(name, "the file", message.replace(str(file.path), "the file"))
+    """Return a message of the package without the path in it and without what it quotes."""
+    message = _COPY.sub("the file", message.replace(str(file.path), "the file"))
     return _QUOTATION.sub("'…'", " ".join(message.split()))[:200]

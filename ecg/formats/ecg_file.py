@@ -8,7 +8,7 @@ from functools import cached_property
 from xml.etree.ElementTree import Element
 
 from ecg.formats.xml_tree import looks_like_xml, parse_xml
-from ecg.recording import EcgFileError, PathLike
+from ecg.recording import EcgFileError, PathLike, hindrance
 
 MAX_FILE_BYTES = 50_000_000  # a 10 s ECG is 0.1 to 1 MB in any vendor's format
 
@@ -52,11 +52,12 @@ def read_bytes(path: PathLike) -> bytes:
             raise EcgFileError(path, f"a {_kind_of_file(mode)}", expected)
         with open(path, "rb") as handle:
             content = handle.read(MAX_FILE_BYTES + 1)
-    except EcgFileError:
-        raise
-    except (OSError, ValueError) as error:  # the latter: a NUL in the path
-        reason = getattr(error, "strerror", None) or error
-        raise EcgFileError(path, f"nothing readable ({reason})", expected) from error
+    except (OSError, MemoryError) as error:
+        raise hindrance(path, error) from error
+    except ValueError as error:
+        if isinstance(error, EcgFileError):
+            raise
+        raise EcgFileError(path, f"nothing readable ({error})", expected) from error  # a NUL in the path
     if not content:
         raise EcgFileError(path, "an empty file", expected)
     if len(content) > MAX_FILE_BYTES:

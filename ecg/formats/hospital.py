@@ -16,6 +16,7 @@ from ecg.recording import (
     PathLike,
     Recording,
     assemble,
+    besides,
     by_value,
     quote,
     standard_lead,
@@ -48,7 +49,8 @@ def read_hospital(file: EcgFile) -> Recording | None:
         found = f"different sampling rates, {by_value(rates, 'Hz')}"
         raise EcgFileError(file.path, found, "one freq for all leads")
     if not rates:
-        raise EcgFileError(file.path, "none of the twelve leads in the rhythm", ", ".join(LEADS))
+        found = f"none of the twelve leads in the rhythm{besides([name for name, _ in channels])}"
+        raise EcgFileError(file.path, found, ", ".join(LEADS))
     return assemble(
         "hospital",
         channels,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
+import re
 from collections.abc import Callable, Sequence
 from xml.etree import ElementTree
 from xml.parsers import expat
@@ -13,11 +15,25 @@ MAX_ELEMENTS = 200_000  # each costs about 100 bytes of memory, so that 50 MB of
 MAX_DEPTH = 100
 MAX_XML_BYTES = 8_000_000  # 12 leads of 500 Hz as text for 4 min; numbers cost ten times as much in memory
 MAX_ATTRIBUTES = 300_000  # of all elements; expat makes those of one before it can be stopped
-# GE's, which name a DTD that is never fetched; no other format does.
-DOCTYPES = ("restingecg", "cardiologyxml")
 
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_UNMARKED_UTF16 = (b"<\0", b"\0<")
+_MARKED = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be", codecs.BOM_UTF8: "utf-8"}
+_MARKED |= {b"<\0": "utf-16-le", b"\0<": "utf-16-be"}  # UTF-16 without a mark
+_DECLARED = re.compile(
+    rb"""\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']((?:iso|windows|cp|gb|big5|euc|shift|utf)"""
+    rb"""[A-Za-z0-9._-]{0,20})["']"""
+)
+# What is meant by encodings of several bytes: that which devices write under these names.
+_SUPERSETS = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift-jis": "cp932",
+    "euc-kr": "cp949",
+    "big5": "big5hkscs",
+}
+_SUPERSETS |= {"gb18030": "gb18030", "euc-jp": "euc-jp"}
+_CONTROL_CHARACTERS = re.compile("[\x01-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_BARE_AMPERSAND = re.compile("&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});)")
 
 
 def looks_like_xml(content: bytes) -> bool:
@@ -33,34 +49,65 @@ def parse_xml(content: bytes, path: PathLike) -> ElementTree.Element:
     Raises
     ------
     EcgFileError
-        Not well-formed; an internal DTD, or any DTD in a format that has none; too deep; too large.
+        Not well-formed, even once its characters are mended; a DTD in the file; too deep; too large.
     """
-    if content.startswith(_UNMARKED_UTF16):
-        raise EcgFileError(
-            path, "UTF-16 without a byte-order mark", "UTF-8, ISO-8859-1, or UTF-16 with a mark"
-        )
     n_attributes = content.count(b"=")  # at least as many as there are
     if len(content) > MAX_XML_BYTES or n_attributes > MAX_ATTRIBUTES:
         found = f"XML of {len(content):,} bytes and up to {n_attributes:,} attributes"
         raise EcgFileError(path, found, f"at most {MAX_XML_BYTES:,} and {MAX_ATTRIBUTES:,}")
-    reader = _TreeReader(path)
-    parser = expat.ParserCreate(_encoding_to_assume(content))
-    parser.buffer_text = True
-    parser.buffer_size = 1 << 18  # a lead's counts in one piece
-    parser.StartDoctypeDeclHandler = reader.check_doctype
-    parser.SkippedEntityHandler = reader.refuse_entity
-    parser.StartElementHandler = reader.start
-    parser.EndElementHandler = reader.end
-    parser.CharacterDataHandler = reader.builder.data
     try:
-        parser.Parse(content, True)
+        return _tree(content, _encoding_to_assume(content), path)
     except EcgFileError:
         raise
     except (expat.ExpatError, LookupError, ValueError) as error:  # the last two: encodings Python lacks
+        with contextlib.suppress(expat.ExpatError):
+            return _tree(_mended(content), "utf-8", path)
         beginning = content[:8].decode("latin-1")
         found = f"malformed or incomplete XML ({error}), beginning {quote(beginning)}"
         raise EcgFileError(path, found, "a complete, well-formed XML file") from error
+
+
+def _tree(content: bytes, encoding: str | None, path: PathLike) -> ElementTree.Element:
+    reader = _TreeReader(path)
+    parser = expat.ParserCreate(encoding)
+    parser.buffer_text = True
+    parser.buffer_size = 1 << 18  # a lead's counts in one piece
+    parser.StartDoctypeDeclHandler = reader.check_doctype
+    parser.SkippedEntityHandler = reader.keep_entity
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.builder.data
+    parser.Parse(content, True)
     return reader.builder.close()
+
+
+def _mended(content: bytes) -> bytes:
+    """Return XML in UTF-8, whatever it declares, with other characters for those that XML does not allow.
+
+    The counts are ASCII in every encoding. Names are not: devices declare UTF-8 and write Latin-1, or declare
+    GB2312, which expat does not know; and they let through control characters and a bare "&". None of it may
+    decide who is read. Among counts such characters are still refused, and so is NUL: damaged disks leave it.
+    """
+    text = _CONTROL_CHARACTERS.sub(" ", _decoded(content))
+    return _BARE_AMPERSAND.sub("&amp;", text).encode("utf-8", "replace")
+
+
+def _decoded(content: bytes) -> str:
+    """Return the text of XML: by its mark, as declared, in UTF-8 or, where it is neither, in Latin-1."""
+    for mark, encoding in _MARKED.items():
+        if content.startswith(mark):
+            return content.decode(encoding, "replace").removeprefix("\ufeff")
+    declared = _DECLARED.match(content)
+    name = declared[1].decode().lower() if declared else ""
+    name = _SUPERSETS.get(name.replace("_", "-"), name)
+    tries = [(name, "strict"), ("utf-8", "strict")]
+    tries += [(name, "replace")] if name in _SUPERSETS.values() else []
+    for encoding, errors in tries:
+        with contextlib.suppress(LookupError, UnicodeError):
+            text = content.decode(encoding, errors) if encoding else ""
+            if text.lstrip().startswith("<"):  # UTF-16 may be declared, and something else be meant
+                return text
+    return content.decode("latin-1")
 
 
 def text_of(element: ElementTree.Element | None) -> str | None:
@@ -123,12 +170,13 @@ class _TreeReader:
 
     def check_doctype(self, name: str, system_id: str, public_id: str, has_internal_subset: int) -> None:
         # Nothing outside the file is ever fetched, so that only an internal subset could define entities.
-        if has_internal_subset or name.lower() not in DOCTYPES:
+        if has_internal_subset:
             found = f"a document type declaration (DOCTYPE {quote(name)})"
-            raise EcgFileError(self.path, found, "XML without a DTD")
+            raise EcgFileError(self.path, found, "XML without a DTD in it")
 
-    def refuse_entity(self, name: str, is_parameter_entity: bool) -> None:
-        raise EcgFileError(self.path, f"the undefined entity {quote(name)}", "XML without entities")
+    def keep_entity(self, name: str, is_parameter_entity: bool) -> None:
+        """Leave an undefined entity as it is: in a name it does no harm, and among counts it is none."""
+        self.builder.data(f"&{name};")
 
     def _normalised(self, attributes: dict[str, str]) -> dict[str, str]:
         """Return attributes by lower-case local name; `type` hides `xsi:type`."""

@@ -98,16 +98,6 @@ def of_bytes(make_content, name="ecg.xml"):
     return write
 
 
-def utf_16_without_a_mark(file_format):
-    def write(folder):
-        path = write_format(folder, file_format)
-        text = path.read_text({"Philips": "utf-16", "Schiller EDI": "utf-8-sig"}.get(file_format, "utf-8"))
-        path.write_bytes(text.encode("utf-16-le"))
-        return path
-
-    return write
-
-
 def cut(file_format, fraction):
     def write(folder):
         path = write_format(folder, file_format)
@@ -374,10 +364,6 @@ REFUSED = {
         for file_format in XML_FORMATS
         for name, subset in SUBSETS.items()
     },
-    **{
-        f"UTF-16 without a mark, {file_format}": (utf_16_without_a_mark(file_format), "UTF-16")
-        for file_format in XML_FORMATS
-    },
     **{f"cut in the middle, {file_format}": (cut(file_format, 0.6), "") for file_format in WRITERS},
     **{
         f"NUL bytes, {file_format}": (edited_xml(file_format, "</", "\0</"), "malformed or incomplete XML")
@@ -450,9 +436,7 @@ REFUSED = {
         appended(b"".join(struct.pack("<HH2sH", 0x5401, n, b"LO", 0) for n in range(60_000)) * 90),
         "DICOM",
     ),
-    "2 GB declared, SCP record": (scp_length(2, HUGE), "SCP-ECG"),
     "2 GB declared, SCP section 0": (scp_length(10, 10 * (HUGE // 20) + 6), ""),
-    "2 GB declared, SCP section 1": (scp_length(34, HUGE), "SCP-ECG"),
     "2 GB declared, SCP section 6": (scp_length(22 + 10 * 6 + 2, HUGE), "SCP-ECG"),
     "SCP with 400,000 pointers to section 3": (many_pointers, "400,000 sections"),
     "SCP of 20 MB": (scp(long_comment), "bytes and 12 sections"),
@@ -499,6 +483,9 @@ READ = {
     "4 GB declared, DICOM sequence": edited(
         "DICOM", rb"(?<=\x00\x54\x00\x01SQ\0\0).{4}", b"\xf0\xff\xff\xff"
     ),
+    # What holds no sample may be of any size.
+    "2 GB declared, SCP record": scp_length(2, HUGE),
+    "2 GB declared, SCP section 1": scp_length(34, HUGE),
     "GE MUSE with /dev/zero as its DTD": edited_xml("GE MUSE", "restecg.dtd", "file:///dev/zero"),
 }
 
@@ -592,7 +579,8 @@ def outcomes(tmp_path_factory):
 def test_is_refused_in_one_line_soon_and_with_little_memory(outcomes, name):
     outcome = outcomes[name]
     assert outcome is not None, f"crashed, or was killed after {SECONDS_UNTIL_KILLED} s"
-    assert outcome.get("kind") == "EcgFileError", outcome
+    kind = "EcgAccessError" if name in ("a symlink loop", "an unreadable file") else "EcgFileError"
+    assert outcome.get("kind") == kind, outcome
     message = outcome["message"]
     assert message.isprintable() and len(message) < 1300 and "; expected " in message
     assert not any(word in message for word in (FAMILY_NAME, GIVEN_NAME, PATIENT_ID)), message
