@@ -3,6 +3,7 @@
     python inspect_ecgs.py ecgs                                # one line per file of a folder
     python inspect_ecgs.py ecgs --csv files.csv                # the same as a table
     python inspect_ecgs.py patient.xml --plot pictures         # and on ECG paper, one PNG per file
+    python inspect_ecgs.py ecgs --report                       # a page about files, patients and labels
     python inspect_ecgs.py patient.xml --deidentify OUT        # copies to attach to a report of a defect
 
 Each line has a file's format, device, sampling rate, length, leads and gain, its verdict: ok, note,
@@ -31,7 +32,7 @@ from dataset.decoding import measure_recording
 from dataset.deidentified import check_place, deidentify
 from ecg.duplicates import near_duplicates
 from ecg.formats.written import WRITTEN_FORMS
-from ecg.quality import judge
+from ecg.quality import MEASUREMENTS, judge
 from hyperparameters.declaration import Hyperparameters
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors
@@ -59,7 +60,14 @@ def main() -> int:
         tqdm.write(line_of(row, names[number], width(names)))
         rows.append(row)
         measurements.append(measurement)
-    for line in [*problems, *summary(rows, files, measurements, left_out)]:
+    readable = [number for number, measurement in enumerate(measurements) if measurement is not None]
+    measured = np.array([measurements[number] for number in readable], MEASUREMENTS)
+    same_ecg = near_duplicates(_FileSignals([files[n] for n in readable]), np.arange(len(readable)), measured)
+    lines = [*summary(rows, left_out), *duplicates([files[n] for n in readable], same_ecg)]
+    if arguments.report and rows:
+        found = pd.DataFrame(rows, columns=["file", *COLUMNS, "findings"])
+        lines += report(arguments, files, (found, measured, same_ecg, limits))
+    for line in [*problems, *lines]:
         print(line)
     if arguments.csv and rows:
         table = pd.DataFrame(rows)
@@ -75,6 +83,12 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     )
     parser.add_argument("--csv", type=Path, help="table to write")
     parser.add_argument("--plot", type=Path, metavar="OUT", help="folder to write pictures to")
+    help = "page to write [ecg_files.html]"
+    default = Path("ecg_files.html")
+    parser.add_argument("--report", type=Path, nargs="?", const=default, metavar="FILE.html", help=help)
+    parser.add_argument("--labels", type=Path, help="labels table for the page [labels.csv of the folder]")
+    help = "its labels [each column of 0 and 1]"
+    parser.add_argument("--label-columns", nargs="+", metavar="LABEL", help=help)
     parser.add_argument("--deidentify", type=Path, metavar="OUT", help="folder to write copies to")
     help = "form of the copies [wfdb]"
     parser.add_argument("--deidentified-form", choices=WRITTEN_FORMS, default="wfdb", help=help)
@@ -85,16 +99,30 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
         flag, help = "--" + limit.name.replace("_", "-"), f"{limit.metadata['help']} [{limit.default}]"
         parser.add_argument(flag, type=types[limit.name], default=limit.default, help=help.replace("%", "%%"))
     arguments = parser.parse_args()
-    if arguments.deidentify and (arguments.csv or arguments.plot):
-        parser.error("--deidentify: found --csv or --plot beside it, expected it alone")
-    if arguments.csv and not arguments.csv.parent.is_dir():
-        parser.error(f"--csv: found no folder {arguments.csv.parent}, expected one to write to")
+    check_flags(parser, arguments)
+    return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
+
+
+def check_flags(parser: OneLineParser, arguments: argparse.Namespace) -> None:
+    """End with one line where flags do not go together, or name a place that is not one."""
+    if arguments.deidentify and (arguments.csv or arguments.plot or arguments.report):
+        parser.error("--deidentify: found --csv, --plot or --report beside it, expected it alone")
+    if (arguments.labels or arguments.label_columns) and not arguments.report:
+        parser.error("--labels, --label-columns: found no --report, expected it: they are for its page")
+    if arguments.report and arguments.report.suffix.lower() != ".html":
+        found = f"--report: found {arguments.report}, expected a page that ends in .html"
+        parser.error(f"{found}; files and folders stand before the flag")
+    if arguments.labels and not arguments.labels.is_file():
+        parser.error(f"--labels: found no file {arguments.labels}, expected a labels table")
+    for flag in ("csv", "report"):
+        path = getattr(arguments, flag)
+        if path and not path.parent.is_dir():
+            parser.error(f"--{flag}: found no folder {path.parent}, expected one to write to")
     if arguments.plot:
         try:
             arguments.plot.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             parser.error(f"--plot: {arguments.plot}: cannot be made ({error.strerror}), expected a folder")
-    return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
 
 
 def write_copies(files: list[Path], problems: list[str], folder: Path, form: str) -> int:
@@ -161,10 +189,8 @@ def line_of(row: dict[str, Any], name: str, name_width: int) -> str:
     return f"{name:<{name_width}} {' '.join(cells)} {row['findings']}".rstrip()
 
 
-def summary(
-    rows: list[dict[str, Any]], files: list[Path], measurements: list[np.void | None], left_out: list[Path]
-) -> list[str]:
-    """Return the last lines: how many files of each format and verdict, and which are there twice."""
+def summary(rows: list[dict[str, Any]], left_out: list[Path]) -> list[str]:
+    """Return the last lines: how many files of each format and verdict."""
     lines = []
     if rows:
         file_formats = Counter(row.get("format", "refused") for row in rows)
@@ -179,19 +205,28 @@ def summary(
         suffixes = Counter(file.suffix or file.name for file in left_out)
         kinds = ", ".join(f"{suffix} {n:,}" for suffix, n in suffixes.most_common())
         lines.append(f"{counted(len(left_out), 'file')} of the folders left out, as not ECGs: {kinds}")
-    readable = [number for number, measurement in enumerate(measurements) if measurement is not None]
-    if readable:
-        lines += duplicates(
-            [files[number] for number in readable], np.array([measurements[n] for n in readable])
-        )
     return lines
 
 
-def duplicates(files: list[Path], measurements: np.ndarray) -> list[str]:
-    """Return a line for each ECG that several files hold."""
-    groups = near_duplicates(_FileSignals(files), np.arange(len(files)), measurements)
-    same = pd.Series([str(file) for file in files]).groupby(groups).agg(list)
+def duplicates(files: list[Path], same_ecg: np.ndarray) -> list[str]:
+    """Return a line for each ECG that several files hold; these share a number of ``same_ecg``."""
+    same = pd.Series([str(file) for file in files], dtype=str).groupby(same_ecg).agg(list)
     return [f"the same ECG: {', '.join(names)}" for names in same if len(names) > 1]
+
+
+def report(arguments: argparse.Namespace, files: list[Path], found: tuple) -> list[str]:
+    """Write the page about the files and their table, and return the lines that say so."""
+    from reporting.pages.data_page import write_data_page
+    from reporting.words.data_facts import Inspection, labels_of
+
+    folders = [path for path in arguments.paths if path.is_dir()]
+    folder = folders[0] if len(arguments.paths) == len(folders) == 1 else None
+    names = [file.relative_to(folder).as_posix() for file in files] if folder else shortened(files)
+    beside = folder / "labels.csv" if folder and (folder / "labels.csv").is_file() else None
+    labels = labels_of(arguments.labels or beside, arguments.label_columns, folder)
+    title = folder.resolve().name if folder else counted(len(files), "file")
+    path = write_data_page(arguments.report, Inspection(files, names, *found), labels, folder=title)
+    return [*([f"table       {labels.problem}"] if labels.problem else []), f"report      {path}"]
 
 
 class _FileSignals:

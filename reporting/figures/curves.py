@@ -277,14 +277,11 @@ def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[fl
     """Draw the scores of each class, in percent of the class, and the threshold of each fold."""
     figure, axes = _new_axes("score", "share of the group")
     top = 1.0 if y_score.max() > 0.5 else 1.1 * max(y_score.max(), *thresholds, 1e-6)
-    bins = np.linspace(0, top, N_SCORE_BINS + 1)
-    for value, colour, words in ((0, NEGATIVE, f"without {name}"), (1, POSITIVE, f"with {name}")):
-        scores = y_score[y_true == value]
-        if len(scores):
-            shares = np.histogram(np.minimum(scores, top), bins)[0] / len(scores)
-            label = _short(f"{words} ({len(scores):,})")
-            axes.stairs(shares, bins, fill=True, color=colour, alpha=0.3)
-            axes.stairs(shares, bins, color=colour, linewidth=1.4, label=label)
+    groups = {
+        words: (y_score[y_true == value], colour)
+        for value, colour, words in ((0, NEGATIVE, f"without {name}"), (1, POSITIVE, f"with {name}"))
+    }
+    _draw_shares(axes, groups, np.linspace(0, top, N_SCORE_BINS + 1))
     for number, threshold in enumerate(thresholds):
         label = ("threshold" if len(thresholds) == 1 else "threshold of each fold") if number == 0 else None
         axes.axvline(threshold, color="0.2", linestyle="--", linewidth=1, label=label)
@@ -292,6 +289,46 @@ def draw_scores(y_true: np.ndarray, y_score: np.ndarray, thresholds: Sequence[fl
     axes.set_ylim(bottom=0)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return _finished(figure)
+
+
+def draw_histogram(
+    groups: Mapping[str, np.ndarray],
+    bins: np.ndarray,
+    x: str,
+    *,
+    limits: Sequence[float] = (),
+    log: bool = False,
+) -> Figure:
+    """Draw how one value is distributed in up to two groups, in percent of each; what is beyond, at the end.
+
+    Parameters
+    ----------
+    groups : values by the group's name, nan where one is not known.
+    bins : edges of the bins, rising.
+    x : what the value is, with its unit.
+    limits : values beyond which an ECG is refused.
+    log : whether the bins lie on a logarithmic scale.
+    """
+    figure, axes = _new_axes(x, "share of the group")
+    colours = (NEGATIVE, POSITIVE)
+    known = {name: values[np.isfinite(values)] for name, values in groups.items()}
+    _draw_shares(axes, dict(zip(known, zip(known.values(), colours, strict=False), strict=True)), bins)
+    for number, limit in enumerate(limits):
+        label = "refused beyond" if number == 0 else None
+        axes.axvline(limit, color="0.2", linestyle="--", linewidth=1, label=label)
+    axes.set(xscale="log" if log else "linear")
+    axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    return _finished(figure)
+
+
+def _draw_shares(axes: Axes, groups: Mapping[str, tuple[np.ndarray, str]], bins: np.ndarray) -> None:
+    """Draw the histogram of each group, (values, colour) by name, in shares of the group."""
+    for name, (values, colour) in groups.items():
+        if len(values):
+            shares = np.histogram(np.clip(values, bins[0], bins[-1]), bins)[0] / len(values)
+            axes.stairs(shares, bins, fill=True, color=colour, alpha=0.3)
+            axes.stairs(shares, bins, color=colour, linewidth=1.4, label=_short(f"{name} ({len(values):,})"))
 
 
 # ----------------------------------------------------------------------------------------------------

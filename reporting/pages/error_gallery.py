@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from dataset.clinical import OLDEST
 from reporting.figures.ecg_paper import draw_ecg
@@ -91,6 +92,11 @@ def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
         title=case.file,
         notes=[in_words(case, name)],
     )
+    return as_png(figure)
+
+
+def as_png(figure: Figure) -> str:
+    """Return an ECG on paper as a PNG in a data URI."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

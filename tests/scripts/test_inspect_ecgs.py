@@ -160,4 +160,4 @@ def test_copies_without_the_patient_are_written_and_counted(folder, tmp_path):
     inside = run_here("inspect_ecgs.py", folder, "--deidentify", folder / "out")
     assert "expected one outside it" in line_of(inside) and not (folder / "out").exists()
     both = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "new", "--csv", "t.csv")
-    assert "--deidentify: found --csv or --plot beside it" in line_of(both, status=2)
+    assert "--deidentify: found --csv, --plot or --report beside it" in line_of(both, status=2)
