@@ -1,5 +1,7 @@
 """A labels table is read, or refused with its line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from one_line import failure_of
@@ -343,3 +345,12 @@ def test_an_empty_label_is_unknown(tmp_path):
     table, label_names = read_labels(path, ["PE", "MI"])
     assert label_names == ("PE", "MI")
     np.testing.assert_array_equal(table[["PE", "MI"]].to_numpy(), [[1, 0], [np.nan, 1], [0, np.nan]])
+
+
+def test_the_documents_table_of_second_targets_is_read(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+    example = text[text.index("file,patient_id,age,sex,PE,rv_strain") :].partition("```")[0]
+    (tmp_path / "labels.csv").write_text(example, encoding="utf-8")
+    table, names = read_labels(tmp_path / "labels.csv", ["PE", "rv_strain", "high_risk_PE"])
+    assert names == ("PE", "rv_strain", "high_risk_PE") and list(table["high_risk_PE"]) == [0, 0, 1, 0, 0]
+    np.testing.assert_array_equal(table["rv_strain"], [0, 1, 1, np.nan, 1])
