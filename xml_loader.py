@@ -10,14 +10,13 @@ Everything that is wrong with a file is an `EcgFileError`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ecg.folder import find_files
 from ecg.formats import read_any_format
 from ecg.formats.ecg_file import MAX_FILE_BYTES
 from ecg.recording import LEADS, MIN_SECONDS, N_SAMPLES, SAMPLING_RATE, EcgFileError, PathLike, Recording
@@ -44,10 +43,6 @@ __all__ = [
 ]
 
 SECONDS = N_SAMPLES / SAMPLING_RATE
-# The suffixes of files that lie beside ECGs in a folder and are not ECGs.
-TEXTS_AND_TABLES = {".csv", ".tsv", ".txt", ".md", ".json", ".yml", ".yaml", ".log", ".xlsx", ".docx", ".gz"}
-PAGES_AND_PICTURES = {".html", ".pdf", ".png", ".jpg", ".jpeg", ".svg", ".dtd", ".xsd", ".py"}
-OTHER_FILES = TEXTS_AND_TABLES | PAGES_AND_PICTURES
 MAX_MICROVOLTS = np.iinfo(np.int16).max
 
 
@@ -65,40 +60,6 @@ class AtRest:
 
     signal: np.ndarray
     padded: tuple[int, int]
-
-
-def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[str]]:
-    """Return the files that may be ECGs: those named, and all in the folders named, at any depth.
-
-    Parameters
-    ----------
-    paths : files and folders
-
-    Returns
-    -------
-    files : sorted within each folder, each once
-    left_out : files in the folders whose suffix is not an ECG's or that are hidden, and those with the same
-        stem as a WFDB header beside it, such as its signal file
-    problems : one line for each folder without an ECG
-    """
-    files, left_out, problems = [], [], []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(file for file in path.rglob("*") if not file.is_dir())
-        headers = {file.with_suffix("") for file in inside if file.suffix.lower() == ".hea"}
-        candidates = [file for file in inside if _may_be_an_ecg(file, headers)]
-        left_out += sorted(set(inside) - set(candidates))
-        files += candidates
-        if not candidates:
-            problems.append(f"{path}: found no ECG file in the folder; expected at least one")
-    return list(dict.fromkeys(files)), left_out, problems
-
-
-def _may_be_an_ecg(file: Path, headers: set[Path]) -> bool:
-    suffix, stem = file.suffix.lower(), file.with_suffix("")
-    return suffix == ".hea" or not (file.name.startswith(".") or suffix in OTHER_FILES or stem in headers)
 
 
 def read_recording(path: PathLike) -> Recording:

@@ -25,6 +25,7 @@ from cohorts.columns import PARTS, RESERVED, SEX_WORDS, UNKNOWN_WORDS, ids_alike
 from cohorts.csv_dialect import decimal_point, decoded, separator_of
 from dataset.clinical import LARGEST_AGE, OLDEST, check_clinical, clinical_values
 from runtime.errors import UserError
+from runtime.messages import counted
 from xml_loader import find_files
 
 DEFAULT_LABEL = "PE"
@@ -87,9 +88,11 @@ def files_of_folder(folder: Path) -> pd.DataFrame:
     ------
     UserError : there is no ECG file.
     """
-    files, _, problems = find_files([folder])
+    files, left_out, problems = find_files([folder])
     if problems:
         raise UserError(problems[0])
+    if left_out:
+        print(f"note        {counted(len(left_out), 'file')} of {folder} left out, as not ECGs")
     names = [file.relative_to(folder).as_posix() for file in files]
     return pd.DataFrame({"file": names, "patient_id": names}, dtype=str)
 

@@ -77,10 +77,9 @@ class EcgAccessError(EcgFileError):
 def hindrance(path: PathLike, error: BaseException) -> EcgAccessError | None:
     """Return the `EcgAccessError` that an error from outside the file is, or None where it is another."""
     if isinstance(error, ImportError):
-        package = error.name or "ecgdatakit[dicom]"
-        return EcgAccessError(
-            path, f"no package {package}, which reads it", f"it installed: pip install {package}"
-        )
+        package = (error.name or "ecgdatakit[dicom]").partition(".")[0]
+        found = f"no package {package} that can be imported, which its format needs"
+        return EcgAccessError(path, found, f"it installed: pip install {package}")
     if isinstance(error, MemoryError):
         return EcgAccessError(path, "no memory left to read it", "more memory, or fewer readers: --workers 1")
     if isinstance(error, OSError):

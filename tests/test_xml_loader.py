@@ -19,7 +19,6 @@ from xml_loader import (
     Recording,
     bring_to_rest,
     centre_start,
-    find_files,
     load_ecg,
     read_at_rest,
     read_recording,
@@ -565,27 +564,6 @@ def test_error_is_one_line_whatever_it_quotes(write, counts):
     assert len(message) < 400
     undecodable = os.fsdecode(b"\xff.xml")
     assert str(EcgFileError(undecodable, "", "")).encode()
-
-
-# Folders
-
-
-def test_find_files(tmp_path):
-    for name in ("b.xml", "a.XML", "sub/c.dcm", "sub/d.hea", "sub/d.dat", "sub/d.atr", "noname", "e.dat"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("x")
-    for name in ("labels.csv", "sub/README.md", ".hidden.xml"):
-        (tmp_path / name).write_text("x")
-    absent = tmp_path / "absent.xml"
-    files, left_out, problems = find_files([tmp_path / "b.xml", tmp_path, absent])
-    names = [file.relative_to(tmp_path).as_posix() for file in files]
-    assert names == ["b.xml", "a.XML", "e.dat", "noname", "sub/c.dcm", "sub/d.hea", "absent.xml"]
-    names = [file.relative_to(tmp_path).as_posix() for file in left_out]
-    assert names == [".hidden.xml", "labels.csv", "sub/README.md", "sub/d.atr", "sub/d.dat"]
-    assert problems == []  # what is not there is refused when it is read
-    (tmp_path / "empty").mkdir()
-    _, _, problems = find_files([tmp_path / "empty"])
-    assert problems == [f"{tmp_path / 'empty'}: found no ECG file in the folder; expected at least one"]
 
 
 # Real ECGs

@@ -26,7 +26,7 @@ from dataset.decoding import decode
 from dataset.signal_store.cache_folder import CacheFolder, Part, Register, writing_rows
 from dataset.signal_store.cache_index import Entry
 from dataset.signal_store.file_identity import digest_of
-from xml_loader import EcgFileError
+from ecg.recording import EcgAccessError, EcgFileError, hindrance
 
 FLUSH_EVERY = 500  # files; a part is not longer
 PARTS_PER_WORKER = 8  # at least, so that all end at about the same time
@@ -117,10 +117,12 @@ class FileReader:
                 return written[digest], None
             file_format, *ecg = decode(path, self.window_start)
             return Entry(digest, file_format), tuple(ecg)
+        except EcgAccessError as error:  # without a digest, so that it is not remembered
+            return Entry("", rejected=str(error)), None
         except EcgFileError as error:
             return Entry(digest, rejected=str(error)), None
-        except OSError as error:
-            return Entry(digest, rejected=f"{path}: cannot be read ({error.strerror})"), None
+        except (OSError, MemoryError) as error:
+            return Entry("", rejected=str(hindrance(path, error))), None
 
 
 def _read_here(reader: FileReader, parts: Iterable[Part], register: Register, bar: tqdm) -> None:

@@ -13,7 +13,7 @@ from ecg.formats.cardiosoft import read_cardiosoft
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.hospital import read_hospital
 from ecg.formats.schiller import read_schiller
-from ecg.recording import EcgFileError, PathLike, Recording, quote
+from ecg.recording import EcgFileError, PathLike, Recording, hindrance, quote
 
 # The first that knows a file reads it. The hospital's format, which may have any root, comes last.
 FORMATS: dict[str, Callable[[EcgFile], Recording | None]] = {
@@ -31,12 +31,17 @@ def read_any_format(path: PathLike) -> Recording:
     ------
     EcgFileError
         Anything is wrong with the file, or no reader knows it.
+    EcgAccessError
+        Something outside the file is wrong: a package, the disk, permissions, memory.
     """
-    file = EcgFile(path)
-    for read in FORMATS.values():
-        recording = read(file)
-        if recording is not None:
-            return recording
+    try:
+        file = EcgFile(path)
+        for read in FORMATS.values():
+            recording = read(file)
+            if recording is not None:
+                return recording
+    except (ImportError, MemoryError, OSError) as error:
+        raise hindrance(path, error) from error
     raise EcgFileError(path, _what_it_is(file), f"an ECG in one of the known formats: {', '.join(FORMATS)}")
 
 

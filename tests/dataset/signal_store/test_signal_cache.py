@@ -231,7 +231,10 @@ def test_failure_of_the_disk_is_not_remembered(folder, cache_dir, monkeypatch):
         broken.setattr(file_identity, "open", fail_on_ecgs, raising=False)
         entry = read(folder, cache_dir, ["a.xml"]).entries.loc[0]
     assert entry.row == NO_ROW
-    assert entry.rejected == f"{folder / 'a.xml'}: cannot be read (Input/output error)"
+    assert entry.rejected == (
+        f"{folder / 'a.xml'}: found nothing readable (Input/output error); "
+        "expected a disk or network share that answers: check it, and start again"
+    )
     read_and_check(folder, cache_dir, ["a.xml"])
 
 
