@@ -34,6 +34,7 @@ from matplotlib.figure import Figure
 
 from dataset.cohort import Cohort, read_cohort
 from dataset.labels_table import read_files
+from dataset.sign_columns import given_columns, sign_columns
 from explanations.groups import ExplainedLabel, explain_run
 from hyperparameters.declaration import Hyperparameters
 from inference.comparison import (
@@ -176,12 +177,14 @@ def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) ->
     labels = [name for name in run_labels if name in columns]
     if not labels:
         raise UserError(f"{path}: found no column {' or '.join(run_labels)}, expected the labels of the runs")
+    beside = clinical_columns_of(arguments.runs)
     changed = {
         "data_dir": arguments.cohort,
         "labels": arguments.labels,
         "label_columns": labels,
         "patient_key": arguments.patient_key,
-        "clinical_columns": clinical_columns_of(arguments.runs),
+        "clinical_columns": given_columns(beside),
+        "ecg_signs": bool(sign_columns(beside)),
     }
     cohort = read_cohort(quality=values.group("quality"), **{**values.group("cohort"), **changed})
     n_read, n_rejected = len(cohort.table), len(cohort.reading.rejected)

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dataset.sign_columns import sign_columns
 from ecg.simulation import draw_patient, simulate_ecg
 from inference.onnx_graph import (
     BATCH_SIZES,
@@ -73,6 +74,8 @@ def main() -> None:
     print(f"graph       {output}, {len(graph) / 1e6:.1f} MB, SHA-256 {file.sha256}")
     write(card_path(output), card.encode("utf-8"))
     print(f"model card  {card_path(output)}")
+    if sign_columns(scorer.clinical_columns):
+        print("note        the ECG signs are inputs of the graph: ecg/signs.py measures them, not the graph")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -18,6 +18,7 @@ Prints one line per ECG, and writes it to --output, a .csv or .json file:
                       that it is one of them
 
 A run with --clinical-columns needs their values: --clinical age=63 sex=F for one ECG, or --clinical-table.
+What a run with --ecg-signs sees is measured in the file.
 
 --report writes a page about one ECG, to be read on the screen or printed on one side of A4: score, threshold,
 warnings, the ECG with what the model looked at, and the signs that a cardiologist measures. It shows nothing
@@ -37,6 +38,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from dataset.decoding import decode
+from dataset.sign_columns import given_columns
 from inference.likeness import TrainingDistribution
 from inference.prediction import TRAINED_ON, Scored, clinical_source, decide, score_files
 from inference.scoring import Scorer
@@ -61,7 +63,7 @@ def main() -> int:
     check_label(arguments.label, scorer)
     files, left_out, failures = find_files(arguments.paths)
     clinical_of = clinical_source(
-        scorer.clinical_columns,
+        given_columns(scorer.clinical_columns),
         run=arguments.run,
         paths=arguments.paths,
         files=files,

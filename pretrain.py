@@ -78,6 +78,7 @@ HYPERPARAMETERS = {
 # What needs one label to predict, or other weights.
 WITHOUT = [
     "clinical_columns",
+    "ecg_signs",
     "gamma",
     "alpha",
     "patience",

@@ -31,6 +31,7 @@ import pandas as pd
 
 from cohorts.synthetic import DEMO_FOLDER
 from dataset.cohort import read_cohort
+from dataset.sign_columns import given_columns
 from dataset.splits import make_folds
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
@@ -155,7 +156,9 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
     (fold,) = make_folds(cohort, seed=values.seed, **values.group("split"))
     ours = np.sort(np.concatenate([fold.parts["train"], fold.parts["validation"]]))
     columns = ["file", "patient_id", *(name for name in TAKEN if name in cohort.table)]
-    columns += [name for name in (*cohort.label_names, *cohort.clinical) if name not in columns]
+    columns += [
+        name for name in (*cohort.label_names, *given_columns(cohort.clinical)) if name not in columns
+    ]
     table = cohort.table.iloc[ours][columns]
     path = options.output_dir / "development.csv"
     text = table.to_csv(index=False)

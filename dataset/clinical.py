@@ -13,6 +13,7 @@ import pandas as pd
 
 from cohorts.columns import SEX_WORDS, UNKNOWN_WORDS
 from dataset.label_copies import is_copy
+from dataset.sign_columns import SIGN_COLUMNS
 from runtime.errors import UserError
 
 LARGEST_AGE = 130  # years; more is a mistake
@@ -30,14 +31,20 @@ def check_clinical(
 
     Raises
     ------
-    UserError : a column is missing, given twice, a label or its copy, or never a clinical value; a value is
-        neither a number nor a word that stands for one, or an impossible age; no value is known.
+    UserError : a column is missing, given twice, a label or its copy, named as a sign that is measured, or
+        never a clinical value; a value is neither a number nor a word that stands for one, or an impossible
+        age; no value is known.
     """
     candidates = [name for name in table if name not in (*NEVER, *label_names)]
     for number, name in enumerate(columns):
         where = f"{path}: clinical column {name}"
         if name in label_names:
             raise UserError(f"{where}: found a label that is to be learnt, expected another column")
+        if name in SIGN_COLUMNS:
+            raise UserError(
+                f"{where}: found the name of a sign that is measured in the ECG, expected another column "
+                "(--ecg-signs true shows the signs)"
+            )
         if name in columns[:number]:
             raise UserError(f"{where}: found twice, expected once")
         if name not in candidates:
@@ -127,6 +134,8 @@ def _in_words(column: str, value: float) -> str:
 
 def coding_of(column: str) -> str:
     """Return which number stands for what, for a program that gives a column's values as numbers."""
+    if column in SIGN_COLUMNS:
+        return "measured in the same ECG, by ecg/signs.py of the project that made the graph"
     if column == "age":
         return f"years; {OLDEST} if above {OLDEST - 1}"
     words = SEXES if column == "sex" else ANSWERS

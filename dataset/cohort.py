@@ -17,6 +17,7 @@ from cohorts.synthetic import demo_cohort
 from dataset.clinical import check_clinical, clinical_values
 from dataset.labels_table import files_of_folder, locate, read_files, read_labels
 from dataset.pseudonyms import KEY_FILE, key_fingerprint, pseudonymise
+from dataset.sign_columns import measured_signs
 from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import StoredSignals, cached_signals
 from ecg.duplicates import near_duplicates
@@ -62,7 +63,7 @@ class Cohort:
     targets : float32 array of shape (n_ecgs, n_labels), 0 or 1, or nan where it is not known.
     label_names : the names of the labels.
     clinical : float32 DataFrame of n_ecgs rows, the columns that the head sees beside the ECG, in the table's
-        units, nan where a value is not known.
+        units, then the ECG signs, if it sees them; nan where a value is not known.
     signals : those of the n_ecgs ECGs, on the disk.
     measurements : array of ``ecg.quality.MEASUREMENTS``, shape (n_ecgs,).
     reading : how the files were read, and which were left out.
@@ -93,6 +94,7 @@ def read_cohort(
     labels: str | None,
     label_columns: Sequence[str] | None,
     clinical_columns: Sequence[str] | None = None,
+    ecg_signs: bool = False,
     cache_dir: str,
     workers: int,
     window_start: float,
@@ -109,6 +111,7 @@ def read_cohort(
     labels : the table; None means ``labels.csv`` in the folder.
     label_columns : columns to learn; None means PE.
     clinical_columns : columns that the head sees beside the ECG; None means none.
+    ecg_signs : whether it sees the signs that are measured in each ECG, ``dataset.sign_columns``.
     cache_dir, workers, window_start : see ``signal_cache.cached_signals``.
     patient_key : file of the key of the patients' pseudonyms; None means one beside the table.
     quality : ``quality_checks``, whether ECGs are judged at all, and the limits of ``ecg.quality.judge``.
@@ -120,6 +123,7 @@ def read_cohort(
     with _first_before_others():
         return _read(
             _listed(data_dir, labels, label_columns, clinical_columns or ()),
+            ecg_signs=ecg_signs,
             cache_dir=cache_dir,
             workers=workers,
             window_start=window_start,
@@ -204,6 +208,7 @@ def _places(data_dir: str | None, labels: str | None) -> tuple[Path, Path]:
 def _read(
     listed: _Listed,
     *,
+    ecg_signs: bool = False,
     cache_dir: str,
     workers: int,
     window_start: float,
@@ -232,12 +237,16 @@ def _read(
     _check_any_left(folder, n_files, rejected)
     kept = ~table["file"].isin(refused["file"]).to_numpy()
     table = table[kept].reset_index(drop=True)
+    signals = StoredSignals.from_entries(cached.signals, entries[kept])
+    clinical = pd.DataFrame(clinical_values(table, clinical_columns), columns=list(clinical_columns))
+    if ecg_signs:
+        clinical = clinical.join(measured_signs(signals, workers=workers))
     return Cohort(
         table=table,
         targets=table[list(label_names)].to_numpy(np.float32),
         label_names=label_names,
-        clinical=pd.DataFrame(clinical_values(table, clinical_columns), columns=list(clinical_columns)),
-        signals=StoredSignals.from_entries(cached.signals, entries[kept]),
+        clinical=clinical,
+        signals=signals,
         measurements=measurements[kept],
         reading=Reading(
             window_start=window_start,

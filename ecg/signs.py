@@ -26,6 +26,8 @@ from ecg.recording import LEADS, MILLIVOLTS, SAMPLING_RATE
 
 T_HALF = 40  # samples, 80 ms: how far a lead's T may peak from that of all leads
 
+VERSION = 1  # raise it with every change of a sign
+
 # Criteria, in mV and ms
 MIN_WAVE = 0.05  # half a millimetre; less is not a wave
 S1Q3 = 0.15  # mV, depth of S in I and of Q in III, the usual reading of McGinn and White, JAMA 1935;104:1473

@@ -72,6 +72,9 @@ class Hyperparameters:
     clinical_columns: list[str] | None = declared(
         "cohort", None, "columns that the head sees beside the ECG, such as age sex; none: the ECG alone"
     )
+    ecg_signs: bool = declared(
+        "cohort", False, "let the head see the signs of right-heart strain, measured in each ECG, beside it"
+    )
     cache_dir: str = declared("cohort", "cache", "folder that keeps the decoded signals")
     workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one per core")
     window_start: NonNegativeFloat = declared(

@@ -11,6 +11,7 @@ import pandas as pd
 from dataset.clinical import given_values
 from dataset.decoding import decode
 from dataset.labels_table import read_clinical
+from dataset.sign_columns import SIGN_COLUMNS, given_columns, sign_columns, with_signs
 from ecg.quality import judge
 from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
 from inference.scoring import Scorer
@@ -23,7 +24,8 @@ from xml_loader import EcgFileError
 BATCH_SIZE = 32  # ECGs scored at once
 TRAINED_ON = "the model was trained or validated on this ECG"
 
-ClinicalSource = Callable[[Path], np.ndarray]  # a file -> its clinical values, (n_columns,), nan: not known
+# A file -> the clinical values that a user gives, (n_given,), nan: not known
+ClinicalSource = Callable[[Path], np.ndarray]
 
 
 class Decoded(NamedTuple):
@@ -122,8 +124,12 @@ def _score(
     clinical_of: ClinicalSource,
     statistics: ChannelStatistics,
 ) -> Iterator[Scored]:
-    clinical = np.stack([clinical_of(ecg.file) for ecg in batch])  # (N, n_columns)
-    member_scores = scorer.score_members(np.stack([ecg.signal for ecg in batch]), clinical)
+    signals, given = (
+        np.stack([ecg.signal for ecg in batch]),
+        np.stack([clinical_of(ecg.file) for ecg in batch]),
+    )
+    clinical = with_signs(scorer.clinical_columns, given, signals)  # (N, n_columns)
+    member_scores = scorer.score_members(signals, clinical)
     check_finite(member_scores, [ecg.file for ecg in batch])
     doubts = _doubts(batch, clinical, scorer, trained_on, statistics.take())
     for number, ecg in enumerate(batch):
@@ -152,10 +158,19 @@ def _doubts(
     unlike = unlike_training(trained_on, features, measurements, file_formats, ages)
     doubts = []
     for ecg, values, differences in zip(batch, clinical, unlike, strict=True):
-        unknown = [name for name, value in zip(columns, values, strict=True) if np.isnan(value)]
-        unknown = [f"not known: {', '.join(unknown)}"] if unknown else []
-        doubts.append([*ecg.doubts, *unknown, *differences])
+        doubts.append([*ecg.doubts, *_unknown(columns, values), *differences])
     return doubts
+
+
+def _unknown(columns: Sequence[str], values: np.ndarray) -> list[str]:
+    """Return a sentence about values that were not given, and one about signs that cannot be measured."""
+    unknown = [name for name, value in zip(columns, values, strict=True) if np.isnan(value)]
+    given, signs = given_columns(unknown), sign_columns(unknown)
+    sentences = [f"not known: {', '.join(given)}"] if given else []
+    if signs:
+        which = "any ECG sign" if len(signs) == len(SIGN_COLUMNS) else ", ".join(signs)
+        sentences.append(f"cannot be measured: {which}")
+    return sentences
 
 
 def decide(scored: Sequence[Scored], scorer: Scorer, prevalences: Sequence[float] | None) -> pd.DataFrame:
@@ -200,7 +215,7 @@ def clinical_source(
 
     Parameters
     ----------
-    columns : the clinical columns of the run's models.
+    columns : the clinical columns of the run's models that are given, not measured.
     paths, files : the files and folders of the command line, and the ECG files found there.
     words : NAME=VALUE pairs for one ECG.
     table : file with the values of many.

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from dataset.batches import Inputs, evaluation_input
+from ecg.signs import VERSION
 from metrics.calibration import Calibration, calibrated_score
 from metrics.log_odds import mean_score
 from run_folder.descriptions import ModelDescription
@@ -66,12 +67,12 @@ class Scorer:
         UserError : there is none, or a member is missing, damaged or of other labels.
         """
         if not (folder / "ensemble.json").exists():
-            model, description = Run(folder).load_model(device)
+            model, description = _load(folder, device)
             thresholds = description.thresholds
             return cls([(model, description)], thresholds=thresholds, device=device, folders=[folder])
         ensemble = read_ensemble(folder)
         folders = [folder / member for member in ensemble.members]
-        members = [Run(member).load_model(device) for member in folders]
+        members = [_load(member, device) for member in folders]
         for member, (_, description) in zip(ensemble.members, members, strict=True):
             if description.label_names != ensemble.label_names:
                 raise UserError(
@@ -134,6 +135,17 @@ class Scorer:
     def score(self, signals: np.ndarray, clinical: np.ndarray | None = None) -> np.ndarray:
         """Return the scores, (N, n_labels), from the inputs of ``score_members``."""
         return mean_score(self.score_members(signals, clinical))
+
+
+def _load(folder: Path, device: torch.device) -> tuple[nn.Module, ModelDescription]:
+    """Return a model and its description; refuse one that saw signs that are now measured in another way."""
+    model, description = Run(folder).load_model(device)
+    if description.signs_version not in (0, VERSION):
+        raise UserError(
+            f"{folder / 'model.json'}: found ECG signs as version {description.signs_version} measures them, "
+            f"expected {VERSION}, that of this project; train again, or predict with the project that trained"
+        )
+    return model, description
 
 
 @torch.inference_mode()

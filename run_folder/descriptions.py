@@ -28,6 +28,8 @@ class ModelDescription:
     window_start : second of each recording at which its 10 s begin.
     quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
     clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
+        A name that begins with "ecg:" is a sign that is measured, as ``dataset.sign_columns`` has it.
+    signs_version : of ``ecg.signs``, which measured them; 0 in runs without.
     """
 
     model: str
@@ -49,6 +51,7 @@ class ModelDescription:
     window_start: float = 0.0
     quality: dict[str, Any] = field(default_factory=dict)
     clinical_columns: list[str] = field(default_factory=list)
+    signs_version: int = 0
 
     @property
     def calibrations(self) -> list[Calibration]:

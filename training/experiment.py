@@ -10,6 +10,7 @@ import torch
 from cohorts.columns import HOURS
 from dataset.cohort import Cohort
 from dataset.label_copies import separating_columns
+from dataset.sign_columns import given_columns, sign_columns
 from dataset.splits import Fold
 from hyperparameters.declaration import Hyperparameters
 from run_folder.environment import device_name
@@ -96,12 +97,7 @@ def _announce(cohort: Cohort, folds: list[Fold], run: Run) -> None:
     labels = _count_labels(cohort, np.arange(n_read), share=True)
     patients = f"{cohort.table['patient_id'].nunique():,} patients"
     print(f"cohort      {files}; {patients}{f'; {labels}' if labels else ''}")
-    if not cohort.clinical.empty:
-        print(f"clinical    beside the ECG: {_count_clinical(cohort)}")
-        trains = np.unique(np.concatenate([fold.parts["train"] for fold in folds]))
-        seen = cohort.clinical.iloc[trains], cohort.targets[trains], cohort.label_names
-        for line in separating_columns(*seen):
-            print(f"            {line}")
+    _announce_beside(cohort, folds)
     print(f"quality     {_count_findings(reading.findings, run)}")
     if len(folds) == 1:
         print(f"split       by patient: {_sizes(cohort, folds[0])}")
@@ -111,6 +107,22 @@ def _announce(cohort: Cohort, folds: list[Fold], run: Run) -> None:
         print(f"split       by patient, into {len(folds) // n_repeats} folds{repeats}: each is tested once")
     if reading.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
+
+
+def _announce_beside(cohort: Cohort, folds: list[Fold]) -> None:
+    """Print what the model sees beside the ECG: clinical columns and measured signs, and what is suspect."""
+    if given := given_columns(cohort.clinical):
+        clinical = cohort.clinical[given]
+        print(f"clinical    beside the ECG: {_count_clinical(clinical)}")
+        trains = np.unique(np.concatenate([fold.parts["train"] for fold in folds]))
+        for line in separating_columns(clinical.iloc[trains], cohort.targets[trains], cohort.label_names):
+            print(f"            {line}")
+    if signs := sign_columns(cohort.clinical):
+        n_whole = int(cohort.clinical[signs].notna().all(axis=1).sum())
+        print(
+            f"ECG signs   {len(signs)} beside the ECG, measured before crop and augmentation; all of them in "
+            f"{n_whole:,} of {len(cohort.clinical):,} ECGs"
+        )
 
 
 def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple[Fold, Run]]:
@@ -160,9 +172,9 @@ def _count_labels(cohort: Cohort, rows: np.ndarray, *, share: bool = False) -> s
     )
 
 
-def _count_clinical(cohort: Cohort) -> str:
+def _count_clinical(clinical: pd.DataFrame) -> str:
     """Return text such as 'age (known of 100 %), d_dimer (known of 61 %)'."""
-    known = cohort.clinical.notna().mean()
+    known = clinical.notna().mean()
     return ", ".join(f"{name} (known of {100 * share:.0f} %)" for name, share in known.items())
 
 

@@ -10,7 +10,9 @@ from torch import nn
 
 from dataset.batches import EvaluationBatches
 from dataset.cohort import Cohort
+from dataset.sign_columns import sign_columns
 from dataset.splits import Fold
+from ecg.signs import VERSION as SIGNS_VERSION
 from inference.likeness import ChannelStatistics, TrainingDistribution
 from inference.scoring import calibrate, predict_logits
 from metrics.operating_points import POINTS, fixed_points
@@ -193,6 +195,7 @@ def _description(
         window_start=cohort.reading.window_start,
         quality=dict(cohort.reading.quality_limits),
         clinical_columns=list(cohort.clinical),
+        signs_version=SIGNS_VERSION if sign_columns(cohort.clinical) else 0,
         **described(decisions),
     )
 

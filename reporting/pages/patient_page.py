@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from dataset.clinical import in_words
+from dataset.sign_columns import given_columns, sign_columns
 from ecg.recording import MILLIVOLTS, SAMPLING_RATE
 from ecg.signs import Signs, measure_signs
 from explanations.attribution import INDISTINCT, NO_BEATS, Explanation
@@ -184,8 +185,7 @@ def _sentences(
         low, high = (percent(end(member_scores[:, 0, label])) for end in (np.min, np.max))
         yield f"Individually, the {len(member_scores)} models give {low} to {high}."
     if clinical is not None:
-        known = in_words(scorer.clinical_columns, clinical[0]).items()
-        yield f"Besides the ECG, the model took {', '.join(f'{key} {value}' for key, value in known)}."
+        yield f"Besides the ECG, the model took {', '.join(_beside(scorer.clinical_columns, clinical[0]))}."
     if others := _other_labels(scorer, member_scores, label):
         yield others
 
@@ -206,6 +206,15 @@ def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str
     low, high = metrics.get("threshold_low"), metrics.get("threshold_high")
     own = f", each fold at its own threshold, {percent(low)} to {percent(high)}" if low != high else ""
     return f"Threshold: {source}. Of the run's test ECGs{own}, {', and '.join(clauses)}; 95 % intervals."
+
+
+def _beside(columns: Sequence[str], values: np.ndarray) -> Iterator[str]:
+    """Yield what a model saw beside the ECG: the values that were given, and that it saw the signs."""
+    for name, value in in_words(columns, values).items():
+        if name in given_columns(columns):
+            yield f"{name} {value}"
+    if sign_columns(columns):
+        yield "the signs that are measured below, which the colours leave out"
 
 
 def _other_labels(scorer: Scorer, member_scores: np.ndarray, label: int) -> str:

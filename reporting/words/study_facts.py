@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from dataset.cohort import NO_LABEL
+from dataset.sign_columns import PREFIX, given_columns, sign_columns
 from ecg.recording import MAX_GAP_SECONDS
 from reporting.words.checklist import BY_AUTHORS
 from reporting.words.cohort_flow import Group, cohort_flow, hours_from_ct, left_out_rows, parts_of
@@ -33,15 +34,24 @@ def models(record: RunRecord) -> str:
 
 
 def clinical_columns(record: RunRecord) -> str:
-    """Return the columns that the models see beside the ECG; "" where there are none."""
+    """Return the columns of the table that the models see beside the ECG; "" where there are none."""
+    return ", ".join(given_columns(_beside(record)))
+
+
+def ecg_signs(record: RunRecord) -> str:
+    """Return the signs that are measured in the ECG and that the models see too; "" where there are none."""
+    return ", ".join(name.removeprefix(PREFIX) for name in sign_columns(_beside(record)))
+
+
+def _beside(record: RunRecord) -> list[str]:
     sources = [*record.descriptions.values(), record.hyperparameters]
-    columns = (name for source in sources for name in source.get("clinical_columns") or [])
-    return ", ".join(dict.fromkeys(columns))
+    return list(dict.fromkeys(name for source in sources for name in source.get("clinical_columns") or []))
 
 
 def predictors(record: RunRecord) -> str:
-    columns = clinical_columns(record)
+    columns, signs = clinical_columns(record), ecg_signs(record)
     beside = f" Beside it, as the labels table has them: {columns}." if columns else ""
+    beside += f" Beside it, measured in its 10 s by ecg/signs.py: {signs}." if signs else ""
     when = "How and when these and the ECG were recorded" if columns else "When it was recorded"
     return (
         f"The signal of the file, 10 s, of which the model sees {value(record, 'n_samples')} samples at "
@@ -61,10 +71,10 @@ def missing(record: RunRecord) -> str:
         f"Missing samples of up to {1000 * MAX_GAP_SECONDS:.0f} ms are interpolated, an ECG with a longer "
         "gap is not used; one of 8 to 10 s is padded to 10 s.",
     ]
-    if clinical_columns(record):
+    if _beside(record):
         sentences.append(
-            "A clinical value that is not known counts as the mean of the training ECGs, and a second input "
-            "marks it as unknown."
+            "A clinical value that is not known, or a sign that cannot be measured, counts as the mean of "
+            "the training ECGs, and a second input marks it as unknown."
         )
     return " ".join(sentences)
 

@@ -75,6 +75,12 @@ ASKS = {
 
 
 def _predictors(record: RunRecord) -> str:
+    if facts.ecg_signs(record):
+        beside = f"; and the columns {columns}" if (columns := facts.clinical_columns(record)) else ""
+        return (
+            "The 12-lead ECG, and the signs of right-heart strain measured in it, chosen beforehand from the "
+            f"literature (ecg/signs.py){beside}. The reasons are {BY_AUTHORS}."
+        )
     if columns := facts.clinical_columns(record):
         return (
             "The 12-lead ECG, of which nothing was chosen beforehand, and clinical columns that were: "
