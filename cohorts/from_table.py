@@ -14,14 +14,15 @@ and later negative, and patient_id keeps both in one part of the split; within 2
 and an error unless --allow-contradictions takes each as it is. --per patient then keeps one
 examination per patient: with first the earliest that has an ECG, with nearest the one whose ECG is nearest.
 
-Times look like 2024-03-01 14:05, with or without a UTC offset, or follow --time-format. The table written
-holds no times but the hours from the examination to the ECG.
+Times look like 2024-03-01 14:05, with or without a UTC offset, or follow --time-format. A date without a
+time is a day, not its midnight: where hours decide it is an error, unless --window-days names the days before
+and after the examination (0 0: the same day) within which such an ECG counts. The table written holds no
+times but the hours from the examination to the ECG, unknown where one of them has only a date.
 """
 
 import argparse
 import csv
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -29,8 +30,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohorts.columns import HOURS, UNKNOWN_WORDS, ids_alike, meant_columns, normal_id
-from cohorts.csv_dialect import decoded
+from cohorts.columns import HOURS, is_unknown
+from cohorts.file_names import located_names
 from cohorts.table_maker import (
     Flow,
     absent_files,
@@ -41,6 +42,7 @@ from cohorts.table_maker import (
     rows_of,
     write_lines,
 )
+from cohorts.times_and_patients import Moment, Patients, Rows, Times
 from runtime.command_line import one_line_errors
 from runtime.errors import UserError
 
@@ -58,72 +60,15 @@ CONTRADICTION = timedelta(hours=24)  # between a positive and a negative result 
 
 @dataclass(frozen=True)
 class Ecg:
-    """An ECG of an examination; ``distance`` is from the examination, negative before it."""
+    """An ECG of an examination; ``distance`` is from the examination, negative before it.
+
+    It is whole days, ``in_days``, where one of them has only a date.
+    """
 
     file: str
     time: datetime
     distance: timedelta
-
-
-class Times:
-    """Reads times, and remembers where the first was, so that none with an offset mixes with one without."""
-
-    def __init__(self, time_format: str | None):
-        self.time_format = time_format
-        self.first: tuple[str, str, bool] | None = None
-
-    def read(self, where: str, text: str) -> datetime | None:
-        """Return a time, or None where there is none.
-
-        Raises
-        ------
-        UserError : not a time, or one with a UTC offset beside others without.
-        """
-        if not text:
-            return None
-        try:
-            if self.time_format:
-                time = datetime.strptime(text, self.time_format)
-            else:  # Python 3.10 does not read Z
-                time = datetime.fromisoformat(text[:-1] + "+00:00" if text.endswith("Z") else text)
-        except ValueError:
-            expected = self.time_format or "a time such as 2024-03-01 14:05 (--time-format for other formats)"
-            raise UserError(f"{where}: found time {text}, expected {expected}") from None
-        self.first = self.first or (where, text, time.tzinfo is not None)
-        if self.first[2] != (time.tzinfo is not None):
-            with_or_not = ("without", "with")[self.first[2]]
-            raise UserError(
-                f"{where}: found time {text}, expected one {with_or_not} a UTC offset as {self.first[1]} "
-                f"({self.first[0]})"
-            )
-        return time
-
-
-class Patients:
-    """Reads patients' ids, and remembers where each was first."""
-
-    def __init__(self) -> None:
-        self.first: dict[str, str] = {}
-
-    def read(self, where: str, row: dict[str, str], column: str) -> str:
-        """Return a patient's id; 17.0 is 17. A UserError where it is not known."""
-        if row[column].lower() in UNKNOWN_WORDS:
-            raise UserError(
-                f"{where}: found {row[column] or 'nothing'} in column {column}, expected a patient's id"
-            )
-        patient = normal_id(row[column])
-        self.first.setdefault(patient, where)
-        return patient
-
-    def warn_of_alike(self) -> None:
-        """Print where one patient's id may have two spellings: places, for an id may identify a person."""
-        if groups := ids_alike(self.first):
-            more = f" (and {len(groups) - 1} more such groups)" if len(groups) > 1 else ""
-            places = " and ".join(self.first[patient] for patient in groups[0])
-            print(
-                f"warning  {places}: patients' ids differ only by case, spaces, leading zeros or .0{more}; "
-                "these count as different patients"
-            )
+    in_days: bool
 
 
 def main() -> None:
@@ -134,11 +79,12 @@ def main() -> None:
     sources = [path.resolve() for path in (arguments.table, arguments.ecgs) if path]
     if output.resolve() in sources or flow_file.resolve() in sources:
         raise UserError(f"{output}: found the table to be read, expected --output to name another file")
-    times, patients = Times(arguments.time_format), Patients()
+    times, patients = Times(arguments.time_format, days_count=bool(arguments.window_days)), Patients()
     exams, exam_ecgs = read_exams(arguments, times, patients)
     if arguments.ecgs:
         exam_ecgs = ecgs_of_patients(arguments, exams, times, patients)
-    patients.warn_of_alike()
+    if not arguments.files_elsewhere:
+        exam_ecgs = with_located_files(arguments.folder, exam_ecgs)
     if not arguments.allow_contradictions:
         check_results_agree(exams)
     n_rows = sum(exam["n_rows"] for exam in exams.values())
@@ -189,6 +135,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--window-before", type=float, default=6, metavar="H", help="[6]")
     parser.add_argument("--window-after", type=float, default=0, metavar="H", help="[0]")
+    parser.add_argument(
+        "--window-days",
+        type=int,
+        nargs=2,
+        metavar=("BEFORE", "AFTER"),
+        help="days, where one of the two times is a date alone",
+    )
     parser.add_argument("--which", choices=("nearest", "first", "all"), default="nearest", help="[nearest]")
     parser.add_argument(
         "--per", choices=("examination", "patient"), default="examination", help="[examination]"
@@ -210,6 +163,8 @@ def parse_arguments() -> argparse.Namespace:
             parser.error(
                 f"--{name.replace('_', '-')}: found {getattr(arguments, name):g}, expected hours from 0"
             )
+    if arguments.window_days and not all(0 <= days <= 365 for days in arguments.window_days):
+        parser.error("--window-days: expected two whole numbers of days from 0 to 365")
     arguments.results = results_of(parser, arguments)
     return arguments
 
@@ -235,13 +190,15 @@ def read_exams(arguments: argparse.Namespace, times: Times, patients: Patients) 
     columns = [arguments.patient_column, arguments.ct_time_column, arguments.result_column, *own]
     columns += arguments.keep or []
     exams, exam_ecgs = {}, {}
-    for where, line, row in table_rows(arguments.table, columns):
-        patient = patients.read(where, row, arguments.patient_column)
-        time = times.read(where, row[arguments.ct_time_column])
+    rows = table_rows(arguments.table, columns)
+    moments = times.column(arguments.table, rows, arguments.ct_time_column)
+    ecg_moments = times.column(arguments.table, rows, arguments.ecg_time_column) if own else moments
+    ids = patients.column(rows, arguments.patient_column)
+    for (where, line, row), patient, moment, ecg in zip(rows, ids, moments, ecg_moments, strict=True):
         result = result_of(where, row[arguments.result_column], arguments)
-        key = (patient, time or line)  # without a time each row is an examination
+        key = (patient, moment or line)  # without a time each row is an examination
         exam = exams.setdefault(
-            key, {"where": where, "time": time, "result": result, "n_rows": 0, "row": row}
+            key, {"where": where, "moment": moment, "result": result, "n_rows": 0, "row": row}
         )
         exam["n_rows"] += 1
         if exam["result"] != result:
@@ -250,29 +207,36 @@ def read_exams(arguments: argparse.Namespace, times: Times, patients: Patients) 
                 f"{exam['where']}, expected the same result"
             )
         if own:
-            ecg_time = times.read(where, row[arguments.ecg_time_column])
-            exam_ecgs.setdefault(key, []).append((row[arguments.file_column], ecg_time))
+            exam_ecgs.setdefault(key, []).append((file_of(row, arguments.file_column), ecg))
     if not exams:
         raise UserError(f"{arguments.table}: found no rows, expected one for each examination")
     return exams, exam_ecgs
 
 
-def table_rows(path: Path, columns: list[str]) -> Iterator[tuple[str, int, dict[str, str]]]:
-    """Yield where, line and fields of a table as hospitals export it, with commas, semicolons or tabs."""
+def table_rows(path: Path, columns: list[str]) -> Rows:
+    """Return where, line and fields of a table as hospitals export it, with commas, semicolons or tabs."""
     if not path.is_file():
         raise UserError(f"{path}: found no such file, expected a CSV table")
-    encoding = "utf-8-sig"
-    if path.suffix != ".gz":
-        _, encoding = decoded(path, path.read_bytes())
-    for line, row in rows_of(path, columns, separators=",;\t", encoding=encoding):
-        yield f"{path} line {line}", line, row
+    return [(f"{path} line {line}", line, row) for line, row in rows_of(path, columns, others=IF_THERE)]
+
+
+def file_of(row: dict[str, str], column: str) -> str:
+    """Return the file that a row names, "" where it names none."""
+    return "" if is_unknown(row[column]) else row[column]
+
+
+def with_located_files(folder: Path, exam_ecgs: dict) -> dict:
+    """Return the ECGs of each examination, files with the names that they have in the folder."""
+    files = sorted({file for ecgs in exam_ecgs.values() for file, _ in ecgs if file})
+    names = dict(zip(files, located_names(folder, files), strict=True))
+    return {key: [(names.get(file, file), time) for file, time in ecgs] for key, ecgs in exam_ecgs.items()}
 
 
 def result_of(where: str, word: str, arguments: argparse.Namespace) -> int | str | None:
     """Return 1, 0, UNKNOWN for what is neither, or None where there is no result."""
-    if not word:
-        return None
     if word.lower() not in arguments.results:
+        if is_unknown(word):
+            return None
         raise UserError(
             f"{where}: found result {word}, expected one of {', '.join(arguments.results)}; "
             f"name it after --positive, --negative or --{UNKNOWN}"
@@ -283,15 +247,15 @@ def result_of(where: str, word: str, arguments: argparse.Namespace) -> int | str
 def check_results_agree(exams: dict) -> None:
     """Refuse a positive and a negative result of one patient within 24 h: which of them is the ECG's?"""
     known = [
-        (patient, exam) for (patient, _), exam in exams.items() if exam["time"] and exam["result"] in (0, 1)
+        (patient, exam) for (patient, _), exam in exams.items() if exam["moment"] and exam["result"] in (0, 1)
     ]
-    known.sort(key=lambda pair: (pair[0], pair[1]["time"]))
+    known.sort(key=lambda pair: (pair[0], pair[1]["moment"]))
     found = [
         f"{one['where']} and {other['where']}"
         for (patient, one), (same, other) in pairwise(known)
         if patient == same
         and one["result"] != other["result"]
-        and other["time"] - one["time"] <= CONTRADICTION
+        and other["moment"].time - one["moment"].time <= CONTRADICTION
     ]
     if found:
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
@@ -304,11 +268,12 @@ def check_results_agree(exams: dict) -> None:
 def ecgs_of_patients(arguments: argparse.Namespace, exams: dict, times: Times, patients: Patients) -> dict:
     """Return for each examination all ECGs of its patient in the table --ecgs."""
     columns = [arguments.patient_column, arguments.file_column, arguments.ecg_time_column]
+    rows = table_rows(arguments.ecgs, columns)
+    moments = times.column(arguments.ecgs, rows, arguments.ecg_time_column)
+    ids = patients.column(rows, arguments.patient_column)
     patient_ecgs: dict[str, list] = {}
-    for where, _, row in table_rows(arguments.ecgs, columns):
-        time = times.read(where, row[arguments.ecg_time_column])
-        patient = patients.read(where, row, arguments.patient_column)
-        patient_ecgs.setdefault(patient, []).append((row[arguments.file_column], time))
+    for (_, _, row), patient, moment in zip(rows, ids, moments, strict=True):
+        patient_ecgs.setdefault(patient, []).append((file_of(row, arguments.file_column), moment))
     strangers = patient_ecgs.keys() - {patient for patient, _ in exams}
     if strangers:
         n = sum(len(patient_ecgs[patient]) for patient in strangers)
@@ -333,25 +298,24 @@ def n_files(candidates: dict) -> int:
 
 def in_window(arguments: argparse.Namespace, exams: dict, exam_ecgs: dict) -> tuple[dict, dict]:
     """Return the usable ECGs of each examination, and why the other examinations have none."""
-    before, after = timedelta(hours=arguments.window_before), timedelta(hours=arguments.window_after)
     window = f"{arguments.window_before:g} h before to {arguments.window_after:g} h after"
+    if arguments.window_days:
+        before, after = arguments.window_days
+        window += f"; {before} days before to {after} after where a time is missing"
     files = {file for ecgs in exam_ecgs.values() for file, _ in ecgs if file}
     absent = set() if arguments.files_elsewhere else absent_files(arguments.folder, files)
     candidates, reasons = {}, {}
     for key, exam in exams.items():
         ecgs = exam_ecgs.get(key, [])
-        named = [(file, time) for file, time in ecgs if file]
-        timed = [(file, time) for file, time in named if time is not None]
-        near = [
-            Ecg(file, time, time - exam["time"])
-            for file, time in timed
-            if exam["time"] and -before <= time - exam["time"] <= after
-        ]
+        named = [(file, moment) for file, moment in ecgs if file]
+        timed = [(file, moment) for file, moment in named if moment is not None]
+        at = [ecg_of(file, moment, exam["moment"]) for file, moment in timed if exam["moment"]]
+        near = [ecg for ecg in at if is_near(ecg, arguments)]
         candidates[key] = [ecg for ecg in near if ecg.file not in absent]
         checks = {
             "no result": exam["result"] is None,
             "neither positive nor negative": exam["result"] == UNKNOWN,
-            f"no {arguments.ct_time_column}": exam["time"] is None,
+            f"no {arguments.ct_time_column}": exam["moment"] is None,
             "no ECG of the patient" if arguments.ecgs else "no ECG file": not named,
             f"no {arguments.ecg_time_column}": not timed,
             f"no ECG in its window ({window})": not near,
@@ -362,6 +326,22 @@ def in_window(arguments: argparse.Namespace, exams: dict, exam_ecgs: dict) -> tu
             reasons[key] = reason
             del candidates[key]
     return candidates, reasons
+
+
+def ecg_of(file: str, moment: Moment, exam: Moment) -> Ecg:
+    """Return an ECG with its distance from an examination."""
+    if moment.is_day or exam.is_day:
+        return Ecg(file, moment.time, moment.time.date() - exam.time.date(), in_days=True)
+    return Ecg(file, moment.time, moment.time - exam.time, in_days=False)
+
+
+def is_near(ecg: Ecg, arguments: argparse.Namespace) -> bool:
+    """Return whether an ECG is in the window, limits included: of days where a time of day is missing."""
+    if ecg.in_days:
+        before, after = (timedelta(days=days) for days in arguments.window_days)
+    else:
+        before, after = timedelta(hours=arguments.window_before), timedelta(hours=arguments.window_after)
+    return -before <= ecg.distance <= after
 
 
 def pick(candidates: dict, which: str) -> None:
@@ -391,13 +371,6 @@ def others_of_patients(candidates: dict, which: str) -> list[tuple]:
 
 def table_of(arguments: argparse.Namespace, exams: dict, candidates: dict) -> pd.DataFrame:
     row = next(iter(exams.values()))["row"]
-    meant = {found: ours for found, ours in meant_columns(list(row)).items() if ours in IF_THERE}
-    if meant and not arguments.keep:
-        found, ours = next(iter(meant.items()))
-        raise UserError(
-            f"{arguments.table}: found a column {found} and none called {ours}, expected that name, or "
-            "--keep with the columns to keep"
-        )
     kept = arguments.keep or [name for name in IF_THERE if name in row]
     rows = [
         {
@@ -405,24 +378,27 @@ def table_of(arguments: argparse.Namespace, exams: dict, candidates: dict) -> pd
             "patient_id": key[0],
             arguments.label: exams[key]["result"],
             **{name: exams[key]["row"][name] for name in kept},
-            HOURS: round(ecg.distance.total_seconds() / 3600, 2),
+            HOURS: None if ecg.in_days else round(ecg.distance.total_seconds() / 3600, 2),
         }
         for key, ecgs in candidates.items()
         for ecg in ecgs
     ]
-    return pd.DataFrame(rows, columns=["file", "patient_id", arguments.label, *kept, HOURS])
+    table = pd.DataFrame(rows, columns=["file", "patient_id", arguments.label, *kept, HOURS])
+    return table.astype({HOURS: float})
 
 
 def print_hours(table: pd.DataFrame, label: str) -> None:
     """Print when the ECGs of each result were recorded: a difference would give the result away."""
     for result in (1, 0):
-        hours = table.loc[table[label] == result, HOURS]
+        hours = table.loc[table[label] == result, HOURS].dropna()
         if len(hours):
             n_after = int((hours > 0).sum())
             print(
                 f"hours    {hours.median():>11.1f}  from CT to ECG, the median where {label} is {result}; "
                 f"{n_after:,} of {len(hours):,} ECGs ({n_after / len(hours):.1%}) after the CT"
             )
+    if n_unknown := int(table[HOURS].isna().sum()):
+        print(f"hours    {n_unknown:>11,}  ECGs of which only the day is known (--window-days)")
 
 
 def write_flow(path: Path, flows: list[Flow]) -> None:

@@ -8,6 +8,7 @@ A maker reads a publisher's tables unchanged and writes one table for the ECG fi
 import argparse
 import csv
 import gzip
+import io
 import os
 import shlex
 import zlib
@@ -19,13 +20,22 @@ from typing import Any, TextIO
 
 import pandas as pd
 
-from cohorts.columns import PARTS, SEX_WORDS
-from cohorts.csv_dialect import decimal_point, separator_of
+from cohorts.columns import PARTS, SEX_WORDS, meant_columns, say_taken
+from cohorts.csv_dialect import (
+    check_kind,
+    decimal_point,
+    marked_encoding,
+    separator_of,
+    table_text,
+    without_formula,
+)
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser
 from runtime.errors import UserError, reason
 
 CHUNK_ROWS = 50_000
+MAX_WHOLE = 64 * 2**20  # bytes of a table that is read as a whole; a larger one is read line by line
+MAX_PACKED = 8 * 2**20
 BROKEN = (OSError, EOFError, zlib.error, UnicodeDecodeError)  # of reading a table, .gz or not
 csv.field_size_limit(10_000_000)
 
@@ -111,24 +121,27 @@ def find_table(name: str, *folders: Path) -> Path:
 
 
 def rows_of(
-    path: Path, columns: Sequence[str], *, separators: str = ",", encoding: str = "utf-8-sig"
+    path: Path, columns: Sequence[str], *, others: Sequence[str] = ()
 ) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the line and the fields, stripped, of each row of a table, one after the other.
 
+    A column that is one of these in another spelling has its name here, and a line says so.
+
     Parameters
     ----------
-    path : .csv or .csv.gz
+    path : .csv, .csv.gz or .xlsx
     columns : names that must be there; others may be
-    separators : the one that the first line has most often is taken
+    others : names that may be there in another spelling
 
     Raises
     ------
     UserError : the file cannot be read, a column is missing or named twice, a row has a different length.
     """
-    table = _fields_of(path, columns, separators, encoding)
+    table = _fields_of(path, columns, others)
     _, header = next(table)
     for line, row in table:
-        yield line, dict(zip(header, (field.strip() for field in row), strict=True))
+        fields = (without_formula(field.strip()) for field in row)
+        yield line, dict(zip(header, fields, strict=True))
 
 
 def chunks_of(path: Path, columns: Sequence[str]) -> Iterator[pd.DataFrame]:
@@ -151,7 +164,7 @@ def picked(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
     ------
     UserError : as ``rows_of``.
     """
-    table = _fields_of(path, columns, ",", "utf-8-sig")
+    table = _fields_of(path, columns)
     _, header = next(table)
     choose = itemgetter(*map(header.index, columns))
     for line, row in table:
@@ -159,17 +172,20 @@ def picked(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, tuple[str,
 
 
 def _fields_of(
-    path: Path, columns: Sequence[str], separators: str, encoding: str
+    path: Path, columns: Sequence[str], others: Sequence[str] = ()
 ) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the fields of each row; the first are the names of the columns."""
     try:
-        with _opened(path, encoding) as handle:
+        with _opened(path) as handle:
             first = handle.readline()
-            separator, declared = separator_of(first, separators)
+            separator, declared = separator_of(first)
             n_above = 2 if declared else 1  # lines before those that the reader counts
             first = handle.readline() if declared else first
             header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+            taken = meant_columns(f"{path} line {n_above}", header, [*columns, *others])
+            header = [taken.get(name, name) for name in header]
             _check_columns(path, header, columns)
+            say_taken(path, taken)
             yield n_above, header
             # Without strict, a quotation mark that is never closed would swallow all rows after it.
             reader = csv.reader(handle, delimiter=separator, strict=True)
@@ -188,10 +204,17 @@ def _fields_of(
         raise UserError(f"{path}: the table cannot be read ({reason(error)})") from None
 
 
-def _opened(path: Path, encoding: str) -> TextIO:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding=encoding, newline="")
-    return open(path, encoding=encoding, newline="")
+def _opened(path: Path) -> TextIO:
+    """Return a table's text, line by line where it is large: such a table is UTF-8 or has a mark."""
+    packed = path.suffix == ".gz"
+    if path.stat().st_size <= (MAX_PACKED if packed else MAX_WHOLE):
+        content, encoding = table_text(path)
+        return io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
+    open_here = gzip.open if packed else open
+    with open_here(path, "rb") as handle:
+        beginning = handle.read(64)
+    check_kind(path, beginning)
+    return open_here(path, "rt", encoding=marked_encoding(beginning) or "utf-8-sig", newline="")
 
 
 def _check_columns(path: Path, header: list[str], columns: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ OLDEST = 90  # years; above 89 an age can identify a person (HIPAA, 45 CFR 164.5
 SEXES = {word: {"M": 0.0, "F": 1.0}[letter] for word, letter in SEX_WORDS.items()}
 ANSWERS = {"no": 0.0, "yes": 1.0, "false": 0.0, "true": 1.0}
 WORDS = SEXES | ANSWERS
+SHOWN_SEXES = ("m", "male", "f", "female")  # of the words that stand for one
 NEVER = ("file", "patient_id", "split")
 
 
@@ -116,7 +117,9 @@ def given_values(columns: Sequence[str], words: Sequence[str]) -> np.ndarray:
 
 
 def _expected(column: str) -> str:
-    value = f"0 to {LARGEST_AGE} years" if column == "age" else f"a number, {', '.join(WORDS)}"
+    value = (
+        f"0 to {LARGEST_AGE} years" if column == "age" else f"a number, {', '.join((*SHOWN_SEXES, *ANSWERS))}"
+    )
     return f"{value}, or nothing where it is not known"
 
 
@@ -138,6 +141,6 @@ def coding_of(column: str) -> str:
         return "measured in the same ECG, by ecg/signs.py of the project that made the graph"
     if column == "age":
         return f"years; {OLDEST} if above {OLDEST - 1}"
-    words = SEXES if column == "sex" else ANSWERS
+    words = {word: SEXES[word] for word in SHOWN_SEXES} if column == "sex" else ANSWERS
     coded = ", ".join(f"{word} {number:g}" for word, number in words.items())
     return coded if column == "sex" else f"the number that the labels table has; {coded}"

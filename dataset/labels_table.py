@@ -4,8 +4,9 @@ It has the columns ``file``, one or more 0/1 labels, and optionally ``patient_id
 validation, test), ``age``, ``sex`` and any others. The published form, ``file;label`` without a header, is
 read too. What is wrong in a table is an error that names the line.
 
-Spellings that mean the same are the same: a patient 17.0 is 17, ``./a.xml`` is ``a.xml``, ``2023\\a.xml`` of
-Windows is ``2023/a.xml``, 61,5 is 61.5 where semicolons separate, and sex is M or F.
+Spellings that mean the same are the same: a column PatientID is ``patient_id``, a patient 17.0 is 17,
+``./a.xml`` is ``a.xml``, ``2023\\A.XML`` of Windows is ``2023/a.xml``, 61,5 is 61.5 where semicolons
+separate, sex is M or F, and every word for "not known" is an empty field.
 """
 
 import array
@@ -21,8 +22,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import PARTS, RESERVED, SEX_WORDS, UNKNOWN_WORDS, ids_alike, meant_columns, normal_id
-from cohorts.csv_dialect import decimal_point, decoded, separator_of
+from cohorts.columns import (
+    PARTS,
+    RESERVED,
+    SEX_WORDS,
+    ids_alike,
+    is_rounded,
+    is_unknown,
+    known_text,
+    meant_columns,
+    normal_id,
+    perhaps_patients,
+    say_taken,
+)
+from cohorts.csv_dialect import decimal_point, separator_of, table_text, without_formula
+from cohorts.file_names import located_names
 from dataset.clinical import LARGEST_AGE, OLDEST, check_clinical, clinical_values
 from runtime.errors import UserError
 from runtime.messages import counted
@@ -32,6 +46,7 @@ DEFAULT_LABEL = "PE"
 FIRST_LINE = re.compile(r"\S[^\r\n]*|$")  # that is not blank
 EVERY_LABEL = "all"  # in place of the name of each 0/1 column
 ZERO_OR_ONE = ("", "0", "1", "0.0", "1.0")  # what a label may be; empty is unknown
+SEX_NUMBERS = ("0", "1", "0.0", "1.0")
 # Only a table with one of these can have a field of several lines.
 MORE_LINES = re.compile('["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
 OLD_IN_PTB_XL = 300  # its code for every age above 89
@@ -58,8 +73,9 @@ def read_labels(
     table = _read_table(Path(path), label_columns)
     label_names = _choose_labels(path, table, label_columns)
     for name in label_names:
-        _check_each(path, table, name, table[name].isin(ZERO_OR_ONE), "0 or 1")
-        table[name] = _numbers(table[name])
+        values = known_text(table[name])
+        _check_each(path, table, name, values.isin(ZERO_OR_ONE), "0 or 1")
+        table[name] = _numbers(values)
     return _checked(path, table), label_names
 
 
@@ -102,39 +118,83 @@ def _checked(path: str | Path, table: pd.DataFrame) -> pd.DataFrame:
     _check_each(path, table, "file", table["file"] != "", "a file's name")
     _check_once(path, table)
     if "patient_id" in table:
-        known = ~table["patient_id"].str.lower().isin(UNKNOWN_WORDS)
-        _check_each(path, table, "patient_id", known, "a patient's id")
-        codes, ids = pd.factorize(table["patient_id"])
-        table["patient_id"] = pd.Series([normal_id(one) for one in ids], dtype=str).take(codes).to_numpy()
-        _warn_of_ids_alike(path, table)
+        table["patient_id"] = _patients(path, table)
     else:
         table["patient_id"] = table["file"]
+        if perhaps := perhaps_patients(table.columns):
+            print(f"note        {path}: if {perhaps[0]} names the patients, call the column patient_id")
     if "split" in table:
         _check_each(path, table, "split", table["split"].isin(PARTS), "train, validation or test")
         _check_patients_in_one_part(path, table)
     if "age" in table:
-        age = pd.to_numeric(table["age"], errors="coerce")
-        unknown = table["age"].str.lower().isin(UNKNOWN_WORDS)
+        age, unknown = pd.to_numeric(table["age"], errors="coerce"), table["age"].map(is_unknown)
         right = age.between(0, LARGEST_AGE) | (age == OLD_IN_PTB_XL) | unknown
         expected = f"years from 0 to {LARGEST_AGE}, or nothing where it is not known"
         _check_each(path, table, "age", right, expected)
         table["age"] = table["age"].mask(age > OLDEST - 1, str(OLDEST))
     if "sex" in table:
-        words = SEX_WORDS | dict.fromkeys(UNKNOWN_WORDS, "")
-        table["sex"] = table["sex"].str.lower().map(words).fillna(table["sex"])
+        table["sex"] = _sexes(path, table)
+    for name in table.columns.difference(["file", "patient_id", "split"]):
+        if not pd.api.types.is_numeric_dtype(table[name]):  # as labels are
+            table[name] = known_text(table[name])
     return table
 
 
-def _warn_of_ids_alike(path: str | Path, table: pd.DataFrame) -> None:
-    """Print where ids may be one patient's in two spellings; lines, not ids, which may identify a person."""
-    if groups := ids_alike(pd.unique(table["patient_id"])):
-        lines = [table.index[table["patient_id"] == patient][0] for patient in groups[0]]
-        more = f" (and {len(groups) - 1} more such groups)" if len(groups) > 1 else ""
-        where = f"{path} lines {', '.join(map(str, lines))}"
-        print(
-            f"warning     {where}: patient_id differs only by case, spaces, leading zeros or .0{more}; these "
-            "count as different patients, so that ECGs of one may train and test"
-        )
+def _patients(path: str | Path, table: pd.DataFrame) -> pd.Series:
+    """Return each row's patient, whose id has one spelling."""
+    codes, ids = pd.factorize(table["patient_id"])
+    right = [not is_unknown(one) for one in ids]
+    _check_each(path, table, "patient_id", pd.Series(right, dtype=bool).take(codes), "a patient's id")
+    right = [not is_rounded(one) for one in ids]
+    expected = "an id with all of its digits (a spreadsheet has rounded it)"
+    _check_each(path, table, "patient_id", pd.Series(right, dtype=bool).take(codes), expected)
+    patients = pd.Series([normal_id(one) for one in ids], dtype=str).take(codes).set_axis(table.index)
+    return _in_one_spelling(path, patients, table.get("sex"))
+
+
+def _in_one_spelling(path: str | Path, patients: pd.Series, sexes: pd.Series | None) -> pd.Series:
+    """Return ids of which those that differ only by case, spaces or leading zeros are one patient's.
+
+    They stay two where the table says so: each of them has one known sex throughout, and these differ. Prints
+    lines, not ids, which may identify a person.
+    """
+    one_spelling: dict[str, str] = {}
+    groups = ids_alike(pd.unique(patients))
+    known = {} if sexes is None else sexes.str.strip().str.lower().map(SEX_WORDS).groupby(patients).unique()
+    for group in groups:
+        found = [set(known[one]) - {np.nan} if len(known) else set() for one in group]
+        differ = all(len(sex) == 1 for sex in found) and len(set.union(*found)) > 1
+        if not differ:
+            one_spelling |= dict.fromkeys(group[1:], group[0])
+    for kept, words in (
+        (True, "count as different patients, whose sex differs"),
+        (False, "count as one patient: ECGs of one must not train and test"),
+    ):
+        alike = [group for group in groups if (group[1] not in one_spelling) == kept]
+        if alike:
+            lines = [patients.index[patients == patient][0] for patient in alike[0]]
+            more = f" (and {len(alike) - 1} more such groups)" if len(alike) > 1 else ""
+            print(
+                f"note        {path} lines {', '.join(map(str, lines))}: patient_id differs only by case, "
+                f"spaces, leading zeros or .0{more}; these {words}"
+            )
+    return patients.replace(one_spelling)
+
+
+def _sexes(path: str | Path, table: pd.DataFrame) -> pd.Series:
+    """Return each row's sex: M, F, empty where not known, or another word as it is.
+
+    Raises
+    ------
+    UserError : a number other than 0 and 1; where 1 and 2 are the sexes, 1 does not mean F.
+    """
+    words = table["sex"].str.strip().str.lower()
+    numbers = pd.to_numeric(words, errors="coerce").notna()
+    right = ~numbers | words.isin(SEX_NUMBERS)
+    _check_each(path, table, "sex", right, "M, F, or 0 for M and 1 for F, or nothing where it is not known")
+    if numbers.any():
+        print(f"note        {path}: in column sex 0 is M and 1 is F")
+    return words.map(SEX_WORDS).fillna(table["sex"])
 
 
 def _numbers(column: pd.Series) -> pd.Series:
@@ -145,23 +205,26 @@ def _numbers(column: pd.Series) -> pd.Series:
 
 def _read_table(path: Path, label_columns: Sequence[str] | None) -> pd.DataFrame:
     """Return a table as text, stripped; its index is the line of each row in the file."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: the labels table cannot be read ({error.strerror})") from None
-    text, encoding = decoded(path, content)
+    content, encoding = table_text(path, "labels table")
+    text = content.decode(encoding)
     separator, declared = separator_of(FIRST_LINE.search(text)[0])
     # A StringIO would take four bytes per character. Without strict, a quotation mark that is never closed
     # would swallow all lines after it.
     lines = io.TextIOWrapper(io.BytesIO(content), encoding, newline="")
     reader = csv.reader(lines, delimiter=separator, strict=True)
-    rows = _stripped(reader, _in_one_line if MORE_LINES.search(text) else str.strip)
+    rows = _stripped(reader, _strip_of(text))
     try:
         if declared:
             next(rows)
         first_line, first = next(rows, (1, []))
-        header = _header(f"{path} line {first_line}", first, label_columns)
-        rows = rows if first == header else itertools.chain([(first_line, first)], rows)
+        if _is_published_form(first):
+            header = [
+                "file",
+                label_columns[0] if label_columns and len(label_columns) == 1 else DEFAULT_LABEL,
+            ]
+            rows = itertools.chain([(first_line, first)], rows)
+        else:
+            header = _header(path, first_line, first)
         table = _columns(path, rows, header, decimal_comma=separator == ";" and "," in text)
     except csv.Error as error:
         raise UserError(
@@ -180,6 +243,12 @@ def _stripped(reader: Any, strip: Callable[[str], str]) -> Iterator[tuple[int, l
             yield reader.line_num, fields
 
 
+def _strip_of(text: str) -> Callable[[str], str]:
+    """Return what cleans a field of this table, at the least cost."""
+    strip = _in_one_line if MORE_LINES.search(text) else str.strip
+    return (lambda field: without_formula(strip(field))) if '="' in text else strip
+
+
 def _in_one_line(field: str) -> str:
     return " ".join(field.splitlines()).strip()
 
@@ -190,6 +259,8 @@ def _columns(
     """Return rows as a table of text, indexed by their lines; no row is kept as an object."""
     lines, columns = array.array("q"), [[] for _ in header]
     for line, fields in rows:
+        if not any(fields[len(header) :]):  # a spreadsheet may keep empty columns on the right
+            del fields[len(header) :]
         if len(fields) != len(header):
             found = f"found {len(fields)} fields, expected {len(header)}"
             raise UserError(f"{path} line {line}: {found}: {', '.join(header)}")
@@ -197,25 +268,33 @@ def _columns(
         for column, field in zip(columns, fields, strict=True):
             column.append(field)
     if decimal_comma:
-        columns = [[decimal_point(field) for field in column] for column in columns]
+        columns = [
+            column if name == "file" else [decimal_point(field) for field in column]
+            for name, column in zip(header, columns, strict=True)
+        ]
     return pd.DataFrame(dict(zip(header, columns, strict=True)), index=np.asarray(lines), dtype=str)
 
 
-def _header(where: str, first: list[str], label_columns: Sequence[str] | None) -> list[str]:
-    """Return the names of the columns: the first row, or those of the published form, which has no header."""
-    if "file" in first and len(set(first)) < len(first):
+def _is_published_form(first: list[str]) -> bool:
+    """Return whether a table without a header begins so: ``a.xml;1``."""
+    return len(first) == 2 and first[1] in ("0", "1") and "file" not in first
+
+
+def _header(path: Path, line: int, first: list[str]) -> list[str]:
+    """Return the names of the columns, ours where another name stands for one of them."""
+    where = f"{path} line {line}"
+    while first and not first[-1]:
+        first = first[:-1]
+    taken = meant_columns(where, first)
+    names = [taken.get(name, name) for name in first]
+    if "file" not in names:
+        raise UserError(
+            f"{where}: found {', '.join(first)[:80]!r}, expected a header with a column file, or file;label"
+        )
+    if len(set(names)) < len(names):
         raise UserError(f"{where}: found a column name twice in {', '.join(first)}, expected each once")
-    meant = meant_columns(first)
-    for found, ours in meant.items():
-        if "file" in first or ours == "file":
-            raise UserError(f"{where}: found a column {found} and none called {ours}, expected that name")
-    if "file" in first:
-        return first
-    if len(first) == 2 and first[1] in ("0", "1"):
-        return ["file", label_columns[0] if label_columns and len(label_columns) == 1 else DEFAULT_LABEL]
-    raise UserError(
-        f"{where}: found {', '.join(first)[:80]!r}, expected a header with a column file, or file;label"
-    )
+    say_taken(path, taken)
+    return names
 
 
 def _choose_labels(
@@ -273,25 +352,27 @@ def _plain(file: str) -> str:
 
 
 def locate(path: str | Path, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    r"""Return a checked table with each file's name in the folder; ``2023\a.xml`` may be ``2023/a.xml``.
+    r"""Return a checked table with each file's name in the folder, also where another system wrote the table.
+
+    Windows writes ``2023\A.XML`` for ``2023/a.xml``, and macOS may write ``ü`` as two characters.
 
     Raises
     ------
     UserError : a file is not in the folder, or is named twice.
     """
-    absent = [line for line, file in table["file"].items() if not os.path.exists(os.path.join(folder, file))]
-    renamed = table["file"].loc[absent].str.replace("\\", "/")
-    there = [line for line, file in renamed.items() if os.path.exists(os.path.join(folder, file))]
-    if len(absent) > len(there):
-        line = next(line for line in absent if line not in set(there))
-        more = f" (and {len(absent) - len(there) - 1} more)" if len(absent) > len(there) + 1 else ""
-        raise UserError(f"{path} line {line}: file {table.loc[line, 'file']} is not in {folder}{more}")
-    if there:
-        files = table["file"].copy()
-        files[there] = renamed[there]
-        patients = table["patient_id"].mask(table["patient_id"] == table["file"], files)
-        table = table.assign(file=files, patient_id=patients)
-        _check_once(path, table)
+    files = table["file"]
+    absent = [line for line, file in files.items() if not os.path.exists(os.path.join(folder, file))]
+    if not absent:
+        return table
+    files = files.copy()
+    files[absent] = located_names(folder, files[absent])
+    lost = [line for line in absent if not os.path.exists(os.path.join(folder, files[line]))]
+    if lost:
+        more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+        raise UserError(f"{path} line {lost[0]}: file {table.loc[lost[0], 'file']} is not in {folder}{more}")
+    patients = table["patient_id"].mask(table["patient_id"] == table["file"], files)
+    table = table.assign(file=files, patient_id=patients)
+    _check_once(path, table)
     return table
 
 

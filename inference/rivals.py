@@ -16,13 +16,13 @@ from runtime.errors import UserError
 
 
 def numbers_of(cohort: Cohort, column: str) -> np.ndarray:
-    """Return a column of the labels table as numbers; nan where it is empty."""
+    """Return a column of the labels table as numbers, as the head would see it; nan where it is not known."""
     text = text_of(cohort, column)
-    numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
-    wrong = text[numbers.isna() & (text != "")]
-    if len(wrong):
-        raise UserError(f"column {column}: found {wrong.iloc[0]!r}, expected numbers")
-    return numbers.to_numpy(float)
+    numbers = [value_of(column, one) for one in text]
+    wrong = [one for one, number in zip(text, numbers, strict=True) if number is None]
+    if wrong:
+        raise UserError(f"column {column}: found {wrong[0]!r}, expected numbers")
+    return np.array(numbers, float)
 
 
 def rival_scores(

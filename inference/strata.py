@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from cohorts.columns import known_text
 from dataset.cohort import Cohort
 from inference.comparison import Comparison
 from inference.sign_baseline import auroc_within_tertiles
@@ -16,10 +17,11 @@ AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and
 
 
 def text_of(cohort: Cohort, column: str) -> pd.Series:
+    """Return a column of the labels table as text, empty where it is not known."""
     if column not in cohort.table:
         known = [name for name in cohort.table if name not in ("digest", "same_ecg", "patient_id")]
         raise UserError(f"column {column}: not in the labels table, expected one of {', '.join(known)}")
-    return cohort.table[column].astype(str).str.strip()
+    return known_text(cohort.table[column].astype(str).str.strip())
 
 
 def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
@@ -28,7 +30,7 @@ def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
     The categories are in the order in which people read them: of age, of numbers, of the alphabet, and
     "missing" last.
     """
-    text = text_of(cohort, column).replace("missing", "")
+    text = text_of(cohort, column)
     numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
     if column == "age":
         bands = pd.IntervalIndex.from_tuples(list(AGES.values()), closed="left")

@@ -208,9 +208,12 @@ def _sex_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
     if "sex" not in splits:
         return []
     rows = []
-    for sex in splits["sex"].value_counts().index[:MAX_SEXES].sort_values():
-        counts = ((int((group.table["sex"] == sex).sum()), group.n_ecgs) for group in groups)
-        rows.append([f"sex {sex}", *(f"{n:,} ({share(n, total)})" for n, total in counts)])
+    entries = splits["sex"].value_counts().index
+    own = entries[:MAX_SEXES].sort_values()
+    for name, sexes in {**{sex: [sex] for sex in own}, "of other entries": entries[MAX_SEXES:]}.items():
+        if len(sexes):
+            counts = ((int(group.table["sex"].isin(sexes).sum()), group.n_ecgs) for group in groups)
+            rows.append([f"sex {name}", *(f"{n:,} ({share(n, total)})" for n, total in counts)])
     missing = [int(group.table["sex"].isna().sum()) for group in groups]
     return rows + ([["sex missing", *(f"{n:,}" for n in missing)]] if any(missing) else [])
 

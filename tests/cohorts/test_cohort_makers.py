@@ -281,8 +281,7 @@ def test_a_flow_counts_every_record(capsys):
     ("name", "content", "expected"),
     [
         ("cut.csv.gz", gzip.compress(b"a,b\n" + b"1,2\n" * 1000, mtime=0)[:-10], "cannot be read"),
-        ("text.csv.gz", b"a,b\n1,2\n", "cannot be read"),
-        ("latin.csv", b"a,b\n\xe9,2\n", "cannot be read"),
+        ("page.xls", b"<html><table><tr><td>a</td></tr></table></html>", "found a web page"),
         ("twice.csv", b"a,b,a\n1,2,3\n", "column a: found twice, expected it once"),
         ("empty.csv", b"", "column a: found only nothing"),
         ("long.csv", b"a,b\n1,2\n1,2,3\n", "line 3: found 3 fields, expected 2"),
@@ -294,6 +293,36 @@ def test_a_broken_table_is_one_line(tmp_path, read, name, content, expected):
         list(read(tmp_path / name, ["a", "b"]))
     assert expected in str(caught.value) and name in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("plain.csv", "a,b\nÄ,2\n".encode(), "Ä"),
+        ("excel.csv", "sep=;\nb;A\n2,5;Ä\n".encode("utf-8-sig"), "Ä"),
+        ("windows.csv", "a\tb\r\nÄ\t2\r\n".encode("utf-16"), "Ä"),
+        ("no_mark.csv", "a;b\nÄ;2\n".encode("utf-16-le"), "Ä"),
+        ("packed.csv.gz", gzip.compress("a,b\nÄ,2\n".encode(), mtime=0), "Ä"),
+    ],
+)
+def test_a_publishers_table_is_read_as_a_spreadsheet_saved_it_again(
+    tmp_path, monkeypatch, whole, name, content, expected
+):
+    if not whole:  # as a large one is
+        monkeypatch.setattr("cohorts.table_maker.MAX_WHOLE", 0)
+        monkeypatch.setattr("cohorts.table_maker.MAX_PACKED", 0)
+    (tmp_path / name).write_bytes(content)
+    ((_, row),) = rows_of(tmp_path / name, ["a", "b"])
+    assert (row["a"], row["b"]) == (expected, "2.5" if "excel" in name else "2")
+
+
+def test_a_large_table_in_another_encoding_is_refused_and_a_small_one_read(tmp_path, monkeypatch):
+    (tmp_path / "latin.csv").write_bytes(b"a,b\n\xe9,2\n")
+    assert next(rows_of(tmp_path / "latin.csv", ["a"]))[1] == {"a": "é", "b": "2"}
+    monkeypatch.setattr("cohorts.table_maker.MAX_WHOLE", 0)
+    with pytest.raises(UserError, match=r"latin\.csv: the table cannot be read"):
+        list(rows_of(tmp_path / "latin.csv", ["a"]))
 
 
 def test_large_tables_come_in_pieces_of_text(tmp_path, monkeypatch):

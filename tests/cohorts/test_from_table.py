@@ -171,17 +171,92 @@ def test_contradictory_results_are_those_within_a_day(make):
     assert "line 2 and " in make(lines) and "line 3: found a positive and a negative" in make(lines)
 
 
-def test_a_patient_is_one_in_both_tables_however_the_number_is_written(make):
-    exams, ecgs = (
-        [f"17.0,{NOON},1", f"P8,{NOON},0"],
-        ["17,a.xml,2024-03-01 11:00", "p8,b.xml,2024-03-01 11:00"],
+PATIENTS = "patient_id,ct_time,ct_result"
+BEFORE = "2024-03-01 11:00"
+
+
+def test_a_patient_is_one_in_both_tables_however_the_id_is_written(make):
+    exams = [f"17.0,{NOON},1", f"P8,{NOON},0", f"0023,{NOON},0"]
+    ecgs = [f"17,a.xml,{BEFORE}", f"p 8,b.xml,{BEFORE}", f"23,c.xml,{BEFORE}"]
+    table, said = make(exams, header=PATIENTS, ecgs=ecgs)
+    assert table["patient_id"].to_dict() == {"a.xml": "17", "b.xml": "P8", "c.xml": "0023"}
+    assert "differ only" not in said
+
+
+def test_ids_alike_that_both_tables_have_are_two_patients(make):
+    exams = [f"17,{NOON},1", f"0017,{NOON},0"]
+    table, said = make(exams, header=PATIENTS, ecgs=[f"17,a.xml,{BEFORE}", f"0017,b.xml,{BEFORE}"])
+    assert table["PE"].to_dict() == {"a.xml": "1", "b.xml": "0"}
+    assert "exams.csv line 2 and " in said and "line 3: patients' ids differ only by case" in said
+
+
+def test_an_id_that_may_be_either_of_two_patients_is_refused(make):
+    exams = [f"17,{NOON},1", f"0017,{NOON},0"]
+    line = make(exams, header=PATIENTS, ecgs=[f"17,a.xml,{BEFORE}", f"017,b.xml,{BEFORE}"])
+    assert "ecgs.csv line 3: found a patient's id that differs from those of " in line
+
+
+@pytest.mark.parametrize("word", ["nan", "NULL", "-", "?", "n/a", "unbekannt", "1.23457E+11"])
+def test_no_patient_is_called_unknown_or_has_lost_digits(make, word):
+    line = make([f"{word},a.xml,{NOON},{NOON},1"])
+    assert f"line 2: found {word} in column patient_id, expected a patient's id" in line
+
+
+def test_words_for_unknown_are_no_time_no_result_and_no_file(make):
+    lines = [
+        f"A,a.xml,{BEFORE},{NOON},1", f"B,nan,{BEFORE},{NOON},1", f"C,c.xml,NaT,{NOON},1",
+        f"D,d.xml,{BEFORE},-,1", f"E,e.xml,{BEFORE},{NOON},n/a",
+    ]  # fmt: skip
+    table, said = make(lines)
+    assert list(table.index) == ["a.xml"]
+    for reason in ("no ECG file", "no ecg_time", "no ct_time", "no result"):
+        assert f"left out           1  {reason}\n" in said
+
+
+DAY = "2024-03-01"
+
+
+def test_a_date_without_a_time_is_refused_where_hours_decide(make):
+    line = make([f"1,a.xml,{DAY} 00:30,{DAY},1"])
+    assert (
+        f"line 2: found the date {DAY} without a time in column ct_time, expected a time: the window is in "
+        "hours; --window-days 0 0" in line
     )
-    table, said = make(exams, header="patient_id,ct_time,ct_result", ecgs=ecgs)
-    assert table["patient_id"].to_dict() == {"a.xml": "17"}
-    assert "exams.csv line 3 and " in said and "ecgs.csv line 3: patients' ids differ only by case" in said
-    assert "line 2: found nan in column patient_id, expected a patient's id" in make(
-        [f"nan,a.xml,{NOON},{NOON},1"]
-    )
+    assert f"found the date {DAY} without a time in column ecg_time" in make([f"1,a.xml,{DAY},{NOON},1"])
+    line = make(["1,a.xml,01.03.2024,01.03.2024,1"], "--time-format", "%d.%m.%Y")
+    assert "found the date 01.03.2024 without a time" in line
+
+
+def test_a_date_without_a_time_is_a_day_in_a_window_of_days(make):
+    exams = [f"1,{DAY},1", "2,2024-03-05,0", "3,2024-03-09 12:00,0"]
+    ecgs = [
+        f"1,night.xml,{DAY} 00:30", f"1,afternoon.xml,{DAY} 15:00", "1,day_before.xml,2024-02-29 23:59",
+        "2,next_day.xml,2024-03-06 00:10", "3,hours.xml,2024-03-09 10:00", "3,too_late.xml,2024-03-09 13:00",
+    ]  # fmt: skip
+    flags = ("--window-days", "0", "0", "--which", "all")
+    table, said = make(exams, *flags, header=PATIENTS, ecgs=ecgs)
+    assert table["hours_from_ct"].to_dict() == {"night.xml": "", "afternoon.xml": "", "hours.xml": "-2.0"}
+    assert "no ECG in its window (6 h before to 0 h after; 0 days before to 0 after where" in said
+    assert f"hours    {2:>11}  ECGs of which only the day is known (--window-days)" in said
+    table, _ = make(exams, "--window-days", "1", "1", "--which", "all", header=PATIENTS, ecgs=ecgs)
+    assert len(table) == 5 and {"day_before.xml", "next_day.xml"} < set(table.index)
+
+
+def test_a_column_of_midnights_is_one_of_dates(make):
+    lines = [f"{n},{n}.xml,{DAY} 00:30,2024-03-0{n} 00:00:00,1" for n in (1, 2)]
+    assert f"line 2: found the date {DAY} 00:00:00 without a time in column ct_time" in make(lines)
+    table, said = make([*lines, f"3,3.xml,{BEFORE},{NOON},0"], "--window-after", "1")
+    assert table["hours_from_ct"].to_dict() == {"1.xml": "0.5", "3.xml": "-1.0"}
+    assert "2 of 3 times in column ct_time are midnight to the second" in said
+
+
+def test_files_of_a_table_from_windows_are_found(make, tmp_path):
+    (tmp_path / "2023").mkdir()
+    (tmp_path / "2023" / "a.xml").touch()
+    (tmp_path / "exams.csv").write_text(f"{HEADER}\nA,2023\\A.XML,{NOON},{NOON},1\n", encoding="utf-8")
+    outcome = run_here(SCRIPT, tmp_path, "--table", tmp_path / "exams.csv")
+    assert outcome.returncode == 0, outcome.stderr
+    assert pd.read_csv(tmp_path / "labels.csv")["file"].tolist() == ["2023/a.xml"]
 
 
 def test_what_spreadsheets_write_is_read(make, tmp_path):
@@ -189,14 +264,18 @@ def test_what_spreadsheets_write_is_read(make, tmp_path):
     table, _ = make(lines, header="sep=;\n" + HEADER.replace(",", ";") + ";age")
     assert table["age"].to_dict() == {"a.xml": "61.5"}
     assert "line 3: found time never" in make(["A;a;never;;1"], header="sep=;\n" + HEADER.replace(",", ";"))
-    line = make([f"A,a.xml,{NOON},{NOON},1,61"], header=f"{HEADER},Age")
-    assert "exams.csv: found a column Age and none called age, expected that name, or --keep" in line
+    header = "PatientID,Datei,ECG-Time,CT time,CT_Result,Alter,Geschlecht"
+    table, said = make([f"A,a.xml,{NOON},{NOON},1,61,w"], header=header)
+    assert table.loc["a.xml", ["patient_id", "age", "sex"]].tolist() == ["A", "61", "w"]
+    assert (
+        "taken are PatientID as patient_id, Datei as file, ECG-Time as ecg_time, CT time as ct_time" in said
+    )
     assert list(make([f"A,a.xml,{NOON},{NOON},1,61"], "--keep", "Age", header=f"{HEADER},Age")[0]["Age"]) == [
         "61"
     ]
-    (tmp_path / "exams.xlsx").write_bytes(b"PK\x03\x04")
-    outcome = run_here(SCRIPT, tmp_path, "--table", tmp_path / "exams.xlsx", "--overwrite")
-    assert "exams.xlsx: found a workbook" in line_of(outcome)
+    (tmp_path / "exams.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    outcome = run_here(SCRIPT, tmp_path, "--table", tmp_path / "exams.xls", "--overwrite")
+    assert "exams.xls: found a workbook of Excel before 2007" in line_of(outcome)
 
 
 def test_offsets_of_time_are_taken_into_account(make):

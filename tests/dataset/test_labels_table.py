@@ -1,5 +1,7 @@
 """A labels table is read, or refused with its line."""
 
+import gzip
+import re
 from pathlib import Path
 
 import numpy as np
@@ -141,15 +143,28 @@ REFUSED = {
         None,
         " line 3: found 59,0 in column age, expected years from 0 to 130, or nothing where it is not known",
     ),
-    "patient column of another spelling": (
-        "file,PatientID,PE\na.xml,1,1\n",
+    "two columns that may name the patients": (
+        "file,PatientID,MRN,PE\na.xml,1,1,1\n",
         None,
-        " line 1: found a column PatientID and none called patient_id, expected that name",
+        " line 1: found the columns PatientID and MRN and none called patient_id, expected one of them to "
+        "have that name",
     ),
-    "file column of another spelling": (
-        "File,PE\na.xml,1\n",
+    "a slip in the patients' column": (
+        "file,patinet_id,PE\na.xml,1,1\n",
         None,
-        " line 1: found a column File and none called file, expected that name",
+        " line 1: found a column patinet_id and none called patient_id, expected that name",
+    ),
+    "patient whose number was rounded": (
+        "file,patient_id,PE\na.xml,1.23457E+11,1\n",
+        None,
+        " line 2: found 1.23457E+11 in column patient_id, expected an id with all of its digits (a "
+        "spreadsheet has rounded it)",
+    ),
+    "sexes 1 and 2": (
+        "file,sex,PE\na.xml,1,1\nb.xml,2,1\n",
+        None,
+        " line 3: found 2 in column sex, expected M, F, or 0 for M and 1 for F, or nothing where it is not "
+        "known",
     ),
     "the other's name for unknown as a patient": (
         "file,patient_id,PE\na.xml,1,1\nb.xml,NaN,0\nc.xml,null,0\n",
@@ -166,10 +181,16 @@ REFUSED = {
         None,
         " line 3: found ./a.xml again (line 2), expected each file once",
     ),
-    "workbook": (
-        b"PK\x03\x04\x14\x00\x00",
+    "old workbook": (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
         None,
-        ": found a workbook of Excel or another spreadsheet, expected CSV: save it as CSV",
+        ": found a workbook of Excel before 2007, or one with a password, expected CSV: save it as CSV",
+    ),
+    "PDF": (b"%PDF-1.7\n", None, ": found a PDF, expected CSV"),
+    "web page": (
+        "\n<HTML><table>",
+        None,
+        ": found a web page, which some programs export as .xls, expected CSV: open it and save it as CSV",
     ),
     "date of birth as age": (
         "file,PE,age\na.xml,1,1950-03-01\nb.xml,0,-3\n",
@@ -197,9 +218,9 @@ REFUSED = {
         " line 2: found x in column PE, expected 0 or 1 (and 2 more)",
     ),
     "second label": (
-        "file,PE,MI\na.xml,1,0\nb.xml,0,NA\n",
+        "file,PE,MI\na.xml,1,0\nb.xml,0,maybe\n",
         ["PE", "MI"],
-        " line 3: found NA in column MI, expected 0 or 1",
+        " line 3: found maybe in column MI, expected 0 or 1",
     ),
     "file twice": (
         "file,PE\na.xml,1\nb.xml,0\n\na.xml,1\n",
@@ -274,9 +295,57 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("name", SPELLINGS)
-def test_a_column_that_is_one_of_ours_in_another_spelling_is_not_ignored(table_of, name):
-    line = failure_of(read_labels, table_of(f"file,PE,{name}\na.xml,1,train\n"), None)
-    assert f"found a column {name} and none called " in line
+def test_a_column_that_is_one_of_ours_in_another_spelling_is_used(table_of, name, capsys):
+    others = {"Patient": "patient_id", "pat_id": "patient_id", "SEX": "sex"}
+    ours = others.get(name, re.sub("[- ]", "_", name.lower()))
+    value = "44" if ours == "age" else "train"
+    path = table_of(f"file,PE,{name}\na.xml,1,{value}\n")
+    table, _ = read_labels(path, None)
+    assert table.loc[2, ours] == value
+    assert f"columns     {path}: taken are {name} as {ours}\n" == capsys.readouterr().out
+
+
+def test_a_table_in_german_is_read_as_it_is(table_of, capsys):
+    text = "sep=;\nDatei;Patientennummer;Alter;Geschlecht;PE\na.xml;17,0;61,5;weiblich;1\nb.xml;17;-;M;k.A.\n"
+    path = table_of(text.encode("utf-16"))
+    table, _ = read_labels(path, None)
+    assert table[["file", "patient_id", "age", "sex"]].to_numpy().tolist() == [
+        ["a.xml", "17", "61.5", "F"],
+        ["b.xml", "17", "", "M"],
+    ]
+    assert table["PE"].isna().tolist() == [False, True]
+    assert "Datei as file, Patientennummer as patient_id, Alter as age" in capsys.readouterr().out
+
+
+def test_a_column_that_perhaps_names_patients_is_told(table_of, capsys):
+    read_labels(table_of("file,ID,PE\na.xml,1,1\n"), None)
+    assert "if ID names the patients, call the column patient_id" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["nan", "NULL", "None", "n/a", "NA", "-", "?", "unknown"])
+def test_words_for_unknown_are_unknown_in_every_column(table_of, word):
+    unknown = ",".join([word] * 6)
+    path = table_of(f"file,PE,MI,age,sex,site,dose\na.xml,{unknown}\nb.xml,1,0,1,F,x,2\n")
+    table, _ = read_labels(path, ["PE", "MI"])
+    assert table.loc[2, ["PE", "MI"]].isna().all()
+    assert table.loc[2, ["age", "sex", "site", "dose"]].tolist() == [""] * 4
+
+
+def test_empty_columns_on_the_right_and_formulas_for_text_are_understood(table_of):
+    table, _ = read_labels(table_of('file;patient_id;PE;;\na.xml;="0017";1;;\nb.xml;18;0\n'), None)
+    assert table["patient_id"].tolist() == ["0017", "18"] and list(table)[-1] == "PE"
+
+
+def test_a_workbook_and_a_packed_table_are_read(table_of, tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["File", "PatientID", "PE", "age"], ["a.xml", 17, 1, 61.5], ["b.xml", "17", 0, None]):
+        book.active.append(row)
+    book.save(tmp_path / "labels.xlsx")
+    table, _ = read_labels(tmp_path / "labels.xlsx", None)
+    assert table.loc[2].tolist() == ["a.xml", "17", 1, "61.5"] and table["patient_id"].nunique() == 1
+    table, _ = read_labels(table_of(gzip.compress(b"file;PE\na.xml;1\n")), None)
+    assert table["file"].item() == "a.xml"
 
 
 def test_other_columns_and_a_second_spelling_beside_ours_are_kept(table_of):
@@ -292,14 +361,50 @@ def test_a_patient_is_one_however_the_number_is_written(table_of, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_ids_that_may_be_one_patient_are_named_by_their_lines(table_of, capsys):
+def test_ids_alike_are_one_patient_and_named_by_their_lines(table_of, capsys):
     ids = ["17", "0017", "P17", "p 17", "P18.0", "P18", "10", "100", "1.05", "1.5"]
     text = "file,PE,patient_id\n" + "".join(f"{n}.xml,1,{patient}\n" for n, patient in enumerate(ids))
     path = table_of(text)
     table, _ = read_labels(path, None)
-    assert table["patient_id"].nunique() == len(ids)
+    assert table["patient_id"].tolist() == [
+        "17",
+        "17",
+        "P17",
+        "P17",
+        "P18.0",
+        "P18.0",
+        "10",
+        "100",
+        "1.05",
+        "1.5",
+    ]
     assert f"{path} lines 2, 3: patient_id differs only by" in (said := capsys.readouterr().out)
-    assert "(and 2 more such groups)" in said and "0017" not in said
+    assert "(and 2 more such groups); these count as one patient" in said and "0017" not in said
+
+
+def test_zeros_in_front_stay_where_no_id_is_written_without_them(table_of, capsys):
+    table, _ = read_labels(table_of("file,PE,patient_id\na,1,0017\nb,0,0017\nc,0,0018\nd,1,23\n"), None)
+    assert table["patient_id"].tolist() == ["0017", "0017", "0018", "23"]
+    assert capsys.readouterr().out == ""
+
+
+def test_ids_alike_of_two_sexes_are_two_patients(table_of, capsys):
+    text = "file,PE,patient_id,sex\na,1,17,F\nb,0,0017,male\nc,0,0017,m\nd,1,18,F\ne,1,018,\n"
+    table, _ = read_labels(table_of(text), None)
+    assert table["patient_id"].tolist() == ["17", "0017", "0017", "18", "18"]
+    said = capsys.readouterr().out
+    assert (
+        "lines 2, 3: patient_id differs only by case, spaces, leading zeros or .0; these count as diff"
+        in said
+    )
+    assert (
+        "lines 5, 6: patient_id differs only by case, spaces, leading zeros or .0; these count as one" in said
+    )
+
+
+def test_alike_ids_in_two_parts_are_an_error(table_of):
+    line = failure_of(read_labels, table_of("file,PE,patient_id,split\na,1,17,train\nb,0,0017,test\n"), None)
+    assert line.endswith("found the same patient in train and test, expected each patient in one part")
 
 
 def test_decimal_commas_and_the_line_that_names_the_separator(table_of):
@@ -311,10 +416,12 @@ def test_decimal_commas_and_the_line_that_names_the_separator(table_of):
     assert table["file"].item() == "a;b;c.xml"
 
 
-def test_sex_has_one_spelling(table_of):
-    words = ["F", "f", "Male", "m", "female", "Unknown", "", "divers"]
+def test_sex_has_one_spelling(table_of, capsys):
+    words = ["F", "f", "Male", "m", "female", "Unknown", "", "divers", "männlich", "W", "0", "1.0"]
     text = "file,PE,sex\n" + "".join(f"{n}.xml,1,{word}\n" for n, word in enumerate(words))
-    assert read_labels(table_of(text), None)[0]["sex"].tolist() == ["F", "F", "M", "M", "F", "", "", "divers"]
+    table, _ = read_labels(table_of(text), None)
+    assert table["sex"].tolist() == ["F", "F", "M", "M", "F", "", "", "divers", "M", "F", "M", "F"]
+    assert "in column sex 0 is M and 1 is F" in capsys.readouterr().out
 
 
 def test_backslashes_of_windows_are_found_on_linux(table_of, tmp_path):
@@ -332,11 +439,22 @@ def test_backslashes_of_windows_are_found_on_linux(table_of, tmp_path):
     assert line == f"{path} line 3: file 2024\\a.xml is not in {tmp_path}"
 
 
+def test_capitals_and_composed_letters_of_another_system_are_found(table_of, tmp_path):
+    (tmp_path / "Müller").mkdir()
+    for name in ("Müller/a.xml", "b.xml", "c.xml", "C.XML"):
+        (tmp_path / name).touch()
+    path = table_of("file,PE\nMu\u0308ller\\A.XML,1\nB.xml,0\n")
+    table = locate(path, read_labels(path, None)[0], tmp_path)
+    assert table["file"].tolist() == ["Müller/a.xml", "b.xml"]
+    path = table_of("file,PE\nC.xml,1\n")  # of c.xml and C.XML, which?
+    assert "line 2: file C.xml is not in " in failure_of(locate, path, read_labels(path, None)[0], tmp_path)
+
+
 def test_ages_above_89_are_90(table_of):
     ages = ("89", "89.5", "104", "", "Unknown", "300")
     path = table_of("file,PE,age\n" + "".join(f"{n}.xml,{n % 2},{age}\n" for n, age in enumerate(ages)))
     table, _ = read_labels(path, None)
-    assert list(table["age"]) == ["89", "90", "90", "", "Unknown", "90"]
+    assert list(table["age"]) == ["89", "90", "90", "", "", "90"]
 
 
 def test_an_empty_label_is_unknown(tmp_path):
