@@ -5,6 +5,7 @@
     python evaluate.py RUN --prevalence 0.05                               # PPV and NPV where PE is rarer
     python evaluate.py RUN --cohort other_ecgs --labels other.csv          # on another hospital's patients
     python evaluate.py RUN --explain 20                                    # what it looks at; takes minutes
+    python evaluate.py RUN --data-dir ecgs --labels labels.csv             # the run's ECGs lie elsewhere now
 
 The runs must have tested the same ECGs in the same folds (one cohort, --seed and --folds). Beside them stand
 the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
@@ -72,7 +73,7 @@ from run_folder.ensemble import (
     mean_decisions,
     save_ensemble,
 )
-from run_folder.files import RunFiles
+from run_folder.files import RunFiles, found_again
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from run_folder.run_record import read_run
@@ -88,13 +89,14 @@ def main() -> None:
         require("captum", "integrated gradients", for_flag="--explain")
     names = arguments.names or [run.name for run in arguments.runs]
     check_names([*names, *arguments.rivals, *PROBES, ENSEMBLE])
-    values = read_values(roots_of(arguments.runs[0])[0])
+    root = roots_of(arguments.runs[0])[0]
+    values = read_values(root)
     if arguments.cohort:
         cohort = read_other_cohort(arguments, values)
         comparison = score_cohort(arguments.runs, names, cohort, prepare(values.seed))
     else:
         comparison = read_comparison(arguments.runs, names)
-        cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))
+        cohort = read_own_cohort(arguments, root, values)
     lines = lines_of(comparison.table, cohort)
     features = read_features(arguments, comparison, cohort, lines)
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
@@ -140,7 +142,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rivals", nargs="+", default=[], help="columns to compare with; higher is sicker")
     parser.add_argument("--prevalence", type=float, help="to restate PPV and NPV for, between 0 and 1")
     parser.add_argument("--cohort", metavar="DIR", help="folder of ECGs that the runs have not seen")
-    parser.add_argument("--labels", help="their labels table [labels.csv in the folder]; with --cohort")
+    parser.add_argument("--data-dir", metavar="DIR", help="the runs' own ECGs, where they lie elsewhere now")
+    parser.add_argument("--labels", help="labels table of --cohort or --data-dir [labels.csv in the folder]")
     parser.add_argument("--patient-key", metavar="FILE", help="key of their pseudonyms [beside the table]")
     parser.add_argument("--no-signs", dest="signs", action="store_false", help="leave out the ECG signs")
     parser.add_argument(
@@ -153,9 +156,12 @@ def parse_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.names and len(arguments.names) != len(arguments.runs):
         parser.error(f"--names: found {len(arguments.names)}, expected one for each of the runs")
-    for flag, value in (("labels", arguments.labels), ("patient-key", arguments.patient_key)):
-        if value and not arguments.cohort:
-            parser.error(f"--{flag}: found no --cohort, expected the folder of the ECGs that it is for")
+    if arguments.patient_key and not arguments.cohort:
+        parser.error("--patient-key: found no --cohort, expected the folder of the ECGs that it is for")
+    if arguments.labels and not (arguments.cohort or arguments.data_dir):
+        parser.error("--labels: found no --cohort and no --data-dir, expected the folder that it is for")
+    if arguments.cohort and arguments.data_dir:
+        parser.error("--data-dir: found --cohort too, expected one of them")
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
         parser.error(f"--prevalence: found {arguments.prevalence:g}, expected a number between 0 and 1")
     if arguments.explain is not None and arguments.explain < 1:
@@ -168,6 +174,28 @@ def check_names(names: list[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
             raise UserError(f"{name}: found as the name of two models, expected two names (--names)")
+
+
+def read_own_cohort(arguments: argparse.Namespace, root: Path, values: Hyperparameters) -> Cohort:
+    """Return the cohort that the runs were trained on, where --data-dir says or where the first run found it.
+
+    Raises
+    ------
+    UserError : it is not there, or see ``read_cohort``.
+    """
+    names = {name: getattr(values, name) for name in ("data_dir", "labels", "patient_key")}
+    own = {name: found_again(root, values.present(), path) for name, path in names.items() if path}
+    if not arguments.data_dir and "data_dir" in own and not own["data_dir"].is_dir():
+        raise UserError(
+            f"{own['data_dir']}: found no such folder here, nor where {root} was trained, expected its ECGs "
+            "(data_dir in its hyperparameters.yml); --data-dir names their folder"
+        )
+    places = {name: str(path) for name, path in own.items()}
+    if arguments.data_dir:
+        places["data_dir"] = arguments.data_dir
+        if arguments.labels or not ("labels" in own and own["labels"].is_file()):
+            places["labels"] = arguments.labels
+    return read_cohort(quality=values.group("quality"), **{**values.group("cohort"), **places})
 
 
 def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:

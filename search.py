@@ -39,6 +39,7 @@ from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from runtime.errors import UserError
+from runtime.folder_lock import hold
 from training.script_runs import ROOT, SCRIPTS, train
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ def main() -> None:
     options = options_of(sys.argv[1:])
     check_optuna()
     options.output_dir.mkdir(parents=True, exist_ok=True)
+    hold(options.output_dir, "searching in this folder")
     table, data_dir = development_table(options)
     study = open_study(options)
     flags = [*options.further, "--data-dir", data_dir, "--labels", str(table), "--folds", str(options.folds)]

@@ -33,7 +33,7 @@ from ecg.simulation import (
 )
 from metrics.bootstrap import auroc_of_counts, rank_counts
 from runtime.command_line import OneLineParser, one_line_errors
-from runtime.errors import UserError
+from runtime.errors import UserError, reason
 
 DEMO_FOLDER = "demo_cohort"  # of the cohort that is used without --data-dir
 GENERATOR_VERSION = 1  # to be raised with every change that alters the files
@@ -94,14 +94,17 @@ def make_cohort(
         return folder / "labels.csv"
     aside = folder.absolute().with_name(f".{folder.absolute().name}.{os.getpid()}.partial")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
     try:
+        aside.mkdir(parents=True)
         write_cohort(aside, np.random.default_rng(seed), identity)
         aside.rename(folder)
-    except OSError:
+    except OSError as error:
         # Another process, e.g. of a training on several GPUs, may have been faster with the same cohort.
         if not holds_cohort(folder, identity):
-            raise
+            raise UserError(
+                f"{folder}: the synthetic ECGs cannot be written there ({reason(error)}); work in another "
+                "folder, or name ECGs of your own with --data-dir"
+            ) from None
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return folder / "labels.csv"

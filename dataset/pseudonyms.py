@@ -4,6 +4,7 @@ import contextlib
 import hmac
 import os
 import secrets
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from runtime.errors import UserError
 
 KEY_FILE = "patient_key.txt"  # beside the labels table
+PATIENCE = 100  # times 10 ms, while a key is being written
 
 
 def pseudonymise(patient_ids: pd.Series, key_file: Path) -> pd.Series:
@@ -44,7 +46,7 @@ def _key(key_file: Path) -> bytes:
     try:
         if not key_file.exists():
             _make_key(key_file)
-        key = bytes.fromhex(key_file.read_text(encoding="ascii").strip())
+        key = bytes.fromhex(_text(key_file))
     except OSError as error:
         raise UserError(
             f"{key_file}: the key of the patients' pseudonyms cannot be read or made ({error.strerror}); "
@@ -64,6 +66,34 @@ def _make_key(key_file: Path) -> None:
         handle.write(secrets.token_hex(32) + "\n")
     try:
         with contextlib.suppress(FileExistsError):
-            os.link(aside, key_file)  # unlike renaming, it never replaces a key
+            _put(aside, key_file)
     finally:
         aside.unlink()
+
+
+def _put(aside: Path, key_file: Path) -> None:
+    """Give a whole key its name, and never replace one, as renaming would.
+
+    Raises
+    ------
+    FileExistsError : there is a key.
+    """
+    try:
+        os.link(aside, key_file)
+    except FileExistsError:
+        raise
+    except OSError:  # FAT, exFAT and many network drives have no hard links
+        content = aside.read_bytes()
+        with open(os.open(key_file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as handle:
+            handle.write(content)
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def _text(key_file: Path) -> str:
+    """Return what a key's file holds, after waiting for another run that may be writing it just now."""
+    for _ in range(PATIENCE):
+        if text := key_file.read_text(encoding="ascii").strip():
+            return text
+        time.sleep(0.01)
+    return ""

@@ -211,7 +211,8 @@ def _refuse_lost(files: pd.Series, cohort: Cohort) -> NoReturn:
     if len(changed):
         files, found = changed, "found another content than in splits.csv of the runs"
     others = f" and {files.nunique() - 1:,} others" if files.nunique() > 1 else ""
-    raise UserError(f"{files.iloc[0]}{others}: {found}, expected the ECGs that the runs were tested on")
+    expected = "expected the ECGs that the runs were tested on (--data-dir names their folder)"
+    raise UserError(f"{files.iloc[0]}{others}: {found}, {expected}")
 
 
 def note_changed_labels(labels: pd.DataFrame, cohort: Cohort, lines: np.ndarray) -> None:

@@ -21,7 +21,7 @@ from dataset.signal_store.file_identity import digest_of
 from dataset.signal_store.signal_cache import StoredSignals, cached_signals, fingerprints_of
 from ecg.duplicates import near_duplicates
 from ecg.fingerprint import fingerprints, is_among
-from run_folder.files import RunFiles
+from run_folder.files import RunFiles, found_again
 from run_folder.lineage import SEEN, ancestors, patient_key_of, root_of, roots_of, seen_by
 from run_folder.shipped import is_shipped, read_seen
 from runtime.errors import UserError
@@ -145,7 +145,7 @@ def _patients_in(cohort: Cohort, root: Path) -> _Comparison:
 def _recordings_of(root: Path, splits: pd.DataFrame) -> tuple[StoredSignals, np.ndarray] | None:
     """Return signals and measurements of a run's ECGs, those whose files are where and as they were."""
     values = RunFiles(root).hyperparameters()
-    folder = Path(values.get("data_dir") or DEMO_FOLDER)
+    folder = found_again(root, values, values.get("data_dir") or DEMO_FOLDER)
     if not folder.is_dir() or "cache_dir" not in values:
         return None
     reading = {name: values[name] for name in ("cache_dir", "workers", "window_start") if name in values}

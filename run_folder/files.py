@@ -5,7 +5,7 @@ stay the text that they are: a file may be called ``NA``, a patient ``0017`` or 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -121,6 +121,24 @@ class RunFiles:
                 f"{description.sampling_rate} Hz, expected {', '.join(LEADS)} at {SAMPLING_RATE} Hz"
             )
         return description
+
+
+def found_again(folder: Path, hyperparameters: Mapping[str, Any], name: str) -> Path:
+    """Return a path of a run's hyperparameters, also where the run was trained in another folder than this.
+
+    A relative path is looked for here, then where the training was started, above its folder of runs.
+
+    Parameters
+    ----------
+    folder, hyperparameters : the run's.
+    name : the path, a file's or a folder's, as the hyperparameters have it.
+    """
+    path, parts = Path(name), Path(hyperparameters.get("output_dir") or "").parts
+    above = folder.resolve().parent.parts
+    if path.exists() or above[len(above) - len(parts) :] != parts:
+        return path
+    there = Path(*above[: len(above) - len(parts)], path)
+    return there if there.exists() else path
 
 
 def part_columns(splits: pd.DataFrame) -> list[str]:

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,13 @@ from hyperparameters.reading import to_yaml
 from metrics.metric import metrics_to_json
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
-from run_folder.environment import environment_of
-from run_folder.files import RunFiles
+from run_folder.environment import KEY_FINGERPRINT, environment_of
+from run_folder.files import RunFiles, part_columns
 from run_folder.tracking import NoTracker
 from runtime import processes
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError, one_line, reason
+from runtime.folder_lock import hold
 
 BEFORE = "checkpoint-before.pt"
 
@@ -78,11 +80,19 @@ class Run(RunFiles):
         return run
 
     @classmethod
-    def resume(cls, folder: str | Path, splits: pd.DataFrame) -> "Run":
+    def resume(cls, folder: str | Path, splits: pd.DataFrame, *, patient_key: str | None = None) -> "Run":
         """Open a folder to continue, provided that the cohort and its parts are those of the run.
 
         Runs of earlier versions have no ``waveform`` in their splits.csv; the digests of the files say as
         much.
+
+        Parameters
+        ----------
+        patient_key : fingerprint of the key of the pseudonyms in ``splits``.
+
+        Raises
+        ------
+        UserError : it is not a run, or what it would go on with differs; the line says in what.
         """
         run = cls(folder)
         try:
@@ -93,12 +103,27 @@ class Run(RunFiles):
             ) from None
         if "waveform" not in before.partition("\n")[0].split(","):
             splits = splits.drop(columns="waveform", errors="ignore")
-        if before != splits.to_csv(index=False):
+        if before != (now := splits.to_csv(index=False)):
+            run._refuse_other_key(patient_key)
             raise UserError(
-                f"{folder}: labels, files or patients are not those that this run began with (splits.csv); "
+                f"{folder}: {difference(before, now)} not those that this run began with (splits.csv); "
                 "start a new run"
             )
         return run
+
+    def hold(self) -> None:
+        """Keep other processes from training this run; a UserError that names the one that does."""
+        if processes.is_first():
+            hold(self.folder, "training this run")
+
+    def _refuse_other_key(self, patient_key: str | None) -> None:
+        """Raise the error of pseudonyms that were made with another key than the run's."""
+        own = self.json("environment.json").get(KEY_FINGERPRINT) if self.has("environment.json") else None
+        if own and patient_key and own != patient_key:
+            raise UserError(
+                f"{self.folder}: the key of the patients' pseudonyms is another than this run began with; "
+                "put its own patient_key.txt back beside the labels table, or name it with --patient-key"
+            )
 
     def fold(self, name: str) -> "Run":
         """Return the run of one fold, in a folder of that name within this one; without a name, this one."""
@@ -212,6 +237,23 @@ class Run(RunFiles):
                 f"{self.folder / name}: cannot be written ({reason(error)}); what was there before is kept, "
                 f"and --resume {self.root} goes on from it"
             ) from None
+
+
+def difference(before: str, now: str) -> str:
+    """Return in what two texts of a splits.csv differ, such as "patients (such as that of a.xml) are"."""
+    one, other = (pd.read_csv(StringIO(text), dtype=str, keep_default_na=False) for text in (before, now))
+    if list(one) != list(other):
+        return "columns (labels, age, sex or folds) are"
+    if list(one["file"]) != list(other["file"]):
+        changed = [file for file in one["file"] if file not in set(other["file"])] or list(other["file"])
+        return f"files (such as {changed[0]}) are"
+    words = {"patient_id": "patients", "digest": "contents of files", "waveform": "signals"}
+    for column in one:
+        differs = (one[column] != other[column]).to_numpy()
+        if differs.any():
+            parts = "parts" if column in part_columns(one) else f"labels or values in column {column}"
+            return f"{words.get(column, parts)} (such as that of {one['file'][differs].iloc[0]}) are"
+    return "labels, files or patients are"
 
 
 def _check_archive(path: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from cohorts.columns import RESERVED
 from cohorts.synthetic import DEMO_FOLDER
-from run_folder.files import RunFiles, part_columns
+from run_folder.files import RunFiles, found_again, part_columns
 
 NOT_LABELS = (*RESERVED, "digest", "waveform")  # columns of splits.csv
 N_ERRORS = 5  # for each label
@@ -72,7 +72,8 @@ class RunRecord:
 
     @property
     def data_dir(self) -> Path:
-        return Path(self.hyperparameters.get("data_dir") or DEMO_FOLDER)
+        values = self.hyperparameters
+        return found_again(self.folder, values, values.get("data_dir") or DEMO_FOLDER)
 
     def scored_ecgs(self, name: str) -> pd.DataFrame:
         """Return file, patient_id, y_true, y_score and threshold of the ECGs whose label is known."""

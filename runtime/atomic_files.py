@@ -1,10 +1,12 @@
 """Files that appear whole or not at all."""
 
+import contextlib
+import errno
 import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
@@ -19,9 +21,19 @@ def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
         aside.touch()
         permissions = stat.S_IMODE(aside.stat().st_mode)
         write(aside)
-        aside.chmod(permissions)  # safetensors puts a file there that only its owner may read
+        with contextlib.suppress(OSError):  # some drives have no permissions
+            aside.chmod(permissions)  # safetensors puts a file there that only its owner may read
         with open(aside, "rb") as handle:
-            os.fsync(handle.fileno())
+            _bring_to_disk(handle)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _bring_to_disk(handle: IO[bytes]) -> None:
+    """Wait until a file is on the disk, where the file system knows how."""
+    try:
+        os.fsync(handle.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise

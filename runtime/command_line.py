@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.errors import UserError, message_of
+from runtime.folder_lock import release_all
 from runtime.interruption import HANDLER
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def one_line_errors() -> Iterator[None]:
         if not isinstance(error, UserError | OSError):
             raise
         sys.exit(f"{script}: {message_of(error)}")
+    finally:
+        release_all()
 
 
 def require(package: str, purpose: str, *, for_flag: str) -> None:

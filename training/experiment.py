@@ -36,7 +36,8 @@ def start_run(
     """Return a new run folder with all that is known before training, or the one to resume, checked.
 
     Its ``splits.csv`` has each ECG's part, in a column for each fold where there are several. Prints what is
-    about to be trained, on which ECGs, and where it will be kept.
+    about to be trained, on which ECGs, and where it will be kept. While it is trained, no other process can
+    go on with it.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def start_run(
     """
     splits = _splits_table(cohort, folds)
     if values.resume:
-        run = Run.resume(values.resume, splits)
+        run = Run.resume(values.resume, splits, patient_key=cohort.reading.patient_key)
     else:
         run = Run.create(
             script=Path(script).stem,
@@ -56,6 +57,7 @@ def start_run(
             quality=cohort.reading.findings,
             patient_key=cohort.reading.patient_key,
         )
+    run.hold()
     HANDLER.run_folder = run.folder
     if processes.is_first():
         run.tracker = start_tracker(values.tracking, run.folder, values.present())

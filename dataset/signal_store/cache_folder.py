@@ -16,6 +16,7 @@ import pandas as pd
 
 from dataset.signal_store.cache_index import NO_ROW, STATE, Entry, load_index, write_part
 from ecg.quality import MEASUREMENTS
+from runtime.errors import reason
 from runtime.messages import counted
 from xml_loader import LEADS, N_SAMPLES
 
@@ -116,6 +117,8 @@ class CacheFolder:
             except BlockingIOError:
                 print(f"cache       another run is reading the same files into {self.path}: waiting for it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:  # ENOLCK, ENOSYS: some network file systems
+                print(f"cache       {self.path} cannot be locked ({reason(error)}): start one run at a time")
             yield
 
     def _size(self, name: str) -> int:

@@ -21,7 +21,7 @@ def state_of(path: str) -> tuple[int, int, int]:
         states = [os.stat(path)]
     except (OSError, ValueError):  # a name with a zero byte
         return (-1, -1, -1)
-    if path.endswith(".hea"):
+    if path[-4:].lower() == ".hea":
         for companion in _signal_files(Path(path)):
             with contextlib.suppress(OSError):
                 states.append(os.stat(companion))
@@ -51,7 +51,7 @@ def digest_of(path: Path) -> str:
 
 def _signal_files(header: Path) -> list[Path]:
     """Return the files that hold the signal of a WFDB header, as far as it names them."""
-    usual = [header.with_suffix(suffix) for suffix in (".dat", ".mat")]
+    usual = [header.with_suffix(suffix) for suffix in (".dat", ".mat", ".DAT", ".MAT")]
     if any(path.exists() for path in usual):
         return usual
     try:

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from dataset.clinical import OLDEST
+from dataset.signal_store.file_identity import digest_of
 from reporting.figures.ecg_paper import draw_ecg
 from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
@@ -67,6 +68,12 @@ def _error_case(record: RunRecord, row: tuple, name: str, drawn: bool) -> ErrorC
         gone = not (record.data_dir / case.file).exists()
         why = f"the file is no longer in {record.data_dir}" if gone else "the file can no longer be read"
         return replace(case, problem=why)
+    except _OtherContentError:
+        return replace(case, problem=f"the file in {record.data_dir} holds another ECG than was scored")
+
+
+class _OtherContentError(Exception):
+    """A file of this name is there, but its content is not the one that was scored."""
 
 
 def age_and_sex(splits: pd.DataFrame, file: str) -> str:
@@ -84,7 +91,11 @@ def age_and_sex(splits: pd.DataFrame, file: str) -> str:
 
 def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
     """Return the ECG that the model saw, on paper, as a data URI."""
-    recording = read_recording(record.data_dir / case.file)
+    path = record.data_dir / case.file
+    rows = record.splits[record.splits["file"] == case.file]
+    if "digest" in rows and digest_of(path) not in set(rows["digest"]):
+        raise _OtherContentError
+    recording = read_recording(path)
     start = round(float(record.hyperparameters.get("window_start") or 0) * recording.sampling_rate)
     figure = draw_ecg(
         np.asarray(recording.signal)[:, start:],

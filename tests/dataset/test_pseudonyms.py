@@ -1,8 +1,10 @@
 """Patients get pseudonyms, by a key that is the owner's alone."""
 
+import errno
 import hmac
 import os
 import stat
+import time
 
 import pandas as pd
 import pytest
@@ -58,3 +60,37 @@ def test_a_key_that_cannot_be_made(tmp_path):
     assert (
         "cannot be read or made (No such file or directory); name another file with --patient-key" in message
     )
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
+def test_a_key_is_made_on_a_file_system_without_hard_links(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", refuse)
+    key_file = tmp_path / "key.txt"
+    first = pseudonymise(pd.Series(["a"]), key_file)
+    assert len(key_file.read_text().strip()) == 64 and stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    assert list(pseudonymise(pd.Series(["a"]), key_file)) == list(first) and os.listdir(tmp_path) == [
+        "key.txt"
+    ]
+
+
+def test_without_hard_links_too_a_key_is_never_replaced(tmp_path, monkeypatch):
+    key_file = tmp_path / "key.txt"
+
+    def lose_the_race(*_):
+        key_file.write_text("02" * 32)
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", lose_the_race)
+    pseudonymise(pd.Series(["a"]), key_file)
+    assert key_file.read_text() == "02" * 32
+
+
+def test_a_key_that_another_run_is_writing_is_waited_for(tmp_path, monkeypatch):
+    key_file = tmp_path / "key.txt"
+    key_file.touch()
+    monkeypatch.setattr(time, "sleep", lambda _: key_file.write_text("02" * 32))
+    expected = hmac.new(bytes([2] * 32), b"a", "sha256").hexdigest()[:16]
+    assert pseudonymise(pd.Series(["a"]), key_file).item() == expected

@@ -321,6 +321,39 @@ def test_resume_takes_the_same_splits_alone(tmp_path):
         assert "splits.csv" in message and "start a new run" in message
 
 
+def test_resume_names_what_differs(tmp_path):
+    folder = create(tmp_path).folder
+    with_label = SPLITS.assign(PE=["0", "1"])
+    others = {
+        "files (such as a.xml)": SPLITS.assign(file=["c.xml", "b.xml"]),
+        "patients (such as that of b.xml)": SPLITS.assign(patient_id=["1", "3"]),
+        "parts (such as that of a.xml)": SPLITS.assign(split=["test", "train"]),
+        "columns (labels, age, sex or folds)": with_label,
+    }
+    for words, other in others.items():
+        assert f"{folder}: {words} are not those" in error_of(
+            lambda other=other: Run.resume(folder, other), folder
+        )
+    with_label.assign(digest=["x", "y"]).to_csv(folder / "splits.csv", index=False)
+    for words, values in (
+        ("contents of files", {"digest": ["x", "z"]}),
+        ("labels or values in column PE", {}),
+    ):
+        other = with_label.assign(**{"digest": ["x", "y"], **values})
+        other["PE"] = other["PE"] if values else ["0", "0"]
+        with pytest.raises(UserError, match=rf"{words} \(such as that of b.xml\) are not those"):
+            Run.resume(folder, other)
+
+
+def test_another_key_of_the_pseudonyms_is_named_as_the_cause(tmp_path):
+    folder = create(tmp_path).folder
+    other = SPLITS.assign(patient_id=["8", "9"])
+    line = error_of(lambda: Run.resume(folder, other, patient_key="fedcba9876543210"), folder)
+    assert "the key of the patients' pseudonyms is another than this run began with; put its own " in line
+    line = error_of(lambda: Run.resume(folder, other, patient_key="0123456789abcdef"), folder)
+    assert "patients (such as that of a.xml) are not those" in line
+
+
 def test_a_run_of_an_earlier_version_is_resumed_without_the_digests_of_its_signals(tmp_path):
     folder = create(tmp_path).folder
     with_waveform = SPLITS.assign(waveform=["0a", "0b"])

@@ -339,16 +339,19 @@ def test_another_window_has_a_cache_of_its_own(folder, cache_dir):
     assert first.measurements["padded_samples"][0] == 0 and later.measurements["padded_samples"][0] == 500
 
 
-@pytest.mark.parametrize("signal_file", ["1.dat", "1_a.dat"])
-def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir, signal_file):
+@pytest.mark.parametrize(
+    ("header", "signal_file"),
+    [("1.hea", "1.dat"), ("1.hea", "1_a.dat"), ("1.HEA", "1.DAT"), ("1.Hea", "1.dat"), ("1.HEA", "A.DAT")],
+)
+def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir, header, signal_file):
     counts = np.random.default_rng(0).integers(-400, 400, (5000, 12)).astype("<i2")
     lines = [f"{signal_file} 16 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS]
-    (tmp_path / "1.hea").write_text("\n".join(["1 12 500 5000", *lines]) + "\n")
+    (tmp_path / header).write_text("\n".join(["1 12 500 5000", *lines]) + "\n")
     (tmp_path / signal_file).write_bytes(counts.tobytes())
-    before = read(tmp_path, cache_dir, ["1.hea"])
+    before = read(tmp_path, cache_dir, [header])
     np.testing.assert_array_equal(before.signals[0], counts.T)
     (tmp_path / signal_file).write_bytes((counts + 1).tobytes())
-    after = read(tmp_path, cache_dir, ["1.hea"])
+    after = read(tmp_path, cache_dir, [header])
     np.testing.assert_array_equal(after.signals[after.entries.loc[0, "row"]], counts.T + 1)
     assert after.entries.loc[0, "file_format"] == "WFDB"
 
