@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from tiny_runs import ROOT
 
-from run_folder.files import RunFiles
+from run_folder.files import RunFiles, found_again
 from run_folder.lineage import root_of
 from runtime.errors import UserError
 
@@ -127,3 +128,16 @@ def test_a_finished_cross_validation_is_not_one_model_either(tmp_path):
     (tmp_path / "ensemble.json").touch()
     with pytest.raises(UserError, match=r": found a cross-validation, expected one model; name a fold"):
         RunFiles(tmp_path).load_description()
+
+
+def test_a_path_of_a_run_is_found_from_another_folder(tmp_path, monkeypatch):
+    (tmp_path / "there" / "out" / "runs" / "r").mkdir(parents=True)
+    (tmp_path / "there" / "ecgs").mkdir()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder, values = Path("../there/out/runs/r"), {"output_dir": "out/runs"}
+    assert found_again(folder, values, "ecgs").resolve() == tmp_path / "there" / "ecgs"
+    assert found_again(folder, values, "gone") == Path("gone")
+    assert found_again(folder, {"output_dir": "other"}, "ecgs") == Path("ecgs")  # the run was moved
+    (tmp_path / "here" / "ecgs").mkdir()
+    assert found_again(folder, values, "ecgs") == Path("ecgs")  # as the run says: from here, if it is there

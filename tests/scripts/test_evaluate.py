@@ -306,7 +306,8 @@ def test_a_run_whose_ecgs_are_gone_cannot_be_explained(places, tmp_path):
     gone = text.replace(f"data_dir: {places / 'ecgs'}", f"data_dir: {tmp_path / 'gone'}")
     (tmp_path / "one" / "hyperparameters.yml").write_text(gone, encoding="utf-8")
     outcome = run_as_user("evaluate.py", tmp_path / "one", "--explain", 1, cwd=tmp_path)
-    assert f"{tmp_path / 'gone'}: found no such folder" in line_of(outcome)
+    assert f"{tmp_path / 'gone'}: found no such folder" in (line := line_of(outcome))
+    assert line.endswith("--data-dir names their folder")
 
 
 # Another hospital's cohort
