@@ -34,7 +34,8 @@ from ecg.duplicates import near_duplicates
 from ecg.formats.written import WRITTEN_FORMS
 from ecg.quality import MEASUREMENTS, judge
 from hyperparameters.declaration import Hyperparameters
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import write_text_atomically
+from runtime.code_pages import as_utf8
 from runtime.command_line import OneLineParser, one_line_errors
 from runtime.messages import counted
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
@@ -70,8 +71,7 @@ def main() -> int:
     for line in [*problems, *lines]:
         print(line)
     if arguments.csv and rows:
-        table = pd.DataFrame(rows)
-        write_atomically(arguments.csv, lambda aside: table.to_csv(aside, index=False))
+        write_text_atomically(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
     return int(bool(problems) or any(row["verdict"] in ("reject", "refused") for row in rows))
 
 
@@ -250,13 +250,13 @@ def draw(recording: Recording, path: Path, name: str, findings: pd.DataFrame) ->
 def shortened(files: list[Path]) -> list[str]:
     """Return names for people: the paths without the folders that all share."""
     if len(files) < 2:
-        return [file.name for file in files]
+        return [as_utf8(file.name) for file in files]
     files = [Path(os.path.abspath(file)) for file in files]
     parents = [file.parent.parts for file in files]
     n_shared = 0
     while all(len(parts) > n_shared and parts[n_shared] == parents[0][n_shared] for parts in parents):
         n_shared += 1
-    return [str(Path(*file.parts[n_shared:])) for file in files]
+    return [as_utf8(str(Path(*file.parts[n_shared:]))) for file in files]
 
 
 def width(names: list[str]) -> int:

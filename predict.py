@@ -46,7 +46,8 @@ from inference.unseen import TrainedOn
 from reporting.words.decision_words import untested_together
 from reporting.words.formatting import with_interval
 from run_folder.ensemble import performance_of
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import write_text_atomically
+from runtime.code_pages import as_utf8
 from runtime.command_line import OneLineParser, one_line_errors, prepare, require
 from runtime.errors import UserError
 from runtime.messages import counted
@@ -198,10 +199,11 @@ def describe_performance(run: Path, scorer: Scorer) -> Iterator[str]:
 
 
 def write_output(path: Path, table: pd.DataFrame) -> None:
+    table = table.assign(**{name: table[name].map(as_utf8) for name in ("file", "warnings")})
     as_json = path.suffix.lower() == ".json"
     text = table.to_json(orient="records", indent=2) + "\n" if as_json else table.to_csv(index=False)
     try:
-        write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_text_atomically(path, text)
     except OSError as error:
         raise UserError(f"{path}: the scores cannot be written ({error.strerror})") from None
 

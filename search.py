@@ -36,7 +36,7 @@ from dataset.splits import make_folds
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
 from run_folder.files import RunFiles
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import write_text_atomically
 from runtime.command_line import OneLineParser, one_line_errors, whole_number
 from runtime.errors import UserError
 from runtime.folder_lock import hold
@@ -165,7 +165,7 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
     path = options.output_dir / "development.csv"
     text = table.to_csv(index=False)
     if not path.exists():
-        write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+        write_text_atomically(path, text)
     elif path.read_text(encoding="utf-8") != text:
         raise UserError(f"{path}: found other ECGs or labels than now; name another --output-dir")
     n_test = len(fold.parts["test"])
@@ -299,7 +299,7 @@ def report(study: "optuna.Study", options: argparse.Namespace) -> None:
         )
     table = pd.DataFrame(rows)
     path = options.output_dir / "trials.csv"
-    write_atomically(path, lambda aside: table.to_csv(aside, index=False))
+    write_text_atomically(path, table.to_csv(index=False))
     best = table.sort_values(options.metric, ascending=False, kind="stable")
     recipe = table[table["trial"] == FIRST]
     shown = pd.concat([best.head(5), recipe]).drop_duplicates("trial")

@@ -4,6 +4,7 @@ Nothing is dropped silently: a file that cannot be read, or whose ECG is unusabl
 its reason. Patients have pseudonyms from here on.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import StoredSignals, cached_signals
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
+from runtime.atomic_files import write_text_atomically
 from runtime.errors import UserError
 
 NO_LABEL = "no label is known"  # why an ECG is not used
@@ -41,6 +43,7 @@ class Reading:
     findings : DataFrame of what is notable in the ECGs, rejected or not: file, check, verdict ("reject",
         "warn" or "note"), finding.
     n_parsed : files that were read just now; the others were in the cache.
+    rejected_list : where ``rejected`` was written before anything else can fail, beside the cache.
     """
 
     window_start: float
@@ -50,6 +53,7 @@ class Reading:
     rejected: pd.DataFrame
     findings: pd.DataFrame
     n_parsed: int
+    rejected_list: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,19 @@ class Cohort:
     def waveforms(self) -> list[str]:
         """A digest of each signal at rest: files that were exported twice differ, their signals do not."""
         return [f"{number:016x}" for number in self.measurements["waveform"].tolist()]
+
+    @property
+    def rejections(self) -> str:
+        """How many files were rejected, and why the first was, to go on an error that came of it; or ""."""
+        rejected = self.reading.rejected
+        if rejected.empty:
+            return ""
+        n_files = len(rejected) + len(self.table)
+        where = f" ({self.reading.rejected_list})" if self.reading.rejected_list else ""
+        pairs = list(zip(rejected["file"], rejected["reason"], strict=True))
+        file, reason = next((pair for pair in pairs if pair[1] != NO_LABEL), pairs[0])
+        first = reason if file in reason else f"{file}: {reason}"
+        return f"; {len(rejected):,} of {n_files:,} files had been rejected before{where}, the first: {first}"
 
     @property
     def model_arguments(self) -> dict[str, int]:
@@ -226,7 +243,7 @@ def _read(
     has_row = (cached.entries["row"] != NO_ROW).to_numpy()
     unreadable = cached.entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
     rejected = [*((file, NO_LABEL) for file in unlabelled["file"]), *unreadable]
-    _check_any_left(folder, n_files, rejected)
+    _check_any_left(folder, n_files, rejected, cache_dir)
     entries = cached.entries[has_row].reset_index(drop=True)
     table = table[has_row].reset_index(drop=True).assign(**entries[["digest", "file_format"]])
     measurements = cached.measurements[entries["row"]]
@@ -234,7 +251,7 @@ def _read(
     findings = _findings(table, label_names, measurements, **quality)
     refused = findings[findings["verdict"] == "reject"]
     rejected += refused.groupby("file", sort=False)["finding"].agg("; ".join).items()
-    _check_any_left(folder, n_files, rejected)
+    _check_any_left(folder, n_files, rejected, cache_dir)
     kept = ~table["file"].isin(refused["file"]).to_numpy()
     table = table[kept].reset_index(drop=True)
     signals = StoredSignals.from_entries(cached.signals, entries[kept])
@@ -256,13 +273,33 @@ def _read(
             rejected=_described(rejected, pd.concat([listed.table, unlabelled]), label_names),
             findings=findings,
             n_parsed=cached.n_parsed,
+            rejected_list=_list_rejected(folder, rejected, cache_dir),
         ),
     )
 
 
-def _check_any_left(folder: str | Path, n_files: int, rejected: list[tuple[str, str]]) -> None:
+def _check_any_left(
+    folder: str | Path, n_files: int, rejected: list[tuple[str, str]], cache_dir: str | None = None
+) -> None:
     if len(rejected) == n_files:
-        raise UserError(f"{folder}: none of the {n_files} files can be used; {rejected[0][1]}")
+        listed = _list_rejected(folder, rejected, cache_dir) if cache_dir else None
+        where = f" (all reasons: {listed})" if listed else ""
+        raise UserError(f"{folder}: none of the {n_files} files can be used; {rejected[0][1]}{where}")
+
+
+def _list_rejected(folder: str | Path, rejected: list[tuple[str, str]], cache_dir: str) -> Path | None:
+    """Write the files that are not used, with their reasons, and return where; None where none is rejected.
+
+    The run's own ``rejected.csv`` comes later, and not at all where something stops before.
+    """
+    path = Path(cache_dir) / f"rejected-{Path(folder).resolve().name}.csv"
+    with contextlib.suppress(OSError):  # a cache that is only read; the run's own list follows
+        if not rejected:
+            path.unlink(missing_ok=True)  # of an earlier reading
+            return None
+        write_text_atomically(path, pd.DataFrame(rejected, columns=["file", "reason"]).to_csv(index=False))
+        return path
+    return None
 
 
 def _described(

@@ -10,6 +10,7 @@ separate, sex is M or F, and every word for "not known" is an empty field.
 """
 
 import array
+import contextlib
 import csv
 import io
 import itertools
@@ -49,6 +50,7 @@ ZERO_OR_ONE = ("", "0", "1", "0.0", "1.0")  # what a label may be; empty is unkn
 SEX_NUMBERS = ("0", "1", "0.0", "1.0")
 # Only a table with one of these can have a field of several lines.
 MORE_LINES = re.compile('["\x0b\x0c\x1c-\x1e\x85\u2028\u2029]')
+CODE_PAGES = ("cp1252", "latin-1", "cp850", "cp437", "gb18030", "cp932")  # of shares and archives of Windows
 OLD_IN_PTB_XL = 300  # its code for every age above 89
 
 
@@ -354,7 +356,8 @@ def _plain(file: str) -> str:
 def locate(path: str | Path, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     r"""Return a checked table with each file's name in the folder, also where another system wrote the table.
 
-    Windows writes ``2023\A.XML`` for ``2023/a.xml``, and macOS may write ``ü`` as two characters.
+    Windows writes ``2023\A.XML`` for ``2023/a.xml``, and macOS may write ``ü`` as two characters; shares and
+    archives leave names in the bytes of an old code page.
 
     Raises
     ------
@@ -366,6 +369,7 @@ def locate(path: str | Path, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
         return table
     files = files.copy()
     files[absent] = located_names(folder, files[absent])
+    files[absent] = [_in_folder(folder, file) for file in files[absent]]
     lost = [line for line in absent if not os.path.exists(os.path.join(folder, files[line]))]
     if lost:
         more = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
@@ -374,6 +378,18 @@ def locate(path: str | Path, table: pd.DataFrame, folder: Path) -> pd.DataFrame:
     table = table.assign(file=files, patient_id=patients)
     _check_once(path, table)
     return table
+
+
+def _in_folder(folder: Path, file: str) -> str:
+    """Return a name whose bytes on the disk are of an old code page, where it is there so; else as it is."""
+    if file.isascii() or os.path.exists(os.path.join(folder, file)):
+        return file
+    for code_page in CODE_PAGES:
+        with contextlib.suppress(UnicodeEncodeError):
+            name = os.fsdecode(file.encode(code_page))
+            if os.path.exists(os.path.join(folder, name)):
+                return name
+    return file
 
 
 def _check_patients_in_one_part(path: str | Path, table: pd.DataFrame) -> None:

@@ -55,12 +55,16 @@ def make_folds(
     Raises
     ------
     UserError : a part has no example of a class, the training ECGs of a fold no known value of a clinical
-        column, or the table has a ``split`` column beside ``folds``.
+        column, or the table has a ``split`` column beside ``folds``. Files that had been rejected before, of
+        which that may come, are named too.
     """
     fractions = {"validation_fraction": validation_fraction, "test_fraction": test_fraction}
-    made = _made_folds(cohort, fractions, folds=folds, repeats=repeats, seed=seed)
-    for fold in made:
-        _check_clinical(cohort, fold)
+    try:
+        made = _made_folds(cohort, fractions, folds=folds, repeats=repeats, seed=seed)
+        for fold in made:
+            _check_clinical(cohort, fold)
+    except UserError as error:
+        raise UserError(f"{error}{cohort.rejections}") from None
     return made
 
 

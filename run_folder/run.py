@@ -32,6 +32,7 @@ from run_folder.files import RunFiles, part_columns
 from run_folder.tracking import NoTracker
 from runtime import processes
 from runtime.atomic_files import write_atomically
+from runtime.code_pages import as_utf8
 from runtime.errors import UserError, one_line, reason
 from runtime.folder_lock import hold
 
@@ -103,7 +104,7 @@ class Run(RunFiles):
             ) from None
         if "waveform" not in before.partition("\n")[0].split(","):
             splits = splits.drop(columns="waveform", errors="ignore")
-        if before != (now := splits.to_csv(index=False)):
+        if before != (now := as_utf8(splits.to_csv(index=False))):
             run._refuse_other_key(patient_key)
             raise UserError(
                 f"{folder}: {difference(before, now)} not those that this run began with (splits.csv); "
@@ -143,7 +144,7 @@ class Run(RunFiles):
         self.tracker.epoch(log[-1], self.fold_name)
 
     def write_text(self, name: str, text: str) -> None:
-        self.write_file(name, lambda aside: aside.write_text(text, encoding="utf-8"))
+        self.write_file(name, lambda aside: aside.write_bytes(as_utf8(text).encode("utf-8")))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         self.write_text(name, table.to_csv(index=False))

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+from runtime.code_pages import as_utf8
+
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a file beside ``path``, bring it to the disk, and rename it.
@@ -37,3 +39,8 @@ def _bring_to_disk(handle: IO[bytes]) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
             raise
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write text as ``write_atomically`` does, in UTF-8 on every system, whatever the names in it hold."""
+    write_atomically(path, lambda aside: aside.write_bytes(as_utf8(text).encode("utf-8")))

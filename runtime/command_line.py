@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from runtime.code_pages import print_on_any_page
 from runtime.errors import UserError, message_of
 from runtime.folder_lock import release_all
 from runtime.interruption import HANDLER
@@ -41,9 +42,11 @@ def prepare(seed: int) -> "torch.device":
 def one_line_errors() -> Iterator[None]:
     """End a script with one line instead of a traceback where the user can mend what is wrong.
 
-    A warning of the metrics is one line too, without its place in the code.
+    A warning of the metrics is one line too, without its place in the code. Printing never fails for
+    want of a sign.
     """
     warnings.formatwarning = _short_warning
+    print_on_any_page()
     HANDLER.take_over()
     script = Path(sys.argv[0]).name
     try:

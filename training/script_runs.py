@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from run_folder.files import RunFiles
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import write_text_atomically
 from runtime.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(path.name for path in ROOT.glob("train_*.py"))
-UNBUFFERED = {**os.environ, "PYTHONUNBUFFERED": "1"}  # or an error would come before earlier output
+# Unbuffered, or an error would come before earlier output; in UTF-8, as the file that it goes to.
+CHILD = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 class Training(NamedTuple):
@@ -63,7 +64,7 @@ def _finished(folder: Path, script: str) -> list[RunFiles]:
 def _check_flags(path: Path, flags: str) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda aside: aside.write_text(flags + "\n", encoding="utf-8"))
+        write_text_atomically(path, flags + "\n")
     elif (before := path.read_text(encoding="utf-8").strip()) != flags:
         raise UserError(f"{path}: found {before!r}, expected {flags!r}; name another --output-dir")
 
@@ -74,7 +75,7 @@ def _run(command: Sequence[str], output: Path) -> None:
     with open(output, "a", encoding="utf-8") as handle:
         # In a session of its own, or Ctrl-C would reach it twice, which ends it at once
         streams = {"stdout": handle, "stderr": subprocess.STDOUT}
-        child = subprocess.Popen(command, **streams, env=UNBUFFERED, start_new_session=True)
+        child = subprocess.Popen(command, **streams, env=CHILD, start_new_session=True)
     while child.returncode is None:
         try:
             child.wait()

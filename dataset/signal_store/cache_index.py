@@ -114,7 +114,8 @@ def _last_line(before: bytes) -> bytes:
 
 def _parse(texts: Iterable[bytes]) -> pd.DataFrame:
     content = io.BytesIO(HEADER + b"".join(texts))
-    return pd.read_csv(content, header=0, names=list(COLUMNS), keep_default_na=False, dtype=COLUMNS)
+    as_written = {"dtype": COLUMNS, "keep_default_na": False, "encoding_errors": "surrogateescape"}
+    return pd.read_csv(content, header=0, names=list(COLUMNS), **as_written)
 
 
 def write_part(
@@ -133,7 +134,7 @@ def write_part(
     lines = [(file, *state, *entry) for file, state, entry in zip(files, states, entries, strict=True)]
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(lines)
-    content = HEADER + text.getvalue().encode()
+    content = HEADER + text.getvalue().encode("utf-8", "surrogateescape")  # names that are not UTF-8
     folder.mkdir(exist_ok=True)
     part = folder / f"{number:06d}.csv"
     write_atomically(part, lambda aside: aside.write_bytes(content + _last_line(content)))

@@ -33,7 +33,7 @@ from reporting.words.run_sentences import (
 from reporting.words.stard import stard
 from reporting.words.tripod import tripod
 from run_folder.run_record import RunRecord
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import write_text_atomically
 from runtime.messages import counted
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -117,7 +117,7 @@ def write_report(record: RunRecord) -> Path:
 
 def write_page(path: Path, text: str) -> Path:
     """Write a page, whole or not at all, and return its path."""
-    write_atomically(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_text_atomically(path, text)
     return path
 
 

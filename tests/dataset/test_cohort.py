@@ -1,6 +1,7 @@
 """A cohort has what its files and table say; no patient is in two parts."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from one_line import failure_of
 from dataset.cohort import _duplicates, read_cohort
 from dataset.pseudonyms import KEY_FILE, pseudonymise
 from dataset.signal_store.cache_index import NO_ROW
+from dataset.splits import make_folds
 from ecg.formats.hospital import hospital_xml
 from hyperparameters.declaration import Hyperparameters
 from runtime.errors import UserError
@@ -130,6 +132,8 @@ def test_no_file_can_be_read(read, write_ecgs):
     assert message.startswith(
         f"{folder}: none of the 2 files can be used; {folder / 'a.xml'}: found an empty"
     )
+    listed = pd.read_csv(message.removesuffix(")").rpartition("(all reasons: ")[2])
+    assert listed["file"].tolist() == ["a.xml", "b.xml"]
 
 
 # Quality and duplicates
@@ -165,6 +169,26 @@ def test_an_unusable_ecg_is_left_out_and_said(judged):
     for ecg, file in enumerate(cohort.table["file"]):
         assert file not in set(cohort.reading.rejected["file"])
         assert (np.abs(cohort.signals.read([ecg])[0]).max(axis=1) > 100).all()
+
+
+def test_rejections_are_listed_before_anything_else_can_fail(judged):
+    cohort = judged(demo_0003=without_v3, demo_0005=lambda signal: signal / 100)
+    assert pd.read_csv(cohort.reading.rejected_list)["file"].tolist() == ["demo-0003.xml", "demo-0005.xml"]
+    cohort = replace(cohort, targets=np.zeros_like(cohort.targets))  # the split will find no example of PE
+    fractions = {"validation_fraction": 0.2, "test_fraction": 0.2}
+    message = failure_of(lambda: make_folds(cohort, **fractions, folds=0, repeats=1, seed=0))
+    assert message.startswith("label PE: found 0 positive and")
+    assert message.endswith(
+        f"; 2 of 12 files had been rejected before ({cohort.reading.rejected_list}), the first: "
+        "demo-0003.xml: lead V3 flat for 10 s (refused beyond 5 s)"
+    )
+
+
+def test_the_list_of_an_earlier_reading_does_not_stay(judged, read, tmp_path, cohort_folder):
+    listed = judged(demo_0003=without_v3).reading.rejected_list
+    assert listed.is_file()
+    assert read(tmp_path / "changed").reading.rejected_list is None  # nothing is judged: all are kept
+    assert not listed.exists() and read(cohort_folder).rejections == ""
 
 
 def test_without_checks_all_are_kept(judged, read, tmp_path):

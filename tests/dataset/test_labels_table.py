@@ -1,6 +1,7 @@
 """A labels table is read, or refused with its line."""
 
 import gzip
+import os
 import re
 from pathlib import Path
 
@@ -448,6 +449,22 @@ def test_capitals_and_composed_letters_of_another_system_are_found(table_of, tmp
     assert table["file"].tolist() == ["Müller/a.xml", "b.xml"]
     path = table_of("file,PE\nC.xml,1\n")  # of c.xml and C.XML, which?
     assert "line 2: file C.xml is not in " in failure_of(locate, path, read_labels(path, None)[0], tmp_path)
+
+
+ON_DISK = {
+    "accents apart": "Jose\u0301.xml".encode(),
+    "Windows": b"Jos\xe9.xml",
+    "an archive of DOS": b"Jos\x82.xml",
+    "UTF-8": "José.xml".encode(),
+}
+
+
+@pytest.mark.parametrize("name", ON_DISK.values(), ids=ON_DISK)
+def test_a_name_is_found_as_the_disk_has_it(table_of, tmp_path, name):
+    (tmp_path / os.fsdecode(name)).touch()
+    path = table_of("file,PE\nJosé.xml,1\n")
+    table = locate(path, read_labels(path, None)[0], tmp_path)
+    assert os.fsencode(table["file"].item()) == name
 
 
 def test_ages_above_89_are_90(table_of):

@@ -1,5 +1,6 @@
 """Each file gets a line with its format and verdict, and a picture; nothing of a patient is shown."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ import pandas as pd
 import pytest
 from format_writers import EIGHT_LEADS, FAMILY_NAME, PRIVATE, WRITERS, write_hospital
 from PIL import Image
-from tiny_runs import ROOT, line_of, make_tiny_cohort, run_as_user, run_here
+from tiny_runs import ENVIRONMENT, ROOT, line_of, make_tiny_cohort, run_as_user, run_here
 
 from xml_loader import LEADS, read_recording
 
@@ -161,3 +162,26 @@ def test_copies_without_the_patient_are_written_and_counted(folder, tmp_path):
     assert "expected one outside it" in line_of(inside) and not (folder / "out").exists()
     both = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "new", "--csv", "t.csv")
     assert "--deidentify: found --csv, --plot or --report beside it" in line_of(both, status=2)
+
+
+def test_a_name_that_is_not_utf_8(cohort, tmp_path):
+    """As a share or an archive of Windows leaves it; Python holds its bytes as surrogates."""
+    folder = tmp_path / "ecgs"
+    folder.mkdir()
+    shutil.copy(cohort / "demo-0002.xml", folder / "a.xml")
+    shutil.copy(cohort / "demo-0003.xml", os.fsdecode(os.fsencode(folder) + b"/Jos\xe9.xml"))
+    pictures, table = tmp_path / "pictures", tmp_path / "table.csv"
+    outcome = run_as_user("inspect_ecgs.py", "ecgs", "--csv", table, "--plot", pictures, cwd=tmp_path)
+    assert outcome.returncode == 0 and outcome.stderr == ""
+    assert re.search(r"^Jos\\udce9.xml +hospital ", outcome.stdout, re.MULTILINE)
+    assert pd.read_csv(table)["file"].tolist() == [r"ecgs/Jos\udce9.xml", "ecgs/a.xml"]
+    assert {path.name for path in pictures.iterdir()} == {r"Jos_udce9.xml.png", "a.xml.png"}
+
+
+def test_output_on_another_code_page(cohort, tmp_path):
+    shutil.copy(cohort / "demo-0002.xml", tmp_path / "a.xml")
+    words = [sys.executable, str(ROOT / "inspect_ecgs.py"), "a.xml", "--csv", "table.csv"]
+    environment = {**ENVIRONMENT, "PYTHONIOENCODING": "cp932"}
+    outcome = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, timeout=60)
+    assert outcome.returncode == 0 and b" uV/count " in outcome.stdout and outcome.stderr == b""
+    assert "µV/count" in (tmp_path / "table.csv").read_text(encoding="utf-8")

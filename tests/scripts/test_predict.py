@@ -1,6 +1,7 @@
 """Predictions of a finished run: the scores of its own test ECGs, decisions, what becomes of bad files."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -295,3 +296,17 @@ def test_what_only_a_page_or_a_training_needs_is_not_imported(run, cohort):
     )
     assert "1 ECG scored" in done.stdout, done.stderr
     assert "at the start []" in done.stdout and "imported []" in done.stdout, done.stdout
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json"])
+def test_a_name_that_is_not_utf_8_loses_no_score(run, cohort, tmp_path, suffix):
+    """As a share or an archive of Windows leaves it; Python holds its bytes as surrogates."""
+    folder, output = tmp_path / "new", tmp_path / f"scores.{suffix}"
+    folder.mkdir()
+    shutil.copy(cohort / "demo-0001.xml", folder / "a.xml")
+    shutil.copy(cohort / "demo-0002.xml", os.fsdecode(os.fsencode(folder) + b"/Jos\xe9.xml"))
+    outcome = run_here("predict.py", run, folder, "--output", output)
+    assert outcome.returncode == 0, outcome.stderr
+    rows = pd.read_csv(output) if suffix == "csv" else pd.read_json(output)
+    assert rows["file"].tolist() == [rf"{folder}/Jos\udce9.xml", f"{folder}/a.xml"]
+    assert rows["score_PE"].between(0, 1).all()

@@ -35,3 +35,9 @@ def test_a_forgotten_file_is_not_listed_but_its_row_is_not_free(tmp_path):
     write_part(folder, 1, ["b"], [(0, 0, 0)], [Entry("")])
     index = load_index(folder)
     assert index.lines["file"].tolist() == ["a"] and index.n_rows == 2 and index.whole
+
+
+def test_a_name_that_is_not_utf_8(tmp_path):
+    name = b"Jos\xe9.xml".decode("utf-8", "surrogateescape")
+    write_part(tmp_path / "index", 0, [name, "é.xml"], [(1, 2, 3)] * 2, [Entry("0" * 32, "hospital")] * 2)
+    assert load_index(tmp_path / "index").lines["file"].tolist() == [name, "é.xml"]
