@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.numbers import counts_of, positive_number
-from ecg.formats.xml_tree import complete_or_only, text_of
+from ecg.formats.xml_tree import complete_or_only, seconds_of_counts, text_of
 from ecg.recording import EcgFileError, PathLike, Recording, assemble, quote, standard_lead
 
 # Per unit of `Resolution`, by its attribute `units`; both characters that are a micro sign occur.
@@ -45,11 +45,16 @@ def read_cardiosoft(file: EcgFile) -> Recording | None:
 def _strip(root: Element, path: PathLike) -> Element:
     """Return the one strip with all leads, or the only strip there is."""
     strips = [strip for strip in root.iter("stripdata") if strip.find("waveformdata") is not None]
-    return complete_or_only(strips, _leads, "StripData with WaveformData", path)
+    return complete_or_only(strips, _leads, _seconds, "StripData with WaveformData", path)
 
 
 def _leads(strip: Element) -> set[str | None]:
     return {standard_lead(waveform.get("lead", "")) for waveform in strip.findall("waveformdata")}
+
+
+def _seconds(strip: Element) -> float:
+    texts = (waveform.text for waveform in strip.findall("waveformdata"))
+    return seconds_of_counts(texts, ",", text_of(strip.find("samplerate")))
 
 
 def _microvolts_per_count(resolution: Element | None, path: PathLike) -> float:

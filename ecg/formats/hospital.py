@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.numbers import parse_counts, positive_number
-from ecg.formats.xml_tree import complete_or_only
+from ecg.formats.xml_tree import complete_or_only, seconds_of_counts
 from ecg.recording import (
     LEADS,
     SAMPLING_RATE,
@@ -66,11 +66,16 @@ def _rhythm(rhythms: list[Element], path: PathLike) -> Element:
     if not candidates:
         found = f"{len(rhythms)} rhythm element(s) without a channel"
         raise EcgFileError(path, found, "a rhythm with one channel per lead")
-    return complete_or_only(candidates, _leads, "rhythm elements", path)
+    return complete_or_only(candidates, _leads, _seconds, "rhythm elements", path)
 
 
 def _leads(rhythm: Element) -> set[str | None]:
     return {standard_lead(channel.get("name", "")) for channel in rhythm.findall("channel")}
+
+
+def _seconds(rhythm: Element) -> float:
+    channels = rhythm.findall("channel")
+    return seconds_of_counts((channel.text for channel in channels), None, channels[0].get("freq"))
 
 
 def hospital_xml(

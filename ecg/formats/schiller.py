@@ -8,7 +8,7 @@ import numpy as np
 
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.numbers import counts_of, positive_number
-from ecg.formats.xml_tree import complete_or_only, text_of
+from ecg.formats.xml_tree import complete_or_only, seconds_of_counts, text_of
 from ecg.recording import EcgFileError, PathLike, Recording, assemble, quote, standard_lead
 
 # Per unit of `unitperbit`, by `units`; both characters that are a micro sign occur.
@@ -47,11 +47,16 @@ def read_schiller(file: EcgFile) -> Recording | None:
 def _rhythm(root: Element, path: PathLike) -> Element:
     """Return the one rhythm with all leads, or the only rhythm there is."""
     rhythms = [wave for wave in root.iter("wavedata") if (text_of(wave.find("type")) or "").upper() == RHYTHM]
-    return complete_or_only(rhythms, _leads, f"wavedata of type {RHYTHM}", path)
+    return complete_or_only(rhythms, _leads, _seconds, f"wavedata of type {RHYTHM}", path)
 
 
 def _leads(rhythm: Element) -> set[str | None]:
     return {standard_lead(text_of(channel.find("name")) or "") for channel in rhythm.findall("channel")}
+
+
+def _seconds(rhythm: Element) -> float:
+    texts = (text_of(channel.find("data")) for channel in rhythm.findall("channel"))
+    return seconds_of_counts(texts, ",", text_of(rhythm.find("resolution/samplerate/value")))
 
 
 def _sampling_rate(resolution: Element, path: PathLike) -> float:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import codecs
 import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from xml.etree import ElementTree
 from xml.parsers import expat
 
-from ecg.recording import RECORDED_LEADS, EcgFileError, PathLike, quote
+from ecg.recording import MIN_SECONDS, RECORDED_LEADS, EcgFileError, PathLike, quote
 
 MAX_ELEMENTS = 200_000  # each costs about 100 bytes of memory, so that 50 MB of "<a/>" would cost gigabytes
 MAX_DEPTH = 100
@@ -115,13 +115,25 @@ def text_of(element: ElementTree.Element | None) -> str | None:
     return None if element is None else (element.text or "").strip()
 
 
+def seconds_of_counts(texts: Iterable[str | None], separator: str | None, rate: str | None) -> float:
+    """Return how long the shortest of some lists of counts is at a rate in Hz; 0 where that is not known."""
+    lengths = [len((text or "").split(separator)) for text in texts]
+    try:
+        return min(lengths, default=0) / float((rate or "0").replace(",", "."))
+    except (ValueError, ZeroDivisionError):
+        return 0.0
+
+
 def complete_or_only(
     candidates: Sequence[ElementTree.Element],
     leads_of: Callable[[ElementTree.Element], set[str | None]],
+    seconds_of: Callable[[ElementTree.Element], float],
     what: str,
     path: PathLike,
 ) -> ElementTree.Element:
     """Return the one element with all leads that are recorded, or the only one there is.
+
+    Of several with all leads it is the only one that is long enough.
 
     Raises
     ------
@@ -129,6 +141,8 @@ def complete_or_only(
         Two with all leads, or several with some: it names how many of ``what`` there are.
     """
     complete = [element for element in candidates if leads_of(element) >= RECORDED_LEADS]
+    if len(complete) > 1:
+        complete = [element for element in complete if seconds_of(element) >= MIN_SECONDS] or complete
     chosen = complete or candidates
     if len(chosen) != 1:
         raise EcgFileError(path, f"{len(chosen)} {what}{' with 12 leads' if complete else ''}", "one")

@@ -247,6 +247,33 @@ def test_aecg_with_two_rhythms(tmp_path, element):
     assert_reads(path)
 
 
+STRIPS = {
+    "GE CardioSoft": ("<StripData>", "</StripData>", "2 StripData with WaveformData with 12 leads"),
+    "Schiller EDI": (
+        "<wavedata><type>ECG_RHYTHMS",
+        "</wavedata>",
+        "2 wavedata of type ECG_RHYTHMS with 12 leads",
+    ),
+    "hospital": ("<rhythm>", "</rhythm>", "2 rhythm elements with 12 leads"),
+}
+
+
+@pytest.mark.parametrize("file_format", STRIPS)
+def test_of_two_strips_the_one_that_is_long_enough(tmp_path, file_format):
+    start, end, message = STRIPS[file_format]
+    path = written(tmp_path, file_format)
+    encoding = {"Schiller EDI": "utf-8-sig"}.get(file_format, "iso-8859-1")
+    long = path.read_text(encoding)
+    counts = COUNTS[:, :N_MEDIAN]
+    WRITERS[file_format](path, counts, sampling_rate=500, leads=LEADS, microvolts_per_count=5)
+    short = between(path.read_text(encoding), start, end)
+    write_text(path, long.replace(start, short + start, 1), encoding)
+    assert_reads(path)
+    write_text(path, long.replace(start, between(long, start, end) + start, 1), encoding)
+    with pytest.raises(EcgFileError, match=message):  # which of them is meant is not known
+        read_recording(path)
+
+
 def test_two_rhythms_that_would_both_do_are_noted(tmp_path):
     path = written(tmp_path, "GE MUSE")
     text = path.read_text()
