@@ -227,6 +227,9 @@ class Hyperparameters:
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = declared(
         "step", "none", "mode of torch.compile, which needs a C++ compiler; reduce-overhead: CUDA graphs"
     )
+    precision: Literal["auto", "float32", "bfloat16"] = declared(
+        "step", "auto", "type in which a step computes; auto: bfloat16 on CUDA and on CPUs with AMX"
+    )
     cuda_graph: bool = declared("step", True, "on one GPU, launch a step as one CUDA graph")
     sync_batch_norm: bool = declared(
         "step", True, "under torchrun, batch norms see the whole batch, as in one process"

@@ -157,16 +157,21 @@ def predict_logits(model: nn.Module, batches: Iterable[Inputs]) -> np.ndarray:
     model.eval()
     # No search for the fastest convolutions: batches that are scored have many sizes, each seen a few times
     with torch.backends.cudnn.flags(enabled=True, benchmark=False):
-        logits = [forward(model, inputs).double() for inputs in batches]
+        logits = [forward(model, inputs, scoring_type(inputs[0].device)).double() for inputs in batches]
     share = torch.cat(logits) if logits else torch.empty(0, 0, dtype=torch.float64)
     return processes.gather(share).numpy()
 
 
-def forward(model: nn.Module, inputs: Inputs) -> torch.Tensor:
-    """Return the logits, in bfloat16 autocast on CUDA, in float32 on the CPU."""
-    device = inputs[0].device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
+def forward(model: nn.Module, inputs: Inputs, compute_type: torch.dtype) -> torch.Tensor:
+    """Return the logits, float32, of a model whose convolutions and matrix products are of another type."""
+    autocast = compute_type != torch.float32
+    with torch.autocast(inputs[0].device.type, compute_type, enabled=autocast):
         return model(*inputs).float()
+
+
+def scoring_type(device: torch.device) -> torch.dtype:
+    """Return bfloat16 on CUDA, and float32 on the CPU: there, a score is the same on every processor."""
+    return torch.bfloat16 if device.type == "cuda" else torch.float32
 
 
 def calibrate(logits: np.ndarray, calibrations: Sequence[Calibration]) -> np.ndarray:

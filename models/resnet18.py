@@ -16,10 +16,21 @@ WIDTHS = (64, 128, 256, 512)  # filters of the four stages
 FEATURES = WIDTHS[-1]  # length of the vector that the trunk gives for each position
 
 
-def convolution(n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int]) -> nn.Conv2d:
-    """Return a convolution without bias, with an odd kernel; a length T becomes ceil(T / stride)."""
-    padding = (kernel[0] // 2, kernel[1] // 2)
-    return nn.Conv2d(n_in, n_out, kernel, stride, padding, bias=False)
+class Convolution(nn.Conv2d):
+    """Without bias, with an odd kernel; a length T becomes ceil(T / stride).
+
+    On the CPU, oneDNN's convolution of bfloat16 with a stride is wrong in maps of one or two columns (PyTorch
+    2.13 on processors with AMX; tests/models/test_resnet18.py shows it): these are computed in float32.
+    """
+
+    def __init__(self, n_in: int, n_out: int, kernel: tuple[int, int], stride: tuple[int, int]):
+        super().__init__(n_in, n_out, kernel, stride, (kernel[0] // 2, kernel[1] // 2), bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.is_autocast_enabled("cpu") and x.device.type == "cpu" and x.shape[-1] < 3:
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
 
 
 class BasicBlock(nn.Module):
@@ -35,14 +46,14 @@ class BasicBlock(nn.Module):
         drop_path: float = 0.0,
     ):
         super().__init__()
-        self.conv1 = convolution(n_in, n_out, kernel, stride)
+        self.conv1 = Convolution(n_in, n_out, kernel, stride)
         self.norm1 = nn.BatchNorm2d(n_out)
-        self.conv2 = convolution(n_out, n_out, kernel, (1, 1))
+        self.conv2 = Convolution(n_out, n_out, kernel, (1, 1))
         self.norm2 = nn.BatchNorm2d(n_out)
         self.drop_path = DropPath(drop_path)
         self.skip = nn.Identity()
         if stride != (1, 1) or n_in != n_out:
-            self.skip = nn.Sequential(convolution(n_in, n_out, (1, 1), stride), nn.BatchNorm2d(n_out))
+            self.skip = nn.Sequential(Convolution(n_in, n_out, (1, 1), stride), nn.BatchNorm2d(n_out))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.norm1(self.conv1(x)))
@@ -73,7 +84,7 @@ class ResNet18(nn.Module):
         drop_path: float = 0.0,
     ):
         super().__init__()
-        self.stem = convolution(n_channels, WIDTHS[0], stem_kernel, stem_stride)
+        self.stem = Convolution(n_channels, WIDTHS[0], stem_kernel, stem_stride)
         self.norm = nn.BatchNorm2d(WIDTHS[0])
         pool_kernel = tuple(2 * s - 1 for s in stride)  # 3 along an axis that is halved, 1 along height 1
         self.pool = nn.MaxPool2d(pool_kernel, stride, padding=tuple(k // 2 for k in pool_kernel))

@@ -18,6 +18,7 @@ from run_folder.run import Run
 from run_folder.tracking import start_tracker
 from runtime import processes
 from runtime.interruption import HANDLER
+from runtime.precision import training_type
 from training.decisions import few_to_decide_on
 from training.pooling import pool_folds
 
@@ -61,7 +62,7 @@ def start_run(
     HANDLER.run_folder = run.folder
     if processes.is_first():
         run.tracker = start_tracker(values.tracking, run.folder, values.present())
-    print(f"{title}, on {_where(device)}, seed {values.seed}")
+    print(f"{title}, on {_where(device, values.precision)}, seed {values.seed}")
     print(f"run         {run.folder}")
     _announce(cohort, folds, run)
     for few in few_to_decide_on(cohort, folds, values):
@@ -82,9 +83,10 @@ def _splits_table(cohort: Cohort, folds: list[Fold]) -> pd.DataFrame:
     return splits
 
 
-def _where(device: torch.device) -> str:
-    """Return the hardware and the precision, for a reader."""
-    where = f"{device_name(device)} in {'bfloat16' if device.type == 'cuda' else 'float32'}"
+def _where(device: torch.device, precision: str) -> str:
+    """Return the hardware and the precision of the training, for a reader."""
+    in_type = str(training_type(precision, device)).removeprefix("torch.")
+    where = f"{device_name(device)} in {in_type}"
     return f"{processes.count()} processes, each on {where}" if processes.count() > 1 else where
 
 

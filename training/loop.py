@@ -23,6 +23,7 @@ from run_folder.run import Run
 from runtime import processes
 from runtime.errors import UserError
 from runtime.interruption import Interruption, StoppedError
+from runtime.precision import training_type
 from training.optimization import WeightAverage
 from training.step_graph import StepGraph
 
@@ -60,6 +61,7 @@ class TrainingStep:
     gradient_clip : largest norm of the gradient; 0 means no limit.
     weight_average : decay; see ``optimization.WeightAverage``. 0 means the weights as they are.
     compile : "none", or a mode of ``torch.compile``.
+    precision : "auto", "float32" or "bfloat16"; see `runtime.precision.training_type`.
     cuda_graph : on one GPU that holds the signals, launch forward and backward as one CUDA graph.
     sync_batch_norm : with several processes, whether batch norms see the whole batch.
 
@@ -82,6 +84,7 @@ class TrainingStep:
         gradient_clip: float,
         weight_average: float,
         compile: str,
+        precision: str,
         cuda_graph: bool,
         sync_batch_norm: bool,
     ):
@@ -92,6 +95,7 @@ class TrainingStep:
         if compile != "none":
             self.model.compile(mode=compile, dynamic=False)  # batches of two sizes: two graphs
         self._shared = processes.wrap_ddp(self.model)
+        self._compute_type = training_type(precision, next(self.model.parameters()).device)
         self._frozen: list[nn.Parameter] = []
         # These modes of torch.compile make graphs of their own
         self.cuda_graph = cuda_graph and compile not in ("reduce-overhead", "max-autotune")
@@ -125,7 +129,8 @@ class TrainingStep:
         """Make CUDA graphs of the step on these batches, where one GPU trains and holds the signals."""
         if self.cuda_graph and training.is_on_gpu and processes.count() == 1:
             self.start_epoch(self.freeze_epochs + 1)  # nothing is frozen: before, there are no graphs
-            self.graph = StepGraph.try_to_capture(self.model, self.loss, training, self._update)
+            parts = self.model, self.loss, training, self._update
+            self.graph = StepGraph.try_to_capture(*parts, self._compute_type)
 
     def __call__(self, inputs: Inputs, targets: torch.Tensor, share: float) -> torch.Tensor:
         """Return the loss, on the device.
@@ -134,7 +139,7 @@ class TrainingStep:
         over processes, whose shares may differ in size.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        batch_loss = self.loss(forward(self._shared, inputs), targets)
+        batch_loss = self.loss(forward(self._shared, inputs, self._compute_type), targets)
         (batch_loss * share if share != 1 else batch_loss).backward()
         for parameter in self._frozen:
             parameter.grad = None  # the optimizer leaves it out, weight decay included

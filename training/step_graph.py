@@ -38,12 +38,19 @@ class StepGraph:
     model, loss : as they are trained; the model's parameters and buffers must stay where they are.
     training : batches whose signals are on the device.
     update : makes of the gradients the next weights.
+    compute_type : as `inference.scoring.forward` takes it.
     """
 
     def __init__(
-        self, model: nn.Module, loss: nn.Module, training: TrainingBatches, update: Callable[[], None]
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        training: TrainingBatches,
+        update: Callable[[], None],
+        compute_type: torch.dtype,
     ):
         self.model, self.loss, self.training, self.update = model, loss, training, update
+        self.compute_type = compute_type
         self.generator = torch.Generator(training.device)
         self._captured: dict[int, _Captured] = {}
 
@@ -63,7 +70,7 @@ class StepGraph:
 
     def _forward_and_backward(self, rows: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
         inputs, targets = self.training.make(rows, starts, self.generator)
-        loss = self.loss(forward(self.model, inputs), targets)
+        loss = self.loss(forward(self.model, inputs, self.compute_type), targets)
         loss.backward()
         return loss.detach()
 
@@ -95,10 +102,15 @@ class StepGraph:
 
     @classmethod
     def try_to_capture(
-        cls, model: nn.Module, loss: nn.Module, training: TrainingBatches, update: Callable[[], None]
+        cls,
+        model: nn.Module,
+        loss: nn.Module,
+        training: TrainingBatches,
+        update: Callable[[], None],
+        compute_type: torch.dtype,
     ) -> "StepGraph | None":
         """Return the graphs of all sizes of batch, or None where this model's step cannot be captured."""
-        graphs = cls(model, loss, training, update)
+        graphs = cls(model, loss, training, update, compute_type)
         try:
             for size in sorted(set(training.sizes)):
                 graphs._capture(size)

@@ -21,7 +21,7 @@ from benchmarks.speed.our_training import build, new_step, training_batches, val
 from benchmarks.speed.timing import Conditions, Row, drain, number, seconds_of, time_in_turn
 from dataset.batches import EvaluationBatches, TrainingBatches
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
-from inference.scoring import forward
+from inference.scoring import forward, scoring_type
 from models import MODELS
 from run_folder.files import RunFiles
 from run_folder.run import Run
@@ -137,7 +137,9 @@ def inference(given: Conditions) -> Iterator[Row]:
     signal = torch.randn(size, 12, given.n_samples, device=given.device)
     for name in MODELS:
         model = build(name, given.device).eval()
-        score = torch.inference_mode()(lambda model=model: forward(model, (signal,)))
+        score = torch.inference_mode()(
+            lambda model=model: forward(model, (signal,), scoring_type(given.device))
+        )
         seconds = time_in_turn({name: score}, given.seconds, given.device)[name]
         yield Row(f"{name}, {size}", size / seconds, "ECG/s")
 

@@ -79,7 +79,7 @@ def models(given: Conditions) -> Iterator[Difference]:
             there, moved = signal.to(given.device), model.to(given.device)
             with _exact_float32():
                 exact = moved(there).cpu()
-            rough = forward(moved, (there,)).cpu()
+            rough = forward(moved, (there,), torch.bfloat16).cpu()
         yield Difference(f"float32, {name}", _apart(exact, expected), "logit", limit=FLOAT32)
         yield Difference(f"bfloat16, {name}", _apart(rough, expected), "logit", limit=BFLOAT16)
 
@@ -89,7 +89,7 @@ def recurrent(given: Conditions) -> Iterator[Difference]:
     types = []
     model = build("resnet_with_rnn", given.device)
     model.rnn.register_forward_hook(lambda layer, inputs, outputs: types.append(outputs[0].dtype))
-    forward(model, (torch.randn(COMPARED, 12, given.n_samples, device=given.device),))
+    forward(model, (torch.randn(COMPARED, 12, given.n_samples, device=given.device),), torch.bfloat16)
     n_short = sum(dtype != torch.float32 for dtype in types)
     yield Difference("recurrent layer, results not in float32", n_short, "passes")
 

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.our_training import build, training_step
 from benchmarks.speed.published_style import N_SAMPLES, PublishedAttention, PublishedBaseline, PublishedStep
 from benchmarks.speed.timing import Conditions, Row, number, time_in_turn, times_as_fast
-from inference.scoring import forward
+from inference.scoring import forward, scoring_type
 
 COUNTED = 2  # ECGs whose FLOPs are counted: a batch norm needs more than one
 PUBLISHED_MODELS = {"resnet18_with_atten": PublishedAttention, "res_net_model": PublishedBaseline}
@@ -91,7 +91,7 @@ def _ours(given: Conditions, name: str) -> tuple[Callable, Callable]:
     step = training_step(name, trained, compile=given.compile)
     if given.compile != "none":
         scored.compile(mode=given.compile, dynamic=False)
-    return step, torch.inference_mode()(lambda signal: forward(scored, (signal,)))
+    return step, torch.inference_mode()(lambda signal: forward(scored, (signal,), scoring_type(given.device)))
 
 
 def _batch(given: Conditions) -> tuple[torch.Tensor, torch.Tensor]:

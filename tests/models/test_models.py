@@ -16,7 +16,7 @@ from models import MODELS
 from models.attention import AttentionPooling
 from models.drop_path import DropPath, drop_probabilities
 from models.res_net_model import ResidualBlock
-from models.resnet18 import BasicBlock, ResNet18
+from models.resnet18 import BasicBlock, Convolution, ResNet18
 from models.resnet18_with_atten_spectr import LogSpectrogram
 from models.resnet_with_encoder import sinusoidal_positions
 
@@ -207,14 +207,33 @@ def test_weights_saved_and_loaded_give_identical_logits(name):
 
 @every_model
 def test_bfloat16_autocast(name):
-    """As on a GPU. Without oneDNN: its AMX kernel computes a strided convolution of an image that is two
-    columns wide wrong by half (torch 2.13, Xeon with amx_bf16). No script uses bfloat16 on the CPU."""
     model = build(name).eval()
-    with torch.no_grad(), torch.backends.mkldnn.flags(enabled=False):
+    with torch.no_grad():
         exact = model(ecgs())
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = model(ecgs())
     torch.testing.assert_close(rough.float(), exact, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "kernel, stride", [((3, 3), (2, 2)), ((7, 7), (2, 2)), ((3, 3), (1, 1)), ((1, 3), (1, 2))]
+)
+def test_bfloat16_convolution_of_a_narrow_map(kernel, stride, width):
+    """Where oneDNN computes on AMX, a plain strided Conv2d of one or two columns is wrong by its own size."""
+    generator = torch.Generator().manual_seed(0)
+    layer = Convolution(64, 128, kernel, stride)
+    map_2d = torch.randn(2, 64, 9, width, generator=generator).contiguous(memory_format=torch.channels_last)
+    found = []
+    for autocast in (False, True):
+        x = map_2d.clone().requires_grad_()
+        layer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            y = layer(x)
+        y.float().square().sum().backward()
+        found.append((y.detach().float(), x.grad, layer.weight.grad.clone()))
+    for exact, rough in zip(*found, strict=True):
+        assert (rough - exact).norm() < 0.02 * exact.norm()
 
 
 # The trunk

@@ -77,6 +77,7 @@ class Experiment:
             "keep": "best",
             "monitor": "loss",
             "compile": "none",
+            "precision": "float32",
             "cuda_graph": True,
             "freeze_epochs": 0,
             "sync_batch_norm": True,
