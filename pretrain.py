@@ -61,6 +61,7 @@ HYPERPARAMETERS = {
     "schedule": "one_cycle",
     # model
     "kernel_size": 3,
+    "sampling_rate": 500,
     # contrast
     "projection_size": 128,
     "temperature": 0.1,
@@ -96,7 +97,10 @@ WITHOUT = [
 
 # --architecture: the file in models/, and which of the layers' hyperparameters it takes
 ARCHITECTURES = {
-    "attention": ("resnet18_with_atten", ("dropout", "kernel_size", "attention_heads", "drop_path")),
+    "attention": (
+        "resnet18_with_atten",
+        ("dropout", "kernel_size", "sampling_rate", "attention_heads", "drop_path"),
+    ),
     "baseline": ("res_net_model", ("dropout", "drop_path")),
     "spectrogram": ("resnet18_with_atten_spectr", ("dropout", "attention_heads", "drop_path")),
 }
@@ -128,7 +132,7 @@ def learn_from_halves(values: Hyperparameters, device: torch.device) -> None:
         cohort_of_patients, fold, signals=signals, augmentation=augmentation, **values.group("batches")
     )
     announce_chance([size // count() for size in training.sizes], validation.all_targets.numpy())
-    layers = {"kernel_size": values.kernel_size, "drop_path": values.drop_path}
+    layers = {name: getattr(values, name) for name in ("kernel_size", "sampling_rate", "drop_path")}
     arguments = {**layers, **values.group("projection")}
     model = ContrastiveResNet18(**arguments).to(device)
 

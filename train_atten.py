@@ -38,6 +38,7 @@ HYPERPARAMETERS = {
     # model
     "dropout": 0.2,
     "kernel_size": 3,
+    "sampling_rate": 500,
     "attention_heads": 4,
 }
 

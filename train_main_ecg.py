@@ -37,6 +37,7 @@ REQUIRED = [
     "model",
     "dropout",
     "kernel_size",
+    "sampling_rate",
     "rnn_cell",
     "rnn_layers",
     "rnn_hidden_size",

@@ -12,7 +12,6 @@ Integrated gradients need the package captum (BSD, `pip install captum`); the re
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -314,8 +313,8 @@ def attention_of(model: nn.Module, x: torch.Tensor) -> np.ndarray | None:
         rollout = 0.5 * (layer + torch.eye(len(layer), dtype=torch.float64)) @ rollout
     attended = rollout.mean(dim=0).reshape(shapes[0]).sum(dim=0).numpy()  # (H', W') -> (W',)
     n_samples, n_positions = x.shape[1], len(attended)
-    stride = 2 ** math.ceil(math.log2(n_samples / n_positions))  # each layer that shortens it halves it
-    upsampled = np.interp(np.arange(n_samples), stride * np.arange(n_positions), attended)
+    middles = trunk.samples_per_position * np.arange(n_positions)
+    upsampled = np.interp(np.arange(n_samples), middles, attended)
     return upsampled / upsampled.mean()
 
 

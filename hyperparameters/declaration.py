@@ -157,6 +157,9 @@ class Hyperparameters:
     model: Literal["rnn", "encoder"] = declared("model", ABSENT, "what follows the 1D trunk")
     dropout: BelowOne = declared("layers", ABSENT, "probability, before the last linear layer")
     kernel_size: Literal[3, 5, 7, 9] = declared("layers", ABSENT, "samples, in the trunk's blocks")
+    sampling_rate: Literal[100, 250, 500] = declared(
+        "layers", ABSENT, "Hz, to which the trunk brings its signal; less costs less"
+    )
     attention_heads: Literal[1, 2, 4, 8, 16] = declared("layers", ABSENT, "of the self-attention")
     drop_path: BelowOne = declared(
         "layers", 0.0, "probability that the last residual block is left out for an ECG; the first ones less"

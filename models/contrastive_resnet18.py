@@ -6,6 +6,7 @@ It is not in ``MODELS``: it gives embeddings, not scores. Every model with the 1
 import torch
 from torch import nn
 
+from ecg.recording import SAMPLING_RATE
 from models.resnet18 import FEATURES, ResNet18
 
 
@@ -29,15 +30,25 @@ class ContrastiveResNet18(nn.Module):
     Parameters
     ----------
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
+    sampling_rate : 500, 250 or 100 Hz, to which the trunk brings its signal; see `models.resnet18.STEMS`.
     projection_size : length of an embedding.
     drop_path : probability that the trunk's last block is left out for an ECG in training; see drop_path.py.
     """
 
     title = "1D ResNet-18 + projection"
 
-    def __init__(self, *, kernel_size: int, projection_size: int, drop_path: float = 0.0):
+    def __init__(
+        self,
+        *,
+        kernel_size: int,
+        sampling_rate: int = SAMPLING_RATE,
+        projection_size: int,
+        drop_path: float = 0.0,
+    ):
         super().__init__()
-        self.trunk = ResNet18.for_signals(kernel=kernel_size, drop_path=drop_path)
+        self.trunk = ResNet18.for_signals(
+            kernel=kernel_size, sampling_rate=sampling_rate, drop_path=drop_path
+        )
         self.projection = nn.Sequential(
             nn.Linear(FEATURES, FEATURES), nn.ReLU(), nn.Linear(FEATURES, projection_size)
         )

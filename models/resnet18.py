@@ -9,11 +9,15 @@ CPU (``benchmarks/speed/convolution.py`` measures it).
 import torch
 from torch import nn
 
-from ecg.recording import LEADS
+from ecg.recording import LEADS, SAMPLING_RATE
+from models.decimation import Decimation
 from models.drop_path import DropPath, drop_probabilities
 
 WIDTHS = (64, 128, 256, 512)  # filters of the four stages
 FEATURES = WIDTHS[-1]  # length of the vector that the trunk gives for each position
+# Kernel and stride of the stem, in samples, at each sampling rate in Hz: 34 to 50 ms. The first stage has a
+# sample for 8, 16 or 20 ms of the signal, which decides what a step costs; a position is 64, 128 or 160 ms.
+STEMS = {500: (17, 2), 250: (9, 2), 100: (5, 1)}
 
 
 class Convolution(nn.Conv2d):
@@ -70,6 +74,8 @@ class ResNet18(nn.Module):
     stem_kernel, stem_stride : height and width of the stem's convolution.
     kernel : height and width of the convolutions in the blocks, odd.
     stride : how much the pooling and the stages 2 to 4 shorten height and width.
+    samples_per_column : of the signal: 1, or how far two columns of a spectrogram are apart.
+    sampling_rate : Hz; a signal of 500 Hz is decimated first where it is less.
     drop_path : probability with which the last block is left out in training; the first ones have less.
     """
 
@@ -81,9 +87,14 @@ class ResNet18(nn.Module):
         stem_stride: tuple[int, int],
         kernel: tuple[int, int],
         stride: tuple[int, int],
+        samples_per_column: int,
+        sampling_rate: int = SAMPLING_RATE,
         drop_path: float = 0.0,
     ):
         super().__init__()
+        self.decimation = nn.Identity() if sampling_rate == SAMPLING_RATE else Decimation(sampling_rate)
+        samples_per_column *= SAMPLING_RATE // sampling_rate
+        self.samples_per_position = samples_per_column * stem_stride[1] * stride[1] ** len(WIDTHS)
         self.stem = Convolution(n_channels, WIDTHS[0], stem_kernel, stem_stride)
         self.norm = nn.BatchNorm2d(WIDTHS[0])
         pool_kernel = tuple(2 * s - 1 for s in stride)  # 3 along an axis that is halved, 1 along height 1
@@ -100,32 +111,46 @@ class ResNet18(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     @classmethod
-    def for_signals(cls, *, kernel: int = 3, drop_path: float = 0.0) -> "ResNet18":
-        """Return the 1D trunk: kernels of height 1, a stem of 17 samples, and T / 32 positions."""
+    def for_signals(
+        cls, *, kernel: int = 3, sampling_rate: int = SAMPLING_RATE, drop_path: float = 0.0
+    ) -> "ResNet18":
+        """Return the 1D trunk for signals (N, 12, T) of 500 Hz: kernels of height 1.
+
+        At 500 Hz the stem has 17 samples and there are T / 32 positions; below, see `STEMS`.
+        """
+        stem_kernel, stem_stride = STEMS[sampling_rate]
         return cls(
             n_channels=len(LEADS),
-            stem_kernel=(1, 17),
-            stem_stride=(1, 2),
+            stem_kernel=(1, stem_kernel),
+            stem_stride=(1, stem_stride),
             kernel=(1, kernel),
             stride=(1, 2),
+            samples_per_column=1,
+            sampling_rate=sampling_rate,
             drop_path=drop_path,
         )
 
     @classmethod
-    def for_spectrograms(cls, *, n_channels: int = len(LEADS), drop_path: float = 0.0) -> "ResNet18":
-        """Return the 2D trunk, with the 7 x 7 stem of the original and H/32 W/32 positions, rounded up."""
+    def for_spectrograms(
+        cls, *, hop: int, n_channels: int = len(LEADS), drop_path: float = 0.0
+    ) -> "ResNet18":
+        """Return the 2D trunk, with the 7 x 7 stem of the original and H/32 W/32 positions, rounded up.
+
+        ``hop`` : samples between two columns.
+        """
         return cls(
             n_channels=n_channels,
             stem_kernel=(7, 7),
             stem_stride=(2, 2),
             kernel=(3, 3),
             stride=(2, 2),
+            samples_per_column=hop,
             drop_path=drop_path,
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dim() == 3:
-            x = x.unsqueeze(2)  # (N, 12, 1, T)
+            x = self.decimation(x).unsqueeze(2)  # (N, 12, 1, T), or T / 2 at 250 Hz, T / 5 at 100 Hz
         x = x.contiguous(memory_format=torch.channels_last)
         x = torch.relu(self.norm(self.stem(x)))  # (N, 64, H/2, W/2)
         x = self.stages(self.pool(x))  # (N, 512, H', W')

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import nn
 
+from ecg.recording import SAMPLING_RATE
 from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
 
@@ -28,6 +29,7 @@ class ResNetEncoder(nn.Module):
     n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, before the last linear layer and in the encoder.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
+    sampling_rate : 500, 250 or 100 Hz, to which the trunk brings its signal; see `models.resnet18.STEMS`.
     encoder_layers : layers of the encoder.
     encoder_heads : attention heads of each.
     encoder_width : features of a position in the encoder; its feed-forward networks have twice as many units.
@@ -43,13 +45,16 @@ class ResNetEncoder(nn.Module):
         n_clinical: int = 0,
         dropout: float,
         kernel_size: int,
+        sampling_rate: int = SAMPLING_RATE,
         encoder_layers: int,
         encoder_heads: int,
         encoder_width: int,
         drop_path: float = 0.0,
     ):
         super().__init__()
-        self.trunk = ResNet18.for_signals(kernel=kernel_size, drop_path=drop_path)
+        self.trunk = ResNet18.for_signals(
+            kernel=kernel_size, sampling_rate=sampling_rate, drop_path=drop_path
+        )
         self.projection = nn.Linear(FEATURES, encoder_width)
         # One by one, because nn.TransformerEncoder copies a layer: all would begin with the same weights.
         layers = [
@@ -63,7 +68,7 @@ class ResNetEncoder(nn.Module):
         self.head = Head(encoder_width, n_labels, n_clinical)
 
     def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
-        x = self.trunk(signal)  # (N, T/32, 512)
+        x = self.trunk(signal)  # (N, T/32, 512) at 500 Hz
         x = self.projection(x)  # (N, T/32, width)
         x = x + sinusoidal_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
         x = self.encoder(x)  # (N, T/32, width)

@@ -3,6 +3,7 @@
 import torch
 from torch import nn
 
+from ecg.recording import SAMPLING_RATE
 from models.head import Head
 from models.resnet18 import FEATURES, ResNet18
 
@@ -20,6 +21,7 @@ class ResNetRNN(nn.Module):
     n_labels, n_clinical : logits and clinical values per ECG.
     dropout : probability, before the last linear layer.
     kernel_size : samples, the convolutions in the trunk's blocks, odd.
+    sampling_rate : 500, 250 or 100 Hz, to which the trunk brings its signal; see `models.resnet18.STEMS`.
     rnn_cell : "rnn", "lstm" or "gru".
     rnn_layers : stacked recurrent layers.
     rnn_hidden_size : units per layer and direction.
@@ -36,6 +38,7 @@ class ResNetRNN(nn.Module):
         n_clinical: int = 0,
         dropout: float,
         kernel_size: int,
+        sampling_rate: int = SAMPLING_RATE,
         rnn_cell: str,
         rnn_layers: int,
         rnn_hidden_size: int,
@@ -43,7 +46,9 @@ class ResNetRNN(nn.Module):
         drop_path: float = 0.0,
     ):
         super().__init__()
-        self.trunk = ResNet18.for_signals(kernel=kernel_size, drop_path=drop_path)
+        self.trunk = ResNet18.for_signals(
+            kernel=kernel_size, sampling_rate=sampling_rate, drop_path=drop_path
+        )
         self.rnn = CELLS[rnn_cell](
             FEATURES, rnn_hidden_size, rnn_layers, batch_first=True, bidirectional=rnn_bidirectional
         )
@@ -51,7 +56,7 @@ class ResNetRNN(nn.Module):
         self.head = Head(FEATURES + rnn_hidden_size * (2 if rnn_bidirectional else 1), n_labels, n_clinical)
 
     def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
-        x = self.trunk(signal)  # (N, T/32, 512)
+        x = self.trunk(signal)  # (N, T/32, 512) at 500 Hz
         with torch.autocast(x.device.type, enabled=False):  # or cuDNN's cells compute in float16
             sequence, _ = self.rnn(x.float())  # (N, T/32, hidden), hidden twice as long where bidirectional
         pooled = torch.cat([x.mean(dim=1), sequence.mean(dim=1)], dim=1)  # (N, 512 + hidden)

@@ -106,6 +106,9 @@ class TrainingStep:
         self._shared.train()
         names = self.pretrained if epoch <= self.freeze_epochs else frozenset()
         self._frozen = [parameter for name, parameter in self.model.named_parameters() if name in names]
+        if processes.count() == 1:  # nothing goes back through a frozen trunk; DDP wants it all the same
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name not in names)
         for name, module in self.model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in names:
                 module.eval()  # its statistics stay too

@@ -469,7 +469,15 @@ def test_a_script_has_no_layers_of_other_models():
     assert read().group("layers") == {"dropout": 0.25, "drop_path": 0.0}  # every model has residual blocks
     assert read().group("rnn") == read().group("encoder") == read().group("model") == {}
     assert set(read().present()) == {field.name for field in fields(Hyperparameters)} - {
-        *("model", "kernel_size", "attention_heads", "rnn_cell", "rnn_layers", "rnn_hidden_size"),
+        *(
+            "model",
+            "kernel_size",
+            "sampling_rate",
+            "attention_heads",
+            "rnn_cell",
+            "rnn_layers",
+            "rnn_hidden_size",
+        ),
         *("rnn_bidirectional", "encoder_layers", "encoder_heads", "encoder_width"),
         *("projection_size", "temperature", "objective", "architecture", "measured_weight", "leave_out"),
     }

@@ -259,7 +259,7 @@ def test_1d_trunk_is_a_resnet_18(kernel):
 
 
 def test_2d_trunk_is_a_resnet_18():
-    trunk = ResNet18.for_spectrograms(n_channels=3)
+    trunk = ResNet18.for_spectrograms(hop=32, n_channels=3)
     # 11,176,512 parameters: torchvision's resnet18, 11,689,512, without its last layer (512 x 1000 + 1000)
     assert sum(parameter.numel() for parameter in trunk.parameters()) == 11_176_512
     assert len(layers(trunk, nn.Conv2d)) == 20
@@ -272,7 +272,7 @@ def test_positions_of_the_trunks(n_samples):
     image = LogSpectrogram()(signal)
     n_frames = (n_samples - 32) // 32
     assert image.shape == (1, 12, 33, n_frames)
-    assert ResNet18.for_spectrograms()(image).shape == (1, 2 * math.ceil(n_frames / 32), 512)
+    assert ResNet18.for_spectrograms(hop=32)(image).shape == (1, 2 * math.ceil(n_frames / 32), 512)
 
 
 @pytest.mark.parametrize(("n_in", "stride"), [(8, 1), (8, 2), (16, 1)])
