@@ -61,7 +61,9 @@ def test_it_runs_to_its_end_on_the_cpu(monkeypatch):
         "ECGs",
     ]
     found = [re.match(r"(.+?)  +(\S+) ", line).groups() for line in right.splitlines()[1:]]
-    assert found == [(name, "0") for name in RIGHT]
+    assert [name for name, _ in found] == RIGHT
+    assert all(value == "0" for name, value in found if not name.startswith("bfloat16"))
+    assert all(0 < float(value) < gpu_right.BFLOAT16 for name, value in found if name.startswith("bfloat16"))
     lines = [re.match(r"(.+?)  +(\S+) ", line).groups() for part in rates for line in part.splitlines()[1:]]
     assert [name for name, _ in lines] == RATES
     assert all(float(value.replace(",", "")) > 0 for _, value in lines)
@@ -106,7 +108,7 @@ def test_a_recurrent_layer_in_half_precision_is_counted(given, monkeypatch):
     model = SimpleNamespace(rnn=torch.nn.LSTM(2, 2, batch_first=True).half())
     monkeypatch.setattr(gpu_right, "build", lambda name, device: model)
     half = torch.ones(1, 3, 2, dtype=torch.half)
-    monkeypatch.setattr(gpu_right, "forward", lambda model, inputs: model.rnn(half))
+    monkeypatch.setattr(gpu_right, "forward", lambda model, inputs, compute_type: model.rnn(half))
     (row,) = gpu_right.recurrent(given)
     assert row.value == 1 and not row.is_right
 
