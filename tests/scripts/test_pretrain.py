@@ -82,7 +82,7 @@ def test_the_script_leaves_a_whole_run_where_it_was_started(whole):
     assert {file.name for file in run.iterdir()} == FILES and "Traceback" not in outcome.stderr
     patterns = (
         r"table +\S+all.csv: 24 files; no label is read, no other file of the folder",
-        r"1D ResNet-18 \+ projection, on .+ in float32, seed 42",
+        r"1D ResNet-18 \+ projection, on .+ in (float32|bfloat16), seed 42",
         r"run +runs/pretrain-\d{8}-\d{6}",
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients",
         r"quality +nothing found",

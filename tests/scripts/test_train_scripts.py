@@ -74,7 +74,7 @@ def check_whole_run(folder, outcome, script):
     assert all(re.fullmatch(r"note        .+ is undefined: .+", note) for note in notes), outcome.stderr
     lines = outcome.stdout.splitlines()
     patterns = (
-        r".+, on .+ in float32, seed 42",
+        r".+, on .+ in (float32|bfloat16), seed 42",
         r"run +runs/train_[a-z_]+-\d{8}-\d{6}",
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients; PE \d+ \(\d+\.\d %\)",
         r"quality +nothing found",
@@ -306,8 +306,15 @@ def test_help_lists_every_flag_with_hyphens(script):
     flags = set(re.findall(r"^  (--[\w-]+)", outcome.stdout, re.MULTILINE))
     declared = {"--" + declaration.name.replace("_", "-") for declaration in fields(Hyperparameters)}
     assert flags <= declared and not any("_" in flag for flag in flags)
-    of_models = ("--rnn", "--encoder", "--attention", "--kernel", "--model", "--projection", "--temperature")
-    of_pretraining = ("--objective", "--architecture", "--measured-weight", "--leave-out")
+    of_models = ("--rnn", "--encoder", "--attention", "--kernel", "--sampling-rate", "--model")
+    of_pretraining = (
+        "--projection",
+        "--temperature",
+        "--objective",
+        "--architecture",
+        "--measured-weight",
+        "--leave-out",
+    )
     assert all(flag.startswith((*of_models, *of_pretraining)) for flag in declared - flags)
     assert ("--rnn-cell" in flags) == (script == "train_main_ecg.py")
 
