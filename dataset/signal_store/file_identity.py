@@ -1,24 +1,47 @@
 """Whether a file is still the one that was read: by its size and times, and by the digest of its content.
 
-The signal of a WFDB header lies in other files, which belong to it.
+The signal of a WFDB header lies in other files, which belong to it; to plain numbers belongs what
+`ecg_format.yml` states of them.
 """
 
 import contextlib
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from ecg.formats import companion_files
+from ecg.formats.statement import statement_file
 from xml_loader import MAX_FILE_BYTES, EcgFileError
 
 
-def state_of(path: str) -> tuple[int, int, int]:
-    """Return size, modification time and change time (ns) of a file.
+def states_of(data_dir: str | Path, files: Sequence[str]) -> np.ndarray:
+    """Return size, modification time and change time (ns) of files, int64 (n_files, 3).
+
+    Those of all files include what is stated for their folder: a changed statement makes each of them stale,
+    and its digest then shows whether it depends on it.
+    """
+    stated: dict[str, list[os.stat_result]] = {}  # by folder
+    states = []
+    for file in files:
+        path = os.path.join(data_dir, file)
+        folder = os.path.dirname(path)
+        if folder not in stated:
+            found = statement_file(path)
+            stated[folder] = [os.stat(found)] if found else []
+        states.append(state_of(path, stated[folder]))
+    return np.array(states, np.int64).reshape(-1, 3)
+
+
+def state_of(path: str, stated: Sequence[os.stat_result] = ()) -> tuple[int, int, int]:
+    """Return size, modification time and change time (ns) of a file, and of what is stated for its folder.
 
     Those of a WFDB header include its signal files: those of the same name, or else those that it names.
     """
     try:
-        states = [os.stat(path)]
+        states = [os.stat(path), *stated]
     except (OSError, ValueError):  # a name with a zero byte
         return (-1, -1, -1)
     if path[-4:].lower() == ".hea":

@@ -46,7 +46,7 @@ def read_stale_files(
 
     Parameters
     ----------
-    states : int (n_files, 3), what ``file_identity.state_of`` returns for each file.
+    states : int (n_files, 3), what ``file_identity.states_of`` returns.
     data_dir, workers, window_start : see ``signal_cache.cached_signals``.
 
     Returns

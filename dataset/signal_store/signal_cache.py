@@ -8,7 +8,6 @@ parsed again, everything else is.
 """
 
 import hashlib
-import os
 import zlib
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -20,7 +19,7 @@ import pandas as pd
 
 from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE, CacheFolder
 from dataset.signal_store.cache_index import Entry
-from dataset.signal_store.file_identity import state_of
+from dataset.signal_store.file_identity import states_of
 from dataset.signal_store.reading import read_stale_files
 from ecg.fingerprint import N_BITS, fingerprints
 from runtime.errors import UserError
@@ -133,7 +132,7 @@ def cached_signals(
     name = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}-v{PARSER_VERSION}"
     name += f"-from{window_start:g}s" if window_start else ""
     cache = CacheFolder(Path(cache_dir) / name)
-    states = np.array([state_of(os.path.join(data_dir, file)) for file in files], np.int64).reshape(-1, 3)
+    states = states_of(data_dir, files)
     n_parsed, unread = 0, {}
     try:
         cache.load()

@@ -11,17 +11,32 @@ from pathlib import Path
 from ecg.formats.by_ecgdatakit import READERS, wfdb_signal_files
 from ecg.formats.cardiosoft import read_cardiosoft
 from ecg.formats.ecg_file import EcgFile
+from ecg.formats.edf import read_edf
+from ecg.formats.hdf5 import is_hdf5, read_hdf5
 from ecg.formats.hospital import read_hospital
+from ecg.formats.matlab import is_matlab, read_matlab
+from ecg.formats.number_table import is_number_table, read_number_table
+from ecg.formats.numpy_arrays import is_numpy, read_numpy
+from ecg.formats.other_files import what_it_is
 from ecg.formats.schiller import read_schiller
+from ecg.formats.statement import statement_file
 from ecg.recording import EcgFileError, PathLike, Recording, hindrance, quote
 
 # The first that knows a file reads it. The hospital's format, which may have any root, comes last.
 FORMATS: dict[str, Callable[[EcgFile], Recording | None]] = {
     "GE CardioSoft": read_cardiosoft,
     "Schiller EDI": read_schiller,
+    "EDF": read_edf,
+    "CSV": read_number_table,
+    "NumPy": read_numpy,
+    "MATLAB": read_matlab,
+    "HDF5": read_hdf5,
     **READERS,
     "hospital": read_hospital,
 }
+
+# Whether a file's content is of one of the formats whose sampling rate and unit `ecg_format.yml` states.
+PLAIN_NUMBERS = (is_number_table, is_numpy, is_matlab, is_hdf5)
 
 
 def read_any_format(path: PathLike) -> Recording:
@@ -42,24 +57,23 @@ def read_any_format(path: PathLike) -> Recording:
                 return recording
     except (ImportError, MemoryError, OSError) as error:
         raise hindrance(path, error) from error
-    raise EcgFileError(path, _what_it_is(file), f"an ECG in one of the known formats: {', '.join(FORMATS)}")
+    if file.root is not None:
+        found = f"root element {quote(file.root.tag)} without a rhythm of the hospital's format"
+        raise EcgFileError(path, found, f"an ECG in one of the known formats: {', '.join(FORMATS)}")
+    raise EcgFileError(path, *what_it_is(file.content, known_formats=", ".join(FORMATS)))
 
 
 def companion_files(path: PathLike, content: bytes) -> list[Path]:
-    """Return the other files that hold a file's signal: those of a WFDB header; other formats have none.
+    """Return the other files that decide a file's signal, if it has any.
+
+    These are the signal files of a WFDB header, and the `ecg_format.yml` of plain numbers.
 
     Raises
     ------
     EcgFileError
         A WFDB header that is refused.
     """
+    if any(is_plain(content) for is_plain in PLAIN_NUMBERS):
+        stated = statement_file(path)
+        return [stated] if stated else []
     return wfdb_signal_files(path, content) or []
-
-
-def _what_it_is(file: EcgFile) -> str:
-    if file.root is not None:
-        return f"root element {quote(file.root.tag)} without a rhythm of the hospital's format"
-    if file.content.startswith(b"PK\x03\x04"):
-        return "a zip archive"
-    beginning = file.content[:4].hex(" ")  # not as text, which could be a name
-    return f"no format that is known, beginning with the bytes {beginning}"

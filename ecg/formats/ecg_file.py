@@ -7,6 +7,7 @@ import stat
 from functools import cached_property
 from xml.etree.ElementTree import Element
 
+from ecg.formats.other_files import of_another_kind
 from ecg.formats.xml_tree import looks_like_xml, parse_xml
 from ecg.recording import EcgFileError, PathLike, hindrance
 
@@ -61,7 +62,12 @@ def read_bytes(path: PathLike) -> bytes:
     if not content:
         raise EcgFileError(path, "an empty file", expected)
     if len(content) > MAX_FILE_BYTES:
-        raise EcgFileError(path, f"more than {MAX_FILE_BYTES:,} bytes", "a 10 s ECG, which is below 1 MB")
+        other = of_another_kind(content)
+        raise EcgFileError(
+            path,
+            f"{other.found if other else 'a file'} of more than {MAX_FILE_BYTES:,} bytes",
+            other.expected if other else "a 10 s ECG, which is below 1 MB",
+        )
     return content
 
 

@@ -10,6 +10,16 @@ import numpy as np
 
 from ecg.recording import EcgFileError, PathLike, quote
 
+# Microvolts of the units, in lower case; the micro sign has two codes.
+MICROVOLTS = {
+    "nv": 1e-3,
+    "uv": 1.0,
+    "\N{MICRO SIGN}v": 1.0,
+    "\N{GREEK SMALL LETTER MU}v": 1.0,
+    "mv": 1e3,
+    "v": 1e6,
+}
+
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _DIGIT, _MINUS, _SPACE = 1, 2, 3  # 0: none of them
 _KINDS = dict.fromkeys(b"0123456789", _DIGIT) | {ord("-"): _MINUS} | dict.fromkeys(b" \t\n\r", _SPACE)
@@ -35,11 +45,24 @@ def positive_number(text: str | None, what: str, path: PathLike) -> float:
     expected = "a finite number above 0"
     if text is None:
         raise EcgFileError(path, f"no {what}", expected)
-    number = text.strip() if "." in text else text.strip().replace(",", ".")
-    value = float(number) if _NUMBER.fullmatch(number) else math.nan
+    value = number_or_nan(text)
     if not (value > 0 and math.isfinite(value)):
         raise EcgFileError(path, f"{quote(text)} as {what}", expected)
     return value
+
+
+def finite_number(text: str, what: str, path: PathLike) -> float:
+    """Return a finite number of either sign; otherwise as `positive_number`."""
+    value = number_or_nan(text)
+    if not math.isfinite(value):
+        raise EcgFileError(path, f"{quote(text)} as {what}", "a finite number")
+    return value
+
+
+def number_or_nan(text: str) -> float:
+    """Return the number that a text is, with a decimal comma or a decimal point, or NaN."""
+    number = text.strip() if "." in text else text.strip().replace(",", ".")
+    return float(number) if _NUMBER.fullmatch(number) else math.nan
 
 
 def parse_counts(text: str, lead: str, path: PathLike) -> np.ndarray:

@@ -38,9 +38,18 @@ _BARE_AMPERSAND = re.compile("&(?!(?:amp|lt|gt|quot|apos|#[0-9]{1,7}|#x[0-9a-fA-
 
 def looks_like_xml(content: bytes) -> bool:
     """Whether content begins as XML does, in any encoding; anything may follow."""
+    return _beginning(content).startswith(b"<") and not looks_like_html(content)
+
+
+def looks_like_html(content: bytes) -> bool:
+    """Whether content begins as a page does, which need not be well-formed."""
+    return _beginning(content).lower().startswith((b"<!doctype html", b"<html"))
+
+
+def _beginning(content: bytes) -> bytes:
     for mark in _MARKS:
         content = content.removeprefix(mark)
-    return content[:1000].lstrip(b" \t\r\n\0").startswith(b"<")
+    return content[:1000].lstrip(b" \t\r\n\0")
 
 
 def parse_xml(content: bytes, path: PathLike) -> ElementTree.Element:

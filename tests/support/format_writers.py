@@ -560,9 +560,101 @@ def write_wfdb(
     write_text(path, "\n".join(lines) + "\n")
 
 
+def write_edf(
+    path,
+    counts,
+    *,
+    sampling_rate=500,
+    leads=LEADS,
+    microvolts_per_count=2.5,
+    labels=None,
+    unit="uV",
+    seconds=None,
+    reserved="EDF+C",
+    records=None,
+    annotations=True,
+    extra=(),
+):
+    """Write an EDF+ in records of 1 s, or in one where that is not whole.
+
+    `extra` are other signals, (label, unit, samples per record).
+    """
+    whole = counts.shape[1] % sampling_rate == 0
+    seconds = seconds or (1 if whole else counts.shape[1] / sampling_rate)
+    n = round(sampling_rate * seconds)
+    n_records = counts.shape[1] // n
+    low, high = (end * microvolts_per_count * {"uV": 1, "mV": 1e-3}.get(unit, 1) for end in (-32768, 32767))
+    signals = [(label, unit, n) for label in labels or leads] + list(extra)
+    signals += [("EDF Annotations", "", 60)] if annotations else []
+    patient = f"{PATIENT_ID} F 03-FEB-1931 {FAMILY_NAME}_{GIVEN_NAME} {AGE}"
+    head = (
+        f"{0:<8}{patient:<80}{'Startdate 01-JAN-2025 X X X':<80}01.01.2510.15.00{256 * (len(signals) + 1):<8}"
+    )
+    head += f"{reserved:<44}{n_records if records is None else records:<8}{seconds:<8}{len(signals):<4}"
+    columns = [(16, [label for label, _, _ in signals]), (80, [""] * len(signals))]
+    columns.append((8, [unit for _, unit, _ in signals]))
+    columns += [(8, [f"{end:.8g}"[:8]] * len(signals)) for end in (low, high, -32768, 32767)]
+    columns += [(80, [""] * len(signals)), (8, [n for _, _, n in signals]), (32, [""] * len(signals))]
+    head += "".join(f"{value:<{width}}" for width, values in columns for value in values)
+    blocks = np.asarray(counts)[:, : n_records * n].reshape(len(leads), n_records, n).astype("<i2")
+    with open(path, "wb") as handle:
+        handle.write(head.encode("latin-1"))
+        for record in range(n_records):
+            handle.write(blocks[:, record].tobytes())
+            handle.write(bytes(2 * sum(n for _, _, n in extra)))
+            handle.write(f"+{record * seconds}\x14\x14".encode().ljust(120, b"\0") if annotations else b"")
+
+
+def write_statement(folder, *, sampling_rate=500, unit="2.5 uV", leads=LEADS, **more):
+    """Write `ecg_format.yml`; what is None is left out."""
+    leads = leads if leads is None or isinstance(leads, str) else f"[{', '.join(leads)}]"
+    stated = {"sampling_rate": sampling_rate, "unit": unit, "leads": leads, **more}
+    lines = [f"{key}: {value}" for key, value in stated.items() if value is not None]
+    write_text(folder / "ecg_format.yml", "\n".join(lines) + "\n")
+
+
+def write_csv(path, counts, *, sampling_rate=500, leads=LEADS, microvolts_per_count=2.5):
+    """Write columns with the names of their leads, below a comment, and `ecg_format.yml` beside."""
+    rows = [",".join(leads), *(commas(row) for row in np.asarray(counts).T)]
+    write_text(path, "\n".join([f"# {FAMILY_NAME} {GIVEN_NAME} {PATIENT_ID} {BIRTH_DATE}", *rows, ""]))
+    write_statement(path.parent, sampling_rate=sampling_rate, unit=f"{microvolts_per_count} uV", leads=None)
+
+
+def write_npz(path, counts, *, sampling_rate=500, leads=LEADS, microvolts_per_count=2.5):
+    with open(path, "wb") as handle:
+        np.savez(
+            handle, patient=np.array([FAMILY_NAME, GIVEN_NAME, PATIENT_ID]), ecg=np.asarray(counts, np.int16)
+        )
+    write_statement(path.parent, sampling_rate=sampling_rate, unit=f"{microvolts_per_count} uV", leads=leads)
+
+
+def write_matlab(path, counts, *, sampling_rate=500, leads=LEADS, microvolts_per_count=2.5):
+    import scipy.io
+
+    with open(path, "wb") as handle:
+        patient = f"{FAMILY_NAME} {GIVEN_NAME} {PATIENT_ID}"
+        scipy.io.savemat(handle, {"patient": patient, "age": AGE, "val": np.asarray(counts, np.int16)})
+    write_statement(path.parent, sampling_rate=sampling_rate, unit=f"{microvolts_per_count} uV", leads=leads)
+
+
+def write_hdf5(path, counts, *, sampling_rate=500, leads=LEADS, microvolts_per_count=2.5):
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        file.attrs["patient"] = f"{FAMILY_NAME} {GIVEN_NAME} {PATIENT_ID}"
+        options = {"chunks": (500, len(leads)), "compression": "gzip", "shuffle": True}
+        file.create_dataset("ecg", data=np.asarray(counts, np.int16).T, **options)
+    write_statement(path.parent, sampling_rate=sampling_rate, unit=f"{microvolts_per_count} uV", leads=leads)
+
+
 WRITERS = {
     "GE CardioSoft": write_cardiosoft,
     "Schiller EDI": write_schiller,
+    "EDF": write_edf,
+    "CSV": write_csv,
+    "NumPy": write_npz,
+    "MATLAB": write_matlab,
+    "HDF5": write_hdf5,
     "GE MUSE": write_muse,
     "Philips": write_philips,
     "HL7 aECG": write_aecg,

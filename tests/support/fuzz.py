@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python tests/support/fuzz.py --cases 10000 --seed 0
 
-The originals are a file of each format from `format_writers` and, where the folder that ECG_REAL_DATA names
+The originals are files of each format from `format_writers` and, where the folder that ECG_REAL_DATA names
 has `vendor_ecgs/`, the real ones in it. A case takes one, damages it and reads it. It fails if anything but a
 recording or an EcgFileError comes of it, if it takes too long or too much memory, if the recording or the ECG
 at rest has a wrong shape or type, or if the error names the patient. The file is then kept, and the seed and
@@ -19,6 +19,7 @@ import argparse
 import os
 import re
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -29,15 +30,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 from format_writers import FAMILY_NAME, GIVEN_NAME, PATIENT_ID, WRITERS
 from tqdm import tqdm
 
 import xml_loader
+from ecg.formats import companion_files
 from ecg.recording import EcgFileError
 
 MAX_MEGABYTES = 500
 SAMPLING_RATE, N_SAMPLES = 250, 2100  # 8.4 s
-SUFFIXES = {"DICOM": ".dcm", "SCP-ECG": ".scp", "WFDB": ".hea"}
+SUFFIXES = {"DICOM": ".dcm", "SCP-ECG": ".scp", "WFDB": ".hea", "EDF": ".edf", "CSV": ".csv", "NumPy": ".npz"}
+SUFFIXES |= {"MATLAB": ".mat", "HDF5": ".h5"}
+TEXTS = (".hea", ".csv", ".yml")  # read word by word
 PATIENT = re.compile(rf"\b(?:{FAMILY_NAME}|{GIVEN_NAME}|{PATIENT_ID})\b")
 OUTCOMES = ("read", "another ECG", "with a warning", "refused")
 
@@ -96,12 +101,33 @@ def written_originals(folder: Path) -> list[Original]:
     one, two = counts[:2] = counts[:2] // 2 * 10  # even, so that the derived limb leads are whole numbers
     counts[2:6] = two - one, -(one + two) // 2, one - two // 2, two - one // 2
     originals = []
-    for file_format, write in WRITERS.items():
-        path = folder / f"ecg{SUFFIXES.get(file_format, '.xml')}"
+    variants = {
+        "NumPy, NPY": write_npy,
+        "MATLAB, compressed": write_compressed_mat,
+        "MATLAB, version 4": write_mat_4,
+    }
+    for file_format, write in (WRITERS | variants).items():
+        path = folder / file_format / f"ecg{SUFFIXES.get(file_format.split(',')[0], '.xml')}"
+        path.parent.mkdir()
         write(path, counts[:8] if file_format == "GE MUSE" else counts, sampling_rate=SAMPLING_RATE)
-        paths = [path, path.with_suffix(".dat")] if file_format == "WFDB" else [path]
-        originals.append(original(file_format, paths))
+        originals.append(original(file_format, [path, *companion_files(path, path.read_bytes())]))
     return originals
+
+
+def write_npy(path, counts, **stated):
+    WRITERS["NumPy"](path, counts, **stated)
+    with open(path, "wb") as handle:
+        np.save(handle, counts.astype(np.int16))
+
+
+def write_compressed_mat(path, counts, **stated):
+    WRITERS["MATLAB"](path, counts, **stated)
+    scipy.io.savemat(path, {"note": "a text", "ecg": counts.astype(float)}, do_compression=True)
+
+
+def write_mat_4(path, counts, **stated):
+    WRITERS["MATLAB"](path, counts, **stated)
+    scipy.io.savemat(path, {"val": counts.astype(np.int16)}, format="4")
 
 
 def real_originals() -> list[Original]:
@@ -291,10 +317,10 @@ def damage(files: dict[str, bytes], generator: np.random.Generator) -> tuple[dic
     """Return the files after one, two or three kinds of damage to one of them, and the names of these."""
     name = str(generator.choice(list(files)))
     content, kinds = files[name], []
-    is_xml, is_header = name.endswith(".xml"), name.endswith(".hea")
+    is_xml, is_words = name.endswith(".xml"), name.endswith(TEXTS)
     for _ in range(int(generator.choice([1, 1, 1, 2, 3]))):
         choices = OF_XML if is_xml and generator.random() < 0.7 else OF_BYTES
-        choices = [change_word] if is_header and generator.random() < 0.6 else choices
+        choices = [change_word] if is_words and generator.random() < 0.6 else choices
         kind: Callable = choices[generator.integers(len(choices))]
         kinds.append(f"{kind.__name__} of {name}")
         if not content:
@@ -374,13 +400,12 @@ def fuzz(
 ) -> tuple[Counter, list[str]]:
     """Return how often each (format, outcome) occurred, and a line for each case that failed."""
     outcomes, failures = Counter(), []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as root:
         for case in tqdm(range(n_cases), unit="case", disable=None if progress else True, leave=False):
             generator = np.random.default_rng([seed, case])
             chosen = originals[generator.integers(len(originals))]
             files, kinds = damage(chosen.files, generator)
-            for name, content in files.items():
-                Path(folder, name).write_bytes(content)
+            folder = keep(files, Path(root, str(case)))
             before = peak_megabytes()
             try:
                 outcome = outcome_of(Path(folder, next(iter(files))), chosen.at_rest, seconds)
@@ -394,6 +419,7 @@ def fuzz(
                     f"seed {seed}, case {case}, {chosen.file_format}, {', '.join(kinds)}, {place}: {what}"
                 )
             outcomes[chosen.file_format, outcome] += 1
+            shutil.rmtree(folder)
     return outcomes, failures
 
 

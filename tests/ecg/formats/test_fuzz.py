@@ -22,7 +22,7 @@ def originals(tmp_path_factory):
 
 
 def test_there_is_an_original_of_each_format(originals):
-    assert sorted(original.file_format for original in originals) == sorted(FORMATS)
+    assert {original.file_format.split(",")[0] for original in originals} == set(FORMATS)
 
 
 def test_damaged_files_are_read_or_refused(originals, tmp_path):

@@ -23,6 +23,7 @@ import zlib
 import numpy as np
 import pytest
 from format_writers import FAMILY_NAME, GIVEN_NAME, PATIENT_ID, WRITERS, scp_record, scp_samples, xli_chunk
+from hostile_numbers import REFUSED_NUMBERS
 from tiny_runs import ENVIRONMENT
 
 from xml_loader import EcgFileError, read_at_rest, read_recording
@@ -32,7 +33,8 @@ MAX_MEGABYTES = 500
 SECONDS_UNTIL_KILLED = 10
 NOBODY = 65534  # root may read every file; this user may not
 
-SUFFIXES = {"DICOM": ".dcm", "SCP-ECG": ".scp", "WFDB": ".hea"}
+SUFFIXES = {"DICOM": ".dcm", "SCP-ECG": ".scp", "WFDB": ".hea", "EDF": ".edf", "CSV": ".csv", "NumPy": ".npz"}
+SUFFIXES |= {"MATLAB": ".mat", "HDF5": ".h5"}
 XML_FORMATS = [file_format for file_format in WRITERS if file_format not in SUFFIXES]
 COUNTS = np.random.default_rng(0).integers(-400, 400, (12, 4000))
 HUGE = 2**31 - 1
@@ -369,7 +371,7 @@ REFUSED = {
         f"NUL bytes, {file_format}": (edited_xml(file_format, "</", "\0</"), "malformed or incomplete XML")
         for file_format in XML_FORMATS
     },
-    "NUL bytes alone": (of_bytes(lambda: bytes(1_000_000)), "no format that is known"),
+    "NUL bytes alone": (of_bytes(lambda: bytes(1_000_000)), "a file of zeros only"),
     "deep nesting": (of_bytes(lambda: b"<a>" * 2_000_000), "nested in each other"),
     "deep nesting in Philips": (edited_xml("Philips", "<patient>", "<patient>" + "<a>" * 100_000), "nested"),
     "50 MB of elements": (of_bytes(lambda: b"<a>" + b"<b/>" * 12_000_000), ""),
@@ -388,7 +390,7 @@ REFUSED = {
     "an unreadable file": (unreadable, "nothing readable (Permission denied)"),
     "a sparse file of 2 GB": (sparse(2**31, "ecg.xml"), "more than 50,000,000 bytes"),
     "a zip archive": (zip_archive, "a zip archive"),
-    "gzip": (of_bytes(lambda: gzip.compress(bytes(50_000_000), 1)), "no format that is known"),
+    "gzip": (of_bytes(lambda: gzip.compress(bytes(50_000_000), 1)), "a gzip archive"),
     "base64 cut, GE MUSE": (edited_xml("GE MUSE", r"[^>]{3}</WaveFormData>", "</WaveFormData>"), "Base64"),
     "base64 cut, Philips": (edited_xml("Philips", r".{3}</parsedwaveforms>", "</parsedwaveforms>"), "Base64"),
     "base64 cut, Mortara": (edited_xml("Mortara ELI", r'.{3}"/>\n<CHANNEL', '"/>\n<CHANNEL'), "Base64"),
@@ -464,6 +466,7 @@ REFUSED = {
     ),
     "WFDB header that names 100 sparse files of 40 MB": (many_signal_files, "bytes"),
     "WFDB header of 20 MB": (long_header, ""),
+    **REFUSED_NUMBERS,
 }
 
 
@@ -535,7 +538,9 @@ def main():
     import importlib
 
     import pydicom  # noqa: F401
+    import pyfive  # noqa: F401
     import xmltodict  # noqa: F401
+    import yaml  # noqa: F401
 
     for module in (
         "ge_muse_xml",
