@@ -18,7 +18,7 @@ import numpy as np
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.plain_numbers import MAX_NUMBERS, array_of, check_array, recording_of_array
 from ecg.formats.statement import statement_for
-from ecg.recording import EcgFileError, Recording, quote
+from ecg.recording import EcgFileError, Recording, hindrance, quote
 
 FILE_FORMAT = "HDF5"
 MAX_OBJECTS = 1000  # groups and data sets
@@ -62,7 +62,7 @@ def read_hdf5(file: EcgFile) -> Recording | None:
     try:
         import pyfive
     except ImportError as error:
-        raise EcgFileError(file.path, what, "the package that reads it: pip install pyfive") from error
+        raise hindrance(file.path, error) from error
     statement = statement_for(file.path, what)
     try:
         with warnings.catch_warnings():
@@ -77,7 +77,9 @@ def read_hdf5(file: EcgFile) -> Recording | None:
         raise
     except _TooMuch as error:
         raise EcgFileError(file.path, f"{what} of more parts than one ECG needs", "one ECG") from error
-    except (Exception, RecursionError) as error:  # whatever pyfive meets in a damaged file
+    except MemoryError as error:
+        raise hindrance(file.path, error) from error
+    except Exception as error:  # whatever pyfive meets in a damaged file
         found = f"{what} that is damaged, or stored in a way that is not read ({type(error).__name__})"
         raise EcgFileError(file.path, found, "data sets in the file itself, as h5py writes them") from error
     return recording_of_array(FILE_FORMAT, array, statement, file)

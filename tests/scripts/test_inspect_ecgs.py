@@ -62,7 +62,7 @@ def test_every_format_is_read_and_named(folder, tmp_path):
             rf"^{file_format.replace(' ', '_')}\.\w+ +{file_format} .* 500 +10 ", outcome.stdout, re.MULTILINE
         )
     assert f"{len(WRITERS)} files: " in outcome.stdout and "verdicts: ok" in outcome.stdout
-    assert "1 file of the folders left out, as not ECGs: .dat 1" in outcome.stdout
+    assert "2 files of the folders left out, as not ECGs: .dat 1, .yml 1" in outcome.stdout
 
 
 def test_nothing_of_the_patient_is_shown(folder, tmp_path):

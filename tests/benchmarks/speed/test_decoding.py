@@ -14,7 +14,7 @@ def test_each_format_of_a_folder_is_timed(tmp_path):
     assert "1 files of" in outcome.stdout and "the same millivolts from both" in outcome.stdout
     table = outcome.stdout[outcome.stdout.index("\nformat") :]
     assert all(f"\n{name} " in table for name in WRITERS)
-    assert "cohort of 10 files" in table and "0 refused" in table
+    assert "cohort of 15 files" in table and "0 refused" in table
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
