@@ -7,6 +7,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from ecg.formats.edf import is_edf
+from ecg.formats.hdf5 import is_hdf5
+from ecg.formats.matlab import is_matlab
+from ecg.formats.number_table import begins_as_ecg_table
+from ecg.formats.numpy_arrays import is_numpy
 from ecg.recording import PathLike
 
 # Endings of what lies beside ECGs. They prove nothing: what begins as an ECG does is one.
@@ -101,7 +106,7 @@ def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[
 
 
 def begins_as_ecg(path: Path) -> bool:
-    """Whether a file begins as only ECGs do: XML of a known root, DICOM, SCP-ECG."""
+    """Whether a file begins as only ECGs do: XML of a known root, a format's signature, a table of leads."""
     try:
         if not path.is_file():  # opening a FIFO waits for a writer
             return False
@@ -111,8 +116,11 @@ def begins_as_ecg(path: Path) -> bool:
         return False
     if beginning[128:132] == b"DICM" or beginning[16:22] == b"SCPECG":
         return True
+    if any(is_known(beginning) for is_known in (is_edf, is_numpy, is_matlab, is_hdf5)):
+        return True
     text = beginning.replace(b"\0", b"").lower()  # UTF-16 is read as well as any other encoding
-    return b"<" in text[:1000] and _ECG_XML.search(text) is not None
+    xml = b"<" in text[:1000] and _ECG_XML.search(text) is not None
+    return xml or begins_as_ecg_table(path, beginning)
 
 
 def _files_inside(folder: Path) -> tuple[list[Path], list[str]]:

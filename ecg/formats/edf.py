@@ -35,7 +35,7 @@ _LABEL = re.compile(r"^(?:ECG|EKG)[ _-]*(?=\S)|[ _-]*\bREF$", re.IGNORECASE)
 @np.errstate(over="ignore", invalid="ignore")  # an absurd unit becomes infinity, and is refused
 def read_edf(file: EcgFile) -> Recording | None:
     """Version 0 and a header length that fits; all signals that are one of the twelve leads."""
-    if not _is_edf(file.content):
+    if not is_edf(file.content):
         return None
     path, signals = file.path, _signals(file)
     record = sum(signal["n"] for signal in signals)  # samples
@@ -64,7 +64,8 @@ def read_edf(file: EcgFile) -> Recording | None:
     return assemble("EDF", channels, next(iter(rates.values())), path, microvolts_per_count=resolution)
 
 
-def _is_edf(content: bytes) -> bool:
+def is_edf(content: bytes) -> bool:
+    """Whether a file is an EDF: version 0, and a header length and a number of signals that are numbers."""
     length, n_signals = (content[start : start + size].strip() for start, size in ((184, 8), (252, 4)))
     known = content.startswith(_VERSION) and length.isdigit() and n_signals.isdigit()
     return known and int(length) % 256 == 0

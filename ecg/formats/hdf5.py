@@ -18,7 +18,7 @@ import numpy as np
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.plain_numbers import MAX_NUMBERS, array_of, check_array, recording_of_array
 from ecg.formats.statement import statement_for
-from ecg.recording import EcgFileError, Recording, hindrance, quote
+from ecg.recording import EcgFileError, Recording, quote
 
 FILE_FORMAT = "HDF5"
 MAX_OBJECTS = 1000  # groups and data sets
@@ -59,10 +59,8 @@ def read_hdf5(file: EcgFile) -> Recording | None:
     if not is_hdf5(file.content):
         return None
     what = "a MATLAB 7.3 file (HDF5)" if file.content.startswith(b"MATLAB") else "an HDF5 file"
-    try:
-        import pyfive
-    except ImportError as error:
-        raise hindrance(file.path, error) from error
+    import pyfive
+
     statement = statement_for(file.path, what)
     try:
         with warnings.catch_warnings():
@@ -73,12 +71,10 @@ def read_hdf5(file: EcgFile) -> Recording | None:
             check_array(shape, dtype, file)
             _check_storage(dataset.id, dtype, file)
             array = np.asarray(dataset[...])
-    except EcgFileError:
+    except (EcgFileError, ImportError, MemoryError):  # the last two are not the file's fault
         raise
     except _TooMuch as error:
         raise EcgFileError(file.path, f"{what} of more parts than one ECG needs", "one ECG") from error
-    except MemoryError as error:
-        raise hindrance(file.path, error) from error
     except Exception as error:  # whatever pyfive meets in a damaged file
         found = f"{what} that is damaged, or stored in a way that is not read ({type(error).__name__})"
         raise EcgFileError(file.path, found, "data sets in the file itself, as h5py writes them") from error

@@ -18,12 +18,13 @@ import numpy as np
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.numbers import number_or_nan
 from ecg.formats.plain_numbers import recording_of_array, recording_of_rows
-from ecg.formats.statement import Statement, statement_for
-from ecg.recording import EcgFileError, PathLike, Recording, quote, standard_lead
+from ecg.formats.statement import Statement, statement_file, statement_for
+from ecg.recording import LEADS, EcgFileError, PathLike, Recording, quote, standard_lead
 
 FILE_FORMAT = "CSV"
 MAX_TEXT_BYTES = 20_000_000
 MAX_CELLS = 1_000_000  # each becomes a text in Python; 12 leads at 1 kHz for 80 s
+MANY_COLUMNS = 400  # 8 s at 50 Hz, the lowest sampling rate that is read
 MIN_NUMBERS = 8  # in a row, of a table that names no leads
 MISSING = {"", "nan", "na", "n/a", "#n/a", "null", "none", "-"}  # a sample is; short gaps are filled
 _BEGINNING = 65_536  # bytes of a file, which show whether it is such a table
@@ -60,6 +61,19 @@ def is_number_table(content: bytes) -> bool:
     if content[:1] in (b"<", b"{") or not content:
         return False
     return _layout(_lines(content[:_BEGINNING])) is not None
+
+
+def begins_as_ecg_table(path: PathLike, beginning: bytes) -> bool:
+    """Whether a text in a folder is an ECG, and not another table of numbers, such as one row per patient.
+
+    It is one if it names leads, or if something is stated about the numbers of its folder, or if it has as
+    many columns as there are leads, or as an ECG has samples.
+    """
+    if beginning[:1] in (b"<", b"{") or (layout := _layout(lines := _lines(beginning))) is None:
+        return False
+    n_columns = len(_cells(lines[layout.n_above][:_LINE], layout.separator))
+    named = layout.names is not None or layout.named_rows
+    return named or statement_file(path) is not None or n_columns == len(LEADS) or n_columns >= MANY_COLUMNS
 
 
 def read_number_table(file: EcgFile) -> Recording | None:

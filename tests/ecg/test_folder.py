@@ -80,7 +80,8 @@ def test_the_content_decides_not_the_ending(tmp_path, file_format):
     for name in CARRIERS:
         WRITERS[file_format](tmp_path / name, COUNTS[: len(leads)], leads=leads)
     files, left_out, _ = find_files([tmp_path])
-    assert sorted(file.name for file in files) == sorted(CARRIERS) and left_out == []
+    assert sorted(file.name for file in files) == sorted(CARRIERS)
+    assert {file.name for file in left_out} <= {"ecg_format.yml"}
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-8-sig", "gb18030"])
@@ -93,6 +94,34 @@ def test_the_encoding_does_not_hide_an_ecg(tmp_path, encoding):
 def test_what_does_not_begin_as_an_ecg(tmp_path, content):
     (tmp_path / "a.txt").write_bytes(content)
     assert not begins_as_ecg(tmp_path / "a.txt")
+
+
+ROW = ",".join(["0.1"] * 12)
+TABLES = {
+    "leads above": (",".join(LEADS) + f"\n{ROW}\n{ROW}\n", True),
+    "leads beside": ("".join(f"{lead};{'1;' * 500}\n" for lead in LEADS), True),
+    "twelve columns": (f"{ROW}\n" * 500, True),
+    "twelve rows": (" ".join(["-3"] * 5000) + "\n", True),
+    "one row per patient": ("id,age,rate,PR,QRS,QT,P,T,axis\n" + "1,2,3,4,5,6,7,8,9\n" * 50, False),
+    "labels": ("file;patient_id;PE\n1.csv;17;0\n", False),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_of_ecgs_and_other_tables(tmp_path, name):
+    text, is_ecg = TABLES[name]
+    (tmp_path / "a.csv").write_text(text)
+    (tmp_path / "a.xml").write_text("<ecg><rhythm/></ecg>")
+    files, left_out, _ = find_files([tmp_path])
+    assert names_in(tmp_path, files) == (["a.csv", "a.xml"] if is_ecg else ["a.xml"])
+    assert names_in(tmp_path, left_out) == ([] if is_ecg else ["a.csv"])
+
+
+def test_a_statement_makes_tables_of_numbers_ecgs(tmp_path):
+    write(tmp_path, "a.csv", content=b"1,2,3,4,5,6,7,8,9,10,11,12,13\n" * 50)
+    assert find_files([tmp_path])[0] == []
+    write(tmp_path, "ecg_format.yml", content=b"sampling_rate: 500")
+    assert names_in(tmp_path, find_files([tmp_path])[0]) == ["a.csv"]
 
 
 # Links

@@ -35,7 +35,7 @@ def folder(counts, tmp_path):
     folder = tmp_path / "exports"
     folder.mkdir()
     for number, (file_format, write) in enumerate(WRITERS.items()):
-        suffix = {"WFDB": "hea", "DICOM": "dcm", "SCP-ECG": "scp"}.get(file_format, "xml")
+        suffix = {"WFDB": "hea", "DICOM": "dcm", "SCP-ECG": "scp", "CSV": "csv"}.get(file_format, "xml")
         part = np.roll(counts, -1000 - 150 * number, axis=1) if number else counts
         leads = EIGHT_LEADS if file_format == "GE MUSE" else LEADS
         rows = part[[LEADS.index(lead) for lead in leads]]
