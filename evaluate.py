@@ -4,12 +4,14 @@
     python evaluate.py RUN --strata sex age site --rivals wells d_dimer    # columns of the labels table
     python evaluate.py RUN --prevalence 0.05                               # PPV and NPV where PE is rarer
     python evaluate.py RUN --cohort other_ecgs --labels other.csv          # on another hospital's patients
+    python evaluate.py RUN --random-kernels                                # a rival; takes minutes
     python evaluate.py RUN --explain 20                                    # what it looks at; takes minutes
     python evaluate.py RUN --data-dir ecgs --labels labels.csv             # the run's ECGs lie elsewhere now
 
 The runs must have tested the same ECGs in the same folds (one cohort, --seed and --folds). Beside them stand
 the mean of their scores (the ensemble) and, under the same folds, logistic regressions that a network has to
-beat: on the ECG signs of right-heart strain with age and sex, on heart rate alone, on age and sex alone.
+beat: on the ECG signs of right-heart strain with age and sex, on heart rate alone, on age and sex alone; with
+--random-kernels also one on what random convolution kernels find in the ECG (MiniRocket).
 Differences of AUROC are tested by DeLong's method, decisions by McNemar's, both with patients as clusters;
 beside each p stands Holm's, adjusted for all of these tests. The results go into a new folder: metrics.json,
 differences.csv, strata.csv, heart_rate.csv, report.html; predict.py takes the folder of several runs as their
@@ -46,7 +48,7 @@ from inference.comparison import (
     score_cohort,
 )
 from inference.differences import LabelComparison, adjust_for_many, compare_models
-from inference.rivals import rival_scores, sign_features, sign_models
+from inference.rivals import KERNELS, kernel_models, rival_scores, sign_features, sign_models
 from inference.sign_baseline import PROBES
 from inference.strata import auroc_by_heart_rate, metrics_by_stratum, strata_of
 from reporting.figures.group_attribution import draw_group_attribution
@@ -88,7 +90,7 @@ def main() -> None:
     if arguments.explain:
         require("captum", "integrated gradients", for_flag="--explain")
     names = arguments.names or [run.name for run in arguments.runs]
-    check_names([*names, *arguments.rivals, *PROBES, ENSEMBLE])
+    check_names([*names, *arguments.rivals, *PROBES, KERNELS, ENSEMBLE])
     root = roots_of(arguments.runs[0])[0]
     values = read_values(root)
     if arguments.cohort:
@@ -101,6 +103,7 @@ def main() -> None:
     features = read_features(arguments, comparison, cohort, lines)
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
     rivals = rival_scores(cohort, arguments.rivals, lines, comparison.label_names)
+    kernels = kernel_models(cohort, comparison, seed=values.seed) if arguments.random_kernels else {}
     run = Run(new_folder(arguments.output_dir, "evaluate"))
     print(f"comparison  {run.folder}")
     other_cohort = describe_cohort(run, arguments, comparison, cohort) if arguments.cohort else None
@@ -108,6 +111,7 @@ def main() -> None:
     for number, label in enumerate(comparison.label_names):
         models = [model.for_label(number) for model in comparison.models] + rivals
         models += sign_models(features, comparison, label) if features is not None else []
+        models += kernels.get(label, [])
         prevalence = arguments.prevalence
         results.append(compare_models(label, models, comparison, seed=values.seed, prevalence=prevalence))
     results = adjust_for_many(results)
@@ -147,6 +151,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--patient-key", metavar="FILE", help="key of their pseudonyms [beside the table]")
     parser.add_argument("--no-signs", dest="signs", action="store_false", help="leave out the ECG signs")
     parser.add_argument(
+        "--random-kernels",
+        action="store_true",
+        help="compare with random convolution kernels too; takes minutes",
+    )
+    parser.add_argument(
         "--explain",
         type=int,
         metavar="N",
@@ -162,6 +171,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--labels: found no --cohort and no --data-dir, expected the folder that it is for")
     if arguments.cohort and arguments.data_dir:
         parser.error("--data-dir: found --cohort too, expected one of them")
+    if arguments.random_kernels and arguments.cohort:
+        parser.error("--random-kernels: found --cohort, expected none: nothing is fitted on its ECGs")
     if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
         parser.error(f"--prevalence: found {arguments.prevalence:g}, expected a number between 0 and 1")
     if arguments.explain is not None and arguments.explain < 1:

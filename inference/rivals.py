@@ -1,6 +1,7 @@
-"""What the networks of a comparison must beat: columns of the labels table, and the ECG signs."""
+"""What the networks of a comparison must beat: columns of the table, the ECG signs, random kernels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,16 @@ from dataset.clinical import value_of
 from dataset.cohort import Cohort
 from dataset.label_copies import is_copy, separating_columns
 from ecg.signs import measure_signals
-from inference.comparison import Comparison, Scores
+from inference.comparison import Comparison, Scores, lines_of
+from inference.random_kernels import at_low_rate, kernel_scores
 from inference.sign_baseline import out_of_fold_scores, probe_sets
 from inference.strata import text_of
 from runtime.errors import UserError
+
+KERNELS = "random kernels"  # its name among the models of a comparison
+CHUNK = 64  # ECGs that are read at once
+
+Folds = Sequence[Mapping[str, np.ndarray]]
 
 
 def numbers_of(cohort: Cohort, column: str) -> np.ndarray:
@@ -63,13 +70,32 @@ def sign_models(features: pd.DataFrame, comparison: Comparison, label: str) -> l
     """Return the logistic regressions, fitted in each fold on the ECGs that trained the networks."""
     if not comparison.folds:
         return []
-    splits, tested = comparison.splits, comparison.table
-    models = []
+    splits, models = comparison.splits, []
     for name, columns in probe_sets(features).items():
-        y_score = np.empty(len(tested))
-        for repeat, folds in comparison.folds.items():
-            scores = out_of_fold_scores(features[columns], splits[label], folds, splits["patient_id"])
-            lines = (tested["repeat"] == repeat).to_numpy()
-            y_score[lines] = scores[pd.Index(splits["file"]).get_indexer(tested.loc[lines, "file"])]
-        models.append(Scores(name, y_score, None))
+        score = partial(
+            out_of_fold_scores, features[columns], splits[label], patient_ids=splits["patient_id"]
+        )
+        models.append(Scores(name, _tested_scores(comparison, score), None))
     return models
+
+
+def kernel_models(cohort: Cohort, comparison: Comparison, *, seed: int) -> dict[str, list[Scores]]:
+    """Return for each label the random kernels, fitted in each fold on the ECGs that trained the networks."""
+    splits, names = comparison.splits, comparison.label_names
+    lines = lines_of(splits, cohort)
+    chunks = np.split(lines, range(CHUNK, len(lines), CHUNK))
+    signals = np.concatenate([at_low_rate(cohort.signals.read(chunk)) for chunk in chunks])
+    targets = splits[names].to_numpy(float)
+    score = partial(kernel_scores, signals, targets, patient_ids=splits["patient_id"], seed=seed)
+    y_score = _tested_scores(comparison, score)  # (n_scores, n_labels)
+    return {name: [Scores(KERNELS, column, None)] for name, column in zip(names, y_score.T, strict=True)}
+
+
+def _tested_scores(comparison: Comparison, score: Callable[[Folds], np.ndarray]) -> np.ndarray:
+    """Return the scores of the lines of `comparison.table`; ``score`` gives those of `comparison.splits`."""
+    tested, files = comparison.table, pd.Index(comparison.splits["file"])
+    scores, rows = [], []
+    for repeat, folds in comparison.folds.items():
+        rows.append(np.flatnonzero(tested["repeat"] == repeat))
+        scores.append(score(folds)[files.get_indexer(tested["file"].iloc[rows[-1]])])
+    return np.concatenate(scores)[np.argsort(np.concatenate(rows))]

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -62,22 +63,27 @@ def probe_sets(features: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def fit_and_score(
-    features: pd.DataFrame,
+    features: ArrayLike,
     y_true: ArrayLike,
     parts: Mapping[str, np.ndarray],
     *,
     patient_ids: ArrayLike | None = None,
+    prepared: Sequence[BaseEstimator] | None = None,
+    penalties: Sequence[float] = PENALTIES,
 ) -> np.ndarray:
     """Fit on the training and the validation part, and score the test part.
 
     Parameters
     ----------
-    features : DataFrame of n_ecgs lines
+    features : array or DataFrame of n_ecgs lines
         All of its columns are used. They are numbers, nan where missing.
     y_true : array of shape (n_ecgs,), 0 or 1, or nan: not known, and not trained on
     parts : for train and test, and validation where there is one, the indices of its ECGs
     patient_ids : array of shape (n_ecgs,), optional
         Without it each ECG counts as a patient.
+    prepared : what comes before the logistic regression; None: the median stands in for a missing value, an
+        indicator marks that it was missing, and all are brought to one scale.
+    penalties : C of scikit-learn, to choose from.
 
     Returns
     -------
@@ -98,9 +104,9 @@ def fit_and_score(
         raise ValueError(f"found {len(shared)} patients in training and test, expected none")
     if len(np.unique(y_true[train])) < 2:
         raise ValueError("found one class in the training part, expected both")
-    numbers = features.to_numpy(float)
+    numbers = np.asarray(features, float)
     numbers = np.where(np.isfinite(numbers), numbers, math.nan)
-    model = _fit(numbers[train], y_true[train].astype(int), patients[train])
+    model = _fit(numbers[train], y_true[train].astype(int), patients[train], prepared, penalties)
     return model.predict_proba(numbers[test])[:, 1] if len(test) else np.zeros(0)
 
 
@@ -171,16 +177,21 @@ def _auroc(y_true: np.ndarray, y_score: np.ndarray) -> float:
     return float(roc_auc_score(y_true, y_score)) if len(np.unique(y_true)) == 2 else math.nan
 
 
-def _fit(numbers: np.ndarray, y_true: np.ndarray, patients: np.ndarray) -> Pipeline:
-    """Return the fitted model, whose penalty has the best log-likelihood on patients left out of training.
+def _to_one_scale() -> list[BaseEstimator]:
+    imputer = SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True)
+    return [imputer, StandardScaler()]
 
-    The median stands in for a missing value, and an indicator marks that it was missing.
-    """
-    model = make_pipeline(
-        SimpleImputer(strategy="median", add_indicator=True, keep_empty_features=True),
-        StandardScaler(),
-        LogisticRegression(C=USUAL_PENALTY, max_iter=2000),
-    )
+
+def _fit(
+    numbers: np.ndarray,
+    y_true: np.ndarray,
+    patients: np.ndarray,
+    prepared: Sequence[BaseEstimator] | None = None,
+    penalties: Sequence[float] = PENALTIES,
+) -> Pipeline:
+    """Return the fitted model, whose penalty has the best log-likelihood on patients left out of training."""
+    steps = _to_one_scale() if prepared is None else prepared
+    model = make_pipeline(*steps, LogisticRegression(C=USUAL_PENALTY, max_iter=2000))
     patients_of = [len(np.unique(patients[y_true == label])) for label in (0, 1)]
     n_folds = min(INNER_FOLDS, *patients_of)
     if n_folds < 2:
@@ -189,7 +200,9 @@ def _fit(numbers: np.ndarray, y_true: np.ndarray, patients: np.ndarray) -> Pipel
     splits = [
         split for split in inner.split(numbers, y_true, patients) if len(np.unique(y_true[split[0]])) == 2
     ]
-    search = GridSearchCV(model, {"logisticregression__C": PENALTIES}, scoring=_log_likelihood, cv=splits)
+    search = GridSearchCV(
+        model, {"logisticregression__C": list(penalties)}, scoring=_log_likelihood, cv=splits
+    )
     return search.fit(numbers, y_true).best_estimator_
 
 

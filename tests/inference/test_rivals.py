@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from inference.rivals import numbers_of, rival_scores, sign_features
+from inference.rivals import kernel_models, numbers_of, rival_scores, sign_features, sign_models
 from runtime.errors import UserError
 
 
@@ -45,3 +45,39 @@ def test_a_label_is_no_rival_of_its_own(capsys):
         with pytest.raises(UserError, match=f"column {name}: found the label PE itself"):
             rival_scores(cohort, [name], lines, ["PE"])
     assert rival_scores(cohort, [], lines, ["PE"]) == []
+
+
+def test_rivals_score_the_lines_that_were_tested(monkeypatch):
+    files, nothing = [f"{number}.xml" for number in range(12)], np.zeros(0, int)
+    folds = {}
+    for repeat, tests in {1: [range(6), range(6, 12)], 2: [range(0, 12, 2), range(1, 12, 2)]}.items():
+        parts = [(np.setdiff1d(np.arange(12), list(test)), np.array(test)) for test in tests]
+        folds[repeat] = [{"train": one, "validation": nothing, "test": two} for one, two in parts]
+    lines = [
+        (files[ecg], repeat) for repeat in (2, 1) for fold in folds[repeat] for ecg in fold["test"][::-1]
+    ]
+    truth = np.tile([0.0, 1.0, 1.0, 0.0], 3)
+    comparison = SimpleNamespace(
+        splits=pd.DataFrame({"file": files, "digest": files, "patient_id": files, "PE": truth}),
+        table=pd.DataFrame(lines, columns=["file", "repeat"]),
+        folds=folds,
+        label_names=["PE"],
+    )
+    expected = (
+        comparison.table["file"].str.removesuffix(".xml").astype(int) + 100 * comparison.table["repeat"]
+    )
+    by_repeat = iter([np.arange(12) + 100.0, np.arange(12) + 200.0] * 2)
+    monkeypatch.setattr("inference.rivals.out_of_fold_scores", lambda *_, **__: next(by_repeat))
+    (model,) = sign_models(pd.DataFrame({"heart_rate_bpm": np.arange(12)}), comparison, "PE")[:1]
+    np.testing.assert_array_equal(model.y_score, expected)
+
+    beats = 500 * np.sin(np.arange(5000) / 20) * truth[:, None, None]
+    signals = (np.random.default_rng(0).normal(0, 50, (12, 12, 5000)) + beats).astype(np.int16)
+    cohort = SimpleNamespace(
+        table=pd.DataFrame({"file": files, "digest": files}),
+        signals=SimpleNamespace(read=lambda chosen: signals[chosen]),
+    )
+    (model,) = kernel_models(cohort, comparison, seed=1)["PE"]
+    positive = truth[expected % 100] == 1
+    assert model.name == "random kernels" and model.thresholds is None
+    assert model.y_score[positive].min() > model.y_score[~positive].max()
