@@ -252,15 +252,6 @@ GROUPS: dict[str, list[Explained]] = {
         Explained("npv", "NPV", _npv),
         Explained("positive_likelihood_ratio", "likelihood ratio +", _ratio, 2),
         Explained("negative_likelihood_ratio", "likelihood ratio −", _negative_ratio, 2),
-        Explained("accuracy", "accuracy", lambda m, *_: f"{_share(m)} ECGs are decided rightly{_counts(m)}."),
-        Explained(
-            "balanced_accuracy",
-            "balanced accuracy",
-            _fixed("The mean of sensitivity and specificity; 0.5 is chance."),
-        ),
-        Explained(
-            "f1", "F1", _fixed("The harmonic mean of sensitivity and PPV; it depends on the prevalence.")
-        ),
     ],
     "At other points of the curve, whose thresholds other ECGs fixed": [
         Explained("at_specificity_90_sensitivity", "sensitivity at 90 % specificity", _sensitivity),
@@ -283,5 +274,16 @@ GROUPS: dict[str, list[Explained]] = {
         Explained("calibration_slope", "calibration slope", _slope, 2),
         Explained("calibration_intercept", "calibration intercept", _intercept, 2),
         Explained("expected_calibration_error", "expected calibration error", _calibration_error),
+    ],
+    "In other papers, but improper: the true probabilities need not have the best value": [
+        Explained("accuracy", "accuracy", lambda m, *_: f"{_share(m)} ECGs are decided rightly{_counts(m)}."),
+        Explained(
+            "balanced_accuracy",
+            "balanced accuracy",
+            _fixed("The mean of sensitivity and specificity; 0.5 is chance."),
+        ),
+        Explained(
+            "f1", "F1", _fixed("The harmonic mean of sensitivity and PPV; it depends on the prevalence.")
+        ),
     ],
 }

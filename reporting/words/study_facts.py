@@ -15,7 +15,7 @@ from runtime.messages import counted
 
 MEASURES = (
     "Ranking: AUROC, partial AUROC, average precision, points of the ROC curve. Decisions at the "
-    "threshold: sensitivity, specificity, predictive values, likelihood ratios, accuracy, F1. "
+    "threshold: sensitivity, specificity, predictive values, likelihood ratios. "
     "Probabilities: calibration slope and intercept, expected calibration error, Brier score. Plots: ROC, "
     "precision-recall, calibration and decision curve. They show apart how well the scores rank, what the "
     "decisions cost, whether the probabilities hold, and whether acting on them is worth it. All intervals "

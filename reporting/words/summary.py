@@ -81,12 +81,11 @@ def _label_lines(name: str, label: dict, metrics: dict) -> Iterator[str]:
         ("specificity", "specificity", missing),
         ("PPV", "ppv", "no ECG flagged"),
         ("NPV", "npv", "every ECG flagged"),
-        ("accuracy", "accuracy", ""),
     ):
         yield _row(title, label[key], f"{label[key].successes:,} of {label[key].n:,}", reason)
     if not missing and "calibration_slope" in label:  # runs of earlier versions have only the lines above
         yield from _lines_of_use(name, label)
-    yield _single_numbers(label)
+    yield _brier_score(label)
     yield _in_words(name, label["confusion_matrix"])
 
 
@@ -140,12 +139,11 @@ def _point_in_words(point: dict) -> str:
     return f"sensitivity {sensitivity}, specificity {specificity}, fixed on other ECGs"
 
 
-def _single_numbers(label: dict) -> str:
-    """F1, balanced accuracy and the Brier score beside that of a constant answer, the one to beat."""
-    f1, balanced_accuracy = (number(label[key]) for key in ("f1", "balanced_accuracy"))
+def _brier_score(label: dict) -> str:
+    """Return the Brier score beside that of a constant answer, the one to beat."""
     constant = label["prevalence"] * (1 - label["prevalence"])
-    brier = f"Brier {label['brier_score']:.3f} (always answering the prevalence: {constant:.3f})"
-    return f"F1 {f1}, balanced accuracy {balanced_accuracy}, {brier}"
+    score = number(label["brier_score"])
+    return f"{'Brier score':<18} {score}   (always answering the prevalence: {constant:.3f})"
 
 
 def _in_words(name: str, counts: dict) -> str:
