@@ -1,1 +1,1 @@
-"""What the project costs (speed/) and whether its claims hold (studies/)."""
+"""What the project costs (speed/), whether its claims hold (studies/), golden outputs (installation/)."""
