@@ -33,6 +33,7 @@ from dataset.deidentified import check_place, deidentify
 from ecg.duplicates import near_duplicates
 from ecg.formats.written import WRITTEN_FORMS
 from ecg.quality import MEASUREMENTS, judge
+from ecg.recording import LEAST_SECONDS
 from hyperparameters.declaration import Hyperparameters
 from runtime.atomic_files import write_text_atomically
 from runtime.code_pages import as_utf8
@@ -57,7 +58,7 @@ def main() -> int:
         header = " ".join(f"{name:<{COLUMNS[name]}}" for name in COLUMNS)
         print(f"{'file':<{width(names)}} {header} findings")
     rows, measurements = [], []
-    for number, (row, measurement) in enumerate(inspect(files, limits, arguments.plot, names)):
+    for number, (row, measurement) in enumerate(inspect(files, limits, arguments, names)):
         tqdm.write(line_of(row, names[number], width(names)))
         rows.append(row)
         measurements.append(measurement)
@@ -95,7 +96,8 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     types = get_type_hints(Hyperparameters)
     quality = [declared for declared in fields(Hyperparameters) if declared.metadata["group"] == "quality"]
     limits = [declared for declared in quality if types[declared.name] is not bool]
-    for limit in limits:
+    least = next(declared for declared in fields(Hyperparameters) if declared.name == "min_seconds")
+    for limit in (least, *limits):
         flag, help = "--" + limit.name.replace("_", "-"), f"{limit.metadata['help']} [{limit.default}]"
         parser.add_argument(flag, type=types[limit.name], default=limit.default, help=help.replace("%", "%%"))
     arguments = parser.parse_args()
@@ -144,13 +146,14 @@ def write_copies(files: list[Path], problems: list[str], folder: Path, form: str
 
 
 def inspect(
-    files: list[Path], limits: dict[str, float], plots: Path | None, names: list[str]
+    files: list[Path], limits: dict[str, float], arguments: argparse.Namespace, names: list[str]
 ) -> Iterator[tuple[dict[str, Any], np.void | None]]:
-    """Yield a row of the table for each file, and its measurements; draw it into ``plots``, where given."""
+    """Yield a row of the table for each file, and its measurements; draw it for --plot."""
+    plots, min_seconds = arguments.plot, arguments.min_seconds
     for file, name in zip(tqdm(files, unit="file", disable=None, leave=False), names, strict=True):
         try:
-            recording = read_recording(file)
-            rest = bring_to_rest(recording, file)
+            recording = read_recording(file, min_seconds)
+            rest = bring_to_rest(recording, file, min_seconds=min_seconds)
         except EcgFileError as error:
             finding = f"found {error.found}; expected {error.expected}"
             yield {"file": str(file), "verdict": "refused", "findings": finding}, None
@@ -236,7 +239,7 @@ class _FileSignals:
         self.files = files
 
     def __getitem__(self, row: int) -> np.ndarray:
-        return read_at_rest(self.files[row])
+        return read_at_rest(self.files[row], LEAST_SECONDS)
 
 
 def draw(recording: Recording, path: Path, name: str, findings: pd.DataFrame) -> None:

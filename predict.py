@@ -30,6 +30,7 @@ reason, the rest is scored, and the exit status is 1.
 """
 
 import argparse
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ from tqdm import tqdm
 
 from dataset.decoding import decode
 from dataset.sign_columns import given_columns
+from ecg.recording import LEAST_SECONDS
 from inference.likeness import TrainingDistribution
 from inference.prediction import TRAINED_ON, Scored, clinical_source, decide, score_files
 from inference.scoring import Scorer
@@ -60,6 +62,7 @@ def main() -> int:
     check_outputs(arguments)
     device = prepare(seed=0)
     scorer = Scorer.load(arguments.run, device)
+    scorer.min_seconds = arguments.min_seconds or scorer.min_seconds
     check_prevalences(arguments.prevalence, scorer)
     check_label(arguments.label, scorer)
     files, left_out, failures = find_files(arguments.paths)
@@ -126,6 +129,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--prevalence", type=float, nargs="+", help="share of these patients with each label, between 0 and 1"
     )
+    help = "score recordings from this length on, padded to 10 s, with a warning [the run's]"
+    parser.add_argument("--min-seconds", type=seconds, metavar="S", help=help)
     parser.add_argument("--any-quality", action="store_true", help="score unusable ECGs too, with a warning")
     parser.add_argument(
         "--clinical",
@@ -138,6 +143,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--label", help="which label the page is about (default: the run's first)")
     parser.add_argument("--title", default="", help="heading of the page; the file's name is not shown")
     return parser.parse_args()
+
+
+def seconds(text: str) -> float:
+    """Return a flag's value, the length of a recording."""
+    value = float(text) if re.fullmatch(r"\d{1,3}(\.\d+)?", text) else 0.0
+    if not LEAST_SECONDS <= value <= 10:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number from {LEAST_SECONDS:g} to 10")
+    return value
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
@@ -213,7 +226,7 @@ def write_page(arguments: argparse.Namespace, scorer: Scorer, ecg: Scored) -> No
     from reporting.pages.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
 
     label = scorer.label_names.index(arguments.label) if arguments.label else 0
-    _, signal, _ = decode(ecg.file, scorer.window_start)
+    _, signal, _ = decode(ecg.file, scorer.window_start, scorer.min_seconds)
     write_patient_page(
         arguments.report,
         scorer=scorer,

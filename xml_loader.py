@@ -19,7 +19,16 @@ import numpy as np
 from ecg.folder import find_files
 from ecg.formats import read_any_format
 from ecg.formats.ecg_file import MAX_FILE_BYTES
-from ecg.recording import LEADS, MIN_SECONDS, N_SAMPLES, SAMPLING_RATE, EcgFileError, PathLike, Recording
+from ecg.recording import (
+    LEADS,
+    MIN_SECONDS,
+    N_SAMPLES,
+    SAMPLING_RATE,
+    EcgFileError,
+    PathLike,
+    Recording,
+    at_least,
+)
 
 # PyTorch and SciPy take seconds to import, and are therefore imported where they are used: the processes that
 # parse a cohort's files then start at once, and need SciPy only for files that are not at 500 Hz.
@@ -62,23 +71,27 @@ class AtRest:
     padded: tuple[int, int]
 
 
-def read_recording(path: PathLike) -> Recording:
+def read_recording(path: PathLike, min_seconds: float = MIN_SECONDS) -> Recording:
     """Read an ECG file as it is: all of its samples, at its own sampling rate, in mV.
 
     Raises
     ------
     EcgFileError
-        Anything is wrong with the file. At least 8 s of twelve leads are required.
+        Anything is wrong with the file. At least 8 s, or `min_seconds`, of twelve leads are required.
     """
-    return read_any_format(path)
+    with at_least(min_seconds):
+        return read_any_format(path)
 
 
-def read_at_rest(path: PathLike) -> np.ndarray:
+def read_at_rest(path: PathLike, min_seconds: float = MIN_SECONDS) -> np.ndarray:
     """Read an ECG file as the cache stores it: int16 ndarray of shape (12, 5000), in µV at 500 Hz."""
-    return bring_to_rest(read_recording(path), path).signal
+    recording = read_recording(path, min_seconds)
+    return bring_to_rest(recording, path, min_seconds=min_seconds).signal
 
 
-def bring_to_rest(recording: Recording, path: PathLike, window_start: float = 0.0) -> AtRest:
+def bring_to_rest(
+    recording: Recording, path: PathLike, window_start: float = 0.0, min_seconds: float = MIN_SECONDS
+) -> AtRest:
     """Return 10 s of a recording in microvolts at 500 Hz.
 
     Parameters
@@ -87,14 +100,15 @@ def bring_to_rest(recording: Recording, path: PathLike, window_start: float = 0.
     path : str or path-like
         The file that it came from, for the error.
     window_start : float, in s
-        Where the 10 s begin. What is 8 s or longer from there is padded to 10 s.
+        Where the 10 s begin. What is `min_seconds` or longer from there is padded to 10 s.
+    min_seconds : float, in s
 
     Raises
     ------
     EcgFileError
-        Less than 8 s from the window's start, or beyond the ±32.767 mV that int16 holds.
+        Less than `min_seconds` from the window's start, or beyond the ±32.767 mV that int16 holds.
     """
-    millivolts, padded = _ten_seconds(recording, path, window_start)
+    millivolts, padded = _ten_seconds(recording, path, window_start, min_seconds)
     return AtRest(np.rint(millivolts * 1000).astype(np.int16), padded)
 
 
@@ -133,15 +147,15 @@ def centre_start(n_samples: int) -> int:
 
 
 def _ten_seconds(
-    recording: Recording, path: PathLike, window_start: float = 0.0
+    recording: Recording, path: PathLike, window_start: float = 0.0, min_seconds: float = MIN_SECONDS
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Return 10 s in mV at 500 Hz, float64 (12, 5000), none beyond what int16 holds, and the padding."""
     rate = recording.sampling_rate
     signal = recording.signal[:, round(window_start * rate) :]
-    if signal.shape[1] < MIN_SECONDS * rate - 1e-6:
+    if signal.shape[1] < min_seconds * rate - 1e-6:
         found = f"{recording.signal.shape[1] / rate:.4g} s at {rate:g} Hz"
         begin = f" from second {window_start:g} on" if window_start else ""
-        raise EcgFileError(path, found, f"at least {MIN_SECONDS:g} s{begin}")
+        raise EcgFileError(path, found, f"at least {min_seconds:g} s{begin}")
     millivolts = signal.astype(np.float64)
     if rate != SAMPLING_RATE:
         millivolts = _resample(millivolts, rate)

@@ -23,6 +23,7 @@ from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import StoredSignals, cached_signals
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
+from ecg.recording import MIN_SECONDS
 from runtime.atomic_files import write_text_atomically
 from runtime.errors import UserError
 
@@ -35,7 +36,7 @@ class Reading:
 
     Attributes
     ----------
-    window_start, quality_limits : as ``read_cohort`` takes them.
+    window_start, min_seconds, quality_limits : as ``read_cohort`` takes them.
     patient_key : fingerprint of the key of the pseudonyms; those of another key cannot be compared.
     patients_assumed : whether the labels table names no patients, so that each file counts as one.
     rejected : DataFrame with one row per file that could not be read, or whose ECG is unusable: file, reason,
@@ -54,6 +55,7 @@ class Reading:
     findings: pd.DataFrame
     n_parsed: int
     rejected_list: Path | None = None
+    min_seconds: float = MIN_SECONDS
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def read_cohort(
     cache_dir: str,
     workers: int,
     window_start: float,
+    min_seconds: float = MIN_SECONDS,
     patient_key: str | None,
     quality: Mapping[str, Any],
 ) -> Cohort:
@@ -129,7 +132,7 @@ def read_cohort(
     label_columns : columns to learn; None means PE.
     clinical_columns : columns that the head sees beside the ECG; None means none.
     ecg_signs : whether it sees the signs that are measured in each ECG, ``dataset.sign_columns``.
-    cache_dir, workers, window_start : see ``signal_cache.cached_signals``.
+    cache_dir, workers, window_start, min_seconds : see ``signal_cache.cached_signals``.
     patient_key : file of the key of the patients' pseudonyms; None means one beside the table.
     quality : ``quality_checks``, whether ECGs are judged at all, and the limits of ``ecg.quality.judge``.
 
@@ -144,6 +147,7 @@ def read_cohort(
             cache_dir=cache_dir,
             workers=workers,
             window_start=window_start,
+            min_seconds=min_seconds,
             patient_key=patient_key,
             quality=quality,
         )
@@ -229,6 +233,7 @@ def _read(
     cache_dir: str,
     workers: int,
     window_start: float,
+    min_seconds: float = MIN_SECONDS,
     patient_key: str | None,
     quality: Mapping[str, Any],
 ) -> Cohort:
@@ -239,7 +244,14 @@ def _read(
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
     table = table.assign(patient_id=pseudonymise(table["patient_id"], key_file))
     files = list(table["file"])
-    cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers, window_start=window_start)
+    cached = cached_signals(
+        folder,
+        files,
+        cache_dir=cache_dir,
+        workers=workers,
+        window_start=window_start,
+        min_seconds=min_seconds,
+    )
     has_row = (cached.entries["row"] != NO_ROW).to_numpy()
     unreadable = cached.entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
     rejected = [*((file, NO_LABEL) for file in unlabelled["file"]), *unreadable]
@@ -267,6 +279,7 @@ def _read(
         measurements=measurements[kept],
         reading=Reading(
             window_start=window_start,
+            min_seconds=min_seconds,
             quality_limits=dict(quality),
             patient_key=key_fingerprint(key_file),
             patients_assumed=patients_assumed,

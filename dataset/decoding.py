@@ -5,18 +5,21 @@ from pathlib import Path
 import numpy as np
 
 from ecg.quality import measure
+from ecg.recording import MIN_SECONDS
 from xml_loader import AtRest, Recording, bring_to_rest, read_recording
 
 
-def decode(path: Path, window_start: float = 0.0) -> tuple[str, np.ndarray, np.void]:
+def decode(
+    path: Path, window_start: float = 0.0, min_seconds: float = MIN_SECONDS
+) -> tuple[str, np.ndarray, np.void]:
     """Return a file's format, its signal at rest, int16 (12, 5000) in µV, and its measurements.
 
     Raises
     ------
     EcgFileError : the file cannot be used.
     """
-    recording = read_recording(path)
-    rest = bring_to_rest(recording, path, window_start)
+    recording = read_recording(path, min_seconds)
+    rest = bring_to_rest(recording, path, window_start, min_seconds)
     return recording.metadata["file_format"], rest.signal, measure_recording(recording, rest)
 
 

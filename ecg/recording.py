@@ -10,7 +10,9 @@ import errno
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +22,8 @@ RECORDED_LEADS = frozenset(LEADS) - {"III", "aVR", "aVL", "aVF"}  # these follow
 SAMPLING_RATE = 500  # Hz, of a signal at rest and of all that models see
 N_SAMPLES = 5000  # 10 s, at rest
 MILLIVOLTS = 1e-3  # mV per microvolt, the unit at rest
-MIN_SECONDS = 8.0  # shorter recordings are refused
+MIN_SECONDS = 8.0  # shorter recordings are refused, unless `at_least` says otherwise
+LEAST_SECONDS = 3.0  # and always what is shorter than this: it may be a median beat
 PULSE_MILLIVOLTS, PULSE_SECONDS = (0.4, 2.1), (0.05, 0.6)  # of calibration; 1 mV for 0.2 s is usual
 MAX_GAP_SECONDS = 0.05  # of missing samples that are interpolated; a longer gap could hide a QRS complex
 PLAUSIBLE_RATES = (50, 50_000)  # Hz; beyond is a mistake in the file, and resampling could exhaust memory
@@ -289,15 +292,29 @@ def _derive_limb_leads(millivolts: dict[str, np.ndarray]) -> tuple[str, ...]:
     return derived
 
 
+# Ten readers would otherwise pass it on, unused, from the opening of a file to `assemble`
+_min_seconds: ContextVar[float] = ContextVar("min_seconds", default=MIN_SECONDS)
+
+
+@contextmanager
+def at_least(seconds: float) -> Iterator[None]:
+    """Accept recordings of this length, in s, or longer, from `assemble` in place of `MIN_SECONDS`."""
+    token = _min_seconds.set(max(seconds, LEAST_SECONDS))
+    try:
+        yield
+    finally:
+        _min_seconds.reset(token)
+
+
 def _check_lengths(millivolts: dict[str, np.ndarray], sampling_rate: float, path: PathLike) -> None:
     lengths = {lead: len(millivolts[lead]) for lead in LEADS}
     if len(set(lengths.values())) > 1:
         found = f"leads of different lengths, {by_value(lengths, 'samples')}"
         raise EcgFileError(path, found, "as many samples in every lead")
     n_samples = lengths["I"]
-    if n_samples < MIN_SECONDS * sampling_rate - 1e-6:
+    if n_samples < _min_seconds.get() * sampling_rate - 1e-6:
         found = f"{n_samples} samples at {sampling_rate:g} Hz ({n_samples / sampling_rate:.4g} s)"
-        raise EcgFileError(path, found, f"at least {MIN_SECONDS:g} s")
+        raise EcgFileError(path, found, f"at least {_min_seconds.get():g} s")
     if n_samples * len(LEADS) > MAX_SAMPLES:
         raise EcgFileError(path, f"{n_samples:,} samples per lead", f"at most {MAX_SAMPLES // len(LEADS):,}")
 

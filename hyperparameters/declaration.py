@@ -19,6 +19,7 @@ from jsonargparse.typing import (
 
 CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
 BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
+RecordingLength = restricted_number_type("RecordingLength", float, [(">=", 3), ("<=", 10)])
 Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
@@ -32,6 +33,7 @@ EXPECTED = {  # in words, what values of these types are
     ClosedUnitInterval: "a number from 0 to 1",
     OpenUnitInterval: "a number above 0 and below 1",
     BelowOne: "a number from 0 on, below 1",
+    RecordingLength: "a number from 3 to 10",
     Share: "a number above 0, at most 1",
     Fraction: "a number above 0 and below 0.5",
     bool: "true or false",
@@ -79,6 +81,9 @@ class Hyperparameters:
     workers: NonNegativeInt = declared("cohort", 0, "processes that read files; 0: one per core")
     window_start: NonNegativeFloat = declared(
         "cohort", 0.0, "second of each recording at which its 10 s begin"
+    )
+    min_seconds: RecordingLength = declared(
+        "cohort", 8.0, "s, shortest recording that is used; what lacks to 10 s is padded, and noted"
     )
     patient_key: str | None = declared(
         "cohort",

@@ -96,7 +96,7 @@ def score_files(
 
 def _decoded(file: Path, scorer: Scorer, seen: TrainedOn, any_quality: bool) -> Decoded | Failure:
     try:
-        file_format, signal, measurement = decode(file, scorer.window_start)
+        file_format, signal, measurement = decode(file, scorer.window_start, scorer.min_seconds)
     except EcgFileError as error:
         return Failure(file, str(error))
     refusals, warnings = judged(measurement, **scorer.quality)

@@ -31,7 +31,8 @@ class Scorer:
     models, descriptions : of the members.
     folders : of the members, where they were loaded from folders.
     label_names : one per column of the scores.
-    window_start, quality : how ECGs are read and judged, as in ``run_folder.descriptions.ModelDescription``.
+    window_start, min_seconds, quality : how ECGs are read and judged, as in
+        ``run_folder.descriptions.ModelDescription``.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
     prevalences : of each label, for which the scores hold, the mean of the members.
     thresholds : one per label; a score at or above it is a positive decision.
@@ -51,6 +52,7 @@ class Scorer:
         self.descriptions = [description for _, description in members]
         self.label_names = self.descriptions[0].label_names
         self.window_start, self.quality = self.descriptions[0].window_start, self.descriptions[0].quality
+        self.min_seconds = max(one.min_seconds for one in self.descriptions)
         member_columns = (column for one in self.descriptions for column in one.clinical_columns)
         self.clinical_columns = list(dict.fromkeys(member_columns))
         self.prevalences = np.mean([one.prevalences for one in self.descriptions], axis=0).tolist()

@@ -25,7 +25,8 @@ class ModelDescription:
         the first versions.
     expected : for each label the 95 % intervals of the "sensitivity" and "specificity" that a threshold
         chosen on so few will have on new patients; without them where the threshold is the prevalence.
-    window_start : second of each recording at which its 10 s begin.
+    window_start, min_seconds : second of each recording at which its 10 s begin, and the shortest length
+        that is used.
     quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
     clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
         A name that begins with "ecg:" is a sign that is measured, as ``dataset.sign_columns`` has it.
@@ -49,6 +50,7 @@ class ModelDescription:
     n_positive: list[int] = field(default_factory=list)
     expected: list[dict[str, list[float]]] = field(default_factory=list)
     window_start: float = 0.0
+    min_seconds: float = 8.0
     quality: dict[str, Any] = field(default_factory=dict)
     clinical_columns: list[str] = field(default_factory=list)
     signs_version: int = 0

@@ -22,6 +22,7 @@ from dataset.signal_store.cache_index import Entry
 from dataset.signal_store.file_identity import states_of
 from dataset.signal_store.reading import read_stale_files
 from ecg.fingerprint import N_BITS, fingerprints
+from ecg.recording import MIN_SECONDS
 from runtime.errors import UserError
 
 # Raise it with every change to a signal at rest, its measurements or the cache.
@@ -113,6 +114,7 @@ def cached_signals(
     cache_dir: str | Path,
     workers: int = 0,
     window_start: float = 0.0,
+    min_seconds: float = MIN_SECONDS,
 ) -> CachedSignals:
     """Return the signals of ``files``, reading those that the cache lacks.
 
@@ -123,6 +125,7 @@ def cached_signals(
         it has all files as they are.
     workers : processes that read files; 0: one per core.
     window_start : seconds into each recording at which its 10 s begin; each value has a cache of its own.
+    min_seconds : shorter recordings are rejected; each value has a cache of its own.
 
     Raises
     ------
@@ -131,6 +134,7 @@ def cached_signals(
     resolved = str(Path(data_dir).resolve())
     name = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}-v{PARSER_VERSION}"
     name += f"-from{window_start:g}s" if window_start else ""
+    name += f"-least{min_seconds:g}s" if min_seconds != MIN_SECONDS else ""
     cache = CacheFolder(Path(cache_dir) / name)
     states = states_of(data_dir, files)
     n_parsed, unread = 0, {}
@@ -141,7 +145,13 @@ def cached_signals(
                 cache.load()
                 cache.mend()
                 n_parsed, unread = read_stale_files(
-                    cache, data_dir, files, states, workers=workers, window_start=window_start
+                    cache,
+                    data_dir,
+                    files,
+                    states,
+                    workers=workers,
+                    window_start=window_start,
+                    min_seconds=min_seconds,
                 )
                 cache.load()
     except OSError as error:

@@ -21,7 +21,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Polyline
 
-from ecg.recording import LEADS, MIN_SECONDS, one_line
+from ecg.recording import LEADS, LEAST_SECONDS, one_line
 from runtime.atomic_files import write_atomically
 
 MM_PER_SECOND = 25.0
@@ -127,7 +127,7 @@ def draw_ecg(
     Parameters
     ----------
     signal : float ndarray of shape (12, n_samples), in mV, finite, leads in the order of `LEADS`
-        8 s or more. Where it is shorter than 10 s, the rest of the paper stays blank.
+        3 s or more. Where it is shorter than 10 s, the rest of the paper stays blank.
     sampling_rate : float, in Hz
     title : str
         One line above the grid, such as the file's name; cut to the page. Never a patient's name.
@@ -190,9 +190,9 @@ def _checked(signal: np.ndarray, sampling_rate: float) -> np.ndarray:
     signal = np.asarray(signal)
     if signal.ndim != 2 or len(signal) != len(LEADS):
         raise ValueError(f"found a signal of shape {signal.shape}; expected ({len(LEADS)}, n_samples)")
-    if not (sampling_rate > 0 and signal.shape[1] >= MIN_SECONDS * sampling_rate):
+    if not (sampling_rate > 0 and signal.shape[1] >= LEAST_SECONDS * sampling_rate):
         found = f"{signal.shape[1]} samples at {sampling_rate:g} Hz"
-        raise ValueError(f"found {found}; expected {MIN_SECONDS:g} s or more")
+        raise ValueError(f"found {found}; expected {LEAST_SECONDS:g} s or more")
     if not np.isfinite(signal).all():
         raise ValueError("found a value that is not finite; expected finite values in mV")
     return signal

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecg.recording import LEAST_SECONDS
 from hyperparameters.declaration import Hyperparameters
 from reporting.figures.curves import MODEL, draw_histogram
 from reporting.figures.ecg_paper import draw_ecg
@@ -118,7 +119,7 @@ def _by_label(record: RunRecord, values: pd.Series) -> dict[str, np.ndarray]:
 
 def _paper(inspection: Inspection, record: RunRecord, n: int) -> Picture:
     """Return one ECG on paper, with what the checks found in it."""
-    recording, name = read_recording(inspection.files[n]), inspection.names[n]
+    recording, name = read_recording(inspection.files[n], LEAST_SECONDS), inspection.names[n]
     row = inspection.rows.iloc[n]
     words = [f"verdict: {row['verdict']}", row["findings"], age_and_sex(record.splits, name)]
     caption = "; ".join(word for word in words if word)

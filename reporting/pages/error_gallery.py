@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from dataset.clinical import OLDEST
 from dataset.signal_store.file_identity import digest_of
+from ecg.recording import LEAST_SECONDS
 from reporting.figures.ecg_paper import draw_ecg
 from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
@@ -95,7 +96,7 @@ def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
     rows = record.splits[record.splits["file"] == case.file]
     if "digest" in rows and digest_of(path) not in set(rows["digest"]):
         raise _OtherContentError
-    recording = read_recording(path)
+    recording = read_recording(path, LEAST_SECONDS)
     start = round(float(record.hyperparameters.get("window_start") or 0) * recording.sampling_rate)
     figure = draw_ecg(
         np.asarray(recording.signal)[:, start:],

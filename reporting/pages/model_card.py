@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from dataset.clinical import coding_of
+from ecg.recording import MIN_SECONDS
 from hyperparameters.declaration import Hyperparameters
 from inference.scoring import Scorer
 from reporting.pages.run_page import TEMPLATES
@@ -387,9 +388,12 @@ def _stretched(record: RunRecord) -> str:
 
 def _stretch(scorer: Scorer) -> str:
     """Say which 10 s of a recording the models were trained on."""
+    padded = ""
+    if scorer.min_seconds < MIN_SECONDS:
+        padded = f" (recordings of {scorer.min_seconds:g} s or more were padded to 10 s)"
     if not scorer.window_start:
-        return "the first 10 s of the recording"
-    return f"10 s of the recording, from second {scorer.window_start:g} on"
+        return f"the first 10 s of the recording{padded}"
+    return f"10 s of the recording, from second {scorer.window_start:g} on{padded}"
 
 
 def _members(scorer: Scorer) -> Table:

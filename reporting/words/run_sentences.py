@@ -6,6 +6,7 @@ Nothing here computes a metric; an undefined one is shown with its reason.
 import numpy as np
 
 from cohorts.synthetic import planted_auroc
+from ecg.recording import MIN_SECONDS
 from metrics.metric import Metric
 from reporting.words.decision_words import decision_notes
 from reporting.words.formatting import interval, number, typeset
@@ -189,6 +190,13 @@ def limits(record: RunRecord) -> list[str]:
         "The bands around the curves hold for each point by itself, not for a curve as a whole.",
         "The most confident errors are the extremes of this run. They are not typical of its errors.",
     ]
+    shortest = float(record.hyperparameters.get("min_seconds") or MIN_SECONDS)
+    if shortest < MIN_SECONDS:
+        sentences.append(
+            f"Recordings of {shortest:g} s or more were accepted (--min-seconds) in place of "
+            f"{MIN_SECONDS:g} s. Those below 10 s were padded with their first and last values; the quality "
+            "checks count them."
+        )
     if metrics and metrics["n_ecgs"] > metrics["n_patients"]:
         sentences.append(
             "Some patients have several ECGs. The intervals of the metrics count patients; those of the "

@@ -207,7 +207,7 @@ def test_other_suffixes_are_refused(tmp_path, name):
     ("signal", "message"),
     [
         (np.zeros((8, 5000)), r"shape \(8, 5000\); expected \(12, n_samples\)"),
-        (np.zeros((12, 3999)), "3999 samples at 500 Hz; expected 8 s or more"),
+        (np.zeros((12, 1499)), "1499 samples at 500 Hz; expected 3 s or more"),
         (np.full((12, 5000), np.nan), "not finite"),
     ],
 )
