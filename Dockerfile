@@ -1,17 +1,17 @@
-# The programs of this project in a container. On the CPU:
+# The programs of this project in a container, for the CPU and NVIDIA GPUs (docker run --gpus all):
 #     docker build -t pe-ecg .
 #     docker run --rm --user "$(id -u)" -v "$PWD/ecgs:/ecgs" -v "$PWD/runs:/app/runs" pe-ecg train_atten.py --data-dir /ecgs
-# On an NVIDIA GPU (with docker run --gpus all), with PyTorch's CUDA build of PyPI:
-#     docker build -t pe-ecg:cuda --build-arg TORCH_INDEX=https://pypi.org/simple .
+# For the CPU alone it is several GB smaller, with the package index of PyTorch's CPU build, whose address is on
+# PyTorch's page of installation:
+#     docker build -t pe-ecg:cpu --build-arg TORCH_INDEX=ADDRESS .
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim
 
-# pip prefers 2.13.0+cpu of this index to 2.13.0 of PyPI: 0.2 GB in place of several
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG TORCH_INDEX=""
 
 WORKDIR /app
 COPY requirements.txt .
-RUN pip install --no-cache-dir --extra-index-url "${TORCH_INDEX}" -r requirements.txt
+RUN pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "${TORCH_INDEX}"} -r requirements.txt
 COPY . .
 # Whoever runs it may write the demo cohort, the cache and the runs
 RUN python -m compileall -q . && install -d -m 1777 runs cache && chmod 1777 /app
