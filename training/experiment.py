@@ -13,6 +13,7 @@ from dataset.label_copies import separating_columns
 from dataset.sign_columns import given_columns, sign_columns
 from dataset.splits import Fold
 from hyperparameters.declaration import Hyperparameters
+from metrics.sample_size import ASSUMED_AUROC, expected_width, patients_of_classes
 from run_folder.environment import device_name
 from run_folder.run import Run
 from run_folder.tracking import start_tracker
@@ -111,6 +112,29 @@ def _announce(cohort: Cohort, folds: list[Fold], run: Run) -> None:
         print(f"split       by patient, into {len(folds) // n_repeats} folds{repeats}: each is tested once")
     if reading.patients_assumed:
         print("            no patient_id column: each file counts as a patient of its own")
+    if expected := expected_interval(cohort, folds):
+        print(f"interval    {expected}")
+
+
+def expected_interval(cohort: Cohort, folds: list[Fold]) -> str:
+    """Return how wide the AUROC's interval will be with the patients who are tested; "" without both classes.
+
+    Of several labels it is that of the widest.
+    """
+    tested = np.unique(np.concatenate([fold.parts["test"] for fold in folds]))
+    patients = cohort.table["patient_id"].to_numpy()[tested]
+    found = []
+    for name, y_true in zip(cohort.label_names, cohort.targets[tested].T, strict=True):
+        counts = patients_of_classes(y_true, patients)
+        if not np.isnan(width := expected_width(*counts)):
+            found.append((width, name, *counts))
+    if not found:
+        return ""
+    width, name, n_positive, n_negative = max(found)
+    return (
+        f"at an AUROC of {ASSUMED_AUROC:g}, that of {name} will be about {width:.2f} wide: "
+        f"{n_positive:,} with and {n_negative:,} without are tested"
+    )
 
 
 def _announce_beside(cohort: Cohort, folds: list[Fold]) -> None:

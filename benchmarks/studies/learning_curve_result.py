@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
-from metrics.checks import normal_quantile, patient_index
+from metrics.checks import patient_index
+from metrics.sample_size import patients_needed
 from metrics_and_performance import auroc
 from reporting.figures.curves import COLOURS, DOTS_PER_INCH
 from run_folder.files import RunFiles
@@ -147,33 +148,6 @@ def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[f
 # ----------------------------------------------------------------------------------------------------
 
 
-def standard_error(true_auroc: float, n_positive: float, n_negative: float) -> float:
-    """Return the standard error of an AUROC (Hanley & McNeil, Radiology 1982;143:29)."""
-    q1, q2 = _variances_of_pairs(true_auroc)
-    total = true_auroc * (1 - true_auroc) + (n_positive - 1) * q1 + (n_negative - 1) * q2
-    return math.sqrt(total / (n_positive * n_negative))
-
-
-def patients_needed(true_auroc: float, prevalence: float, width: float, confidence: float = 0.95) -> int:
-    """Return how many patients, with one ECG each, make the AUROC's interval no wider than `width`.
-
-    The interval is twice the normal quantile times the `standard_error`, where the prevalence is exactly that
-    of the patients. It is solved for their number, a quadratic equation.
-
-    Parameters
-    ----------
-    true_auroc, prevalence, width, confidence : between 0 and 1
-    """
-    for name, value in (("true_auroc", true_auroc), ("prevalence", prevalence), ("width", width)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name}: expected a number between 0 and 1, found {value}")
-    q1, q2 = _variances_of_pairs(true_auroc)
-    square = (width / (2 * normal_quantile(confidence))) ** 2 * prevalence * (1 - prevalence)
-    linear = prevalence * q1 + (1 - prevalence) * q2
-    constant = true_auroc * (1 - true_auroc) - q1 - q2
-    return math.ceil((linear + math.sqrt(linear**2 + 4 * square * constant)) / (2 * square))
-
-
 def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float) -> str:
     """Return in a sentence the `patients_needed` for the better start on the most patients."""
     rows = table[(table["patients"] == table["patients"].max()) & table["start"].isin(STARTS)]
@@ -186,12 +160,6 @@ def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float
         f"for a 95 % interval {width:g} wide at {found} and a prevalence of {100 * prevalence:.1f} %, a test "
         f"set must have {n:,} patients, {n * prevalence:,.0f} of them with {label} (Hanley & McNeil 1982)"
     )
-
-
-def _variances_of_pairs(true_auroc: float) -> tuple[float, float]:
-    """Return Q1 - A² and Q2 - A²: how pairs with a common negative, or a common positive, vary together."""
-    square = true_auroc**2
-    return true_auroc / (2 - true_auroc) - square, 2 * square / (1 + true_auroc) - square
 
 
 # ----------------------------------------------------------------------------------------------------

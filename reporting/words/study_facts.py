@@ -1,5 +1,6 @@
 """What a run can say about the study behind it: the sentences that the reporting checklists share."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ import pandas as pd
 from dataset.cohort import NO_LABEL
 from dataset.sign_columns import PREFIX, given_columns, sign_columns
 from ecg.recording import MAX_GAP_SECONDS
+from metrics.sample_size import ASSUMED_AUROC, expected_width, patients_of_classes
 from reporting.words.checklist import BY_AUTHORS
 from reporting.words.cohort_flow import Group, cohort_flow, hours_from_ct, left_out_rows, parts_of
 from reporting.words.run_sentences import fold_thresholds
@@ -127,7 +129,24 @@ def sample_size(record: RunRecord) -> str:
     flow = cohort_flow(record)
     return (
         f"{counted(flow.used.n_ecgs, 'ECG')} of {counted(flow.used.n_patients, 'patient')}: "
-        f"{flow.used.positives(record.label_names)}. The justification is {BY_AUTHORS}."
+        f"{flow.used.positives(record.label_names)}.{_expected_intervals(record)} The justification is "
+        f"{BY_AUTHORS}."
+    )
+
+
+def _expected_intervals(record: RunRecord) -> str:
+    """Return how wide the intervals were to be expected with the patients tested; "" without both classes."""
+    tested = record.splits[(record.splits[record.fold_columns] == "test").any(axis=1)]
+    found = []
+    for name in record.label_names if len(tested) else []:
+        counts = patients_of_classes(tested[name], tested["patient_id"].fillna(""))
+        if not math.isnan(width := expected_width(*counts)):
+            found.append(f"{name} {width:.2f} ({counts[0]:,} patients with, {counts[1]:,} without)")
+    if not found:
+        return ""
+    return (
+        f" Before the training, the width of a 95 % interval around an AUROC of {ASSUMED_AUROC:g} was to be "
+        f"expected as follows (Hanley & McNeil 1982): {'; '.join(found)}."
     )
 
 

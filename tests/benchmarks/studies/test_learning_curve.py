@@ -21,11 +21,9 @@ from benchmarks.studies.learning_curve_result import (
     curve_table,
     draw_curve,
     format_table,
-    patients_needed,
     percentile_interval,
     resampled_means,
     sample_size,
-    standard_error,
     weighted_aurocs,
 )
 from cohorts.synthetic import make_cohort
@@ -273,44 +271,6 @@ def test_the_printed_table_and_the_figure(tmp_path):
 # ----------------------------------------------------------------------------------------------------
 # How many patients a test set must have
 # ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("auroc", "n_positive", "n_negative", "expected"),
-    [
-        (0.85, 40, 40, 0.0437),  # the paper's example of two sample sizes
-        (0.85, 60, 60, 0.0356),
-        (0.5, 10, 20, np.sqrt(31 / (12 * 10 * 20))),  # of Wilcoxon's statistic by chance
-    ],
-)
-def test_standard_errors_of_hanley_and_mcneil(auroc, n_positive, n_negative, expected):
-    assert standard_error(auroc, n_positive, n_negative) == pytest.approx(expected, abs=5e-5)
-
-
-def test_the_standard_error_is_that_of_exponential_scores():
-    """From these the formula is derived; classes of unequal size tell which term is whose."""
-    generator = np.random.default_rng(0)
-    negative = np.sort(generator.exponential(size=(4000, 200)))
-    positive = generator.exponential(0.9 / 0.1, size=(4000, 10))  # larger with a probability of 0.9
-    pairs = zip(negative, positive, strict=True)
-    aurocs = [np.searchsorted(below, above).mean() / 200 for below, above in pairs]
-    assert np.mean(aurocs) == pytest.approx(0.9, abs=0.005)
-    assert np.std(aurocs) == pytest.approx(standard_error(0.9, 10, 200), rel=0.04)
-    assert np.std(aurocs) != pytest.approx(standard_error(0.9, 200, 10), rel=0.1)
-
-
-@pytest.mark.parametrize("auroc", [0.5, 0.75, 0.93, 0.999])
-@pytest.mark.parametrize(("prevalence", "width"), [(0.084, 0.1), (0.5, 0.05), (0.02, 0.2)])
-def test_so_many_patients_give_the_width_and_one_fewer_does_not(auroc, prevalence, width):
-    n = patients_needed(auroc, prevalence, width)
-    widths = [2 * 1.959964 * standard_error(auroc, m * prevalence, m * (1 - prevalence)) for m in (n, n - 1)]
-    assert widths[0] <= width * (1 + 1e-6) and widths[1] > width * (1 - 1e-6)
-
-
-@pytest.mark.parametrize("wrong", [(1.0, 0.1, 0.1), (0.8, 0.0, 0.1), (0.8, 0.1, 1.0)])
-def test_no_number_of_patients_where_there_is_none(wrong):
-    with pytest.raises(ValueError, match="expected a number between 0 and 1"):
-        patients_needed(*wrong)
 
 
 def test_the_sentence_takes_the_better_start_on_the_most_patients():
