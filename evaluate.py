@@ -79,7 +79,7 @@ from run_folder.files import RunFiles, found_again
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from run_folder.run_record import read_run
-from runtime.command_line import OneLineParser, one_line_errors, prepare, require
+from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
 from runtime.errors import UserError
 from runtime.messages import counted
 
@@ -95,7 +95,7 @@ def main() -> None:
     values = read_values(root)
     if arguments.cohort:
         cohort = read_other_cohort(arguments, values)
-        comparison = score_cohort(arguments.runs, names, cohort, prepare(values.seed))
+        comparison = score_cohort(arguments.runs, names, cohort, prepare(values.seed, arguments.device))
     else:
         comparison = read_comparison(arguments.runs, names)
         cohort = read_own_cohort(arguments, root, values)
@@ -128,7 +128,9 @@ def main() -> None:
     sections = []
     if arguments.explain:
         print()
-        explained = explain_runs(arguments.runs, comparison, cohort, arguments.explain, values.seed)
+        explained = explain_runs(
+            arguments.runs, comparison, cohort, arguments.explain, values.seed, arguments.device
+        )
         for words in filter(None, map(left_out_words, explained)):
             print(f"explain     {words}")
         figures = [draw_group_attribution(one) for one in explained]
@@ -161,6 +163,7 @@ def parse_arguments() -> argparse.Namespace:
         metavar="N",
         help="explain at most N true and false positives and negatives each",
     )
+    add_device(parser)
     parser.add_argument("--output-dir", type=Path, default=Path("runs"), help="of the new folder [runs]")
     arguments = parser.parse_args()
     if arguments.names and len(arguments.names) != len(arguments.runs):
@@ -327,10 +330,10 @@ def measure_groups(
 
 
 def explain_runs(
-    folders: Sequence[Path], comparison: Comparison, cohort: Cohort, n_ecgs: int, seed: int
+    folders: Sequence[Path], comparison: Comparison, cohort: Cohort, n_ecgs: int, seed: int, device_name: str
 ) -> list[ExplainedLabel]:
     """Return what each run looks at for each label; the ensemble is not explained."""
-    device, explained = prepare(seed), []
+    device, explained = prepare(seed, device_name), []
     for folder, model in zip(folders, comparison.models, strict=False):  # the ensemble is the last
         explained += explain_run(folder, model, comparison, cohort, n_ecgs=n_ecgs, device=device, seed=seed)
     return explained

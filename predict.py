@@ -50,7 +50,7 @@ from reporting.words.formatting import with_interval
 from run_folder.ensemble import performance_of
 from runtime.atomic_files import write_text_atomically
 from runtime.code_pages import as_utf8
-from runtime.command_line import OneLineParser, one_line_errors, prepare, require
+from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
 from runtime.errors import UserError
 from runtime.messages import counted
 from xml_loader import find_files
@@ -60,7 +60,7 @@ def main() -> int:
     """Score the files of the command line; return the exit status."""
     arguments = parse_arguments()
     check_outputs(arguments)
-    device = prepare(seed=0)
+    device = prepare(seed=0, device=arguments.device)
     scorer = Scorer.load(arguments.run, device)
     scorer.min_seconds = arguments.min_seconds or scorer.min_seconds
     check_prevalences(arguments.prevalence, scorer)
@@ -139,6 +139,7 @@ def parse_arguments() -> argparse.Namespace:
         help="what the run sees beside one ECG: age=63 sex=",
     )
     parser.add_argument("--clinical-table", type=Path, help="the same for many: a table with a column file")
+    add_device(parser)
     parser.add_argument("--report", type=Path, help="HTML file to write, a page about one ECG")
     parser.add_argument("--label", help="which label the page is about (default: the run's first)")
     parser.add_argument("--title", default="", help="heading of the page; the file's name is not shown")

@@ -37,7 +37,8 @@ from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
 from run_folder.files import RunFiles
 from runtime.atomic_files import write_text_atomically
-from runtime.command_line import OneLineParser, one_line_errors, whole_number
+from runtime.command_line import OneLineParser, add_device, one_line_errors, whole_number
+from runtime.device import choose_device
 from runtime.errors import UserError
 from runtime.folder_lock import hold
 from training.script_runs import ROOT, SCRIPTS, train
@@ -56,7 +57,7 @@ SPACE: dict[str, tuple | list] = {
     "gaussian_noise": (0.0, 0.5),
     "baseline_wander": (0.0, 0.5),
 }
-OURS = {"resume", "folds", "repeats", "output_dir"}  # flags that the search itself sets
+OURS = {"resume", "folds", "repeats", "output_dir", "device"}  # flags that the search itself sets
 FIRST = "trial-000"  # the folder of the script's own recipe
 TAKEN = ("age", "sex")  # of the table, beside patients, labels and clinical columns
 
@@ -64,6 +65,7 @@ TAKEN = ("age", "sex")  # of the table, beside patients, labels and clinical col
 def main() -> None:
     options = options_of(sys.argv[1:])
     check_optuna()
+    choose_device(options.device)  # here, or each trial would fail
     options.output_dir.mkdir(parents=True, exist_ok=True)
     hold(options.output_dir, "searching in this folder")
     table, data_dir = development_table(options)
@@ -89,6 +91,7 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--trials", type=whole_number, default=30, help="in all, with those before [30]")
     parser.add_argument("--folds", type=whole_number, default=3, help="of each trial's cross-validation [3]")
     parser.add_argument("--metric", choices=["auroc", "average_precision"], default="auroc")
+    add_device(parser)
     parser.add_argument("--output-dir", type=Path, default=Path("runs/search"))
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
     options = parser.parse_args(arguments[:end])
@@ -257,7 +260,9 @@ def run_trial(
 
     folder = trial.user_attrs["folder"]
     try:
-        done = train(options.script, [*flags, *_as_flags(trial.params)], options.output_dir / folder)
+        done = train(
+            options.script, [*flags, *_as_flags(trial.params)], options.output_dir / folder, options.device
+        )
     except UserError as error:
         study.tell(trial, state=TrialState.PRUNED)
         print(f"{folder}   failed: {error}", flush=True)

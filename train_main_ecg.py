@@ -52,7 +52,7 @@ def main() -> None:
     # 1. Values and seed
     settings = read_yaml(HYPERPARAMETERS_FILE)
     values = read_hyperparameters(__doc__, *settings, required=REQUIRED, file=HYPERPARAMETERS_FILE)
-    device = prepare(values.seed)
+    device = prepare(values.seed, values.device)
 
     # 2. Cohort and folds
     cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))

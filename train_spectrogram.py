@@ -58,7 +58,7 @@ PUBLISHED = {
 def main() -> None:
     # 1. Values and seed
     values = read_hyperparameters(__doc__, HYPERPARAMETERS, PUBLISHED)
-    device = prepare(values.seed)
+    device = prepare(values.seed, values.device)
 
     # 2. Cohort and folds
     cohort = read_cohort(quality=values.group("quality"), **values.group("cohort"))

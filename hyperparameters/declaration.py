@@ -15,7 +15,10 @@ from jsonargparse.typing import (
     PositiveFloat,
     PositiveInt,
     restricted_number_type,
+    restricted_string_type,
 )
+
+from runtime import device as devices
 
 CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
 BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
@@ -23,6 +26,7 @@ RecordingLength = restricted_number_type("RecordingLength", float, [(">=", 3), (
 Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
+DeviceName = restricted_string_type("DeviceName", f"^({devices.PATTERN})\\Z")
 EXPECTED = {  # in words, what values of these types are
     PositiveInt: "a whole number above 0",
     NonNegativeInt: "a whole number from 0 on",
@@ -36,6 +40,7 @@ EXPECTED = {  # in words, what values of these types are
     RecordingLength: "a number from 3 to 10",
     Share: "a number above 0, at most 1",
     Fraction: "a number above 0 and below 0.5",
+    DeviceName: devices.EXPECTED,
     bool: "true or false",
     str: "text",
 }
@@ -262,6 +267,7 @@ class Hyperparameters:
         "run", "default", "default, or the settings of the published code"
     )
     seed: NonNegativeInt = declared("run", 42, "of split, weights, order, crops and augmentation")
+    device: DeviceName = declared("run", "auto", devices.HELP)
     output_dir: str = declared("run", "runs", "folder of the run folders")
     tracking: Literal["none", "tensorboard", "wandb"] = declared(
         "run", "none", "also send epochs and metrics, no patient, to TensorBoard or Weights & Biases"

@@ -24,7 +24,13 @@ from metrics.threshold_policy import parse_policy
 from runtime.errors import UserError, reason
 
 FREEZE_EPOCHS = 3  # of a trunk that is loaded, where nothing else is given
-PLACES = ("data_dir", "labels", "patient_key", "cache_dir")  # may be given again where a run is resumed
+PLACES = (
+    "data_dir",
+    "labels",
+    "patient_key",
+    "cache_dir",
+    "device",
+)  # may be given again where a run is resumed
 
 
 def read_hyperparameters(
@@ -161,6 +167,7 @@ def _in_our_words(message: str) -> str:
     places = (  # where the value stands in it
         r"Given value: (.*)",
         r"Got value: (.*)",
+        r"of type \w+: (.*) does not match",
         r": (\S+) (?:does not conform|not a number)",
         r"(?:base 10|to float): '(.*)'",
         r", not '(.*)'",
@@ -230,12 +237,12 @@ def _checked(parser: _Parser, values: Mapping[str, Any], where: str) -> dict[str
 
 
 def _plain(namespace: Namespace) -> dict[str, Any]:
-    """Return parsed values as Python's own int and float instead of jsonargparse's restricted ones."""
+    """Return parsed values as Python's own str, int and float instead of jsonargparse's restricted ones."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, list):
             return [plain(element) for element in value]
-        bases = (kind for kind in (bool, int, float) if isinstance(value, kind))
+        bases = (kind for kind in (bool, int, float, str) if isinstance(value, kind))
         return next(bases, lambda unchanged: unchanged)(value)
 
     return {key: plain(value) for key, value in vars(namespace).items()}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.code_pages import print_on_any_page
+from runtime.device import HELP, checked_name
 from runtime.errors import UserError, message_of
 from runtime.folder_lock import release_all
 from runtime.interruption import HANDLER
@@ -24,18 +25,18 @@ if TYPE_CHECKING:
 _usual_warning = warnings.formatwarning
 
 
-def prepare(seed: int) -> "torch.device":
-    """Seed what draws the initial weights, and return the device: CUDA where there is one, else the CPU."""
+def prepare(seed: int, device: str = "auto") -> "torch.device":
+    """Seed what draws the initial weights, and return the device of that name, see ``runtime/device.py``."""
     import torch
 
     from runtime import processes
 
     gc.freeze()  # no collection, not even the last, walks through all of torch again: 0.3 s
-    device = processes.start()
+    chosen = processes.start(device)
     torch.manual_seed(seed)
     torch.set_float32_matmul_precision("high")  # TF32 for what autocast leaves in float32 on a GPU
     torch.backends.cudnn.benchmark = True  # the sizes of the batches do not change
-    return device
+    return chosen
 
 
 @contextlib.contextmanager
@@ -86,6 +87,18 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {' '.join(message.split())} (--help lists the flags)\n")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Give a script the flag ``--device``, whose value ``prepare`` takes."""
+    parser.add_argument("--device", default="auto", type=_device_name, help=HELP)
+
+
+def _device_name(text: str) -> str:
+    try:
+        return checked_name(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("--device: ")) from None
 
 
 def whole_number(text: str) -> int:

@@ -20,30 +20,27 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from runtime.errors import UserError
-from runtime.messages import counted
+from runtime.device import choose_device
 
 PATIENCE = timedelta(hours=12)  # the first process may have to read a million files while the others wait
+_HERE = {
+    "LOCAL_WORLD_SIZE": 1,
+    "LOCAL_RANK": 0,
+}  # of torchrun: processes of this machine, and which of them this is
 
 
-def start() -> torch.device:
+def start(device_name: str = "auto") -> torch.device:
     """Join the processes that torchrun started, if it did, and return this one's device.
 
     Raises
     ------
-    UserError : torchrun started more processes here than there are GPUs.
+    UserError : see ``device.choose_device``.
     """
-    wanted = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    if torch.cuda.is_available() and wanted > torch.cuda.device_count():
-        gpus = counted(torch.cuda.device_count(), "GPU")
-        raise UserError(
-            f"--nproc-per-node: found {wanted} processes for {gpus}, expected one for each at most"
-        )
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    n_here, number = (int(os.environ.get(name, usual)) for name, usual in _HERE.items())
+    device = choose_device(device_name, n_processes=n_here, number=number)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # streams and graphs are of the device that is set
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
         if not is_first():
             sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115

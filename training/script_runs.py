@@ -29,10 +29,11 @@ class Training(NamedTuple):
     seconds: float
 
 
-def train(script: str, flags: Sequence[str], folder: Path) -> Training:
+def train(script: str, flags: Sequence[str], folder: Path, device: str = "auto") -> Training:
     """Run a training script, unless it has finished in this folder; go on where it was interrupted.
 
-    The script's output is kept in ``output.txt``, its flags in ``flags.txt``. The last checkpoint of a
+    The script's output is kept in ``output.txt``, its flags in ``flags.txt``, but for the device: a training
+    may go on on another. The last checkpoint of a
     finished run is removed: it is four times as large as the weights.
 
     Raises
@@ -46,7 +47,7 @@ def train(script: str, flags: Sequence[str], folder: Path) -> Training:
     begun = [run.folder for run in _runs(folder, script) if run.checkpoints()]
     words = ["--resume", str(begun[-1])] if begun else [*flags, "--output-dir", str(folder)]
     started = time.perf_counter()
-    _run([sys.executable, str(ROOT / script), *words], folder / "output.txt")
+    _run([sys.executable, str(ROOT / script), *words, "--device", device], folder / "output.txt")
     run = _finished(folder, script)[-1]
     for checkpoint in run.checkpoints():
         checkpoint.unlink()

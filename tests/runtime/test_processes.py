@@ -41,6 +41,7 @@ def test_more_processes_than_gpus_is_one_line(monkeypatch, wanted, there, fine):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     if fine:
         assert processes.start() == torch.device("cuda", there - 1)
     else:
