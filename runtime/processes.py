@@ -142,7 +142,7 @@ class _SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:
             return super().forward(x)
-        given, x = x.dtype, x.float()  # sums of bfloat16 have too few digits
+        given, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))  # bfloat16 sums too roughly
         axes = [axis for axis in range(x.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(x.dim())]
         n_values = x.new_tensor([x.numel() / x.shape[1]])
