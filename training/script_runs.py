@@ -47,7 +47,8 @@ def train(script: str, flags: Sequence[str], folder: Path, device: str = "auto")
     begun = [run.folder for run in _runs(folder, script) if run.checkpoints()]
     words = ["--resume", str(begun[-1])] if begun else [*flags, "--output-dir", str(folder)]
     started = time.perf_counter()
-    _run([sys.executable, str(ROOT / script), *words, "--device", device], folder / "output.txt")
+    words += [] if device == "auto" else ["--device", device]
+    _run([sys.executable, str(ROOT / script), *words], folder / "output.txt")
     run = _finished(folder, script)[-1]
     for checkpoint in run.checkpoints():
         checkpoint.unlink()

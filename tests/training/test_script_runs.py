@@ -29,8 +29,8 @@ def fake(tmp_path, monkeypatch):
     (tmp_path / "train_fake.py").write_text(FAKE)
     monkeypatch.setattr(script_runs, "ROOT", tmp_path)
 
-    def train(*flags):
-        return script_runs.train("train_fake.py", flags, tmp_path / "trial")
+    def train(*flags, **options):
+        return script_runs.train("train_fake.py", flags, tmp_path / "trial", **options)
 
     return train
 
@@ -63,6 +63,18 @@ def test_a_cross_validation_that_was_begun_is_resumed(fake, tmp_path):
     (begun / "fold-1" / "metrics.json").write_text("")  # of a fold, not of the run
     assert fake("--folds", "3").run == begun
     assert output_of(tmp_path) == [f"given --resume {begun}"]
+
+
+def test_what_was_begun_goes_on_on_another_device(fake, tmp_path):
+    fake("--epochs", "3", device="cuda:1")
+    run = tmp_path / "trial" / "train_fake-1"
+    (run / "metrics.json").unlink()
+    (run / "checkpoint.pt").write_text("")
+    fake("--epochs", "3", device="cpu")
+    assert output_of(tmp_path) == [
+        f"given --epochs 3 --output-dir {run.parent} --device cuda:1",
+        f"given --resume {run} --device cpu",
+    ]
 
 
 def test_another_training_in_the_same_place_is_refused(fake):
