@@ -24,12 +24,15 @@ What a run with --ecg-signs sees is measured in the file.
 warnings, the ECG with what the model looked at, and the signs that a cardiologist measures. It shows nothing
 from the file but the signal, and not its name, which may be the patient's; --title gives it a heading.
 
+--embeddings writes the vector that each model hands to its last layer, one row per ECG that was scored.
+
 Every file of a folder and its subfolders that may be an ECG is taken. A file that cannot be read, or
 whose ECG the run would not have been trained on (--any-quality scores it all the same), is listed with its
 reason, the rest is scored, and the exit status is 1.
 """
 
 import argparse
+import contextlib
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,6 +44,7 @@ from tqdm import tqdm
 from dataset.decoding import decode
 from dataset.sign_columns import given_columns
 from ecg.recording import LEAST_SECONDS
+from inference.embeddings import Embeddings
 from inference.likeness import TrainingDistribution
 from inference.prediction import TRAINED_ON, Scored, clinical_source, decide, score_files
 from inference.scoring import Scorer
@@ -86,15 +90,18 @@ def main() -> int:
     results = score_files(files, scorer, trained_on, clinical_of, seen, any_quality=arguments.any_quality)
     bar = {"total": len(files), "desc": "scoring", "unit": "file", "disable": None, "leave": False}
     scored = []
-    for result in tqdm(results, **bar):
-        if isinstance(result, Scored):
-            scored.append(result)
-        else:
-            failures.append(result.reason)
+    with Embeddings(scorer) if arguments.embeddings else contextlib.nullcontext() as embeddings:
+        for result in tqdm(results, **bar):
+            if isinstance(result, Scored):
+                scored.append(result)
+            else:
+                failures.append(result.reason)
     table = decide(scored, scorer, arguments.prevalence)
     print_results(table, scored, failures, n_left_out=len(left_out))
     if arguments.output:
         write_output(arguments.output, table)
+    if embeddings and scored:
+        embeddings.save(arguments.embeddings, [ecg.file for ecg in scored])
     if arguments.report and scored:
         write_page(arguments, scorer, scored[0])
     return 1 if failures else 0
@@ -140,6 +147,12 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--clinical-table", type=Path, help="the same for many: a table with a column file")
     add_device(parser)
+    parser.add_argument(
+        "--embeddings",
+        type=Path,
+        metavar="FILE",
+        help=".npz file to write, what each head is given",
+    )
     parser.add_argument("--report", type=Path, help="HTML file to write, a page about one ECG")
     parser.add_argument("--label", help="which label the page is about (default: the run's first)")
     parser.add_argument("--title", default="", help="heading of the page; the file's name is not shown")
@@ -156,9 +169,11 @@ def seconds(text: str) -> float:
 
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Raise a UserError where what is to be written cannot be, before anything is scored."""
-    for path in filter(None, (arguments.output, arguments.report)):
+    for path in filter(None, (arguments.output, arguments.report, arguments.embeddings)):
         if not path.parent.is_dir():
             raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
+    if arguments.embeddings and arguments.embeddings.suffix != ".npz":
+        raise UserError(f"--embeddings: found {arguments.embeddings}, expected a name that ends in .npz")
     if not arguments.report:
         for flag in ("label", "title"):
             if getattr(arguments, flag):

@@ -183,7 +183,7 @@ class Run(RunFiles):
     def save_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
         """Save a model's ``state_dict``."""
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        digest = {"sha256": _digest(state)}
+        digest = {"sha256": weights_digest(state)}
         self.write_file("model.safetensors", lambda aside: save_file(state, aside, metadata=digest))
 
     def read_weights(self) -> dict[str, torch.Tensor]:
@@ -193,7 +193,7 @@ class Run(RunFiles):
             with safe_open(path, "pt") as weights:
                 state = {name: weights.get_tensor(name) for name in weights.keys()}  # noqa: SIM118
                 digest = (weights.metadata() or {}).get("sha256")
-            if digest and digest != _digest(state):  # runs of the first version have none
+            if digest and digest != weights_digest(state):  # runs of the first version have none
                 raise ValueError("found another checksum than when they were written")
         except (OSError, SafetensorError, ValueError) as error:
             raise UserError(f"{path}: the weights cannot be used ({one_line(error)})") from None
@@ -264,8 +264,9 @@ def _check_archive(path: Path) -> None:
             raise ValueError(f"{damaged}: found another checksum than when it was written")
 
 
-def _digest(state: Mapping[str, torch.Tensor]) -> str:
-    """Return the SHA-256 of weights: names, shapes and values."""
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return the SHA-256 of a model's ``state_dict``: names, shapes and values."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(f"{name} {tuple(state[name].shape)}".encode())
