@@ -1,8 +1,11 @@
 """Where and with what a run was trained: ``environment.json``."""
 
+import os
 import platform
+import re
 import subprocess
 import sys
+import time
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +16,7 @@ import torch
 from runtime.messages import counted
 
 KEY_FINGERPRINT = "patient_key_fingerprint"
+STARTED = time.monotonic()  # of the process, but for what Python loads before this module
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
 
 
@@ -24,6 +28,8 @@ def environment_of(device: torch.device, patient_key: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "packages": {name: version(name) for name in RECORDED_PACKAGES} | {"torch": torch.__version__},
+        "processor": processor_name(),
+        "cores": os.cpu_count(),
         "device": device_name(device),
         "gpu": gpu_versions(device),
         "threads": torch.get_num_threads(),
@@ -37,6 +43,40 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"the CPU ({counted(torch.get_num_threads(), 'thread')})"
+
+
+def processor_name() -> str:
+    """Return the CPU's name, as far as the system tells it."""
+    try:
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found.group(1).strip() if found else platform.processor()
+
+
+def compute_used(training_seconds: float, *, n_processes: int, resumed: bool) -> dict[str, Any]:
+    """Return what a run has cost, for ``environment.json``; called at its end.
+
+    Parameters
+    ----------
+    training_seconds : of all epochs of all folds, validation included, also before an interruption.
+    n_processes : that trained together.
+    resumed : whether this process went on with a run that another had begun.
+
+    Returns
+    -------
+    dict
+        These, ``run_seconds``, the wall time of this process, and ``cpu_seconds``, those of all its threads
+        and of the processes that have read files for it.
+    """
+    times = os.times()
+    return {
+        "training_seconds": round(training_seconds, 1),
+        "run_seconds": round(time.monotonic() - STARTED, 1),
+        "cpu_seconds": round(times.user + times.system + times.children_user + times.children_system, 1),
+        "processes": n_processes,
+        "resumed": resumed,
+    }
 
 
 def gpu_versions(device: torch.device) -> dict[str, str]:

@@ -27,7 +27,7 @@ from hyperparameters.reading import to_yaml
 from metrics.metric import metrics_to_json
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
-from run_folder.environment import KEY_FINGERPRINT, environment_of
+from run_folder.environment import KEY_FINGERPRINT, compute_used, environment_of
 from run_folder.files import RunFiles, part_columns
 from run_folder.tracking import NoTracker
 from runtime import processes
@@ -54,6 +54,7 @@ class Run(RunFiles):
         super().__init__(folder)
         self.root = root or self.folder  # for a fold, the run that contains it
         self.tracker = tracker or NoTracker()  # gets epochs and metrics
+        self.resumed = False  # whether another process has begun it
 
     @classmethod
     def create(
@@ -96,6 +97,7 @@ class Run(RunFiles):
         UserError : it is not a run, or what it would go on with differs; the line says in what.
         """
         run = cls(folder)
+        run.resumed = True
         try:
             before = (run.folder / "splits.csv").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -174,6 +176,13 @@ class Run(RunFiles):
                     raise UserError(f"{problem}; start a new run") from None
                 print(f"checkpoint  {problem}: going on from the one before")
         return None
+
+    def record_compute(self, training_seconds: float) -> None:
+        """Add to ``environment.json``, once, what the run has cost; a run without that file has no record."""
+        environment = self.json("environment.json") if self.has("environment.json") else {}
+        if environment and "compute" not in environment:
+            used = compute_used(training_seconds, n_processes=processes.count(), resumed=self.resumed)
+            self.write_text("environment.json", json.dumps({**environment, "compute": used}, indent=2) + "\n")
 
     def forget_checkpoint_before(self) -> None:
         """Remove the last but one checkpoint, when training is done."""

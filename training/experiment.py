@@ -173,6 +173,8 @@ def finish(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int, report: Ca
     if processes.is_first():
         if len(folds) > 1 and not run.is_tested:  # a single split has its metrics already
             pool_folds(run, folds, seed=seed)
+        logs = [fold.log() for fold in run.folds().values() if fold.has("log.csv")]
+        run.record_compute(sum(log["seconds"].sum() for log in logs))
         report(run.folder)
     processes.stop()
 

@@ -23,6 +23,7 @@ from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_coun
 from reporting.words.formatting import interval, number, typeset
 from reporting.words.metric_meanings import MetricRow, metric_groups, missing_class
 from reporting.words.run_sentences import (
+    compute_in_words,
     confusion_sentences,
     fold_sentence,
     fold_thresholds,
@@ -296,6 +297,8 @@ def _as_written(value: object) -> str:
 def _environment_rows(record: RunRecord) -> list[tuple[str, str]]:
     rows = []
     for name, value in record.environment.items():
+        if name == "compute":
+            name, value = "compute used", compute_in_words(value)
         if isinstance(value, dict):
             value = ", ".join(f"{key} {item}" for key, item in value.items())
         elif isinstance(value, list):

@@ -46,6 +46,15 @@ def few(number_of_100: float) -> str:
     return f"{number_of_100:.1f}" if number_of_100 >= 0.05 else "fewer than 0.1"
 
 
+def duration(seconds: float) -> str:
+    """Return text such as "5 s", "1 min 54 s" or "3 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def typeset(numbers: str) -> str:
     """Return numbers as a page has them: an en dash between the ends of an interval, minus signs."""
     return re.sub(r"(?<=\d)-(?=\d)", "–", numbers).replace("-", "−")

@@ -9,7 +9,7 @@ from cohorts.synthetic import planted_auroc
 from ecg.recording import MIN_SECONDS
 from metrics.metric import Metric
 from reporting.words.decision_words import decision_notes
-from reporting.words.formatting import interval, number, typeset
+from reporting.words.formatting import duration, interval, number, typeset
 from reporting.words.metric_meanings import missing_class
 from reporting.words.summary import WIDE_INTERVAL
 from run_folder.run_record import RunRecord
@@ -155,6 +155,18 @@ def fold_sentence(record: RunRecord, name: str) -> str:
         f"from {min(defined):.3f} to {max(defined):.3f}{undefined}. The pooled one above also compares "
         "scores of different folds' models."
     )
+
+
+def compute_in_words(compute: dict) -> str:
+    """Return what ``environment.json`` says that a run has cost."""
+    training, run = (duration(compute[f"{part}_seconds"]) for part in ("training", "run"))
+    of_process = "the first of them" if (n := compute["processes"]) > 1 else "the whole run"
+    parts = [
+        f"training {training} of wall time" + (f" in {n} processes" if n > 1 else ""),
+        f"{of_process} {run}, {duration(compute['cpu_seconds'])} of CPU time",
+    ]
+    resumed = "; it was resumed, and the latter are those of the last process" if compute["resumed"] else ""
+    return "; ".join(parts) + resumed
 
 
 def planted_signs(record: RunRecord) -> str:

@@ -367,3 +367,13 @@ def test_resume_of_a_folder_that_is_no_run_is_one_line(tmp_path):
     assert "splits.csv" in error_of(lambda: Run.resume(tmp_path, SPLITS), tmp_path)
     message = error_of(lambda: Run.resume(tmp_path / "none", SPLITS), tmp_path / "none")
     assert "found no usable splits.csv (No such file or directory), expected" in message
+
+
+def test_what_a_run_has_cost_is_recorded_once(tmp_path):
+    run = create(tmp_path)
+    run.record_compute(12.34)
+    Run.resume(run.folder, SPLITS).record_compute(99)
+    used = run.json("environment.json")["compute"]
+    assert used["training_seconds"] == 12.3 and used["processes"] == 1 and not used["resumed"]
+    assert used["run_seconds"] > 0 and used["cpu_seconds"] > 0
+    assert Run.resume(create(tmp_path).folder, SPLITS).resumed

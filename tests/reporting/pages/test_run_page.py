@@ -22,7 +22,7 @@ from metrics_and_performance import evaluate
 from reporting.pages import run_page
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, table_one
-from reporting.words.run_sentences import confusion_sentences, verdict
+from reporting.words.run_sentences import compute_in_words, confusion_sentences, verdict
 from reporting.words.stard import stard
 from reporting.words.tripod import tripod
 from run_folder.run_record import read_run
@@ -34,6 +34,20 @@ N_ECGS = 60
 def write_report(folder):
     """Write the page of a run folder and return its path."""
     return run_page.write_report(read_run(folder))
+
+
+def test_what_a_run_has_cost_in_words():
+    compute = {
+        "training_seconds": 94.2,
+        "run_seconds": 114,
+        "cpu_seconds": 201,
+        "processes": 1,
+        "resumed": False,
+    }
+    words = "training 1 min 34 s of wall time; the whole run 1 min 54 s, 3 min 21 s of CPU time"
+    assert compute_in_words(compute) == words
+    several = compute_in_words(compute | {"processes": 2, "resumed": True})
+    assert "in 2 processes; the first of them 1 min 54 s" in several and several.endswith("last process")
 
 
 # Runs, written as the training scripts write them
