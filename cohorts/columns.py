@@ -15,6 +15,7 @@ from runtime.errors import UserError
 # From the examination to the ECG, negative before it; ``cohorts.from_table`` writes it.
 HOURS = "hours_from_ct"
 RESERVED = ("file", "patient_id", "split", "age", "sex", HOURS)  # never labels
+GROUP_COLUMNS = ("sex", "age", "device", "site")  # a run reports by those of the table, with no flag
 PARTS = ("train", "validation", "test")  # the values of ``split``
 # What exports write for a value that is not known, in upper or lower case.
 _UNKNOWN = "na nan n/a n.a. #n/a #na #nv <na> nat null (null) none nil unknown unk missing"

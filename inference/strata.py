@@ -1,15 +1,16 @@
 """Groups of patients, by the columns of the labels table, and how good the first model is in each of them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import known_text
+from cohorts.columns import GROUP_COLUMNS, known_text
 from dataset.cohort import Cohort
 from inference.comparison import Comparison
 from inference.sign_baseline import auroc_within_tertiles
 from metrics_and_performance import evaluate_strata
+from run_folder.run_record import RunRecord
 from runtime.errors import UserError
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
@@ -30,7 +31,11 @@ def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
     The categories are in the order in which people read them: of age, of numbers, of the alphabet, and
     "missing" last.
     """
-    text = text_of(cohort, column)
+    return groups_of(text_of(cohort, column), column)
+
+
+def groups_of(text: pd.Series, column: str) -> pd.Categorical:
+    """Return the groups of `strata_of` from the column's values as text, empty where one is not known."""
     numbers = pd.to_numeric(text.replace("", np.nan), errors="coerce")
     if column == "age":
         bands = pd.IntervalIndex.from_tuples(list(AGES.values()), closed="left")
@@ -46,6 +51,43 @@ def strata_of(cohort: Cohort, column: str) -> pd.Categorical:
     return groups.cat.add_categories("missing").fillna("missing").array
 
 
+def metrics_of_run(record: RunRecord) -> pd.DataFrame:
+    """Return the rows of `evaluate_strata` of a run's tested ECGs, in the groups of `GROUP_COLUMNS`.
+
+    There are none where no ECG has such a column. Of a repeated cross-validation the first repeat counts. Of
+    a column with many values the rarer ones are one group, "other".
+    """
+    scored = record.predictions
+    first = (scored["repeat"] == 1).to_numpy() if "repeat" in scored else np.ones(len(scored), bool)
+    tested, splits = scored[first], record.splits.set_index("file")
+    strata = {}
+    for name in GROUP_COLUMNS:
+        if name in splits and name not in record.label_names:
+            text = known_text(splits[name].reindex(tested["file"]).fillna("").astype(str).str.strip())
+            if text.ne("").any():
+                strata[name] = groups_of(_frequent(text) if name != "age" else text, name)
+    labels = record.label_names
+    if not strata or not len(tested):
+        return pd.DataFrame()
+    rows = evaluate_strata(
+        tested[[f"y_true_{label}" for label in labels]].to_numpy(float),
+        tested[[f"y_score_{label}" for label in labels]].to_numpy(float),
+        thresholds=np.column_stack([record.thresholds(label)[first] for label in labels]),
+        label_names=labels,
+        patient_ids=tested["patient_id"].fillna("").to_numpy(),
+        strata=strata,
+        confidence=record.metrics.get("confidence", 0.95),
+    )
+    return _in_order(rows, strata, labels)
+
+
+def _frequent(text: pd.Series) -> pd.Series:
+    """Return values of which the rarer ones are "other" where there are more than `MAX_CATEGORIES`."""
+    values = text[text != ""].value_counts().index
+    kept = values if len(values) <= MAX_CATEGORIES else values[: MAX_CATEGORIES - 1]
+    return text.where(text.isin([*kept, ""]), "other")
+
+
 def metrics_by_stratum(comparison: Comparison, strata: Mapping[str, pd.Categorical]) -> pd.DataFrame:
     """Return the rows of `evaluate_strata` for the first model, the groups in the order of reading."""
     first, tested = comparison.models[0], comparison.table
@@ -57,10 +99,16 @@ def metrics_by_stratum(comparison: Comparison, strata: Mapping[str, pd.Categoric
         patient_ids=tested["patient_id"].to_numpy(),
         strata=strata,
     )
+    return _in_order(rows, strata, comparison.label_names)
+
+
+def _in_order(
+    rows: list[dict], strata: Mapping[str, pd.Categorical], label_names: Sequence[str]
+) -> pd.DataFrame:
+    """Return rows as a table, its labels, strata and groups in the order of reading."""
     order = [(name, group) for name, values in strata.items() for group in values.categories]
-    rows.sort(key=lambda row: order.index((row["stratum"], row["value"])))
-    rows.sort(key=lambda row: comparison.label_names.index(row["label"]))
-    return pd.DataFrame(rows)
+    rows = sorted(rows, key=lambda row: order.index((row["stratum"], row["value"])))
+    return pd.DataFrame(sorted(rows, key=lambda row: label_names.index(row["label"])))
 
 
 def auroc_by_heart_rate(comparison: Comparison, heart_rate: pd.Series) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from run_folder.descriptions import ModelDescription, PretrainedDescription
 from runtime.errors import UserError, reason
 
 TEXT = {  # columns that are text; in the others an empty field is nan
-    "splits.csv": ("file", "patient_id", "digest", "waveform", "sex"),
+    "splits.csv": ("file", "patient_id", "digest", "waveform", "sex", "device", "site"),
     "predictions.csv": ("file", "patient_id"),
     "rejected.csv": ("file", "reason", "sex"),
     "quality.csv": ("file", "check", "verdict", "finding"),

@@ -22,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from cohorts.columns import GROUP_COLUMNS
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import to_yaml
 from metrics.metric import metrics_to_json
@@ -86,7 +87,7 @@ class Run(RunFiles):
         """Open a folder to continue, provided that the cohort and its parts are those of the run.
 
         Runs of earlier versions have no ``waveform`` in their splits.csv; the digests of the files say as
-        much.
+        much. Nor have they ``device`` and ``site``, by which a run reports.
 
         Parameters
         ----------
@@ -104,8 +105,8 @@ class Run(RunFiles):
             raise UserError(
                 f"{folder}: found no usable splits.csv ({reason(error)}), expected the folder of a run"
             ) from None
-        if "waveform" not in before.partition("\n")[0].split(","):
-            splits = splits.drop(columns="waveform", errors="ignore")
+        absent = {"waveform", *GROUP_COLUMNS} - {"age", "sex"} - set(before.partition("\n")[0].split(","))
+        splits = splits.drop(columns=absent, errors="ignore")
         if before != (now := as_utf8(splits.to_csv(index=False))):
             run._refuse_other_key(patient_key)
             raise UserError(

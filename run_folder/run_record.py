@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import RESERVED
+from cohorts.columns import GROUP_COLUMNS, RESERVED
 from cohorts.synthetic import DEMO_FOLDER
 from run_folder.files import RunFiles, found_again, part_columns
 
-NOT_LABELS = (*RESERVED, "digest", "waveform")  # columns of splits.csv
+NOT_LABELS = (*RESERVED, *GROUP_COLUMNS, "digest", "waveform")  # columns of splits.csv
 N_ERRORS = 5  # for each label
 N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from cohorts.columns import HOURS
+from cohorts.columns import GROUP_COLUMNS, HOURS
 from dataset.cohort import Cohort
 from dataset.label_copies import separating_columns
 from dataset.sign_columns import given_columns, sign_columns
@@ -73,7 +73,12 @@ def start_run(
 
 def _splits_table(cohort: Cohort, folds: list[Fold]) -> pd.DataFrame:
     """Return ``splits.csv``: each ECG's patient, digests of its file and of its signal, labels and parts."""
-    described = [name for name in ("age", "sex", HOURS) if name in cohort.table]
+    described = [
+        name
+        for name in ("age", "sex", HOURS, *GROUP_COLUMNS)
+        if name in cohort.table and name not in cohort.label_names
+    ]
+    described = list(dict.fromkeys(described))
     table = cohort.table.assign(waveform=cohort.waveforms)
     splits = table[["file", "patient_id", "digest", "waveform", *described, *cohort.label_names]].copy()
     for fold in folds:

@@ -13,13 +13,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from hyperparameters.declaration import Hyperparameters
+from inference.strata import metrics_of_run
 from reporting.figures import curves as draw
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
+from reporting.words.comparison_table import group_cells
 from reporting.words.formatting import interval, number, typeset
 from reporting.words.metric_meanings import MetricRow, metric_groups, missing_class
 from reporting.words.run_sentences import (
@@ -91,6 +94,7 @@ class LabelSection:
     ----------
     anchor : its id on the page.
     keys : title, value and interval of the few metrics to be seen first.
+    strata : header and rows of the groups of patients; no rows where the labels table names no group.
     no_curves : why there are no curves, or "".
     """
 
@@ -103,6 +107,7 @@ class LabelSection:
     threshold: str
     folds: list[tuple[int, str]]
     fold_sentence: str
+    strata: tuple[list[str], list[list[str]]]
     no_curves: str
     figures: list[Picture] = field(default_factory=list)
     errors: list[ErrorCase] = field(default_factory=list)
@@ -172,10 +177,23 @@ def _title(record: RunRecord) -> str:
 def _label_sections(record: RunRecord) -> list[LabelSection]:
     if not record.metrics or not len(record.predictions):
         return []
-    return [_label_section(record, position, name) for position, name in enumerate(record.label_names)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about groups that are too small: the table says so
+        strata = metrics_of_run(record)
+    return [
+        _label_section(record, position, name, strata) for position, name in enumerate(record.label_names)
+    ]
 
 
-def _label_section(record: RunRecord, position: int, name: str) -> LabelSection:
+def _strata_cells(strata: pd.DataFrame, name: str) -> tuple[list[str], list[list[str]]]:
+    """Return one label's groups as text."""
+    if strata.empty:
+        return [], []
+    cells = group_cells(strata[strata["label"] == name].drop(columns="label"))
+    return list(cells), [[typeset(cell) for cell in row] for row in cells.to_numpy().tolist()]
+
+
+def _label_section(record: RunRecord, position: int, name: str, strata: pd.DataFrame) -> LabelSection:
     metrics = record.metrics
     label = metrics["labels"][name]
     no_curves = missing_class(label, metrics)
@@ -188,6 +206,7 @@ def _label_section(record: RunRecord, position: int, name: str) -> LabelSection:
         anchor=f"label-{position + 1}",
         keys=[_key_metric(title, label) for title in KEY_METRICS],
         groups=metric_groups(name, metrics),
+        strata=_strata_cells(strata, name),
         confusion=label["confusion_matrix"],
         sentences=confusion_sentences(name, metrics),
         threshold=threshold_sentence(record, name),

@@ -111,8 +111,7 @@ ANSWERS: Answers = {
     "15": _indeterminate,
     "16": facts.missing,
     "17": lambda record: (
-        "Not in this run. evaluate.py --strata does them, in a report of its own; whether they were "
-        f"pre-specified is {BY_AUTHORS}."
+        f"{facts.subgroups(record)} Whether analyses of groups were pre-specified is {BY_AUTHORS}."
     ),
     "18": facts.sample_size,
     "19": lambda record: f"The flow at the beginning of this report. {facts.left_out(record)}",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from cohorts.columns import GROUP_COLUMNS
 from dataset.cohort import NO_LABEL
 from dataset.sign_columns import PREFIX, given_columns, sign_columns
 from ecg.recording import MAX_GAP_SECONDS
@@ -148,6 +149,21 @@ def _expected_intervals(record: RunRecord) -> str:
         f" Before the training, the width of a 95 % interval around an AUROC of {ASSUMED_AUROC:g} was to be "
         f"expected as follows (Hanley & McNeil 1982): {'; '.join(found)}."
     )
+
+
+def group_columns(record: RunRecord) -> list[str]:
+    """Return the columns by which the report shows groups of the tested ECGs."""
+    return [name for name in GROUP_COLUMNS if name in record.splits and record.splits[name].notna().any()]
+
+
+def subgroups(record: RunRecord) -> str:
+    """Return by which columns the report shows groups, and how to see others."""
+    if columns := group_columns(record):
+        return (
+            f"Groups by {', '.join(columns)} are in the performance section too; evaluate.py --strata has "
+            "those of other columns."
+        )
+    return f"The labels table has no column sex, age, device or site; subgroups are {BY_AUTHORS}."
 
 
 def calibration(record: RunRecord) -> str:

@@ -147,10 +147,7 @@ ANSWERS: Answers = {
         f"In {facts.model_files(record)}. It is for research only, and must not decide about a patient; the "
         f"licence of the weights is {BY_AUTHORS}."
     ),
-    "23a": lambda record: (
-        "The performance section of this report. Subgroups, which evaluate.py --strata sex age puts into a "
-        f"report of its own, are {BY_AUTHORS}."
-    ),
+    "23a": lambda record: f"The performance section of this report. {facts.subgroups(record)}",
     "24": lambda record: "No updating (12f).",
     "26": lambda record: f"The limits at the end of this report; those of the study are {BY_AUTHORS}.",
     "27a": lambda record: "Files that cannot be read or fail a quality check are refused with a reason.",

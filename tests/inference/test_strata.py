@@ -1,11 +1,13 @@
 """Groups of patients stand in the order in which people read them."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from inference.strata import AGES, strata_of
+from inference.strata import AGES, metrics_of_run, strata_of
+from run_folder.run_record import RunRecord
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,27 @@ def test_groups_of_a_stratum_are_in_order(column, values, categories):
         assert groups.value_counts().tolist() == [40, 40, 40, 0]
     else:
         assert list(groups) == [value or "missing" for value in values]
+
+
+def test_groups_of_a_finished_run():
+    files = [f"{number}.xml" for number in range(40)]
+    sites = [f"site {number % 12}" for number in range(39)] + [None]  # more than ten: the rarer are "other"
+    truth = [number % 2 for number in range(40)]
+    score = [0.9 if number % 2 else 0.1 for number in range(38)] + [0.7, 0.2]  # the last two are wrong
+    tested = {"file": files, "patient_id": files, "y_true_PE": truth, "y_score_PE": score, "repeat": 1}
+    again = pd.DataFrame(tested | {"repeat": 2, "y_score_PE": 0.5})  # a second repeat does not count
+    record = RunRecord(
+        folder=None,
+        metrics={"labels": {"PE": {"threshold": 0.5}}},
+        predictions=pd.concat([pd.DataFrame(tested), again], ignore_index=True),
+        splits=pd.DataFrame({"file": files, "split": "test", "site": sites, "sex": ["M"] * 20 + ["F"] * 20}),
+        rejected=pd.DataFrame(),
+        quality=pd.DataFrame(),
+    )
+    rows = metrics_of_run(record)
+    sex, site = (rows[rows["stratum"] == name].set_index("value") for name in ("sex", "site"))
+    assert list(sex["n"]) == [20, 20] and list(sex["n_positive"]) == [10, 10]
+    assert list(sex["sensitivity"]) == [0.9, 1] and list(sex["specificity"]) == [0.9, 1]  # F, then M
+    assert len(site) == 11 and site.loc["missing", "n"] == 1  # nine sites, the others, and one not known
+    assert site["n"].sum() == 40 and site.loc["other", "n"] == 39 - 3 * 4 - 6 * 3
+    assert metrics_of_run(replace(record, splits=record.splits[["file", "split"]])).empty
