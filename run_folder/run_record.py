@@ -86,6 +86,26 @@ class RunRecord:
         )
         return table[table["y_true"].notna()].astype({"y_true": int})
 
+    def repeated_scores(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return each tested ECG's score and decision in each repeat of a cross-validation.
+
+        Returns
+        -------
+        two arrays of shape (n_ecgs, n_repeats): scores, nan where a repeat has none, and whether they reach
+        the threshold of their fold. One column where nothing was repeated.
+        """
+        scored = self.predictions
+        table = pd.DataFrame(
+            {
+                "file": scored["file"],
+                "repeat": scored.get("repeat", 1),
+                "score": scored[f"y_score_{name}"].astype(float),
+                "flagged": scored[f"y_score_{name}"].astype(float) >= self.thresholds(name),
+            }
+        ).drop_duplicates(["file", "repeat"])
+        by_repeat = table.pivot(index="file", columns="repeat")
+        return by_repeat["score"].to_numpy(float), by_repeat["flagged"].eq(True).to_numpy()
+
     def thresholds(self, name: str) -> np.ndarray:
         """Return the threshold that decided on each row, of shape (n_rows,): each fold has its own."""
         column = self.label_names.index(name)

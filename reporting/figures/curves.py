@@ -46,6 +46,7 @@ NOBODY = {"color": "0.6", "linestyle": "-", "linewidth": 1, "zorder": 1.5, "labe
 GRID_POINTS = 101  # of a band, from 0 to 1
 N_RESAMPLES = 500  # of a band: enough for the percentiles of a picture, not for those of a table
 N_SCORE_BINS = 25
+MAX_DRAWN = 1500  # ECGs of an instability plot, each a dot per repeat
 MAX_THRESHOLD = 0.5  # of the decision curve; few would require more than one in two before a CT
 FONTS = "font-family: system-ui, 'Segoe UI', Helvetica, Arial, sans-serif"
 SVG_SETTINGS = {"svg.fonttype": "none", "svg.hashsalt": "report", "path.simplify": True}
@@ -269,6 +270,23 @@ def draw_calibration(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
     reach = np.stack([curve["observed"] - curve["low"], curve["high"] - curve["observed"]])
     bars = {"fmt": "o", "markersize": 5, "color": MODEL, "elinewidth": 1.2, "capsize": 2.5}
     axes.errorbar(curve["mean_score"], curve["observed"], np.maximum(reach, 0), label="groups", **bars)
+    axes.set(xlim=(-0.02 * top, 1.03 * top), ylim=(-0.02 * top, 1.03 * top))
+    return _finished(figure)
+
+
+def draw_instability(risks: np.ndarray) -> Figure:
+    """Draw each ECG's risk in each repeat, (n_ecgs, n_repeats), against the mean of them.
+
+    Of many ECGs only some are drawn, evenly from the lowest mean to the highest.
+    """
+    figure, axes = _new_axes("mean score of the ECG over the repeats", "its score in each repeat")
+    order = np.argsort(np.nanmean(risks, axis=1), kind="stable")
+    risks = risks[order[np.linspace(0, len(order) - 1, min(len(order), MAX_DRAWN), dtype=int)]]
+    mean = np.nanmean(risks, axis=1)
+    top = min(1.0, 1.08 * np.nanmax(risks))
+    axes.plot([0, top], [0, top], **CHANCE, label="no difference")
+    dots = {"linestyle": "", "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.45}
+    axes.plot(np.repeat(mean, risks.shape[1]), risks.ravel(), color=MODEL, label="a repeat", **dots)
     axes.set(xlim=(-0.02 * top, 1.03 * top), ylim=(-0.02 * top, 1.03 * top))
     return _finished(figure)
 

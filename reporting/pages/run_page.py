@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from hyperparameters.declaration import Hyperparameters
 from inference.strata import metrics_of_run
+from metrics.instability import instability
 from reporting.figures import curves as draw
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
@@ -30,6 +31,7 @@ from reporting.words.run_sentences import (
     confusion_sentences,
     fold_sentence,
     fold_thresholds,
+    instability_sentence,
     limits,
     threshold_sentence,
     verdict,
@@ -61,6 +63,10 @@ CAPTIONS = {
     "Decision curve": (
         "Decision curve: what acting on the score is worth, by the probability of disease at which the next "
         "test is just worth it. The model helps where its line is the highest."
+    ),
+    "Instability plot": (
+        "Instability: each ECG has a dot for each repeat, whose model has learnt from other patients. The "
+        "further the dots lie from the line, the more the score of a patient depends on who else was studied."
     ),
     "Histogram of the scores": (
         "Scores of both groups, each in percent of its own size. Where they overlap, no threshold separates "
@@ -95,6 +101,7 @@ class LabelSection:
     anchor : its id on the page.
     keys : title, value and interval of the few metrics to be seen first.
     strata : header and rows of the groups of patients; no rows where the labels table names no group.
+    instability : how far scores differ between the repeats of a cross-validation; None without repeats.
     no_curves : why there are no curves, or "".
     """
 
@@ -108,6 +115,7 @@ class LabelSection:
     folds: list[tuple[int, str]]
     fold_sentence: str
     strata: tuple[list[str], list[list[str]]]
+    instability: tuple[str, Picture] | None
     no_curves: str
     figures: list[Picture] = field(default_factory=list)
     errors: list[ErrorCase] = field(default_factory=list)
@@ -193,6 +201,21 @@ def _strata_cells(strata: pd.DataFrame, name: str) -> tuple[list[str], list[list
     return list(cells), [[typeset(cell) for cell in row] for row in cells.to_numpy().tolist()]
 
 
+def _instability(record: RunRecord, name: str) -> tuple[str, Picture] | None:
+    """Return in words and as a figure how far each ECG's score differs between repeats; None without them."""
+    scores, flagged = record.repeated_scores(name)
+    found = instability(scores, flagged)
+    if math.isnan(found["mape"]):
+        return None
+    picture = _picture(
+        lambda: draw.draw_instability(scores),
+        f"Each ECG's score of {name} in each repeat against the mean of them; mean absolute difference "
+        f"{found['mape']:.3f}.",
+        CAPTIONS["Instability plot"],
+    )
+    return instability_sentence(name, found, scores.shape), picture
+
+
 def _label_section(record: RunRecord, position: int, name: str, strata: pd.DataFrame) -> LabelSection:
     metrics = record.metrics
     label = metrics["labels"][name]
@@ -207,6 +230,7 @@ def _label_section(record: RunRecord, position: int, name: str, strata: pd.DataF
         keys=[_key_metric(title, label) for title in KEY_METRICS],
         groups=metric_groups(name, metrics),
         strata=_strata_cells(strata, name),
+        instability=_instability(record, name),
         confusion=label["confusion_matrix"],
         sentences=confusion_sentences(name, metrics),
         threshold=threshold_sentence(record, name),

@@ -157,6 +157,25 @@ def fold_sentence(record: RunRecord, name: str) -> str:
     )
 
 
+def instability_sentence(name: str, found: dict[str, float], shape: tuple[int, int]) -> str:
+    """Return how far the scores of the same ECGs differ between repeats.
+
+    Parameters
+    ----------
+    found : of ``metrics.instability.instability``.
+    shape : numbers of ECGs and of repeats.
+    """
+    keys = ("mape", "largest_mape", "span", "span_of_most")
+    mape, largest, span, most = (f"{found[key]:.3f}" for key in keys)
+    return (
+        f"Each of {shape[0]:,} ECGs was scored in {shape[1]} repeats, by models that had learnt from other "
+        f"patients. A score of {name} lies {mape} from the mean of its ECG's scores (mean absolute "
+        f"prediction error, MAPE, the mean over the ECGs; the largest of an ECG is {largest}). Between the "
+        f"lowest and the highest score of an ECG lie {span} in the median, and at most {most} in 95 of 100; "
+        f"{100 * found['changed']:.1f} of 100 ECGs are flagged in some repeats and not in others."
+    )
+
+
 def compute_in_words(compute: dict) -> str:
     """Return what ``environment.json`` says that a run has cost."""
     training, run = (duration(compute[f"{part}_seconds"]) for part in ("training", "run"))

@@ -504,6 +504,21 @@ def test_the_checklists_name_the_clinical_columns(pages, place):
     assert "The model sees the ECG and age, sex" in answers_of(stard(record))["13a"]
 
 
+def test_the_page_shows_how_scores_differ_between_repeats(pages):
+    record = read_run(pages["three folds"].parent)
+    assert "Stability of the scores" not in run_page.render(record)
+    lower = record.predictions.assign(repeat=2, y_score_PE=0.5 * record.predictions["y_score_PE"])
+    repeated = replace(record, predictions=pd.concat([record.predictions, lower], ignore_index=True))
+    scores, flagged = repeated.repeated_scores("PE")
+    assert scores.shape == (60, 2) and np.allclose(scores[:, 1], 0.5 * scores[:, 0])
+    assert (flagged[:, 1] <= flagged[:, 0]).all()
+    changed = np.sum(flagged[:, 1] < flagged[:, 0])
+    page = " ".join(run_page.render(repeated).split())
+    assert "Stability of the scores" in page  # of 0.8 and 0.4 each lies 0.2 from the mean
+    assert f"lies {scores[:, 0].mean() / 4:.3f} from the mean of its ECG" in page
+    assert 0 < changed < 60 and f"{100 * changed / 60:.1f} of 100 ECGs are flagged in some" in page
+
+
 # In a browser
 
 
