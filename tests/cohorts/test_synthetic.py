@@ -1,6 +1,7 @@
 """The synthetic cohort: what is written is what was planted, and the same seed writes it again."""
 
 import csv
+import errno
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -145,6 +146,19 @@ def test_failed_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         make_cohort(tmp_path / "cohort", **SMALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_line(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(UserError) as refused:
+        make_cohort(tmp_path / "cohort", **SMALL)
+    assert str(refused.value) == (
+        f"{tmp_path / 'cohort'}: the synthetic ECGs cannot be written there (Permission denied); work in "
+        "another folder, or name ECGs of your own with --data-dir"
+    )
 
 
 def test_auroc_of_the_planted_signs_by_hand(tmp_path):

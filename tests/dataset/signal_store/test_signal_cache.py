@@ -341,6 +341,22 @@ def test_another_window_has_a_cache_of_its_own(folder, cache_dir):
     assert first.measurements["padded_samples"][0] == 0 and later.measurements["padded_samples"][0] == 500
 
 
+def test_a_change_of_what_is_stated_about_numbers_is_seen(tmp_path, cache_dir):
+    """What was 1 mV becomes 0.5 mV: the table's own bytes are as they were."""
+    table = np.random.default_rng(0).normal(size=(5000, 12))
+    np.savetxt(tmp_path / "a.csv", table, delimiter=",", header=",".join(LEADS), comments="", fmt="%.3f")
+    stated = tmp_path / "ecg_format.yml"
+    signals = []
+    for unit in ("mV", "0.5 mV"):
+        stated.write_text(f"sampling_rate: 500\nunit: {unit}\n", encoding="utf-8")
+        cached = cached_signals(tmp_path, ["a.csv"], cache_dir=cache_dir, workers=1, window_start=0.0)
+        assert list(cached.entries["rejected"]) == [""]
+        signals.append(cached.signals[cached.entries["row"][0]].astype(int))
+    whole, half = signals
+    np.testing.assert_allclose(half, whole / 2, atol=1)
+    assert np.abs(whole).max() > 2000
+
+
 @pytest.mark.parametrize(
     ("header", "signal_file"),
     [("1.hea", "1.dat"), ("1.hea", "1_a.dat"), ("1.HEA", "1.DAT"), ("1.Hea", "1.dat"), ("1.HEA", "A.DAT")],
