@@ -14,6 +14,8 @@ Prints one line per ECG, and writes it to --output, a .csv or .json file:
                       comparison, whose models score together
     restated_LABEL    with --prevalence: the score for patients of whom that share has the disease, in place
                       of the share in development; decisions stay as they are
+    set_LABEL         with --alpha: LABEL, no LABEL or not sure, such that at most that share of the
+                      patients of each class is called the other
     warnings          what is doubtful about the ECG, in what it is unlike those that trained the model, or
                       that it is one of them
 
@@ -44,6 +46,7 @@ from tqdm import tqdm
 from dataset.decoding import decode
 from dataset.sign_columns import given_columns
 from ecg.recording import LEAST_SECONDS
+from inference.abstention import Abstention, abstentions
 from inference.embeddings import Embeddings
 from inference.likeness import TrainingDistribution
 from inference.prediction import TRAINED_ON, Scored, clinical_source, decide, score_files
@@ -81,6 +84,9 @@ def main() -> int:
     print(f"{scorer.title} of {arguments.run}; thresholds: {describe_thresholds(scorer)}")
     for line in describe_performance(arguments.run, scorer):
         print(line)
+    sets = abstentions(arguments.run, scorer.label_names, arguments.alpha) if arguments.alpha else []
+    for one in sets:
+        print(describe_sets(one))
     trained_on = [TrainingDistribution.load(folder) for folder in scorer.folders]
     if not any(trained_on):
         print(
@@ -97,6 +103,9 @@ def main() -> int:
             else:
                 failures.append(result.reason)
     table = decide(scored, scorer, arguments.prevalence)
+    for one in sets:
+        words = one.in_words(table[f"score_{one.label}"].to_numpy())
+        table.insert(len(table.columns) - 1, f"set_{one.label}", words)  # before the warnings
     print_results(table, scored, failures, n_left_out=len(left_out))
     if arguments.output:
         write_output(arguments.output, table)
@@ -138,6 +147,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     help = "score recordings from this length on, padded to 10 s, with a warning [the run's]"
     parser.add_argument("--min-seconds", type=seconds, metavar="S", help=help)
+    parser.add_argument(
+        "--alpha",
+        type=error_rate,
+        help="add sets of PE, no PE or not sure that miss at most this share of each class, such as 0.1",
+    )
     parser.add_argument("--any-quality", action="store_true", help="score unusable ECGs too, with a warning")
     parser.add_argument(
         "--clinical",
@@ -164,6 +178,17 @@ def seconds(text: str) -> float:
     value = float(text) if re.fullmatch(r"\d{1,3}(\.\d+)?", text) else 0.0
     if not LEAST_SECONDS <= value <= 10:
         raise argparse.ArgumentTypeError(f"found {text}, expected a number from {LEAST_SECONDS:g} to 10")
+    return value
+
+
+def error_rate(text: str) -> float:
+    """Return the value of --alpha."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 0.5:
+        raise argparse.ArgumentTypeError(f"found {text}, expected a number above 0 and below 0.5")
     return value
 
 
@@ -225,6 +250,17 @@ def describe_performance(run: Path, scorer: Scorer) -> Iterator[str]:
         yield f"{name} at {at}, on the run's test ECGs: {', '.join(shares)}; 95 % intervals"
     if performance and (note := untested_together(run)):
         yield f"note        {note}"
+
+
+def describe_sets(sets: Abstention) -> str:
+    """Return what the sets are fitted to, and what they were worth on the run's test ECGs."""
+    label, (n_covered_0, n_covered_1), (n_0, n_1) = sets.label, sets.n_covered, sets.n_of_class
+    return (
+        f"sets        {label} at alpha {sets.alpha:g}, from {len(sets.sets.positive)} patients with and "
+        f"{len(sets.sets.negative)} without, {sets.fitted_on}; on the run's test ECGs {sets.n_decided} of "
+        f"{sets.n_tested} decided, {sets.n_right} of them right; {n_1 - n_covered_1} of {n_1} with {label} "
+        f"called no {label}, {n_0 - n_covered_0} of {n_0} without called {label}"
+    )
 
 
 def write_output(path: Path, table: pd.DataFrame) -> None:
