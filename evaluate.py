@@ -27,6 +27,8 @@ and negatives, and its most confident errors: explanations.csv, explained_errors
 """
 
 import argparse
+import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,6 +67,7 @@ from reporting.pages.explanation_section import (
     left_out_words,
     save_explanation_picture,
 )
+from reporting.pages.run_page import write_report
 from reporting.words.cohort_flow import cohort_flow, hours_from_ct, left_out_rows, record_of, table_one
 from reporting.words.comparison_table import format_comparison, format_decisions, group_cells, tests_in_words
 from reporting.words.formatting import with_interval
@@ -78,7 +81,7 @@ from run_folder.ensemble import (
 from run_folder.files import RunFiles, found_again
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
-from run_folder.run_record import read_run
+from run_folder.run_record import EXTERNAL, read_run
 from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
 from runtime.errors import UserError
 from runtime.messages import counted
@@ -138,6 +141,8 @@ def main() -> None:
         sections = [explanation_section(*pair, cohort) for pair in zip(explained, figures, strict=True)]
     page = write_comparison_page(run.folder, len(arguments.runs), results, groups, sections, other_cohort)
     print(f"\nreport      {page}")
+    if arguments.cohort:
+        record_validation(run, arguments.runs, names)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -269,6 +274,26 @@ def describe_cohort(
     print(pd.DataFrame(rows, columns=header).to_string(index=False))
     left_out, hours = left_out_rows(record), hours_from_ct(record)
     return OtherCohort(flow, comparison.label_names, header, rows, left_out, hours, comparison.unseen)
+
+
+def record_validation(run: Run, folders: Sequence[Path], names: Sequence[str]) -> None:
+    """Write which runs were validated, and make the reports anew of those that lie beside the evaluation.
+
+    A run's report names its external validations. One that cannot be written anew is named.
+    """
+    runs = {
+        name: os.path.relpath(folder.resolve(), run.folder.resolve())
+        for name, folder in zip(names, folders, strict=True)
+    }
+    run.write_text(EXTERNAL, json.dumps({"runs": runs}, indent=2) + "\n")
+    for folder in folders:
+        record = read_run(folder)
+        if not record.external or not RunFiles(folder).has("report.html"):
+            continue
+        try:
+            print(f"            {write_report(record)} names it too")
+        except OSError as error:
+            print(f"            {folder / 'report.html'} does not name it: {error.strerror}")
 
 
 def tabulate_scores(comparison: Comparison) -> pd.DataFrame:

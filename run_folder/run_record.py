@@ -6,6 +6,7 @@ Only text is read (CSV, JSON, YAML), so that a report needs neither the model no
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,25 @@ import pandas as pd
 from cohorts.columns import GROUP_COLUMNS, RESERVED
 from cohorts.synthetic import DEMO_FOLDER
 from run_folder.files import RunFiles, found_again, part_columns
+from runtime.errors import UserError
 
 NOT_LABELS = (*RESERVED, *GROUP_COLUMNS, "digest", "waveform")  # columns of splits.csv
+EXTERNAL = "external.json"  # of evaluate.py --cohort: which runs it has validated, by the names of its tables
 N_ERRORS = 5  # for each label
 N_MISSED = 3  # of them, those with the disease that scored lowest: a missed embolism costs more
+
+
+class ExternalValidation(NamedTuple):
+    """How a run did on ECGs of a cohort that it had not seen: from a folder of ``evaluate.py --cohort``.
+
+    Attributes
+    ----------
+    folder : name of that folder.
+    labels : the run's metrics there, by label.
+    """
+
+    folder: str
+    labels: dict[str, dict]
 
 
 @dataclass(frozen=True)
@@ -32,6 +48,7 @@ class RunRecord:
     logs : `log.csv` of a single split, under "", or of each fold, under "fold 1", "fold 2", …
     descriptions : `model.json` of a single split, under 0, or of each fold, under its number.
     hyperparameters, environment : `hyperparameters.yml` and `environment.json`.
+    external : its external validations whose folders lie beside that of the run, the oldest first.
     """
 
     folder: Path
@@ -44,6 +61,7 @@ class RunRecord:
     descriptions: dict[int, dict] = field(default_factory=dict)
     hyperparameters: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
+    external: list[ExternalValidation] = field(default_factory=list)
 
     @property
     def label_names(self) -> list[str]:
@@ -146,7 +164,27 @@ def read_run(folder: str | Path) -> RunRecord:
         },
         hyperparameters=run.hyperparameters() if run.has("hyperparameters.yml") else {},
         environment=run.json("environment.json") if run.has("environment.json") else {},
+        external=_external_validations(run.folder),
     )
+
+
+def _external_validations(run: Path) -> list[ExternalValidation]:
+    """Return the validations beside a run that name it; one that cannot be read is none."""
+    found = []
+    for path in sorted(run.resolve().parent.glob(f"*/{EXTERNAL}")):
+        files = RunFiles(path.parent)
+        try:
+            names = files.json(EXTERNAL)["runs"]
+            mine = [
+                name for name, folder in names.items() if (path.parent / folder).resolve() == run.resolve()
+            ]
+            metrics = files.metrics() if mine else {}
+        except (UserError, KeyError, TypeError, AttributeError):
+            continue
+        for name in mine:
+            labels = {label: models[name] for label, models in metrics.items() if name in models}
+            found += [ExternalValidation(path.parent.name, labels)] if labels else []
+    return found
 
 
 def _table(run: RunFiles, name: str, *columns: str) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from reporting.words.comparison_table import group_cells
 from reporting.words.formatting import typeset
 from reporting.words.metric_meanings import metric_groups
 from reporting.words.run_sentences import calibrated_on, confusion_sentences, fold_thresholds, verdict
+from reporting.words.study_facts import external
 from run_folder.ensemble import performance_of, read_ensemble
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
@@ -203,8 +204,7 @@ def _limits(record: RunRecord) -> list[str]:
         "further test nor against it.",
         "It holds for patients like those that it was trained on, selected in the same way (see Data). Who "
         "gets an ECG and the reference test differs between hospitals, and so will its errors.",
-        "This card reports no test at another hospital (evaluate.py --cohort makes one). Test it on ECGs "
-        "of your own before you believe it.",
+        _elsewhere(record),
         "PPV and NPV hold for a prevalence like that of the tested ECGs, and for no other.",
         "The intervals say how much depends on which patients were tested, not how much on the training.",
         "Nothing is known of its errors in groups that are not listed under Evaluation.",
@@ -214,6 +214,14 @@ def _limits(record: RunRecord) -> list[str]:
             0, "It was trained on synthetic ECGs, computed from formulas, and says nothing about patients."
         )
     return sentences
+
+
+def _elsewhere(record: RunRecord) -> str:
+    """Return how the run did on other cohorts, as far as that is recorded beside it."""
+    tested = "This card reports no test at another hospital (evaluate.py --cohort makes one)."
+    if validated := external(record):
+        tested = f"On another cohort: {validated}."
+    return f"{tested} Test it on ECGs of your own before you believe it."
 
 
 def _started_from(runs: Sequence[RunRecord]) -> str:

@@ -37,6 +37,7 @@ from reporting.words.run_sentences import (
     verdict,
 )
 from reporting.words.stard import stard
+from reporting.words.stard_ai import stard_ai
 from reporting.words.tripod import tripod
 from run_folder.run_record import RunRecord
 from runtime.atomic_files import write_text_atomically
@@ -162,7 +163,7 @@ def render(record: RunRecord) -> str:
         quality=quality_counts(record.quality),
         labels=_label_sections(record),
         losses=_loss_picture(record),
-        checklists=[tripod(record), stard(record)],
+        checklists=[tripod(record), stard(record), stard_ai(record)],
         hyperparameters=_hyperparameter_groups(record),
         environment=_environment_rows(record),
         limits=limits(record),

@@ -203,6 +203,17 @@ def planted_signs(record: RunRecord) -> str:
 # ----------------------------------------------------------------------------------------------------
 
 
+def _elsewhere(record: RunRecord) -> str:
+    """Return whether the run was tested on another cohort, as far as is recorded beside it."""
+    tested = "Nothing here was tested at another hospital."
+    if record.external:
+        folders = ", ".join(validation.folder for validation in record.external)
+        tested = f"It was tested on another cohort too ({folders}); other hospitals may differ from both."
+    return (
+        f"{tested} Who is sent to CT angiography differs between hospitals, and so will the model's errors."
+    )
+
+
 def limits(record: RunRecord) -> list[str]:
     """Return what must be said beside the numbers of this run."""
     metrics, sentences = record.metrics, []
@@ -213,8 +224,7 @@ def limits(record: RunRecord) -> list[str]:
         sentences += filter(None, [planted_signs(record)])
     sentences += [
         "Research only. The model is not a medical device, has no clearance, and must not decide about care.",
-        "Nothing here was tested at another hospital. Who is sent to CT angiography differs between "
-        "hospitals, and so will the model's errors.",
+        _elsewhere(record),
         "PPV and NPV hold for a prevalence like that of the ECGs here, and for no other.",
         "The intervals say how much the result depends on which patients were tested. They leave out "
         "how much it depends on the training: other seeds, other splits.",

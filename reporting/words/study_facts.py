@@ -12,6 +12,7 @@ from ecg.recording import MAX_GAP_SECONDS
 from metrics.sample_size import ASSUMED_AUROC, expected_width, patients_of_classes
 from reporting.words.checklist import BY_AUTHORS
 from reporting.words.cohort_flow import Group, cohort_flow, hours_from_ct, left_out_rows, parts_of
+from reporting.words.formatting import with_interval
 from reporting.words.run_sentences import fold_thresholds
 from run_folder.run_record import RunRecord
 from runtime.messages import counted
@@ -59,6 +60,15 @@ def predictors(record: RunRecord) -> str:
     return (
         f"The signal of the file, 10 s, of which the model sees {value(record, 'n_samples')} samples at "
         f"500 Hz.{beside} {when} is {BY_AUTHORS}."
+    )
+
+
+def preprocessing(record: RunRecord) -> str:
+    checks = record.hyperparameters.get("quality_checks")
+    judged = {True: " Each ECG was judged by quality checks (quality.csv).", False: " No quality checks."}
+    return (
+        f"Resampled to 500 Hz, 10 s, twelve leads in mV.{judged.get(checks, '')} The limits are the same "
+        "for all groups of patients; how often each group fails them, the flow shows."
     )
 
 
@@ -164,6 +174,46 @@ def subgroups(record: RunRecord) -> str:
             "those of other columns."
         )
     return f"The labels table has no column sex, age, device or site; subgroups are {BY_AUTHORS}."
+
+
+def external(record: RunRecord) -> str:
+    """Return the run's external validations with their AUROC; "" where none lies beside the run."""
+    found = []
+    for validation in record.external:
+        labels = "; ".join(
+            f"{name} AUROC {with_interval(label['auroc'])} in {label['n_ecgs']:,} ECGs of "
+            f"{label['n_patients']:,} patients"
+            for name, label in validation.labels.items()
+        )
+        found.append(f"{validation.folder} ({labels})")
+    return ", ".join(found)
+
+
+def objectives(record: RunRecord) -> str:
+    if validated := external(record):
+        return (
+            "Development with internal validation, and external validation with a report of its own: "
+            f"{validated}."
+        )
+    return (
+        "Development with internal validation. No external validation (evaluate.py --cohort) lies beside "
+        "this run."
+    )
+
+
+def clusters(record: RunRecord) -> str:
+    """Return how performance differs between sites, devices and cohorts, as far as the report shows it."""
+    columns = [name for name in group_columns(record) if name in ("device", "site")]
+    shown = [f"Groups by {' and '.join(columns)} are in the performance section."] if columns else []
+    if validated := external(record):
+        shown.append(f"In another cohort: {validated}.")
+    if shown:
+        return " ".join(shown)
+    return f"The labels table has no column site or device; differences between clusters are {BY_AUTHORS}."
+
+
+def fairness(record: RunRecord) -> str:
+    return f"No method was used to make errors equal between groups. {subgroups(record)}"
 
 
 def calibration(record: RunRecord) -> str:

@@ -89,15 +89,6 @@ def _predictors(record: RunRecord) -> str:
     return "The 12-lead ECG alone; none was chosen beforehand."
 
 
-def _quality(record: RunRecord) -> str:
-    checks = record.hyperparameters.get("quality_checks")
-    judged = {True: "Each ECG was judged by quality checks (quality.csv).", False: "No quality checks."}
-    return (
-        f"Resampled to 500 Hz, 10 s, twelve leads in mV. {judged.get(checks, '')} The limits are the same "
-        "for all groups of patients; how often each group fails them, the flow shows."
-    ).replace("  ", " ")
-
-
 def _imbalance(record: RunRecord) -> str:
     alpha, gamma = record.hyperparameters.get("alpha"), record.hyperparameters.get("gamma", 0)
     if alpha is None and not gamma:
@@ -107,11 +98,8 @@ def _imbalance(record: RunRecord) -> str:
 
 
 ANSWERS: Answers = {
-    "4": lambda record: (
-        "Development with internal validation. An evaluation at another hospital (evaluate.py --cohort) "
-        "has a report of its own; none is part of this run."
-    ),
-    "7": _quality,
+    "4": facts.objectives,
+    "7": facts.preprocessing,
     "9a": _predictors,
     "9b": facts.predictors,
     "9c": lambda record: "Does not apply: no person interprets the signal.",
@@ -127,10 +115,12 @@ ANSWERS: Answers = {
         f"{facts.kept_in_words(record)} {facts.calibration(record)} {facts.search_in_words(record)} "
         f"Hyperparameters: below. Their rationale is {BY_AUTHORS}."
     ),
+    "12d": facts.clusters,
     "12e": lambda record: facts.MEASURES,
     "12f": lambda record: "No updating: the model was not changed after the test.",
     "12g": lambda record: f"By predict.py, from {facts.model_files(record)}.",
     "13": _imbalance,
+    "14": facts.fairness,
     "15": facts.output,
     "16": lambda record: (
         "Both are parts of one labels table, read and judged alike. Differences of setting, eligibility or "
@@ -148,6 +138,7 @@ ANSWERS: Answers = {
         f"licence of the weights is {BY_AUTHORS}."
     ),
     "23a": lambda record: f"The performance section of this report. {facts.subgroups(record)}",
+    "23b": facts.clusters,
     "24": lambda record: "No updating (12f).",
     "26": lambda record: f"The limits at the end of this report; those of the study are {BY_AUTHORS}.",
     "27a": lambda record: "Files that cannot be read or fail a quality check are refused with a reason.",

@@ -22,8 +22,10 @@ from metrics_and_performance import evaluate
 from reporting.pages import run_page
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, table_one
-from reporting.words.run_sentences import compute_in_words, confusion_sentences, verdict
+from reporting.words.formatting import with_interval
+from reporting.words.run_sentences import compute_in_words, confusion_sentences, limits, verdict
 from reporting.words.stard import stard
+from reporting.words.stard_ai import stard_ai
 from reporting.words.tripod import tripod
 from run_folder.run_record import read_run
 from runtime.messages import counted
@@ -233,14 +235,23 @@ def test_every_picture_has_content_and_an_alt_text(pages, name):
 
 def test_sections_come_in_the_order_of_reading(pages):
     page = Page(pages["two labels"])
-    sections = ["cohort", "label-1", "label-2", "training", "errors", "tripod", "stard", "made", "limits"]
+    sections = ["cohort", "label-1", "label-2", "training", "errors"]
+    sections += ["tripod", "stard", "stard-ai", "made", "limits"]
     assert page.ids == sections
-    of_label = ["In words", "Metrics", "Curves"]
+    of_label = ["In words", "Metrics", "Groups of patients", "Curves"]
     quality = "What the quality checks found in ECGs that are used"
     cohort = ["Who was studied", "From files to parts", "Table 1. The ECGs", "Who was left out", quality]
     performance = ["Performance: PE", *of_label, "Performance: MI", *of_label, "Training"]
     errors = ["The most confident errors", "PE", "MI"]
-    made = ["TRIPOD+AI", "STARD 2015", "How the run was made", "Environment", "Hyperparameters", "Limits"]
+    made = [
+        "TRIPOD+AI",
+        "STARD 2015",
+        "STARD-AI",
+        "How the run was made",
+        "Environment",
+        "Hyperparameters",
+        "Limits",
+    ]
     assert page.headings == cohort + performance + errors + made
 
 
@@ -410,7 +421,7 @@ def test_verdict_warns_of_chance_leakage_and_synthetic_ecgs():
     assert "on synthetic ECGs" in said(0.86, 0.9, 0.93, data_dir="")
 
 
-CHECKLISTS = {"tripod": (tripod, 52, 27), "stard": (stard, 34, 30)}
+CHECKLISTS = {"tripod": (tripod, 52, 27), "stard": (stard, 34, 30), "stard ai": (stard_ai, 48, 40)}
 
 
 @pytest.mark.parametrize("name", CHECKLISTS)
@@ -488,6 +499,27 @@ def test_the_answers_from_what_a_table_and_a_search_leave(pages, tmp_path):
     page = Page(pages["single"]).text
     n_pe = int((record.splits["PE"] == 1).sum())
     assert f"Who was left out files not used share PE present {n_pe + 1} 1 {100 / (n_pe + 1):.1f} %" in page
+
+
+def test_the_answers_after_an_external_validation(pages, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(pages["single"].parent, run)
+    assert "No external validation" in answers_of(tripod(read_run(run)))["4"]
+    evaluation = tmp_path / "evaluate-1"
+    evaluation.mkdir()
+    scores = {"thresholds": [0.5], "label_names": ["PE"], "patient_ids": range(20)}
+    metrics = evaluate([1, 0] * 10, [0.6, 0.4, 0.3, 0.5] * 5, **scores)
+    models = {"one": metrics["labels"]["PE"] | {"n_ecgs": 20, "n_patients": 20}, "another": {}}
+    (evaluation / "metrics.json").write_text(json.dumps(metrics_to_json({"PE": models})))
+    (evaluation / "external.json").write_text(json.dumps({"runs": {"one": "../run", "another": "../other"}}))
+    (tmp_path / "evaluate-2").mkdir()
+    (tmp_path / "evaluate-2" / "external.json").write_text("not JSON")  # is none, and breaks nothing
+    record = read_run(run)
+    auroc = metrics["labels"]["PE"]["auroc"]
+    said = f"evaluate-1 (PE AUROC {with_interval(auroc)} in 20 ECGs of 20 patients)"
+    assert said in answers_of(tripod(record))["4"] and said in answers_of(tripod(record))["23b"]
+    assert said in answers_of(stard_ai(record))["29"] and said in answers_of(stard_ai(record))["15b"]
+    assert any("tested on another cohort too (evaluate-1)" in sentence for sentence in limits(record))
 
 
 @pytest.mark.parametrize("place", ["descriptions", "hyperparameters"])
