@@ -287,8 +287,10 @@ def record_validation(run: Run, folders: Sequence[Path], names: Sequence[str]) -
     }
     run.write_text(EXTERNAL, json.dumps({"runs": runs}, indent=2) + "\n")
     for folder in folders:
+        if not all(map(RunFiles(folder).has, ("splits.csv", "report.html"))):
+            continue  # a fold, or the ensemble of a comparison
         record = read_run(folder)
-        if not record.external or not RunFiles(folder).has("report.html"):
+        if not record.external:
             continue
         try:
             print(f"            {write_report(record)} names it too")
