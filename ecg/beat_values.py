@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from ecg.beats import BEFORE, PR_LEVEL, T_AFTER_QRS, T_SMOOTHING, MedianBeat, median_beat
 from ecg.recording import LEADS, MILLIVOLTS, SAMPLING_RATE
@@ -79,6 +77,9 @@ def _pr_samples(signal: np.ndarray, beat: MedianBeat) -> float:
     The median of the beats is taken over a longer stretch than `median_beat` has; what all leads together
     show above the level just before the QRS is the P wave. In atrial fibrillation hardly anything is left.
     """
+    from scipy.ndimage import uniform_filter1d  # SciPy takes half a second
+    from scipy.signal import find_peaks
+
     onsets = beat.aligned + beat.onset - BEFORE
     stretch = np.arange(-P_EARLIEST - P_RISE, -PR_LEVEL[1])
     onsets = onsets[onsets >= -stretch[0]]
@@ -104,6 +105,8 @@ def _waves(beat: MedianBeat) -> np.ndarray:
 
     Q is the lowest value before the first R, and S the lowest after it; both are that of a QS complex.
     """
+    from scipy.ndimage import uniform_filter1d
+
     qrs = _qrs(beat)
     above = qrs >= MIN_WAVE
     first_r = np.where(above.any(axis=1), above.argmax(axis=1), qrs.shape[1])[:, None]

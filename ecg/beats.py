@@ -13,8 +13,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import correlate1d, uniform_filter1d
-from scipy.signal import find_peaks
 
 from ecg.recording import SAMPLING_RATE
 
@@ -107,6 +105,9 @@ def _slopes(signal: np.ndarray) -> np.ndarray:
 
 def _peaks_of(slopes: np.ndarray) -> np.ndarray:
     """Return where the slopes of all leads together are highest, beat by beat."""
+    from scipy.ndimage import uniform_filter1d  # SciPy takes half a second
+    from scipy.signal import find_peaks
+
     n_samples = slopes.shape[1]
     slopes = np.abs(slopes)
     rank = int(QRS_SHARE * n_samples)
@@ -199,6 +200,8 @@ def _qrs_limits(waveform: np.ndarray) -> tuple[int, int]:
     A lead is fast beyond a share of its own largest speed, its noise, and what an ST segment may rise; the
     QRS goes on for as long as two leads are fast, so that the noise of a single one does not prolong it.
     """
+    from scipy.ndimage import correlate1d, uniform_filter1d
+
     smooth = correlate1d(waveform, SMOOTHING, axis=1)
     speed = np.zeros_like(waveform)  # (n_leads, 400), mV per sample
     speed[:, 1:-1] = np.abs(smooth[:, 2:] - smooth[:, :-2]) / 2
@@ -217,6 +220,9 @@ def _qrs_limits(waveform: np.ndarray) -> tuple[int, int]:
 
 def _t_peak(waveform: np.ndarray, onset: int, end: int, rr: float) -> int:
     """Return where the T wave of all leads together is highest, before the next P wave may begin."""
+    from scipy.ndimage import uniform_filter1d
+    from scipy.signal import find_peaks
+
     first = end + T_AFTER_QRS
     last = onset + int(LATEST_T * rr ** (1 / 3) * SAMPLING_RATE)
     last = min(max(last, first + 2 * T_SMOOTHING), waveform.shape[1])

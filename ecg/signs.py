@@ -18,8 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import find_peaks
 
 from ecg.beats import T_AFTER_QRS, T_SMOOTHING, MedianBeat, median_beat
 from ecg.recording import LEADS, MILLIVOLTS, SAMPLING_RATE
@@ -164,6 +162,8 @@ def _lowest(part: np.ndarray, qrs: np.ndarray) -> float:
 
 def r_prime(qrs: np.ndarray) -> float:
     """Return the height of the late positive wave of a lead, in mV: its peak is later than 50 ms; else 0."""
+    from scipy.signal import find_peaks  # SciPy takes half a second
+
     if np.isnan(qrs[0]):
         return math.nan
     peaks = find_peaks(qrs, prominence=MIN_WAVE / 2)[0]
@@ -173,6 +173,8 @@ def r_prime(qrs: np.ndarray) -> float:
 
 def _t_wave(beat: MedianBeat, lead: str) -> float:
     """Return the value farthest from the PR level near the peak of the T wave, in mV."""
+    from scipy.ndimage import uniform_filter1d
+
     first = max(beat.t_peak - T_HALF, beat.end + T_AFTER_QRS // 2)
     wave = uniform_filter1d(beat.waveform[LEADS.index(lead)], T_SMOOTHING)[first : beat.t_peak + T_HALF]
     return float(wave[np.abs(wave).argmax()])

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
 
 from ecg.beats import BEFORE, MAX_SHIFT, T_SMOOTHING, MedianBeat, median_beat
 from ecg.recording import SAMPLING_RATE
@@ -76,6 +75,8 @@ def _moved(beats: np.ndarray, aligned: np.ndarray) -> np.ndarray:
 
 def t_limits(median: MedianBeat, rr: int) -> tuple[int, int]:
     """Return where the T wave of all leads together begins, and the sample after it, in the median beat."""
+    from scipy.ndimage import uniform_filter1d  # SciPy takes half a second
+
     usable = ~np.isnan(median.waveform).any(axis=1)
     height = uniform_filter1d(np.sqrt(np.square(median.waveform[usable]).mean(axis=0)), T_SMOOTHING)
     last = max(min(len(height), median.onset + rr), median.t_peak + 2)  # the next beat begins there
