@@ -2,16 +2,23 @@
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 
 from benchmarks.speed.decoding import read_with_beautifulsoup
 from benchmarks.speed.our_training import training_batches
 from benchmarks.speed.published_style import N_SAMPLES, PublishedItems, published_loader
+from benchmarks.speed.scale import DUPLICATES, measure
 from benchmarks.speed.timing import Conditions, Row, drain, number, seconds_of, time_in_turn, times_as_fast
 from dataset.decoding import decode
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
+from ecg.formats.xml_tree import parse_xml
+from xml_loader import bring_to_rest, read_recording
 
+BEYOND_PARSER = 3.0  # ms
+DUPLICATES_GOAL = 60.0  # s for a million ECGs
 AUGMENTATIONS = {  # of the batches, and their names in the table
     "none": "no augmentation",
     "published": "published augmentation",
@@ -38,6 +45,31 @@ def reading(given: Conditions) -> list[Row]:
         relation = times_as_fast(published, seconds)
         rows.append(Row(f"an ECG from the cache, {name}", 1e3 * seconds, "ms", relation))
     return rows
+
+
+def beyond_the_parser(given: Conditions) -> list[Row]:
+    """Time what reading a file takes beyond the parsing of its XML, in turn on the same files."""
+    paths, contents = (
+        itertools.cycle(given.paths),
+        itertools.cycle([path.read_bytes() for path in given.paths]),
+    )
+    calls = {
+        "read": lambda: bring_to_rest(read_recording(path := next(paths)), path),
+        "parse": lambda: parse_xml(next(contents), given.paths[0]),
+    }
+    times = time_in_turn(calls, given.seconds, given.device)
+    relation = f"the parser itself takes {number(1e3 * times['parse'])} ms"
+    beyond = 1e3 * (times["read"] - times["parse"])
+    return [Row("a file to rest, beyond the XML parser", beyond, "ms", relation, goal=BEYOND_PARSER)]
+
+
+def finding_duplicates(given: Conditions) -> list[Row]:
+    """Time the search for duplicates among many ECGs that have none, in a process of its own."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+        seconds, peak = fresh.submit(measure, DUPLICATES, given.duplicates, given.scratch).result()
+    goal = DUPLICATES_GOAL * given.duplicates / 1e6
+    words = f"{peak:,.0f} MB at most"
+    return [Row(f"duplicates among {given.duplicates:,} ECGs", seconds, "s", words, goal=goal)]
 
 
 def gathering(given: Conditions) -> dict[str, float]:

@@ -164,12 +164,12 @@ def streaming(n_ecgs: int, folder: Path) -> Callable[[], object]:
     return stream
 
 
-STREAMING = "streaming batches from disk"
+DUPLICATES, STREAMING = "finding duplicates", "streaming batches from disk"
 STEPS = {
     "reading the labels table": reading_the_table,
     "writing the index of the cache": writing_the_index,
     "loading it": loading_the_index,
-    "finding duplicates": finding_duplicates,
+    DUPLICATES: finding_duplicates,
     "split_by_patient": splitting,
     "make_folds, 5 folds": making_folds,
     STREAMING: streaming,

@@ -30,10 +30,10 @@ class Script:
 
 def start_up(given: Conditions) -> list[Row]:
     """Time ``--help``, and the wait for the first step, with and without the files in the cache."""
-    started = _run(given, [sys.executable, str(SCRIPT), "--help"])
+    started = run_script(given, [sys.executable, str(SCRIPT), "--help"])
     rows = [Row("train_atten.py --help", started.seconds, "s")]
     for words in ("files to be read", "files in the cache"):
-        script = _run(given, [sys.executable, *_training(given, given.scratch)], until_first_step=True)
+        script = run_script(given, [sys.executable, *_training(given, given.scratch)], until_first_step=True)
         rows.append(Row(f"until the first step, {words}", script.seconds_to_first_step, "s"))
     return rows
 
@@ -47,9 +47,8 @@ def trainings(given: Conditions) -> list[Row]:
         launcher = [sys.executable]
         if n_processes > 1:
             launcher += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
-        script = _run(given, [*launcher, *_training(given, output)], threads=threads)
-        (run,) = output.iterdir()
-        speed = float(RunFiles(run).table("log.csv")["ecgs_per_second"].iloc[-1])
+        script = run_script(given, [*launcher, *_training(given, output)], threads=threads)
+        speed = float(RunFiles(_only_folder(output)).table("log.csv")["ecgs_per_second"].iloc[-1])
         first = first or speed
         relation = f"{number(speed / first)} times as fast as {given.processes[0]}" if n_processes > 1 else ""
         where = "GPU" if given.device.type == "cuda" else f"{threads} thread{'s' * (threads > 1)}"
@@ -59,13 +58,24 @@ def trainings(given: Conditions) -> list[Row]:
     return rows
 
 
+def train(given: Conditions, output: Path) -> Path:
+    """Train by one process, and return the folder of the run."""
+    run_script(given, [sys.executable, *_training(given, output)])
+    return _only_folder(output)
+
+
+def _only_folder(output: Path) -> Path:
+    (run,) = output.iterdir()
+    return run
+
+
 def _training(given: Conditions, output: Path) -> list[str]:
     flags = ["--epochs", str(EPOCHS), "--batch-size", str(given.batch_size), "--compile", given.compile]
     cache = ["--cache-dir", str(given.scratch / "cache"), "--output-dir", str(output)]
     return [str(SCRIPT), *given.data, *flags, *SPLIT, *cache]
 
 
-def _run(
+def run_script(
     given: Conditions, command: list[str], *, threads: int | None = None, until_first_step: bool = False
 ) -> Script:
     """Run a command to its end, or stop it at the first step.

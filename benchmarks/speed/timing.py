@@ -30,6 +30,8 @@ class Conditions:
     compile : "none", or a mode of ``torch.compile`` for our models.
     scratch : a folder for what the training scripts leave.
     n_samples : of each ECG that a model sees.
+    many : files whose scoring shows whether memory grows with their number.
+    duplicates : ECGs among which duplicates are searched.
     """
 
     cohort: Cohort
@@ -44,6 +46,8 @@ class Conditions:
     compile: str
     scratch: Path
     n_samples: int = 4096
+    many: int = 10_000
+    duplicates: int = 1_000_000
     indices: np.ndarray = field(init=False)  # of all ECGs
 
     def __post_init__(self) -> None:
@@ -52,15 +56,24 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: a measurement, and how it relates to the published way."""
+    """One row of the table: a measurement, and how it relates to the published way, or to a goal.
+
+    Attributes
+    ----------
+    goal : what the value should be at most, in its unit; None where there is none.
+    """
 
     name: str
     value: float
     unit: str
     relation: str = ""
+    goal: float | None = field(default=None, kw_only=True)
 
     def __str__(self) -> str:
-        return f"{self.name:<46}{number(self.value):>8} {self.unit:<9}{self.relation}".rstrip()
+        words = [self.relation] if self.relation else []
+        if self.goal is not None:
+            words.append(f"{100 * self.value / self.goal:.0f} % of the goal, {number(self.goal)}")
+        return f"{self.name:<46}{number(self.value):>8} {self.unit:<9}{'; '.join(words)}".rstrip()
 
 
 def number(value: float) -> str:

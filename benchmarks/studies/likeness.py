@@ -33,7 +33,8 @@ from dataset.batches import evaluation_input
 from dataset.decoding import decode
 from ecg.quality import judge, measure
 from ecg.recording import LEADS
-from inference.likeness import TAIL, ChannelStatistics, TrainingDistribution, ValidationDistances
+from inference.channel_statistics import ChannelStatistics
+from inference.likeness import TAIL, TrainingDistribution, ValidationDistances
 from inference.scoring import predict_logits
 from metrics_and_performance import auroc
 from run_folder.run import Run

@@ -1,6 +1,7 @@
 """The benchmark prints every line, the published way is what it should be, and FLOPs are counted right."""
 
 import inspect
+import json
 import re
 import sys
 from dataclasses import replace
@@ -19,7 +20,7 @@ from torch import nn
 from torch.autograd import DeviceType
 
 import train_atten
-from benchmarks.speed import run, script_speed
+from benchmarks.speed import predict_speed, run, script_speed
 from benchmarks.speed.epoch_speed import gpu_seconds
 from benchmarks.speed.model_speed import flops_per_ecg
 from benchmarks.speed.our_training import build, training_step
@@ -48,6 +49,7 @@ LINES = [
     ("a file by our loader, at rest and judged", "ms"),
     ("an ECG from the cache, held on the device", "ms"),
     ("an ECG from the cache, streamed from disk", "ms"),
+    ("a file to rest, beyond the XML parser", "ms"),
     ("published DataLoader, no augmentation", "batch/s"),
     ("published DataLoader, published augmentation", "batch/s"),
     ("held on the device, no augmentation", "batch/s"),
@@ -56,6 +58,10 @@ LINES = [
     ("streamed from disk, no augmentation", "batch/s"),
     ("streamed from disk, published augmentation", "batch/s"),
     ("streamed from disk, our augmentation", "batch/s"),
+    ("duplicates among 200 ECGs", "s"),
+    ("checkpoint.pt", "ms"),
+    ("model.safetensors", "ms"),
+    ("both, share of a training", "%"),
     ("matrix product, 2048 x 2048, float32", "GFLOP/s"),
     ("training, resnet18_with_atten", "ECG/s"),
     ("inference, resnet18_with_atten", "ECG/s"),
@@ -67,7 +73,9 @@ LINES = [
     ("an epoch, published model, our batches", "s"),
     ("an epoch, ours", "s"),
 ]
-LINE = re.compile(r"(?P<name>.+?) +(?P<value>[\d,.e+-]+) (?P<unit>ms|s|MB|batch/s|ECG/s|GFLOP/s)(?: +\S.*)?")
+LINE = re.compile(
+    r"(?P<name>.+?) +(?P<value>[\d,.e+-]+) (?P<unit>ms|s|MB|%|batch/s|ECG/s|GFLOP/s)(?: +\S.*)?"
+)
 # In place of train_atten.py: it takes memory and time, and leaves the log of two epochs.
 SCRIPT = """
 import pathlib, sys, time
@@ -102,8 +110,9 @@ def given(tmp_path):
 def test_each_measurement_has_a_line(tmp_path):
     quick = ["--ecgs", 24, "--batch-size", 4, "--seconds", 0, "--models", "resnet18_with_atten"]
     few = ["--threads", 1, "--loader-workers", 1, "--device", "cpu"]
-    parts = ["--parts", "epochs", "published", "models", "data"]
-    outcome = run_as_user("benchmarks.speed.run", *quick, *few, *parts, cwd=tmp_path)
+    parts = ["--parts", "epochs", "published", "models", "data", "scale", "saving"]
+    written = ["--duplicates", 200, "--json", "speed.json"]
+    outcome = run_as_user("benchmarks.speed.run", *quick, *few, *parts, *written, cwd=tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     head, *parts = outcome.stdout.strip().split("\n\n")
     names = [line.split()[0] for line in head.splitlines()]
@@ -111,6 +120,45 @@ def test_each_measurement_has_a_line(tmp_path):
     lines = [LINE.fullmatch(line) for part in parts for line in part.splitlines()[1:]]
     assert [(line["name"], line["unit"]) for line in lines] == LINES
     assert all(float(line["value"].replace(",", "")) > 0 for line in lines)
+    record = json.loads((tmp_path / "speed.json").read_text())
+    assert list(record["conditions"]) == names
+    assert [(row["name"], row["unit"]) for row in record["rows"]] == LINES
+    goals = {row["name"]: row["goal"] for row in record["rows"] if row["goal"] is not None}
+    assert goals == {
+        "a file to rest, beyond the XML parser": 3,
+        "duplicates among 200 ECGs": pytest.approx(60 * 200 / 1e6),
+        "both, share of a training": 2,
+    }
+
+
+def test_a_row_with_a_goal_has_the_share_of_it():
+    row = Row("predict.py, one file", 1.5, "s", "by turns", goal=2.0)
+    assert str(row).endswith("1.50 s        by turns; 75 % of the goal, 2.00")
+
+
+def test_the_lines_of_predict(given, tmp_path, monkeypatch):
+    """Scores of 10 files take 1 s and 0.1 s a file; 20 files take 1.05 times the memory of 2."""
+    scored = []
+
+    def run_script(given, command):
+        words = command[3:]
+        paths = [Path(word) for word in words[: words.index("--engine")]] if "--engine" in words else []
+        files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+        assert all(file.exists() for file in files)
+        scored.append((Path(command[1]).name, len(files)))
+        return script_speed.Script(float("nan"), 1 + 0.1 * len(files), 210 if len(files) == 20 else 200)
+
+    paths = [tmp_path / f"{number}.xml" for number in range(10)]
+    for path in paths:
+        path.write_text("<ecg/>")
+    monkeypatch.setattr(predict_speed, "run_script", run_script)
+    monkeypatch.setattr(predict_speed, "train", lambda given, output: output / "run")
+    rows = list(predict_speed.one_and_all_files(replace(given, paths=paths, many=20)))
+    both = [("predict.py", 1), ("predict.py", 10)]
+    assert scored == [("export.py", 0), *both, *both, ("predict.py", 2), ("predict.py", 20)]
+    assert [row.value for row in rows] == pytest.approx([1.1, 2, 1.1, 2, 210])
+    assert [row.goal for row in rows] == pytest.approx([2, 250 / 1014, 2, 250 / 1014, 220])
+    assert rows[-1].relation == "1.05 times that of 2"
 
 
 def test_the_lines_of_the_scripts(given, tmp_path, monkeypatch):
@@ -139,7 +187,7 @@ def test_the_script_is_called_as_it_wants_to_be(given):
 def test_a_script_that_fails_is_named_with_its_last_line(given):
     command = [sys.executable, "-c", "raise SystemExit('no such thing')"]
     with pytest.raises(OSError, match=r"exit status 1: no such thing$"):
-        script_speed._run(given, command)
+        script_speed.run_script(given, command)
 
 
 def test_a_folder_of_another_format(tmp_path):
@@ -170,7 +218,7 @@ def test_some_files_of_a_table_and_those_that_cannot_be_read(tmp_path, write_ecg
     given = SimpleNamespace(cohort=cohort, paths=[folder / "0.xml"], threads=1, device=CPU)
     given.batch_size, given.loader_workers, given.compile = 8, 0, "none"
     assert (
-        run.head(given)
+        run.header(run.head(given))
         .splitlines()[-1]
         .startswith("left out   1 files that cannot be read, the first: 29.xml ")
     )
