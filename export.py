@@ -2,6 +2,7 @@
 
     python export.py runs/train_atten-20261122-101500 pe.onnx
     python export.py runs/train_atten-20261122-101500 pe.onnx --evaluation runs/evaluate-20261122-111500
+    python export.py runs/train_atten-20261122-101500               # for predict.py, which is then faster
 
 The graph holds crop, normalisation, model and calibration. It takes "signal_mv", float32 (N, 12, 5000): ECGs
 in millivolts, leads I, II, III, aVR, aVL, aVF, V1 to V6, 10 s at 500 Hz; it gives "score", float32
@@ -13,6 +14,9 @@ Before anything is written, onnxruntime scores five synthetic ECGs, alone and to
 from PyTorch's by more than 1e-4 are an error. MODEL_CARD.md beside it says what the model is, data, training,
 evaluation, limits, how to call it. With --evaluation, the folder of an evaluate.py that had this run as its
 first, the card has that folder's results by stratum too.
+
+Without a name, each model of the run gets a graph of its own, scoring.onnx in its folder, by which predict.py
+scores from then on: without PyTorch, and the same scores to 1e-5.
 
 Needs three more packages: pip install onnx onnxscript onnxruntime
 """
@@ -29,17 +33,22 @@ import torch
 
 from dataset.sign_columns import sign_columns
 from ecg.simulation import draw_patient, simulate_ecg
+from inference.exported import GRAPH, write_export
 from inference.onnx_graph import (
     BATCH_SIZES,
+    MEMBER_TOLERANCE,
     PACKAGES,
     TOLERANCE,
+    SignalToLogits,
     SignalToScore,
     check_graph,
+    check_member_graph,
     check_packages,
     to_onnx,
 )
 from inference.scoring import Scorer
 from reporting.pages.model_card import OnnxFile, render_model_card
+from run_folder.run import Run
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors
 from runtime.errors import UserError
@@ -52,10 +61,36 @@ def main() -> None:
     """Export the run of the command line."""
     arguments = parse_arguments()
     output = arguments.output
-    check_output(output)
+    if output:
+        check_output(output)
     check_packages()
     scorer = Scorer.load(arguments.run, torch.device("cpu"))
     print(f"{scorer.title} of {arguments.run}", flush=True)
+    if output:
+        export_whole(arguments, scorer)
+    else:
+        export_members(scorer)
+
+
+def export_members(scorer: Scorer) -> None:
+    """Leave the graph of each model in its folder, for predict.py."""
+    for folder, model, description in zip(scorer.folders, scorer.models, scorer.descriptions, strict=True):
+        graph = to_onnx(SignalToLogits(model, description), {})
+        alone = Scorer(
+            [(model, description)], thresholds=description.thresholds, device=scorer.device, folders=[folder]
+        )
+        difference = check_member_graph(graph, alone, synthetic_signals(), clinical_values_of(alone))
+        write_export(Run(folder), graph, model.title, versions())
+        print(
+            f"graph       {folder / GRAPH}, {len(graph) / 1e6:.1f} MB; scores differ from PyTorch's by at "
+            f"most {difference:.1e} ({MEMBER_TOLERANCE:g} is allowed)",
+            flush=True,
+        )
+
+
+def export_whole(arguments: argparse.Namespace, scorer: Scorer) -> None:
+    """Write the run as one graph from millivolts to scores, and the model card beside it."""
+    output = arguments.output
     graph = to_onnx(SignalToScore(scorer), metadata(arguments.run, scorer))
     difference = check_graph(graph, scorer, synthetic_signals(), clinical_values_of(scorer))
     print(
@@ -81,11 +116,19 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run")
-    parser.add_argument("output", type=Path, help="ONNX file to write; MODEL_CARD.md will be beside it")
+    parser.add_argument(
+        "output",
+        type=Path,
+        nargs="?",
+        help="ONNX file to write; MODEL_CARD.md will be beside it (default: for predict.py, in the run)",
+    )
     parser.add_argument(
         "--evaluation", type=Path, metavar="DIR", help="folder of evaluate.py, for the card's strata"
     )
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.evaluation and not arguments.output:
+        parser.error("--evaluation: found no file to write, expected one: only its model card has results")
+    return arguments
 
 
 def check_output(output: Path) -> None:

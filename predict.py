@@ -30,33 +30,38 @@ from the file but the signal, and not its name, which may be the patient's; --ti
 
 Every file of a folder and its subfolders that may be an ECG is taken. A file that cannot be read, or
 whose ECG the run would not have been trained on (--any-quality scores it all the same), is listed with its
-reason, the rest is scored, and the exit status is 1.
+reason, the rest is scored, and the exit status is 1. Memory does not grow with the number of files, but for
+one line for each that is doubtful or not scored.
+
+PyTorch computes the scores or, where "export.py RUN" has left scoring.onnx in the run, onnxruntime, which
+starts sooner; --engine chooses.
 """
 
 import argparse
 import contextlib
+import itertools
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas as pd
 from tqdm import tqdm
 
 from dataset.decoding import decode
 from dataset.sign_columns import given_columns
 from ecg.recording import LEAST_SECONDS
 from inference.abstention import Abstention, abstentions
-from inference.embeddings import Embeddings
+from inference.exported import ExportedScorer, NotExportedError, has_export
 from inference.likeness import TrainingDistribution
-from inference.prediction import TRAINED_ON, Scored, clinical_source, decide, score_files
-from inference.scoring import Scorer
+from inference.members import Members
+from inference.prediction import TRAINED_ON, Failure, Scored, clinical_source, decide, score_files
+from inference.scores_file import PrintedTable, ScoresFile
 from inference.unseen import TrainedOn
 from reporting.words.decision_words import untested_together
 from reporting.words.formatting import with_interval
 from run_folder.ensemble import performance_of
-from runtime.atomic_files import write_text_atomically
-from runtime.code_pages import as_utf8
 from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
 from runtime.errors import UserError
 from runtime.messages import counted
@@ -67,8 +72,7 @@ def main() -> int:
     """Score the files of the command line; return the exit status."""
     arguments = parse_arguments()
     check_outputs(arguments)
-    device = prepare(seed=0, device=arguments.device)
-    scorer = Scorer.load(arguments.run, device)
+    scorer = load_scorer(arguments)
     scorer.min_seconds = arguments.min_seconds or scorer.min_seconds
     check_prevalences(arguments.prevalence, scorer)
     check_label(arguments.label, scorer)
@@ -94,45 +98,99 @@ def main() -> int:
         )
     seen = TrainedOn.of(arguments.run)
     results = score_files(files, scorer, trained_on, clinical_of, seen, any_quality=arguments.any_quality)
-    bar = {"total": len(files), "desc": "scoring", "unit": "file", "disable": None, "leave": False}
-    scored = []
-    with Embeddings(scorer) if arguments.embeddings else contextlib.nullcontext() as embeddings:
-        for result in tqdm(results, **bar):
-            if isinstance(result, Scored):
-                scored.append(result)
-            else:
-                failures.append(result.reason)
-    table = decide(scored, scorer, arguments.prevalence)
-    for one in sets:
-        words = one.in_words(table[f"score_{one.label}"].to_numpy())
-        table.insert(len(table.columns) - 1, f"set_{one.label}", words)  # before the warnings
-    print_results(table, scored, failures, n_left_out=len(left_out))
-    if arguments.output:
-        write_output(arguments.output, table)
-    if embeddings and scored:
-        embeddings.save(arguments.embeddings, [ecg.file for ecg in scored])
-    if arguments.report and scored:
-        write_page(arguments, scorer, scored[0])
-    return 1 if failures else 0
+    with recording(arguments, scorer) as embeddings:
+        rest = write_rows(results, files, scorer, arguments, sets)
+    rest.failures[:0] = failures
+    print_rest(rest, n_left_out=len(left_out))
+    if embeddings and rest.scored:
+        embeddings.save(arguments.embeddings, rest.scored)
+    if arguments.report and rest.n_scored:
+        write_page(arguments, scorer, rest.last)
+    return 1 if rest.failures else 0
 
 
-def print_results(
-    table: pd.DataFrame, scored: Sequence[Scored], failures: Sequence[str], *, n_left_out: int
-) -> None:
-    """Print the table, then doubts, then what was not scored and why, then the counts."""
-    if len(table):
-        print(table.drop(columns="warnings").to_string(index=False, float_format="%.4f"))
-    for ecg in scored:
-        if ecg.doubts:
-            print(f"doubtful    {ecg.file}: {'; '.join(ecg.doubts)}")
-    if n_known := sum(TRAINED_ON in ecg.doubts for ecg in scored):
+@dataclass
+class Rest:
+    """What is kept of all files while their rows are written: counts, doubts, why some have no score."""
+
+    n_scored: int = 0
+    doubtful: list[Scored] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+    last: Scored | None = None
+    scored: list[Path] = field(default_factory=list)  # where their names are needed, with --embeddings
+
+
+def write_rows(
+    results: Iterable[tuple[list[Scored], list[Failure]]],
+    files: Sequence[Path],
+    scorer: Members,
+    arguments: argparse.Namespace,
+    sets: Sequence[Abstention],
+) -> Rest:
+    """Print the rows of the table as they come, and write them to --output; return the rest."""
+    rest, printed = Rest(), PrintedTable(files)
+    bar = tqdm(total=len(files), desc="scoring", unit="file", disable=None, leave=False)
+    with ScoresFile(arguments.output) if arguments.output else contextlib.nullcontext() as output, bar:
+        for scored, failed in itertools.chain([([], [])], results):
+            table = decide(scored, scorer, arguments.prevalence)
+            for one in sets:
+                words = one.in_words(table[f"score_{one.label}"].to_numpy())
+                table.insert(len(table.columns) - 1, f"set_{one.label}", words)  # before the warnings
+            for line in printed.lines(table):
+                bar.write(line)
+            if output:
+                output.add(table)  # the first, without rows, gives the columns
+            rest.n_scored += len(scored)
+            rest.doubtful += [ecg for ecg in scored if ecg.doubts]
+            rest.failures += [failure.reason for failure in failed]
+            rest.last = scored[-1] if scored else rest.last
+            rest.scored += [ecg.file for ecg in scored] if arguments.embeddings else []
+            bar.update(len(scored) + len(failed))
+    return rest
+
+
+def load_scorer(arguments: argparse.Namespace) -> Members:
+    """Return the run's models, computed by what --engine says.
+
+    A line says where that is onnxruntime, and where an export is there and cannot be used, why.
+    """
+    is_possible = arguments.device in ("auto", "cpu") and not (arguments.report or arguments.embeddings)
+    if arguments.engine == "onnx" or (arguments.engine == "auto" and is_possible):
+        try:
+            if arguments.engine == "onnx" or has_export(arguments.run):
+                scorer = ExportedScorer.load(arguments.run)
+                print(f"engine      {scorer.engine}")
+                return scorer
+        except NotExportedError as error:
+            if arguments.engine == "onnx":
+                raise
+            print(f"engine      PyTorch: {error}")
+    from inference.scoring import Scorer  # PyTorch takes two seconds
+
+    return Scorer.load(arguments.run, prepare(seed=0, device=arguments.device))
+
+
+def recording(arguments: argparse.Namespace, scorer: Members) -> AbstractContextManager:
+    """Return the context in which --embeddings are recorded, or one that gives None."""
+    if not arguments.embeddings:
+        return contextlib.nullcontext()
+    from inference.embeddings import Embeddings  # PyTorch takes two seconds
+
+    return Embeddings(scorer)
+
+
+def print_rest(rest: Rest, *, n_left_out: int) -> None:
+    """Print, after the table, doubts, then what was not scored and why, then the counts."""
+    for ecg in rest.doubtful:
+        print(f"doubtful    {ecg.file}: {'; '.join(ecg.doubts)}")
+    if n_known := sum(TRAINED_ON in ecg.doubts for ecg in rest.doubtful):
         print(
             f"note        {counted(n_known, 'ECG')} trained or validated the model: no test of how good it is"
         )
-    for failure in failures:
+    for failure in rest.failures:
         print(f"not scored  {failure}", file=sys.stderr)
     others = f"; {counted(n_left_out, 'other file')} in the folders" if n_left_out else ""
-    print(f"{counted(len(table), 'ECG')} scored, {counted(len(failures), 'file')} not{others}")
+    print(f"{counted(rest.n_scored, 'ECG')} scored, {counted(len(rest.failures), 'file')} not{others}")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -167,6 +225,12 @@ def parse_arguments() -> argparse.Namespace:
         metavar="FILE",
         help=".npz file to write, what each head is given",
     )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "onnx"),
+        default="auto",
+        help="what computes: PyTorch, or onnxruntime where export.py was run (default: the latter if it can)",
+    )
     parser.add_argument("--report", type=Path, help="HTML file to write, a page about one ECG")
     parser.add_argument("--label", help="which label the page is about (default: the run's first)")
     parser.add_argument("--title", default="", help="heading of the page; the file's name is not shown")
@@ -199,6 +263,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
             raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
     if arguments.embeddings and arguments.embeddings.suffix != ".npz":
         raise UserError(f"--embeddings: found {arguments.embeddings}, expected a name that ends in .npz")
+    check_engine(arguments)
     if not arguments.report:
         for flag in ("label", "title"):
             if getattr(arguments, flag):
@@ -214,12 +279,24 @@ def check_outputs(arguments: argparse.Namespace) -> None:
     require("captum", "integrated gradients", for_flag="--report")
 
 
-def check_label(name: str | None, scorer: Scorer) -> None:
+def check_engine(arguments: argparse.Namespace) -> None:
+    """Raise a UserError where onnxruntime is to do what only PyTorch does."""
+    device = "" if arguments.device in ("auto", "cpu") else arguments.device
+    for flag, is_given in {
+        "report": arguments.report,
+        "embeddings": arguments.embeddings,
+        "device": device,
+    }.items():
+        if arguments.engine == "onnx" and is_given:
+            raise UserError(f"--engine: found onnx with --{flag}, expected torch, which alone can do that")
+
+
+def check_label(name: str | None, scorer: Members) -> None:
     if name is not None and name not in scorer.label_names:
         raise UserError(f"--label: found {name}, expected one of {', '.join(scorer.label_names)}")
 
 
-def check_prevalences(prevalences: list[float] | None, scorer: Scorer) -> None:
+def check_prevalences(prevalences: list[float] | None, scorer: Members) -> None:
     if prevalences is None:
         return
     n_labels = len(scorer.label_names)
@@ -228,12 +305,12 @@ def check_prevalences(prevalences: list[float] | None, scorer: Scorer) -> None:
         raise UserError(f"--prevalence: found {found}, expected {n_labels} numbers between 0 and 1")
 
 
-def describe_thresholds(scorer: Scorer) -> str:
+def describe_thresholds(scorer: Members) -> str:
     pairs = zip(scorer.label_names, scorer.thresholds, strict=True)
     return ", ".join(f"{name} {threshold:.3g}" for name, threshold in pairs) + f" ({scorer.threshold_source})"
 
 
-def describe_performance(run: Path, scorer: Scorer) -> Iterator[str]:
+def describe_performance(run: Path, scorer: Members) -> Iterator[str]:
     """Yield what the decisions were worth on the run's own test ECGs, one line per label.
 
     Of several models together it is said what was tested of them, and at which thresholds.
@@ -263,17 +340,7 @@ def describe_sets(sets: Abstention) -> str:
     )
 
 
-def write_output(path: Path, table: pd.DataFrame) -> None:
-    table = table.assign(**{name: table[name].map(as_utf8) for name in ("file", "warnings")})
-    as_json = path.suffix.lower() == ".json"
-    text = table.to_json(orient="records", indent=2) + "\n" if as_json else table.to_csv(index=False)
-    try:
-        write_text_atomically(path, text)
-    except OSError as error:
-        raise UserError(f"{path}: the scores cannot be written ({error.strerror})") from None
-
-
-def write_page(arguments: argparse.Namespace, scorer: Scorer, ecg: Scored) -> None:
+def write_page(arguments: argparse.Namespace, scorer: Members, ecg: Scored) -> None:
     """Write the page about one ECG."""
     from reporting.pages.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
 

@@ -3,10 +3,11 @@
 A score is worth something for ECGs like those that the model was trained on. Two things are compared:
 
 - what is known of a file and was measured of its signal: sampling rate, format, QRS amplitude, and age;
-- what the model's first layers see: mean and standard deviation over time of every channel after the first
-  quarter of its batch norms (Quintanilha et al. 2018, openreview.net/forum?id=rkgpCoRctm). Their distance
-  from the training ECGs is Mahalanobis's, with the shrunk covariance of Ledoit and Wolf (2004), as in Lee et
-  al. 2018 (arXiv:1807.03888), but with one mean for all classes: these layers hardly know the label.
+- what the model's first layers see, `channel_statistics.py`: mean and standard deviation over time of every
+  channel after the first quarter of its batch norms (Quintanilha et al. 2018,
+  openreview.net/forum?id=rkgpCoRctm). Their distance from the training ECGs is Mahalanobis's, with the shrunk
+  covariance of Ledoit and Wolf (2004), as in Lee et al. 2018 (arXiv:1807.03888), but with one mean for all
+  classes: these layers hardly know the label.
 
 The last layers have learnt to overlook what does not matter for the label, such as which arm an electrode was
 on, and hardly separate such ECGs; ``docs/likeness.md`` has the numbers, and what this does not find.
@@ -19,84 +20,24 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch import nn
 
 from dataset.clinical import OLDEST
-from run_folder.run import Run
-from runtime import processes
 from runtime.errors import UserError, one_line
 
+if TYPE_CHECKING:  # predict.py may do without PyTorch, which takes two seconds to import
+    from run_folder.run import Run
+
 RANGES, MATRICES = "training_distribution.json", "training_distribution.safetensors"
-SHARE_OF_NORMS = 4  # the first 1 / 4 of the batch norms are looked at
 CENTRAL = 0.99  # of the training ECGs lie within the range of amplitude, and of age
 FLAGGED = 0.02  # about this share of ECGs like those of validation is called unlike
 TAIL = 0.2  # of the validation distances; beyond, they are taken to fall off exponentially
 STEPS = 9  # stored quantiles of the others
 SMALLEST_VARIANCE = 1e-8  # times the mean variance; a channel that never varied must not divide by 0
-
-
-class ChannelStatistics:
-    """What the first layers of models see, recorded while these score ECGs as usual.
-
-    with ChannelStatistics(model) as statistics:
-        logits = predict_logits(model, batches)
-    (features,) = statistics.take()
-    """
-
-    def __init__(self, *models: nn.Module):
-        self._norms = [_first_norms(model) for model in models]
-        self._rows: list[list[list[torch.Tensor]]] = [[[] for _ in norms] for norms in self._norms]
-        self._hooks: list[Any] = []
-
-    def __enter__(self) -> "ChannelStatistics":
-        for norms, model_rows in zip(self._norms, self._rows, strict=True):
-            for norm, rows in zip(norms, model_rows, strict=True):
-                hook = norm.register_forward_hook(
-                    lambda _, __, output, rows=rows: rows.append(_moments(output))
-                )
-                self._hooks.append(hook)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for hook in self._hooks:
-            hook.remove()
-
-    def take(self) -> list[np.ndarray]:
-        """Return each model's features of the ECGs since the last call, float32 (n_ecgs, n_features).
-
-        A model without batch norms has no features. Where several processes each scored a share of the ECGs,
-        all must call, and all get the features of all.
-        """
-        taken = []
-        for model_rows in self._rows:
-            columns = [torch.cat(rows) for rows in model_rows if rows]
-            share = torch.cat(columns, dim=1) if columns else torch.empty(0, 0)
-            taken.append(processes.gather(share).numpy())
-            for rows in model_rows:
-                rows.clear()
-        return taken
-
-
-def _first_norms(model: nn.Module) -> list[nn.Module]:
-    """Return the first quarter of the batch norms, in the order in which the model defines them."""
-    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    return norms[: max(1, len(norms) // SHARE_OF_NORMS)]
-
-
-def _moments(output: torch.Tensor) -> torch.Tensor:
-    """Return mean and standard deviation of each channel: (N, C, ...) -> (N, 2 C)."""
-    output = output.detach().float().unsqueeze(-1)  # without positions, one
-    axes = tuple(range(2, output.dim()))
-    mean = output.mean(axes, keepdim=True)
-    # Two passes are twice as fast as torch.std where channels come last.
-    deviation = torch.linalg.vector_norm(output - mean, dim=axes) / output[0, 0].numel() ** 0.5
-    return torch.cat([mean.flatten(1), deviation], dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +152,7 @@ class TrainingDistribution:
             distances=ValidationDistances.fit(gaussian.distance(validation)) if gaussian else None,
         )
 
-    def save(self, run: Run) -> None:
+    def save(self, run: "Run") -> None:
         """Leave ``training_distribution.json`` and ``.safetensors`` in the folder of a run."""
         matrices = asdict(self.gaussian) if self.gaussian else {}
         ranges = {
@@ -308,7 +249,7 @@ def unlike_training(
     Parameters
     ----------
     members : one per model; None for a run of an earlier version, which is left out.
-    features : one array per model, as ``ChannelStatistics.take`` gives them.
+    features : one array per model, as ``channel_statistics.ChannelStatistics.take`` gives them.
     measurements, file_formats, ages : of the ECGs, as ``TrainingDistribution.findings`` takes them.
     """
     pairs = [(member, rows) for member, rows in zip(members, features, strict=True) if member is not None]

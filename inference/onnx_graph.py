@@ -1,7 +1,8 @@
-"""From millivolts to scores in one graph: what a finished run computes, for programs without Python.
+"""What a finished run computes, as ONNX graphs: for programs without Python, and for `predict.py`.
 
-`SignalToScore` is that computation as a module; `to_onnx` writes it down as ONNX, `check_graph` lets
-onnxruntime compute it and compares. The packages onnx, onnxscript and onnxruntime are needed only here.
+`SignalToScore` is the whole run as a module, from millivolts to scores. `SignalToLogits` is one model, with
+what the likeness to the training ECGs needs; `exported.ExportedScorer` calibrates and joins its logits.
+`to_onnx` writes a module down, `check_graph` and `check_member_graph` let onnxruntime compute it and compare.
 """
 
 import contextlib
@@ -9,13 +10,16 @@ import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from dataset.batches import normalise
+from dataset.batches import evaluation_input, normalise
 from ecg.recording import MILLIVOLTS
+from inference.channel_statistics import ChannelStatistics
+from inference.exported import AT_REST, CLINICAL_INPUT, FEATURES, LOGITS, ExportedScorer, session_of
 from inference.scoring import Scorer
 from metrics.log_odds import SMALLEST_SCORE
 from run_folder.descriptions import ModelDescription
@@ -23,9 +27,11 @@ from runtime.errors import UserError
 from xml_loader import LEADS, N_SAMPLES, centre_start
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INPUT, CLINICAL_INPUT, OUTPUT = "signal_mv", "clinical", "score"
+INPUT, OUTPUT = "signal_mv", "score"
 OPSET = 20  # onnxruntime 1.17 and later
 TOLERANCE = 1e-4  # of a score, between PyTorch and onnxruntime
+MEMBER_TOLERANCE = 1e-5  # of one model's score, which `predict.py` prints
+FEATURE_TOLERANCE = 1e-4  # of the largest feature
 BATCH_SIZES = (1, 5)  # that are compared; the graph is traced with another one
 LARGEST_LOGIT = -math.log(SMALLEST_SCORE)
 
@@ -51,6 +57,8 @@ class SignalToScore(nn.Module):
             _SignalToLogit(model, description, self.clinical_columns) for model, description in pairs
         )
         self.eval()
+
+    output_names: ClassVar[list[str]] = [OUTPUT]
 
     @property
     def input_names(self) -> list[str]:
@@ -83,6 +91,37 @@ class _SignalToLogit(nn.Module):
         return self.slopes * self.model(normalise(cropped, self.normalisation), *values) + self.intercepts
 
 
+class SignalToLogits(nn.Module):
+    """One model, from what `predict.py` has: int16 (N, 12, 5000) in µV -> logits (N, n_labels), features.
+
+    The features are those of `ChannelStatistics`, (N, n_features); a model without batch norms has none. With
+    clinical columns their values are a second input, as `SignalToScore` takes them.
+    """
+
+    def __init__(self, model: nn.Module, description: ModelDescription):
+        super().__init__()
+        self.model = model
+        self.clinical_columns = description.clinical_columns
+        self.crop = {"n_samples": description.n_samples, "normalisation": description.normalisation}
+        norms = (nn.modules.batchnorm._BatchNorm,)
+        has_features = any(isinstance(module, norms) for module in model.modules())
+        self.output_names = [LOGITS, FEATURES] if has_features else [LOGITS]
+        self.eval()
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the graph's inputs."""
+        return [AT_REST, CLINICAL_INPUT] if self.clinical_columns else [AT_REST]
+
+    def forward(
+        self, signal_uv: torch.Tensor, clinical: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, ...]:
+        values = [] if clinical is None else [clinical]
+        with ChannelStatistics(self.model) as statistics:
+            logits = self.model(evaluation_input(signal_uv, **self.crop), *values)
+        return (logits, *statistics.tensors())[: len(self.output_names)]
+
+
 def check_packages() -> None:
     """Raise a UserError where a package is missing that only ONNX needs."""
     try:
@@ -95,11 +134,11 @@ def check_packages() -> None:
         ) from None
 
 
-def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
+def to_onnx(module: SignalToScore | SignalToLogits, metadata: Mapping[str, str]) -> bytes:
     """Return the content of an ONNX file: the graph of any number of ECGs, and its weights.
 
-    The inputs are "signal_mv" and, with clinical columns, "clinical"; the output is "score". ``metadata``
-    goes into the file's ``metadata_props``. Nothing else is in the file: the exporter's notes on each node,
+    Inputs and outputs have the module's names for them, such as "signal_mv" and "score". ``metadata`` goes
+    into the file's ``metadata_props``. Nothing else is in the file: the exporter's notes on each node,
     with paths of this computer's source files, are taken out.
 
     Raises
@@ -107,8 +146,9 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
     UserError : the exporter cannot write the models down.
     """
     check_packages()
-    device = module.members[0].slopes.device
-    examples = [torch.zeros(2, len(LEADS), N_SAMPLES, device=device)]
+    device = next(module.parameters()).device
+    dtype = torch.int16 if AT_REST in module.input_names else torch.float32
+    examples = [torch.zeros(2, len(LEADS), N_SAMPLES, dtype=dtype, device=device)]
     if module.clinical_columns:
         examples.append(torch.zeros(2, len(module.clinical_columns), device=device))
     batch = {0: torch.export.Dim("batch")}
@@ -121,7 +161,7 @@ def to_onnx(module: SignalToScore, metadata: Mapping[str, str]) -> bytes:
                 verbose=False,
                 opset_version=OPSET,
                 input_names=module.input_names,
-                output_names=[OUTPUT],
+                output_names=module.output_names,
                 dynamic_shapes=tuple([batch] * len(examples)),
             )
         _keep_only(program.model, metadata)
@@ -166,6 +206,32 @@ def check_graph(
     return difference
 
 
+def check_member_graph(graph: bytes, scorer: Scorer, signals: np.ndarray, clinical: np.ndarray) -> float:
+    """As `check_graph`, for the graph of a `SignalToLogits`, and a scorer of that model alone.
+
+    Features may differ by `FEATURE_TOLERANCE` of their largest.
+    """
+    (title,), (description,) = scorer.titles, scorer.descriptions
+    exported = ExportedScorer(
+        [session_of(graph)], [title], [description], thresholds=scorer.thresholds, folders=scorer.folders
+    )
+    expected, (features,) = scorer.scores_and_features(signals, clinical)
+    largest = max(1.0, float(np.abs(features).max(initial=0)))
+    of_scores, of_features = [], []
+    for n in BATCH_SIZES:
+        scores, (found,) = exported.scores_and_features(signals[:n], clinical[:n])
+        of_scores.append(float(np.abs(scores - expected[:, :n]).max()))
+        of_features.append(float(np.abs(found - features[:n]).max(initial=0)) / largest)
+    limits = {"scores": (of_scores, MEMBER_TOLERANCE), "features": (of_features, FEATURE_TOLERANCE)}
+    for what, (differences, limit) in limits.items():
+        if not max(differences) <= limit:
+            raise UserError(
+                f"the graph: found {what} that differ by up to {max(differences):.2g} from PyTorch's, "
+                f"expected at most {limit:g}"
+            )
+    return max(of_scores)
+
+
 def _first_line(error: Exception) -> str:
     """Return the first line of an error's message."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
@@ -176,11 +242,8 @@ def _score_with_onnxruntime(graph: bytes, inputs: Mapping[str, np.ndarray]) -> n
     check_packages()
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised as well
     try:
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        return session.run([OUTPUT], dict(inputs))[0]
+        return session_of(graph).run([OUTPUT], dict(inputs))[0]
     except Exception as error:  # its errors have no common class but this one
         message = f"the graph: onnxruntime {onnxruntime.__version__} cannot compute it ({_first_line(error)})"
         raise UserError(message) from None

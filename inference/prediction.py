@@ -1,9 +1,11 @@
 """The files of new patients -> scores, decisions and doubts: what `predict.py` prints and writes."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,11 @@ import pandas as pd
 from dataset.clinical import given_values
 from dataset.decoding import decode
 from dataset.labels_table import read_clinical
+from dataset.reading_ahead import read_ahead
 from dataset.sign_columns import SIGN_COLUMNS, given_columns, sign_columns, with_signs
 from ecg.quality import judge
-from inference.likeness import ChannelStatistics, TrainingDistribution, unlike_training
-from inference.scoring import Scorer
+from inference.likeness import TrainingDistribution, unlike_training
+from inference.members import Members
 from inference.unseen import TrainedOn
 from metrics.calibration import shift_prevalence
 from metrics.log_odds import mean_score
@@ -64,14 +67,17 @@ class Failure(NamedTuple):
 
 def score_files(
     files: Sequence[Path],
-    scorer: Scorer,
+    scorer: Members,
     trained_on: Sequence[TrainingDistribution | None],
     clinical_of: ClinicalSource,
     seen: TrainedOn,
     *,
     any_quality: bool,
-) -> Iterator[Scored | Failure]:
-    """Yield each file's scores, or why it has none: it cannot be read, or its quality is beyond the limits.
+) -> Iterator[tuple[list[Scored], list[Failure]]]:
+    """Yield of some files at a time the scores, and those that have none, with the reason.
+
+    A file has none where it cannot be read, or its quality is beyond the limits. Many files are read ahead,
+    by processes of their own.
 
     Parameters
     ----------
@@ -81,25 +87,31 @@ def score_files(
 
     Raises
     ------
-    UserError : a score is not finite.
+    UserError : a score is not finite, or a process that reads files was killed.
     """
-    with ChannelStatistics(*scorer.models) as statistics:
-        for first in range(0, len(files), BATCH_SIZE):
-            results = [
-                _decoded(file, scorer, seen, any_quality) for file in files[first : first + BATCH_SIZE]
-            ]
-            yield from (result for result in results if isinstance(result, Failure))
-            batch = [result for result in results if isinstance(result, Decoded)]
-            if batch:
-                yield from _score(batch, scorer, trained_on, clinical_of, statistics)
+    window = {"window_start": scorer.window_start, "min_seconds": scorer.min_seconds}
+    options = {"quality": scorer.quality, "seen": seen, "any_quality": any_quality}
+    results = read_ahead(files, partial(_decoded, **window, **options))
+    while some := list(islice(results, BATCH_SIZE)):
+        failures = [result for result in some if isinstance(result, Failure)]
+        batch = [result for result in some if isinstance(result, Decoded)]
+        yield list(_score(batch, scorer, trained_on, clinical_of)) if batch else [], failures
 
 
-def _decoded(file: Path, scorer: Scorer, seen: TrainedOn, any_quality: bool) -> Decoded | Failure:
+def _decoded(
+    file: Path,
+    *,
+    window_start: float,
+    min_seconds: float,
+    quality: Mapping[str, Any],
+    seen: TrainedOn,
+    any_quality: bool,
+) -> Decoded | Failure:
     try:
-        file_format, signal, measurement = decode(file, scorer.window_start, scorer.min_seconds)
+        file_format, signal, measurement = decode(file, window_start, min_seconds)
     except EcgFileError as error:
         return Failure(file, str(error))
-    refusals, warnings = judged(measurement, **scorer.quality)
+    refusals, warnings = judged(measurement, **quality)
     if refusals and not any_quality:
         return Failure(file, f"{file}: {'; '.join(refusals)}")
     known = [TRAINED_ON] if seen.has(file, measurement["waveform"], signal) else []
@@ -119,19 +131,18 @@ def judged(
 
 def _score(
     batch: list[Decoded],
-    scorer: Scorer,
+    scorer: Members,
     trained_on: Sequence[TrainingDistribution | None],
     clinical_of: ClinicalSource,
-    statistics: ChannelStatistics,
 ) -> Iterator[Scored]:
     signals, given = (
         np.stack([ecg.signal for ecg in batch]),
         np.stack([clinical_of(ecg.file) for ecg in batch]),
     )
     clinical = with_signs(scorer.clinical_columns, given, signals)  # (N, n_columns)
-    member_scores = scorer.score_members(signals, clinical)
+    member_scores, features = scorer.scores_and_features(signals, clinical)
     check_finite(member_scores, [ecg.file for ecg in batch])
-    doubts = _doubts(batch, clinical, scorer, trained_on, statistics.take())
+    doubts = _doubts(batch, clinical, scorer, trained_on, features)
     for number, ecg in enumerate(batch):
         yield Scored(ecg.file, clinical[number], member_scores[:, number], doubts[number])
 
@@ -147,7 +158,7 @@ def check_finite(member_scores: np.ndarray, files: Sequence[Path]) -> None:
 def _doubts(
     batch: list[Decoded],
     clinical: np.ndarray,
-    scorer: Scorer,
+    scorer: Members,
     trained_on: Sequence[TrainingDistribution | None],
     features: Sequence[np.ndarray],
 ) -> list[list[str]]:
@@ -173,14 +184,14 @@ def _unknown(columns: Sequence[str], values: np.ndarray) -> list[str]:
     return sentences
 
 
-def decide(scored: Sequence[Scored], scorer: Scorer, prevalences: Sequence[float] | None) -> pd.DataFrame:
+def decide(scored: Sequence[Scored], scorer: Members, prevalences: Sequence[float] | None) -> pd.DataFrame:
     """Return the table of scores and decisions, one row per file; with several models, their range too.
 
     Parameters
     ----------
     prevalences : of each label among these patients, for which the scores are restated.
     """
-    nothing = np.empty((0, len(scorer.models), len(scorer.label_names)))
+    nothing = np.empty((0, len(scorer.descriptions), len(scorer.label_names)))
     member_scores = np.stack([ecg.member_scores for ecg in scored]) if scored else nothing
     member_scores = member_scores.swapaxes(0, 1)  # (n_members, n_files, n_labels)
     scores = mean_score(member_scores)

@@ -25,8 +25,7 @@ from dataset.pseudonyms import key_fingerprint, pseudonymise
 from dataset.signal_store.signal_cache import CachedSignals, StoredSignals, cached_signals, fingerprints_of
 from reporting.pages.trunk_card import command_without_paths, render_trunk_card
 from run_folder.descriptions import PretrainedDescription
-from run_folder.environment import KEY_FINGERPRINT
-from run_folder.files import RunFiles
+from run_folder.files import KEY_FINGERPRINT, RunFiles
 from run_folder.run import Run
 from run_folder.shipped import PUBLIC_KEY_FILE, SeenEcgs, write_seen
 from runtime.command_line import OneLineParser, one_line_errors

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,9 @@ from metrics.log_odds import SMALLEST_SCORE, logit, mean_score
 from metrics.out_of_fold import ensemble_calibration
 from run_folder.descriptions import ModelDescription
 from run_folder.files import RunFiles
-from run_folder.run import Run
+
+if TYPE_CHECKING:  # predict.py may do without PyTorch, which takes two seconds to import
+    from run_folder.run import Run
 
 ENSEMBLE = "ensemble"  # its name among the models of a comparison
 
@@ -99,7 +101,7 @@ def clinical_columns_of(folders: Sequence[Path]) -> list[str]:
     return list(columns)
 
 
-def save_ensemble(run: Run, members: Sequence[Path], decisions: ModelDescription) -> None:
+def save_ensemble(run: "Run", members: Sequence[Path], decisions: ModelDescription) -> None:
     """Make the folder of a run an ensemble of finished single models.
 
     Parameters

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from run_folder.files import KEY_FINGERPRINT
 from runtime.messages import counted
 
-KEY_FINGERPRINT = "patient_key_fingerprint"
 STARTED = time.monotonic()  # of the process, but for what Python loads before this module
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
 

@@ -25,6 +25,8 @@ TEXT = {  # columns that are text; in the others an empty field is nan
     "strata.csv": ("label", "stratum", "value"),
 }
 
+KEY_FINGERPRINT = "patient_key_fingerprint"  # in environment.json
+
 Content = TypeVar("Content")
 
 

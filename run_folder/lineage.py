@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from run_folder.ensemble import members_of
-from run_folder.environment import KEY_FINGERPRINT
-from run_folder.files import RunFiles, part_columns, refuse_unfinished
+from run_folder.files import KEY_FINGERPRINT, RunFiles, part_columns, refuse_unfinished
 from run_folder.shipped import is_shipped, read_seen, start_folder
 from runtime.errors import UserError
 

@@ -28,8 +28,8 @@ from hyperparameters.reading import to_yaml
 from metrics.metric import metrics_to_json
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
-from run_folder.environment import KEY_FINGERPRINT, compute_used, environment_of
-from run_folder.files import RunFiles, part_columns
+from run_folder.environment import compute_used, environment_of
+from run_folder.files import KEY_FINGERPRINT, RunFiles, part_columns
 from run_folder.tracking import NoTracker
 from runtime import processes
 from runtime.atomic_files import write_atomically

@@ -4,7 +4,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,17 +12,24 @@ from runtime.code_pages import as_utf8
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a file beside ``path``, bring it to the disk, and rename it.
+    """Let ``write`` fill a file beside ``path``, bring it to the disk, and rename it; see `written_whole`."""
+    with written_whole(path) as aside:
+        write(aside)
+
+
+@contextlib.contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a file beside ``path`` to fill; at the end bring it to the disk, and rename it.
 
     If anything goes wrong, such as a full disk or a kill, ``path`` stays as it was. Its permissions are those
-    that the umask gives a new file, even where ``write`` would choose others.
+    that the umask gives a new file, even where a writer would choose others.
     """
     aside = path.with_name(f".{path.name}.partial")
     try:
         aside.unlink(missing_ok=True)
         aside.touch()
         permissions = stat.S_IMODE(aside.stat().st_mode)
-        write(aside)
+        yield aside
         with contextlib.suppress(OSError):  # some drives have no permissions
             aside.chmod(permissions)  # safetensors puts a file there that only its owner may read
         with open(aside, "rb") as handle:

@@ -13,8 +13,10 @@ from dataset.cohort import Cohort
 from dataset.sign_columns import sign_columns
 from dataset.splits import Fold
 from ecg.signs import VERSION as SIGNS_VERSION
-from inference.likeness import ChannelStatistics, TrainingDistribution
-from inference.scoring import calibrate, predict_logits
+from inference.channel_statistics import ChannelStatistics
+from inference.likeness import TrainingDistribution
+from inference.members import calibrate
+from inference.scoring import predict_logits
 from metrics.operating_points import POINTS, fixed_points
 from metrics_and_performance import evaluate
 from run_folder.descriptions import ModelDescription

@@ -6,12 +6,7 @@ being read, and a row that no part names is free.
 """
 
 import contextlib
-import multiprocessing
-import os
 import queue
-import signal
-import sys
-import threading
 from collections.abc import Container, Iterable, Iterator, MutableSequence, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from dataset.decoding import decode
+from dataset.reading_ahead import PARALLEL_FROM, n_cores, reading_processes, serve_parent
 from dataset.signal_store.cache_folder import CacheFolder, Part, Register, writing_rows
 from dataset.signal_store.cache_index import Entry
 from dataset.signal_store.file_identity import digest_of
@@ -30,7 +26,6 @@ from ecg.recording import EcgAccessError, EcgFileError, hindrance
 
 FLUSH_EVERY = 500  # files; a part is not longer
 PARTS_PER_WORKER = 8  # at least, so that all end at about the same time
-PARALLEL_FROM = 32  # files; fewer are read sooner than processes start
 
 
 def read_stale_files(
@@ -64,7 +59,7 @@ def read_stale_files(
     stale = stale[~pd.Series([files[place] for place in stale], dtype=object).duplicated().to_numpy()]
     if not len(stale):
         return 0, {}
-    workers = min(workers or _n_cores(), len(stale))
+    workers = min(workers or n_cores(), len(stale))
     alone = workers == 1 or len(stale) < PARALLEL_FROM
     n_parts = max(1 if alone else workers * PARTS_PER_WORKER, -(-len(stale) // FLUSH_EVERY))
     parts, row = [], cache.first_free_row()
@@ -144,8 +139,7 @@ def _read_in_parallel(
     reader: FileReader, parts: Sequence[Part], register: Register, bar: tqdm, workers: int
 ) -> None:
     """Let workers read the parts, and enter each when it is there; where a worker fails, enter the others."""
-    # Forked children need not import the training script again; they use only NumPy.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
+    context = reading_processes()
     # Both are without a lock, which a killed worker would keep.
     n_read = context.RawArray("q", len(parts))  # files of each part
     stop = context.RawValue("b", 0)
@@ -188,8 +182,7 @@ class Worker:
     def start(cls, reader: FileReader, n_read: MutableSequence[int], stop: Any) -> None:
         """Begin, in the new process."""
         cls.reader, cls.n_read, cls.stop = reader, n_read, stop
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        serve_parent()
 
     @classmethod
     def read(cls, number: int, part: Part) -> list[Entry]:
@@ -201,14 +194,3 @@ class Worker:
             if cls.stop.value:
                 break
         return entries
-
-
-def _end_with_parent() -> None:
-    """End a worker whose parent was killed: it holds the cache's lock, and would wait for work forever."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def _n_cores() -> int:
-    """Return the cores that this process may use; on macOS and Windows, all that there are."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

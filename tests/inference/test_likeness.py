@@ -11,9 +11,9 @@ from tiny_experiment import FOLD, Experiment, make_cohort
 from torch import nn
 
 from ecg.quality import MEASUREMENTS
+from inference.channel_statistics import ChannelStatistics
 from inference.likeness import (
     RANGES,
-    ChannelStatistics,
     Gaussian,
     TrainingDistribution,
     ValidationDistances,

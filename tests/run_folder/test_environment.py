@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from run_folder import environment
-from run_folder.environment import KEY_FINGERPRINT, device_name, environment_of, gpu_versions
+from run_folder.environment import device_name, environment_of, gpu_versions
+from run_folder.files import KEY_FINGERPRINT
 
 
 def test_versions_device_commit_and_key_are_recorded():

@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import json
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from scipy.special import expit, logit
 from tiny_runs import ROOT, line_of, run_here
 
 from ecg.simulation import draw_patient, simulate_ecg
-from inference.onnx_graph import SignalToScore, check_graph, to_onnx
+from inference.exported import GRAPH, RECORD, ExportedScorer, NotExportedError, session_of, write_export
+from inference.onnx_graph import SignalToLogits, SignalToScore, check_graph, check_member_graph, to_onnx
 from inference.scoring import Scorer
 from models import MODELS
 from run_folder.descriptions import ModelDescription
@@ -333,3 +335,168 @@ def test_an_output_that_cannot_be_is_one_line(output, expected, tmp_path):
 def test_a_folder_that_is_no_run_is_one_line(tmp_path):
     line = line_of(run_here("export.py", tmp_path, tmp_path / "out.onnx"))
     assert str(tmp_path / "model.json") in line and "expected a finished run" in line
+
+
+# For predict.py
+
+
+NOTHING = np.empty((3, 0), np.float32)
+
+
+@pytest.fixture(scope="module")
+def ensemble_with_exports(tmp_path_factory):
+    """The folder of an ensemble of two models that was exported for predict.py, and what that printed."""
+    places = tmp_path_factory.mktemp("exported")
+    members = [member("resnet18_with_atten_spectr"), member("resnet_with_encoder", seed=1)]
+    folders = [places / "spectrogram", places / "encoder"]
+    for folder, one in zip(folders, members, strict=True):
+        save(Run(folder), *one)
+    (places / "ensemble").mkdir()
+    stretched = {"calibration_slopes": [1.2, 0.9], "calibration_intercepts": [0.1, 0.0]}
+    save_ensemble(Run(places / "ensemble"), folders, dataclasses.replace(members[0][1], **stretched))
+    return places / "ensemble", run_here("export.py", places / "ensemble")
+
+
+def exported_beside(folder, tmp_path):
+    """Return a copy of the exported spectrogram model of that ensemble, to be changed."""
+    return shutil.copytree(folder.parent / "spectrogram", tmp_path / "run")
+
+
+@needs_onnx
+@pytest.mark.parametrize("name", [name for name in MODELS if name != "resnet_with_encoder"])
+def test_each_model_gives_predict_the_scores_and_features_of_pytorch(name):
+    """The encoder is in the ensemble below."""
+    scorer = scorer_of(member(name))
+    graph = to_onnx(SignalToLogits(scorer.models[0], scorer.descriptions[0]), {})
+    exported = ExportedScorer(
+        [session_of(graph)], scorer.titles, scorer.descriptions, thresholds=THRESHOLDS, folders=[]
+    )
+    check_alike(exported, scorer, np.empty((3, 0), np.float32))
+
+
+def check_alike(exported, scorer, clinical):
+    """Scores are the same to 1e-5, and distances from the training ECGs would be."""
+    signals = ecgs(2, 3)
+    signals[1, 6] = 0  # a lead without its electrode
+    (scores, features), (expected, seen) = (
+        one.scores_and_features(signals, clinical) for one in (exported, scorer)
+    )
+    assert np.ptp(expected, axis=1).min() > 0.05  # else any graph would agree
+    assert scores.dtype == np.float64
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        exported.score(signals[:1], clinical[:1]), scorer.score(signals)[:1], atol=1e-5
+    )
+    for found, right in zip(features, seen, strict=True):
+        assert right.size and found.dtype == np.float32
+        np.testing.assert_allclose(found, right, rtol=1e-3, atol=1e-4)
+
+
+@needs_onnx
+def test_an_ensemble_scores_by_the_exports_of_its_members(ensemble_with_exports):
+    folder, outcome = ensemble_with_exports
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    assert outcome.stdout.count("graph  ") == 2 and "(1e-05 is allowed)" in outcome.stdout
+    scorer, exported = Scorer.load(folder, torch.device("cpu")), ExportedScorer.load(folder)
+    assert exported.title == scorer.title and exported.thresholds == scorer.thresholds
+    check_alike(exported, scorer, NOTHING)
+    assert sorted(path.name for path in folder.iterdir()) == ["ensemble.json"]
+
+
+@needs_onnx
+def test_clinical_values_go_into_the_graph_for_predict(tmp_path):
+    arguments = {**CASES["resnet18_with_atten_spectr"][0], "n_clinical": 2}
+    model = MODELS["resnet18_with_atten_spectr"](**arguments).eval()
+    with torch.no_grad():
+        model.head.weight[:, -4:] = torch.tensor([0.1, -0.2, 0.3, 0.4])
+    description = member("resnet18_with_atten_spectr")[1]
+    changed = {"arguments": arguments, "clinical_columns": ["age", "sex"]}
+    save(Run(tmp_path / "run"), model, dataclasses.replace(description, **changed))
+    assert run_here("export.py", tmp_path / "run").returncode == 0
+    clinical = np.array([[63, 1], [np.nan, 0], [40, np.nan]], np.float32)
+    scorer, exported = (
+        Scorer.load(tmp_path / "run", torch.device("cpu")),
+        ExportedScorer.load(tmp_path / "run"),
+    )
+    signals = ecgs(2, 3)
+    expected = scorer.score(signals, clinical)
+    assert np.abs(expected - scorer.score(signals, clinical[::-1].copy())).max() > 1e-3
+    np.testing.assert_allclose(exported.score(signals, clinical), expected, atol=1e-5)
+
+
+@needs_onnx
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda run: (run / RECORD).unlink(), "found no usable export (No such file or directory)"),
+        (lambda run: (run / GRAPH).unlink(), "found no usable export (No such file or directory)"),
+        (lambda run: (run / RECORD).write_text("{}"), "found no usable export ("),
+        (lambda run: (run / GRAPH).write_bytes(b"\0" + (run / GRAPH).read_bytes()[1:]), "another checksum"),
+        (
+            lambda run: Run(run).save_weights(member("resnet18_with_atten_spectr", 5)[0].state_dict()),
+            "other weights",
+        ),
+        (lambda run: describe_again(run, normalisation="none"), "other weights"),
+    ],
+)
+def test_an_export_that_is_not_of_these_weights_is_refused(change, expected, ensemble_with_exports, tmp_path):
+    run = exported_beside(ensemble_with_exports[0], tmp_path)
+    ExportedScorer.load(run)
+    change(run)
+    with pytest.raises(NotExportedError) as caught:
+        ExportedScorer.load(run)
+    assert str(caught.value).startswith(f"{run / GRAPH}: ") and expected in str(caught.value)
+    assert str(caught.value).endswith(f"; python export.py {run} makes it")
+
+
+def describe_again(run, **changes):
+    description = json.loads((run / "model.json").read_text(encoding="utf-8"))
+    (run / "model.json").write_text(json.dumps(description | changes), encoding="utf-8")
+
+
+@needs_onnx
+def test_decisions_may_change_after_an_export(ensemble_with_exports, tmp_path):
+    """Calibration and thresholds are not in the graph, but applied as model.json has them."""
+    run = exported_beside(ensemble_with_exports[0], tmp_path)
+    describe_again(run, thresholds=[0.5, 0.6], calibration_intercepts=[0.7, 0.0])
+    exported = ExportedScorer.load(run)
+    assert exported.thresholds == [0.5, 0.6]
+    signals = ecgs(2, 3)
+    expected = Scorer.load(run, torch.device("cpu")).score(signals)
+    np.testing.assert_allclose(exported.score(signals), expected, atol=1e-5)
+
+
+@needs_onnx
+def test_a_graph_that_onnxruntime_does_not_know_is_refused(ensemble_with_exports, tmp_path):
+    run = exported_beside(ensemble_with_exports[0], tmp_path)
+    write_export(Run(run), b"no graph", "a model", {})
+    with pytest.raises(NotExportedError, match="found a graph that onnxruntime cannot compute"):
+        ExportedScorer.load(run)
+
+
+def test_without_onnxruntime_an_export_is_refused(single_run, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxruntime" else find(name)
+    )
+    with pytest.raises(
+        NotExportedError, match=r"^onnxruntime: found no such package.*pip install onnxruntime$"
+    ):
+        ExportedScorer.load(single_run)
+
+
+@needs_onnx
+def test_a_wrong_graph_for_predict_is_refused(attention):
+    scorer, signals = attention[0], ecgs(5, 5)
+    graph = to_onnx(SignalToLogits(scorer.models[0], scorer.descriptions[0]), {})
+    nothing = np.empty((5, 0), np.float32)
+    assert check_member_graph(graph, scorer, signals, nothing) <= 1e-5
+    slope = min(scorer.descriptions[0].calibration_slopes)
+    for change in (1e-3 / slope, float("nan")):
+        with pytest.raises(UserError, match=r"^the graph: found scores that differ by up to \S+ from"):
+            check_member_graph(damaged(graph, change), scorer, signals, nothing)
+
+
+def test_results_by_stratum_need_a_file_to_write(single_run, tmp_path):
+    line = line_of(run_here("export.py", single_run, "--evaluation", tmp_path), status=2)
+    assert "--evaluation: found no file to write" in line

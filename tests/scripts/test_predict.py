@@ -25,6 +25,7 @@ from tiny_runs import (
 )
 
 import predict as predict_script
+from dataset import reading_ahead
 from ecg.formats.hospital import hospital_xml
 from inference import prediction
 from inference.prediction import Scored, decide
@@ -275,27 +276,116 @@ def test_an_unusable_ecg_that_is_scored_all_the_same_carries_its_reason(run, coh
     assert "V2" in row["warnings"] and "flat" in row["warnings"]
 
 
-def test_what_only_a_page_or_a_training_needs_is_not_imported(run, cohort):
-    """Each of these takes up to a second."""
+def imported_by_predict(wanted, *words):
+    """Return the outcome of predict.py in a process of its own, and which packages it had then imported."""
     program = (
-        "import runpy, sys, predict\n"
-        "print('at the start', sorted({'scipy', 'sklearn'} & set(sys.modules)))\n"
+        f"import sys\nsys.argv = {[str(ROOT / 'predict.py'), *map(str, words)]!r}\n"
+        "import runpy, predict\n"
+        f"wanted = set({sorted(wanted)!r})\n"
+        "print('at the start', *sorted(wanted & set(sys.modules)))\n"
         "try:\n    runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit:\n    pass\n"
-        "print('imported', sorted({'captum', 'matplotlib', 'jinja2', 'sklearn'} & set(sys.modules)))\n"
+        "print('imported', *sorted(wanted & set(sys.modules)))\n"
     )
-    words = [str(ROOT / "predict.py"), str(run), str(cohort / "demo-0001.xml")]
-    program = f"import sys\nsys.argv = {words!r}\n" + program
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    options = {"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([sys.executable, "-c", program], **options)
     assert "1 ECG scored" in done.stdout, done.stderr
-    assert "at the start []" in done.stdout and "imported []" in done.stdout, done.stdout
+    return done.stdout.splitlines()
+
+
+SLOW = {
+    "torch",
+    "scipy",
+    "sklearn",
+    "captum",
+    "matplotlib",
+    "jinja2",
+    "onnxruntime",
+}  # up to two seconds each
+
+
+def test_what_only_a_page_or_a_training_needs_is_not_imported(run, cohort):
+    start, *_, end = imported_by_predict(SLOW, run, cohort / "demo-0001.xml")
+    assert start == "at the start" and end in ("imported torch", "imported scipy torch")
+
+
+@pytest.fixture(scope="module")
+def exported(run, tmp_path_factory):
+    """A copy of the run with the graph for predict.py."""
+    pytest.importorskip("onnxscript")
+    folder = shutil.copytree(run, tmp_path_factory.mktemp("exported") / "run")
+    assert run_here("export.py", folder).returncode == 0
+    return folder
+
+
+def test_an_exported_run_is_scored_without_pytorch(exported, cohort):
+    start, *lines, end = imported_by_predict(SLOW, exported, cohort / "demo-0001.xml")
+    assert start == "at the start" and end == "imported onnxruntime"
+    assert re.fullmatch(r"engine      onnxruntime \S+, scoring\.onnx of 1 model", lines[0])
+
+
+def test_both_engines_give_the_same_table(exported, cohort, tmp_path):
+    """Scores, decisions, and the likeness to the training ECGs, whose distance is in the warnings."""
+    tables = []
+    for engine in ("torch", "onnx"):
+        output = tmp_path / f"{engine}.csv"
+        outcome = run_here("predict.py", exported, cohort, "--engine", engine, "--output", output)
+        assert ("engine " in outcome.stdout) == (engine == "onnx")
+        tables.append(pd.read_csv(output))
+    torchs, onnxs = tables
+    scores = ["score_PE", "score_MI"]
+    np.testing.assert_allclose(onnxs[scores], torchs[scores], rtol=0, atol=1e-5)
+    assert onnxs[["file", "warnings"]].equals(torchs[["file", "warnings"]]) and len(onnxs) == 24
+    thresholds = json.loads((exported / "model.json").read_text(encoding="utf-8"))["thresholds"]
+    for name, threshold in zip(("PE", "MI"), thresholds, strict=True):
+        clear = (torchs[f"score_{name}"] - threshold).abs() > 1e-5  # one ECG's score is the threshold
+        assert clear.sum() >= 23
+        assert onnxs[f"decision_{name}"][clear].equals(torchs[f"decision_{name}"][clear])
+
+
+def test_an_export_of_other_weights_is_not_used_and_said(exported, cohort, tmp_path):
+    folder = shutil.copytree(exported, tmp_path / "run")
+    description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    (folder / "model.json").write_text(json.dumps(description | {"n_samples": 500}), encoding="utf-8")
+    outcome = run_here("predict.py", folder, cohort / "demo-0001.xml")
+    assert outcome.returncode == 0 and "1 ECG scored" in outcome.stdout
+    assert outcome.stdout.splitlines()[0] == (
+        f"engine      PyTorch: {folder / 'scoring.onnx'}: found the export of other weights than "
+        f"model.safetensors; python export.py {folder} makes it"
+    )
+    line = line_of(run_here("predict.py", folder, cohort / "demo-0001.xml", "--engine", "onnx"))
+    assert line.startswith(f"predict.py: {folder / 'scoring.onnx'}: found the export of other weights")
+
+
+def test_a_run_without_an_export_is_scored_by_pytorch_unless_asked_for(run, cohort):
+    assert "engine " not in run_here("predict.py", run, cohort / "demo-0001.xml").stdout
+    line = line_of(run_here("predict.py", run, cohort / "demo-0001.xml", "--engine", "onnx"))
+    assert line.endswith(f"; python export.py {run} makes it")
+
+
+def test_a_page_needs_pytorch(exported, cohort, tmp_path):
+    flags = ("--engine", "onnx", "--report", tmp_path / "page.html")
+    line = line_of(run_here("predict.py", exported, cohort / "demo-0001.xml", *flags))
+    assert line == "predict.py: --engine: found onnx with --report, expected torch, which alone can do that"
+
+
+def test_many_files_are_read_by_other_processes(run, cohort, tmp_path, monkeypatch):
+    _, serial = predicted(run, cohort, tmp_path / "serial.csv")
+    monkeypatch.setattr(reading_ahead, "PARALLEL_FROM", 2)
+    monkeypatch.setattr(reading_ahead, "n_cores", lambda: 2)
+    monkeypatch.setattr(prediction, "BATCH_SIZE", 5)
+    (tmp_path / "broken.xml").write_text("<ecg><rhythm>", encoding="utf-8")
+    outcome, parallel = predicted(run, cohort, tmp_path / "parallel.csv", tmp_path / "broken.xml")
+    assert "24 ECGs scored, 1 file not" in outcome.stdout
+    np.testing.assert_allclose(parallel["score_PE"], serial["score_PE"], atol=1e-6)
+    assert parallel["file"].tolist() == serial["file"].tolist()
+    for found, expected in zip(parallel["warnings"], serial["warnings"], strict=True):
+        assert found == expected or (pd.isna(found) and pd.isna(expected))
+
+
+def predicted(run, folder, output, *others):
+    outcome = run_here("predict.py", run, folder, *others, "--output", output)
+    return outcome, pd.read_csv(output)
 
 
 @pytest.mark.parametrize("suffix", ["csv", "json"])

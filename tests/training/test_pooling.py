@@ -8,7 +8,7 @@ import pytest
 from described_models import describe
 
 from dataset.splits import Fold
-from inference.scoring import calibrate
+from inference.members import calibrate
 from metrics.calibration import fit_calibration
 from metrics.log_odds import expit, logit
 from run_folder.ensemble import read_ensemble
