@@ -36,11 +36,11 @@ from ecg.simulation import draw_patient, simulate_ecg
 from inference.exported import GRAPH, write_export
 from inference.onnx_graph import (
     BATCH_SIZES,
-    MEMBER_TOLERANCE,
     PACKAGES,
     TOLERANCE,
     SignalToLogits,
     SignalToScore,
+    allowed_of,
     check_graph,
     check_member_graph,
     check_packages,
@@ -83,7 +83,7 @@ def export_members(scorer: Scorer) -> None:
         write_export(Run(folder), graph, model.title, versions())
         print(
             f"graph       {folder / GRAPH}, {len(graph) / 1e6:.1f} MB; scores differ from PyTorch's by at "
-            f"most {difference:.1e} ({MEMBER_TOLERANCE:g} is allowed)",
+            f"most {difference:.1e} ({allowed_of(description):.1g} is allowed)",
             flush=True,
         )
 

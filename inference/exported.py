@@ -182,6 +182,5 @@ def _open(path: Path, graph: bytes, again: str) -> "InferenceSession":
     try:
         return session_of(graph)
     except Exception as error:  # its errors have no common class but this one
-        raise NotExportedError(
-            f"{path}: onnxruntime cannot compute it ({one_line(error)}); {again}"
-        ) from None
+        message = f"{path}: found a graph that onnxruntime cannot compute ({one_line(error)}); {again}"
+        raise NotExportedError(message) from None

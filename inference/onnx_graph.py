@@ -30,7 +30,7 @@ PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT, OUTPUT = "signal_mv", "score"
 OPSET = 20  # onnxruntime 1.17 and later
 TOLERANCE = 1e-4  # of a score, between PyTorch and onnxruntime
-MEMBER_TOLERANCE = 1e-5  # of one model's score, which `predict.py` prints
+MEMBER_TOLERANCE = 1e-5  # of one model's score where its calibration does not stretch logits; see allowed_of
 FEATURE_TOLERANCE = 1e-4  # of the largest feature
 BATCH_SIZES = (1, 5)  # that are compared; the graph is traced with another one
 LARGEST_LOGIT = -math.log(SMALLEST_SCORE)
@@ -206,6 +206,11 @@ def check_graph(
     return difference
 
 
+def allowed_of(description: ModelDescription) -> float:
+    """Return by how much a model's scores may differ: calibration stretches the rounding of its logits."""
+    return MEMBER_TOLERANCE * max(1.0, *description.calibration_slopes)
+
+
 def check_member_graph(graph: bytes, scorer: Scorer, signals: np.ndarray, clinical: np.ndarray) -> float:
     """As `check_graph`, for the graph of a `SignalToLogits`, and a scorer of that model alone.
 
@@ -222,7 +227,7 @@ def check_member_graph(graph: bytes, scorer: Scorer, signals: np.ndarray, clinic
         scores, (found,) = exported.scores_and_features(signals[:n], clinical[:n])
         of_scores.append(float(np.abs(scores - expected[:, :n]).max()))
         of_features.append(float(np.abs(found - features[:n]).max(initial=0)) / largest)
-    limits = {"scores": (of_scores, MEMBER_TOLERANCE), "features": (of_features, FEATURE_TOLERANCE)}
+    limits = {"scores": (of_scores, allowed_of(description)), "features": (of_features, FEATURE_TOLERANCE)}
     for what, (differences, limit) in limits.items():
         if not max(differences) <= limit:
             raise UserError(
