@@ -1,17 +1,22 @@
 """Groups of patients, by the columns of the labels table, and how good the first model is in each of them."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from cohorts.columns import GROUP_COLUMNS, known_text
-from dataset.cohort import Cohort
-from inference.comparison import Comparison
 from inference.sign_baseline import auroc_within_tertiles
 from metrics_and_performance import evaluate_strata
 from run_folder.run_record import RunRecord
 from runtime.errors import UserError
+
+if TYPE_CHECKING:  # both need PyTorch, and a report of a finished run does not
+    from dataset.cohort import Cohort
+    from inference.comparison import Comparison
 
 MAX_CATEGORIES = 10  # of a numeric column that is taken as it is; one with more values is cut into thirds
 AGES = {"below 50": (0, 50), "50 to 64": (50, 65), "65 to 79": (65, 80), "80 and above": (80, np.inf)}

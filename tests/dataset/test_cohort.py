@@ -83,7 +83,7 @@ def test_rejected_files_are_counted_with_their_reason(read, write_ecgs):
         assert list(cohort.reading.rejected["file"]) == ["b.xml", "d.xml"]
         first, second = cohort.reading.rejected["reason"]
         assert first.startswith(f"{folder / 'b.xml'}: found an empty file; expected")
-        assert second.startswith(f"{folder / 'd.xml'}: found root element 'html'")
+        assert second.startswith(f"{folder / 'd.xml'}: found an HTML page; expected")
         assert list(cohort.table["file"]) == ["a.xml", "c.xml"]
         assert cohort.targets.tolist() == [[1], [0]]
         assert len(cohort.signals) == 2 and NO_ROW not in cohort.signals.rows

@@ -94,7 +94,7 @@ def runs(tmp_path_factory):
     cohort = make_tiny_cohort(places / "ecgs")
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--epochs", 3)
     # Rounding grows from step to step, faster with larger steps.
-    flags += ["--augmentation", "none", "--dropout", 0, "--learning-rate", 1e-5]
+    flags += ["--augmentation", "none", "--dropout", 0, "--learning-rate", 1e-5, "--precision", "float32"]
     return run_words(command("train_atten.py", *flags)), torchrun("train_atten.py", *flags)
 
 

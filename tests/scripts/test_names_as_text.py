@@ -9,7 +9,7 @@ from run_folder.files import RunFiles
 from run_folder.run_record import read_run
 
 NAMES = ["NA", "null", "nan", "0017", "1e5", "None", "-inf", "01", "TRUE"]
-PATIENTS = ["0017", "1e5", "-inf", "01", "TRUE", "nil"]  # the others stand for an id that is not known
+PATIENTS = ["0017", "1e5", "-inf", "01", "TRUE", "void"]  # the others stand for an id that is not known
 
 
 @pytest.fixture(scope="module")

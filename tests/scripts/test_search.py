@@ -37,7 +37,7 @@ def pretend(monkeypatch):
     """Let a training be a formula of its flags, whose best dropout is 0.1; return what was trained."""
     trained = _Trained()
 
-    def train(script, flags, folder):
+    def train(script, flags, folder, device):
         given = dict(zip(flags[::2], flags[1::2], strict=True))
         if float(given.get("--weight-decay", 0.05)) > trained.largest_weight_decay:
             raise UserError(f"{folder}: the loss is nan")
@@ -99,7 +99,7 @@ def test_the_recipe_is_first_and_a_longer_search_goes_on(cohort, tmp_path, prete
 
 
 def test_an_interrupted_trial_is_tried_again_with_its_values(cohort, tmp_path, pretend, monkeypatch):
-    def interrupted(script, flags, folder):
+    def interrupted(script, flags, folder, device):
         seen.append((folder.name, dict(zip(flags[::2], flags[1::2], strict=True))))
         raise KeyboardInterrupt
 
@@ -122,10 +122,10 @@ def test_a_training_that_fails_is_a_trial_without_a_value(cohort, tmp_path, pret
 def test_a_drawn_trial_is_not_called_the_recipe_where_that_failed(cohort, tmp_path, pretend, monkeypatch):
     whole = script_runs.train
 
-    def train(script, flags, folder):
+    def train(script, flags, folder, device):
         if folder.name == "trial-000":
             raise UserError("the loss is nan")
-        return whole(script, flags, folder)
+        return whole(script, flags, folder, device)
 
     monkeypatch.setattr("training.script_runs.train", train)
     outcome = run_here("search.py", *free(flags_of(cohort, tmp_path, trials=2)))

@@ -79,6 +79,7 @@ def check_whole_run(folder, outcome, script):
         r"cohort +24 files \(24 new\): 24 read, 0 rejected; 22 patients; PE \d+ \(\d+\.\d %\)",
         r"quality +nothing found",
         r"split +by patient: train \d+ \(\d+ PE\), validation \d+ \(\d+ PE\), test \d+ \(\d+ PE\)",
+        r"interval +at an AUROC of 0\.8, that of PE will be about 0\.\d+ wide: \d with and \d .+ tested",
         r" +only \d with(out)? PE to validate on: calibration rests on them",
         r"signals +3 MB as int16, held on the device",
         r"model +\d+\.\d M parameters",
