@@ -1,17 +1,21 @@
 """Models on the same ECGs: the metrics of each, and how much better than the first it is beyond chance."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from inference.comparison import Comparison, Scores
 from metrics.delong import delong_test
 from metrics.mcnemar import mcnemar_test
 from metrics.multiple_tests import holm
 from metrics_and_performance import evaluate
+
+if TYPE_CHECKING:  # it needs PyTorch, and whoever only writes about differences does not
+    from inference.comparison import Comparison, Scores
 
 TESTED = ("auroc_difference", "sensitivity", "specificity")  # each has a p, and then Holm's, `…_p_holm`
 # Metrics that follow from the order of the scores only

@@ -384,7 +384,7 @@ def test_a_run_is_resumed_from_another_folder_when_its_ecgs_are_named(
     [
         ["predict.py", "run", "ecg.xml", "--prev", "0.1"],  # an abbreviation
         ["evaluate.py", "run", "--stratum", "sex"],
-        ["export.py", "run"],
+        ["export.py"],
         ["inspect_ecgs.py"],
         ["search.py", "train_baseline.py", "--trial", "3"],
         ["cohorts.from_table", "ecgs"],
