@@ -23,7 +23,7 @@ def places(tmp_path_factory):
     table.loc[: len(NAMES) - 1, "file"] = NAMES
     patients = table["patient_id"].drop_duplicates()[: len(PATIENTS)]
     table["patient_id"] = table["patient_id"].replace(dict(zip(patients, PATIENTS, strict=True)))
-    table["site"] = ["NA", "null", "0017"] * (len(table) // 3)
+    table["site"] = ["01", "TRUE", "0017"] * (len(table) // 3)
     (cohort / "N_A").write_text("not an ECG", encoding="utf-8")
     (cohort / "N_A").rename(cohort / "NaN")
     table.loc[len(table)] = table.loc[0].to_dict() | {"file": "NaN"}
@@ -66,5 +66,5 @@ def test_a_comparison_reads_and_writes_them_as_they_are(places):
     assert outcome.returncode == 0, outcome.stderr
     (folder,) = (places / "compared").iterdir()
     strata = RunFiles(folder).table("strata.csv")
-    assert strata["value"].tolist() == ["0017", "missing"]  # NA and null are no sites
+    assert strata["value"].tolist() == ["0017", "01", "TRUE"]
     assert strata["sensitivity"].notna().all() and strata["auroc"].isna().all()  # of too few: an empty field
