@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.speed.epoch_speed import gpu_seconds, on_gpu
-from benchmarks.speed.model_speed import META, flops_per_ecg, matrix_product
+from benchmarks.speed.model_speed import META, flops_per_ecg, matrix_product, types_of
 from benchmarks.speed.our_training import build, new_step, training_batches, validation_batches
 from benchmarks.speed.timing import Conditions, Row, drain, number, seconds_of, time_in_turn
 from dataset.batches import EvaluationBatches, TrainingBatches
@@ -63,7 +63,7 @@ class _Epoch(NamedTuple):
 
 def steps(given: Conditions) -> Iterator[Row]:
     """Training of the five models step by step and by graph; of the attention model in larger batches too."""
-    product = matrix_product(given)
+    product = matrix_product(given, types_of(given)["training"])
     yield product
     larger = LARGER if given.device.type == "cuda" else ()
     for size in (given.batch_size, *larger):
@@ -76,7 +76,7 @@ def steps(given: Conditions) -> Iterator[Row]:
 def compiled(given: Conditions) -> Iterator[Row]:
     """Training of the attention model by torch.compile; on a GPU alone, as compiling takes minutes."""
     if given.device.type == "cuda":
-        product = matrix_product(given)
+        product = matrix_product(given, types_of(given)["training"])
         for way, options in COMPILED.items():
             yield from _train(given, MODEL, {way: options}, product)
 

@@ -6,7 +6,7 @@ counted without computing, on PyTorch's device "meta", where recurrent networks 
 matrix products: fused ones are not counted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -16,6 +16,8 @@ from benchmarks.speed.our_training import build, training_step
 from benchmarks.speed.published_style import N_SAMPLES, PublishedAttention, PublishedBaseline, PublishedStep
 from benchmarks.speed.timing import Conditions, Row, number, time_in_turn, times_as_fast
 from inference.scoring import forward, scoring_type
+from models.resnet18 import STEMS
+from runtime.precision import training_type
 
 COUNTED = 2  # ECGs whose FLOPs are counted: a batch norm needs more than one
 PUBLISHED_MODELS = {"resnet18_with_atten": PublishedAttention, "res_net_model": PublishedBaseline}
@@ -32,31 +34,63 @@ def flops_per_ecg(model: nn.Module, *, training: bool, n_samples: int = N_SAMPLE
     return counter.get_total_flops() / COUNTED
 
 
-def matrix_product(given: Conditions) -> Row:
-    """Time the product of two large matrices in the type that training computes in."""
-    on_gpu = given.device.type == "cuda"
-    size, dtype = (8192, torch.bfloat16) if on_gpu else (2048, torch.float32)
+def matrix_product(given: Conditions, dtype: torch.dtype) -> Row:
+    """Time the product of two large matrices of a type."""
+    size = 8192 if given.device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=given.device, dtype=dtype) for _ in range(2))
     product = torch.empty_like(a)
     calls = {"product": lambda: torch.mm(a, b, out=product)}
     rate = 2 * size**3 / time_in_turn(calls, given.seconds, given.device)["product"]
     words = f"{size} x {size}, {str(dtype).removeprefix('torch.')}"
-    return Row(f"matrix product, {words}", rate / 1e9, "GFLOP/s", "the shares below refer to it")
+    return Row(f"matrix product, {words}", rate / 1e9, "GFLOP/s", "shares below refer to it")
 
 
-def our_model(given: Conditions, name: str, machine: Row) -> list[Row]:
-    """Time training and inference of one of the five models on a random batch."""
+def types_of(given: Conditions) -> dict[str, torch.dtype]:
+    """Return the types in which scripts train and score on this device."""
+    return {"training": training_type("auto", given.device), "inference": scoring_type(given.device)}
+
+
+def our_model(given: Conditions, name: str, machine: Mapping[str, Row]) -> list[Row]:
+    """Time training and inference of one of the five models on a random batch.
+
+    Where a CPU trains in bfloat16, training in float32 takes its turn, too. ``machine`` : the matrix product
+    in the type of each, "training" and "inference".
+    """
     signal, targets = _batch(given)
     step, score = _ours(given, name)
     calls = {"training": lambda: step((signal,), targets, 1), "inference": lambda: score(signal)}
+    if given.device.type == "cpu" and types_of(given)["training"] == torch.bfloat16:
+        exact = training_step(name, build(name, given.device), compile=given.compile, precision="float32")
+        calls["float32"] = lambda: exact((signal,), targets, 1)
+    times = time_in_turn(calls, given.seconds, given.device)
     rows = []
-    for kind, seconds in time_in_turn(calls, given.seconds, given.device).items():
+    for kind in types_of(given):
         flops = flops_per_ecg(build(name, META), training=kind == "training") / 1e9
-        rate = given.batch_size / seconds
-        share = f"{100 * flops * rate / machine.value:.0f} %"
+        rate = given.batch_size / times[kind]
+        share = f"{100 * flops * rate / machine[kind].value:.0f} %"
         relation = f"{flops:.2f} GFLOP each, {number(flops * rate)} GFLOP/s, {share}"
+        if kind == "training" and "float32" in times:
+            relation += f"; {times['float32'] / times[kind]:.1f} times as fast as in float32"
         rows.append(Row(f"{kind}, {name}", rate, "ECG/s", relation))
     return rows
+
+
+def at_lower_rates(given: Conditions, name: str) -> list[Row]:
+    """Time training steps of a model with the 1D trunk at the sampling rates that it can have, in turn."""
+    signal, targets = _batch(given)
+    steps = {hz: training_step(name, build(name, given.device, sampling_rate=hz)) for hz in STEMS}
+    calls = {str(hz): (lambda step=step: step((signal,), targets, 1)) for hz, step in steps.items()}
+    times = time_in_turn(calls, given.seconds, given.device)
+    return [
+        Row(
+            f"training, {name}, {hz} Hz",
+            given.batch_size / times[hz],
+            "ECG/s",
+            f"{times['500'] / times[hz]:.2f} times as fast as at 500 Hz",
+        )
+        for hz in times
+        if hz != "500"
+    ]
 
 
 def published_model(given: Conditions, name: str) -> list[Row]:

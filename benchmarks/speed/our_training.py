@@ -34,11 +34,11 @@ def values_of(name: str) -> Hyperparameters:
     return Hyperparameters(**{**values, "model": kinds[name]})
 
 
-def build(name: str, device: torch.device) -> nn.Module:
-    """Return a new model for one label."""
+def build(name: str, device: torch.device, **layers: Any) -> nn.Module:
+    """Return a new model for one label; ``layers`` are arguments that differ from the script's."""
     values = values_of(name)
     after_the_trunk = {} if values.model is ABSENT else values.group(values.model)
-    return MODELS[name](n_labels=1, **values.group("layers"), **after_the_trunk).to(device)
+    return MODELS[name](n_labels=1, **(values.group("layers") | layers), **after_the_trunk).to(device)
 
 
 def training_step(name: str, model: nn.Module, **options: Any) -> TrainingStep:

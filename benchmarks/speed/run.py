@@ -24,7 +24,14 @@ from benchmarks.speed.data_speed import batches, beyond_the_parser, finding_dupl
 from benchmarks.speed.decoding import require_beautifulsoup
 from benchmarks.speed.epoch_speed import busy_share, epochs
 from benchmarks.speed.gpu_fast import saving
-from benchmarks.speed.model_speed import PUBLISHED_MODELS, matrix_product, our_model, published_model
+from benchmarks.speed.model_speed import (
+    PUBLISHED_MODELS,
+    at_lower_rates,
+    matrix_product,
+    our_model,
+    published_model,
+    types_of,
+)
 from benchmarks.speed.predict_speed import one_and_all_files
 from benchmarks.speed.script_speed import start_up, trainings
 from benchmarks.speed.setting import add_flags_of_ecgs, device_of, files_of, header, machine, read_ecgs
@@ -39,13 +46,18 @@ from training.loop import SAVE_EVERY
 SYNTHETIC_ECGS = 256
 FEWEST_ECGS = 24
 SAVING_GOAL = 2.0  # % of a training
+AT_LOWER_RATES = "resnet18_with_atten"
 
 
 def model_rows(given: Conditions, names: list[str]) -> Iterator[Row]:
-    product = matrix_product(given)
-    yield product
+    types = types_of(given)
+    products = {dtype: matrix_product(given, dtype) for dtype in sorted(set(types.values()), key=str)}
+    yield from products.values()
+    machine = {kind: products[dtype] for kind, dtype in types.items()}
     for name in names:
-        yield from our_model(given, name, product)
+        yield from our_model(given, name, machine)
+    if AT_LOWER_RATES in names:
+        yield from at_lower_rates(given, AT_LOWER_RATES)
 
 
 def published_rows(given: Conditions, names: list[str]) -> Iterator[Row]:

@@ -36,6 +36,7 @@ from benchmarks.speed.timing import Conditions, Row, number, time_in_turn
 from dataset.batches import normalise
 from hyperparameters.reading import read_hyperparameters
 from models import MODELS
+from runtime.precision import cpu_has_amx
 from training import loop
 from xml_loader import LEADS, read_recording
 
@@ -62,9 +63,12 @@ LINES = [
     ("checkpoint.pt", "ms"),
     ("model.safetensors", "ms"),
     ("both, share of a training", "%"),
+    *([("matrix product, 2048 x 2048, bfloat16", "GFLOP/s")] if cpu_has_amx() else []),
     ("matrix product, 2048 x 2048, float32", "GFLOP/s"),
     ("training, resnet18_with_atten", "ECG/s"),
     ("inference, resnet18_with_atten", "ECG/s"),
+    ("training, resnet18_with_atten, 250 Hz", "ECG/s"),
+    ("training, resnet18_with_atten, 100 Hz", "ECG/s"),
     ("training, published, resnet18_with_atten", "ECG/s"),
     ("training, ours, resnet18_with_atten", "ECG/s"),
     ("inference, published, resnet18_with_atten", "ECG/s"),

@@ -13,12 +13,13 @@ from torch.autograd import DeviceType
 from benchmarks.speed import gpu, gpu_fast, gpu_right, timing
 from benchmarks.speed.timing import Row
 from models import MODELS
+from runtime.precision import cpu_has_amx
 from training.loop import TrainingStep
 
 ATTENTION = "resnet18_with_atten"
 OTHERS = [name for name in MODELS if name != ATTENTION]
 RATES = [
-    "matrix product, 2048 x 2048, float32",
+    f"matrix product, 2048 x 2048, {'bfloat16' if cpu_has_amx() else 'float32'}",
     *(f"{name}, 2, step by step" for name in [ATTENTION, *OTHERS]),
     "an epoch, step by step",
     "2 models, one after another",
