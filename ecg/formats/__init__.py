@@ -8,7 +8,7 @@ name of the file.
 from collections.abc import Callable
 from pathlib import Path
 
-from ecg.formats.by_ecgdatakit import READERS, wfdb_signal_files
+from ecg.formats.by_ecgdatakit import READERS, as_it_lies, wfdb_signal_files
 from ecg.formats.cardiosoft import read_cardiosoft
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.edf import read_edf
@@ -76,4 +76,4 @@ def companion_files(path: PathLike, content: bytes) -> list[Path]:
     if any(is_plain(content) for is_plain in PLAIN_NUMBERS):
         stated = statement_file(path)
         return [stated] if stated else []
-    return wfdb_signal_files(path, content) or []
+    return [as_it_lies(signal_file) for signal_file in wfdb_signal_files(path, content) or []]

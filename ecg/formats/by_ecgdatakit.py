@@ -8,6 +8,7 @@ words.
 from __future__ import annotations
 
 import importlib
+import os
 import re
 import struct
 import tempfile
@@ -111,7 +112,7 @@ def read_wfdb(file: EcgFile) -> Recording | None:
     names, contents = files_of_the_twelve(file.content), {}
     for signal_file in (path for path in signal_files if path.name in names):
         try:
-            contents[signal_file.name] = read_bytes(signal_file)
+            contents[signal_file.name] = read_bytes(as_it_lies(signal_file))
         except EcgFileError as error:
             found = f"{error.found} in place of its signal file {signal_file.name}"
             raise type(error)(file.path, found, error.expected) from error
@@ -154,6 +155,20 @@ def wfdb_signal_files(path, content: bytes) -> list[Path] | None:
     if any(_WFDB_NULL.match(line) for line in lines[1 : 1 + n_signals]):  # of any length, without a file
         raise EcgFileError(path, "a signal of format 0, which has no samples", "signals that are stored")
     return [Path(path).parent / name for name in dict.fromkeys(names)]
+
+
+def as_it_lies(path: Path) -> Path:
+    """Return the path of the one file whose name differs in capitals at most, or the path as it is.
+
+    Headers from systems that do not tell capitals apart name ``r.dat`` where ``R.DAT`` lies beside them.
+    """
+    if path.exists():
+        return path
+    try:
+        alike = [name for name in os.listdir(path.parent) if name.casefold() == path.name.casefold()]
+    except OSError:
+        return path
+    return path.with_name(alike[0]) if len(alike) == 1 else path
 
 
 # The rows for `formats.FORMATS`, in the order in which they are tried.

@@ -358,12 +358,20 @@ def test_a_change_of_what_is_stated_about_numbers_is_seen(tmp_path, cache_dir):
 
 
 @pytest.mark.parametrize(
-    ("header", "signal_file"),
-    [("1.hea", "1.dat"), ("1.hea", "1_a.dat"), ("1.HEA", "1.DAT"), ("1.Hea", "1.dat"), ("1.HEA", "A.DAT")],
+    ("header", "named", "signal_file"),
+    [
+        ("1.hea", "1.dat", "1.dat"),
+        ("1.hea", "1_a.dat", "1_a.dat"),
+        ("1.HEA", "1.DAT", "1.DAT"),
+        ("1.Hea", "1.dat", "1.dat"),
+        ("1.HEA", "A.DAT", "A.DAT"),
+        ("1.HEA", "1.dat", "1.DAT"),  # from a system that does not tell capitals apart
+        ("1.hea", "A_1.dat", "a_1.Dat"),
+    ],
 )
-def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir, header, signal_file):
+def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir, header, named, signal_file):
     counts = np.random.default_rng(0).integers(-400, 400, (5000, 12)).astype("<i2")
-    lines = [f"{signal_file} 16 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS]
+    lines = [f"{named} 16 1000/mV 16 0 0 0 0 {lead}" for lead in LEADS]
     (tmp_path / header).write_text("\n".join(["1 12 500 5000", *lines]) + "\n")
     (tmp_path / signal_file).write_bytes(counts.tobytes())
     before = read(tmp_path, cache_dir, [header])
