@@ -27,7 +27,7 @@ class Decimation(nn.Module):
 
     def forward(self, signal: torch.Tensor) -> torch.Tensor:
         n, n_leads, n_samples = signal.shape
-        with torch.autocast(signal.device.type, enabled=False):
+        with torch.autocast("cpu" if signal.is_meta else signal.device.type, enabled=False):
             x = signal.float().reshape(n * n_leads, 1, n_samples)
             x = nn.functional.conv1d(x, self.taps, stride=self.factor, padding=10 * self.factor)
         return x.reshape(n, n_leads, -1)

@@ -57,7 +57,7 @@ class ResNetRNN(nn.Module):
 
     def forward(self, signal: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
         x = self.trunk(signal)  # (N, T/32, 512) at 500 Hz
-        with torch.autocast(x.device.type, enabled=False):  # or cuDNN's cells compute in float16
+        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):  # or cells of float16
             sequence, _ = self.rnn(x.float())  # (N, T/32, hidden), hidden twice as long where bidirectional
         pooled = torch.cat([x.mean(dim=1), sequence.mean(dim=1)], dim=1)  # (N, 512 + hidden)
         return self.head(self.dropout(pooled), clinical)

@@ -22,7 +22,7 @@ from torch.autograd import DeviceType
 import train_atten
 from benchmarks.speed import predict_speed, run, script_speed
 from benchmarks.speed.epoch_speed import gpu_seconds
-from benchmarks.speed.model_speed import flops_per_ecg
+from benchmarks.speed.model_speed import META, flops_per_ecg
 from benchmarks.speed.our_training import build, training_step
 from benchmarks.speed.published_style import (
     PublishedAttention,
@@ -259,6 +259,12 @@ def test_the_published_loader_gives_each_ecg_once(given, cohort_folder):
     for signal, _ in batches:
         torch.testing.assert_close(signal.mean((1, 2)), torch.zeros(len(signal)), atol=1e-4, rtol=0)
         torch.testing.assert_close(signal.std((1, 2)), torch.ones(len(signal)), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_flops_of_each_model_are_counted_without_computing(name):
+    forward, training = (flops_per_ecg(build(name, META), training=training) for training in (False, True))
+    assert 4e8 < forward < 4e9 and 2.5 * forward < training <= 3 * forward
 
 
 @pytest.mark.parametrize("model", [PublishedAttention, PublishedBaseline])
