@@ -244,14 +244,8 @@ def _read(
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
     table = table.assign(patient_id=pseudonymise(table["patient_id"], key_file))
     files = list(table["file"])
-    cached = cached_signals(
-        folder,
-        files,
-        cache_dir=cache_dir,
-        workers=workers,
-        window_start=window_start,
-        min_seconds=min_seconds,
-    )
+    window = {"window_start": window_start, "min_seconds": min_seconds}
+    cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers, **window)
     has_row = (cached.entries["row"] != NO_ROW).to_numpy()
     unreadable = cached.entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
     rejected = [*((file, NO_LABEL) for file in unlabelled["file"]), *unreadable]
@@ -278,8 +272,7 @@ def _read(
         signals=signals,
         measurements=measurements[kept],
         reading=Reading(
-            window_start=window_start,
-            min_seconds=min_seconds,
+            **window,
             quality_limits=dict(quality),
             patient_key=key_fingerprint(key_file),
             patients_assumed=patients_assumed,

@@ -1,8 +1,8 @@
 """STARD-AI (Sounderajah et al., Nat Med 2025;31:3283): a run's answer to each item.
 
 It extends STARD 2015 to tests that are made with artificial intelligence, and numbers the items anew. They
-are given in short, in words of our own, after two independent copies of the statement's table 2 that agree;
-the statement has their wording.
+are given in short, in words of our own, after two copies of the statement's table 2 in public repositories,
+which agree; the statement has their wording.
 """
 
 from reporting.words import study_facts as facts

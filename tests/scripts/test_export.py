@@ -195,16 +195,21 @@ def test_an_ensemble_limits_the_logits_of_its_members_as_the_run_does():
     assert expected[:, 1].min() > 1e-12  # a mean without limits would be 0
 
 
-@needs_onnx
-def test_an_ensemble_as_a_user_exports_it(tmp_path):
+def save_an_ensemble(places):
+    """Leave two models and their ensemble in folders of this one, and return the models."""
     members = [member("resnet18_with_atten_spectr"), member("resnet_with_encoder", seed=1)]
-    folders = [tmp_path / "spectrogram", tmp_path / "encoder"]
+    folders = [places / "spectrogram", places / "encoder"]
     for folder, one in zip(folders, members, strict=True):
         save(Run(folder), *one)
-    (tmp_path / "ensemble").mkdir()
+    (places / "ensemble").mkdir()
     stretched = {"calibration_slopes": [1.2, 0.9], "calibration_intercepts": [0.1, 0.0]}
-    decisions = dataclasses.replace(members[0][1], **stretched)
-    save_ensemble(Run(tmp_path / "ensemble"), folders, decisions)
+    save_ensemble(Run(places / "ensemble"), folders, dataclasses.replace(members[0][1], **stretched))
+    return members
+
+
+@needs_onnx
+def test_an_ensemble_as_a_user_exports_it(tmp_path):
+    members = save_an_ensemble(tmp_path)
     outcome = run_here("export.py", tmp_path / "ensemble", tmp_path / "both.onnx")
     assert (outcome.returncode, outcome.stderr) == (0, "")
     graph = (tmp_path / "both.onnx").read_bytes()
@@ -347,13 +352,7 @@ NOTHING = np.empty((3, 0), np.float32)
 def ensemble_with_exports(tmp_path_factory):
     """The folder of an ensemble of two models that was exported for predict.py, and what that printed."""
     places = tmp_path_factory.mktemp("exported")
-    members = [member("resnet18_with_atten_spectr"), member("resnet_with_encoder", seed=1)]
-    folders = [places / "spectrogram", places / "encoder"]
-    for folder, one in zip(folders, members, strict=True):
-        save(Run(folder), *one)
-    (places / "ensemble").mkdir()
-    stretched = {"calibration_slopes": [1.2, 0.9], "calibration_intercepts": [0.1, 0.0]}
-    save_ensemble(Run(places / "ensemble"), folders, dataclasses.replace(members[0][1], **stretched))
+    save_an_ensemble(places)
     return places / "ensemble", run_here("export.py", places / "ensemble")
 
 
