@@ -91,6 +91,7 @@ WITHOUT = [
     "calibration",
     "threshold_policy",
     "init_from",
+    "map",
     "freeze_epochs",
     "pretrained_rate",
 ]

@@ -72,7 +72,7 @@ def main() -> None:
         model = MODELS[name](**arguments).to(device)
         model.head.standardise(training.clinical)
         pretrained = load_pretrained(
-            model, cohort=cohort, fold=fold, normalisation=values.normalisation, init_from=values.init_from
+            model, cohort=cohort, fold=fold, normalisation=values.normalisation, **values.group("transfer")
         )
 
         # 4. Loss, optimizer and step

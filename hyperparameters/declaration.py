@@ -45,7 +45,8 @@ EXPECTED = {  # in words, what values of these types are
     str: "text",
 }
 # Flags that take several values, and the type of each
-LISTS = {"label_columns": str, "clinical_columns": str, "leave_out": str, "milestones": PositiveInt}
+LISTS = dict.fromkeys(("label_columns", "clinical_columns", "leave_out", "map"), str)
+LISTS["milestones"] = PositiveInt
 
 
 class _Absent:
@@ -202,7 +203,13 @@ class Hyperparameters:
     init_from: str | None = declared(
         "transfer",
         None,
-        "run, fold of one, or name of weights that ship, such as ptbxl, to start from, all but the head's",
+        "run, fold of one, name of weights that ship, such as ptbxl, or .safetensors file of another model, "
+        "to start from, all but the head's",
+    )
+    map: list[str] | None = declared(
+        "transfer",
+        None,
+        "OWN=THEIRS, prefixes of the parameters' names here and in that .safetensors file: trunk=encoder",
     )
 
     # focal loss

@@ -24,6 +24,7 @@ from metrics.threshold_policy import parse_policy
 from runtime.errors import UserError, reason
 
 FREEZE_EPOCHS = 3  # of a trunk that is loaded, where nothing else is given
+PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")  # suffixes
 PLACES = (
     "data_dir",
     "labels",
@@ -313,6 +314,7 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error("labels: a labels table needs --data-dir, the folder of its files")
     if hyperparameters.init_from is None and hyperparameters.freeze_epochs:
         parser.error("freeze_epochs: found some, expected --init-from: there is nothing to freeze")
+    _check_transfer(parser, hyperparameters)
     if hyperparameters.keep == "last" and hyperparameters.patience:
         parser.error(
             f"patience: found {hyperparameters.patience}, expected --keep best: where the last is kept, "
@@ -324,6 +326,26 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
     milestones = hyperparameters.milestones
     if milestones != sorted(set(milestones)):
         parser.error(f"milestones: found {milestones}, expected rising epochs")
+
+
+def _check_transfer(parser: _Parser, hyperparameters: Hyperparameters) -> None:
+    """Check what the weights to start from are, as far as the name says, and the form of ``map``."""
+    file, prefixes = hyperparameters.init_from, hyperparameters.map
+    if file is ABSENT:
+        return
+    if file and Path(file).suffix.lower() in PICKLED:
+        parser.error(
+            f"init_from: found {file}, a pickled file, which can run code when it is read; expected "
+            f'.safetensors: safetensors.torch.save_file(torch.load("{Path(file).name}", weights_only=True), '
+            f'"{Path(file).stem}.safetensors") converts it, see docs/training.md'
+        )
+    if prefixes and Path(file or "").suffix.lower() != ".safetensors":
+        found = f"--init-from {file}, whose names are our own" if file else "no --init-from"
+        parser.error(f"map: found {found}, expected --init-from FILE.safetensors")
+    own = [pair.partition("=")[0] for pair in prefixes or []]
+    for pair in prefixes or []:
+        if pair.count("=") != 1 or own.count(pair.partition("=")[0]) > 1:
+            parser.error(f"map: found {pair!r}, expected OWN=THEIRS, each OWN once, such as trunk=encoder")
 
 
 def _check_decision(parser: _Parser, hyperparameters: Hyperparameters) -> None:

@@ -22,7 +22,7 @@ from dataset.signal_store.signal_cache import StoredSignals, cached_signals, fin
 from ecg.duplicates import near_duplicates
 from ecg.fingerprint import fingerprints, is_among
 from run_folder.files import RunFiles, found_again
-from run_folder.lineage import SEEN, ancestors, patient_key_of, root_of, roots_of, seen_by
+from run_folder.lineage import SEEN, ancestors, foreign_starts, patient_key_of, root_of, roots_of, seen_by
 from run_folder.shipped import is_shipped, read_seen
 from runtime.errors import UserError
 from runtime.messages import counted
@@ -92,6 +92,8 @@ def _roots_to_compare(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
     """Yield each run that the weights in the folders come from, once, with the folder that leads to it."""
     met = set()
     for folder in folders:
+        for weights in foreign_starts(folder):
+            print(f"note        {folder} began from {weights['file']}: nobody here knows what that has seen")
         for run in ancestors(folder):
             if not run.is_dir():
                 print(f"note        {folder} began from {run}, which is not there: its ECGs are not compared")

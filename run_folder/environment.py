@@ -14,14 +14,19 @@ from typing import Any
 import torch
 
 from run_folder.files import KEY_FINGERPRINT
+from run_folder.foreign_weights import FOREIGN_WEIGHTS, is_foreign, record_of
 from runtime.messages import counted
 
 STARTED = time.monotonic()  # of the process, but for what Python loads before this module
 RECORDED_PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "pandas", "safetensors", "jsonargparse")
 
 
-def environment_of(device: torch.device, patient_key: str) -> dict[str, Any]:
-    """Return versions, device, command, git commit, and the fingerprint of the key of the pseudonyms."""
+def environment_of(device: torch.device, patient_key: str, init_from: str | None = None) -> dict[str, Any]:
+    """Return versions, device, command, git commit, and the fingerprint of the key of the pseudonyms.
+
+    Where the run starts from a file of weights (``init_from``), its name and SHA-256 too.
+    """
+    foreign = {FOREIGN_WEIGHTS: record_of(init_from)} if is_foreign(init_from) else {}
     return {
         "command": sys.argv,
         "started": datetime.now().isoformat(timespec="seconds"),
@@ -35,6 +40,7 @@ def environment_of(device: torch.device, patient_key: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
         KEY_FINGERPRINT: patient_key,
+        **foreign,
     }
 
 

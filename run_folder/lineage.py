@@ -7,6 +7,7 @@ import pandas as pd
 
 from run_folder.ensemble import members_of
 from run_folder.files import KEY_FINGERPRINT, RunFiles, part_columns, refuse_unfinished
+from run_folder.foreign_weights import FOREIGN_WEIGHTS, is_foreign
 from run_folder.shipped import is_shipped, read_seen, start_folder
 from runtime.errors import UserError
 
@@ -37,14 +38,28 @@ def ancestors(folder: Path) -> Iterator[Path]:
 
     The first is the folder itself or, for the ensemble of a comparison, the runs of its members; then follow
     those whose weights it began from (--init-from). A folder that no longer exists, or a shipped trunk, is
-    the last of its line.
+    the last of its line. A file of weights is no run: see ``foreign_starts``.
     """
     for one in roots_of(folder) if (folder / "ensemble.json").exists() else [folder]:
         yield one
         if not one.is_dir() or is_shipped(one):
             continue
-        if before := RunFiles(root_of(one)).hyperparameters().get("init_from"):
+        before = RunFiles(root_of(one)).hyperparameters().get("init_from")
+        if before and not is_foreign(before):
             yield from ancestors(start_folder(before))
+
+
+def foreign_starts(folder: Path) -> list[dict[str, str]]:
+    """Return name and SHA-256 (keys "file" and "sha256") of the files that a folder's weights come from.
+
+    Those are weights of other models, which a run in its line began from. Nobody knows what they have seen.
+    """
+    found = []
+    for one in ancestors(folder):
+        files = RunFiles(root_of(one)) if one.is_dir() and not is_shipped(one) else None
+        if files and files.has("environment.json"):
+            found.append(files.json("environment.json").get(FOREIGN_WEIGHTS))
+    return [record for number, record in enumerate(found) if record and record not in found[:number]]
 
 
 def seen_by(folder: Path) -> pd.DataFrame:

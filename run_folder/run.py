@@ -30,6 +30,7 @@ from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
 from run_folder.environment import compute_used, environment_of
 from run_folder.files import KEY_FINGERPRINT, RunFiles, part_columns
+from run_folder.foreign_weights import FOREIGN_WEIGHTS, record_of
 from run_folder.tracking import NoTracker
 from runtime import processes
 from runtime.atomic_files import write_atomically
@@ -73,10 +74,11 @@ class Run(RunFiles):
 
         ``patient_key`` is the fingerprint of the key of the patients' pseudonyms.
         """
+        environment = environment_of(device, patient_key, values.init_from)
         folder = new_folder(Path(values.output_dir), script) if processes.is_first() else None
         run = cls(processes.from_first(folder))
         run.write_text("hyperparameters.yml", to_yaml(values))
-        run.write_text("environment.json", json.dumps(environment_of(device, patient_key), indent=2) + "\n")
+        run.write_text("environment.json", json.dumps(environment, indent=2) + "\n")
         run.write_table("splits.csv", splits)
         run.write_table("rejected.csv", rejected)
         run.write_table("quality.csv", quality)
@@ -113,6 +115,7 @@ class Run(RunFiles):
                 f"{folder}: {difference(before, now)} not those that this run began with (splits.csv); "
                 "start a new run"
             )
+        run._refuse_other_weights()
         return run
 
     def hold(self) -> None:
@@ -127,6 +130,15 @@ class Run(RunFiles):
             raise UserError(
                 f"{self.folder}: the key of the patients' pseudonyms is another than this run began with; "
                 "put its own patient_key.txt back beside the labels table, or name it with --patient-key"
+            )
+
+    def _refuse_other_weights(self) -> None:
+        """Raise an error where the file of foreign weights that the run began from has changed since."""
+        began = self.json("environment.json").get(FOREIGN_WEIGHTS) if self.has("environment.json") else None
+        if began and record_of(file := self.hyperparameters()["init_from"]) != began:
+            raise UserError(
+                f"{file}: found another SHA-256 than when {self.folder} began from it, expected "
+                f"{began['sha256']}; start a new run"
             )
 
     def fold(self, name: str) -> "Run":

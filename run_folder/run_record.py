@@ -14,6 +14,7 @@ import pandas as pd
 from cohorts.columns import GROUP_COLUMNS, RESERVED
 from cohorts.synthetic import DEMO_FOLDER
 from run_folder.files import RunFiles, found_again, part_columns
+from run_folder.lineage import foreign_starts
 from runtime.errors import UserError
 
 NOT_LABELS = (*RESERVED, *GROUP_COLUMNS, "digest", "waveform")  # columns of splits.csv
@@ -49,6 +50,7 @@ class RunRecord:
     descriptions : `model.json` of a single split, under 0, or of each fold, under its number.
     hyperparameters, environment : `hyperparameters.yml` and `environment.json`.
     external : its external validations whose folders lie beside that of the run, the oldest first.
+    foreign : the files of other models' weights that it began from; see `lineage.foreign_starts`.
     """
 
     folder: Path
@@ -62,6 +64,7 @@ class RunRecord:
     hyperparameters: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
     external: list[ExternalValidation] = field(default_factory=list)
+    foreign: list[dict[str, str]] = field(default_factory=list)
 
     @property
     def label_names(self) -> list[str]:
@@ -165,6 +168,7 @@ def read_run(folder: str | Path) -> RunRecord:
         hyperparameters=run.hyperparameters() if run.has("hyperparameters.yml") else {},
         environment=run.json("environment.json") if run.has("environment.json") else {},
         external=_external_validations(run.folder),
+        foreign=_foreign(run),
     )
 
 
@@ -185,6 +189,14 @@ def _external_validations(run: Path) -> list[ExternalValidation]:
             labels = {label: models[name] for label, models in metrics.items() if name in models}
             found += [ExternalValidation(path.parent.name, labels)] if labels else []
     return found
+
+
+def _foreign(run: RunFiles) -> list[dict[str, str]]:
+    """Return the files of other models' weights that a run began from, none if that cannot be read."""
+    try:
+        return foreign_starts(run.folder) if run.has("splits.csv") else []
+    except UserError:
+        return []
 
 
 def _table(run: RunFiles, name: str, *columns: str) -> pd.DataFrame:

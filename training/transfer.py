@@ -1,6 +1,6 @@
-"""Start from the weights of another run: a pretrained trunk, a new head."""
+"""Start from the weights of another run, or of another model: a pretrained trunk, a new head."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from dataset.splits import Fold
 from inference.unseen import seen_in_training
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
-from run_folder.lineage import ancestors, patient_key_of
+from run_folder.foreign_weights import is_foreign
+from run_folder.lineage import ancestors, foreign_starts, patient_key_of
 from run_folder.run import Run
 from run_folder.shipped import PUBLIC_KEY_FILE, is_shipped, start_folder
 from runtime.errors import UserError
+from training.foreign_weights import load_foreign
 from xml_loader import LEADS, SAMPLING_RATE
 
 # What can start a model, by its file in models/: those with one trunk have one text.
@@ -34,7 +36,13 @@ START_FROM = {
 
 
 def load_pretrained(
-    model: nn.Module, *, cohort: Cohort, fold: Fold, normalisation: str, init_from: str | None
+    model: nn.Module,
+    *,
+    cohort: Cohort,
+    fold: Fold,
+    normalisation: str,
+    init_from: str | None,
+    map: Sequence[str] | None = None,
 ) -> frozenset[str]:
     """Load what the model shares with that of a finished run, except the head, and print what that is.
 
@@ -43,7 +51,9 @@ def load_pretrained(
     Parameters
     ----------
     normalisation : of this run's signals; those of the other must have been normalised the same way.
-    init_from : folder of a run, or of one fold, or the name of a trunk that ships; None loads nothing.
+    init_from : folder of a run, or of one fold, the name of a trunk that ships, or a .safetensors file of
+        another model, see ``foreign_weights``; None loads nothing.
+    map : "OWN=THEIRS", of such a file.
 
     Returns
     -------
@@ -56,6 +66,10 @@ def load_pretrained(
     """
     if init_from is None:
         return frozenset()
+    if is_foreign(init_from):
+        return load_foreign(model, Path(init_from), map or [])
+    if Path(init_from).is_file():
+        raise UserError(f"{init_from}: found a file, expected a folder of a run, or .safetensors")
     run = Run(start_folder(init_from))
     description = run.load_any_description()
     if description.normalisation != normalisation:
@@ -64,6 +78,8 @@ def load_pretrained(
             f"{normalisation} (--normalisation)"
         )
     _check_unseen(run, cohort, fold)
+    for record in foreign_starts(run.folder):
+        print(f"note        {run.folder} began from {record['file']}: nobody here knows what that has seen")
     weights = _shared(model, run, description)
     model.load_state_dict(weights, strict=False)
     rest = [name for name in model.state_dict() if name not in weights]

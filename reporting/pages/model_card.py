@@ -25,6 +25,7 @@ from reporting.words.run_sentences import calibrated_on, confusion_sentences, fo
 from reporting.words.study_facts import external
 from run_folder.ensemble import performance_of, read_ensemble
 from run_folder.files import RunFiles
+from run_folder.foreign_weights import is_foreign
 from run_folder.lineage import roots_of
 from run_folder.run_record import RunRecord, read_run
 from run_folder.shipped import is_shipped, start_folder
@@ -232,11 +233,16 @@ def _started_from(runs: Sequence[RunRecord]) -> str:
     names = sorted({run.hyperparameters.get("init_from") or "" for run in runs} - {""})
     if not names:
         return ""
-    described = []
-    for folder in map(start_folder, names):
+    described = [
+        f"{weights['file']} (SHA-256 {weights['sha256']})" for run in runs for weights in run.foreign
+    ]
+    for folder in map(start_folder, (name for name in names if not is_foreign(name))):
         source = RunFiles(folder).load_any_description().source if is_shipped(folder) else ""
         described.append(f"{folder.name} ({source})" if source else folder.name)
-    return f"The weights to start from were those of {', '.join(described)}; see there on which ECGs."
+    where = "see there on which ECGs"
+    if any(run.foreign for run in runs):
+        where += "; of a file of another model, nobody here knows which ECGs it has seen"
+    return f"The weights to start from were those of {', '.join(dict.fromkeys(described))}; {where}."
 
 
 def _epochs(runs: Sequence[RunRecord]) -> str:

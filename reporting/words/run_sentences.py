@@ -238,6 +238,12 @@ def limits(record: RunRecord) -> list[str]:
             f"{MIN_SECONDS:g} s. Those below 10 s were padded with their first and last values; the quality "
             "checks count them."
         )
+    sentences += [
+        f"The weights to start from came from a file of another model, {weights['file']} (SHA-256 "
+        f"{weights['sha256']}). Nobody here knows which ECGs they have seen: those tested here may be among "
+        "them."
+        for weights in record.foreign
+    ]
     if metrics and metrics["n_ecgs"] > metrics["n_patients"]:
         sentences.append(
             "Some patients have several ECGs. The intervals of the metrics count patients; those of the "
