@@ -15,7 +15,7 @@ Prints one line per ECG, and writes it to --output, a .csv or .json file:
     restated_LABEL    with --prevalence: the score for patients of whom that share has the disease, in place
                       of the share in development; decisions stay as they are
     set_LABEL         with --alpha: LABEL, no LABEL or not sure, such that at most that share of the
-                      patients of each class is called the other
+                      patients of each class is called the other; on the page of --report too
     warnings          what is doubtful about the ECG, in what it is unlike those that trained the model, or
                       that it is one of them
 
@@ -61,6 +61,7 @@ from inference.scores_file import PrintedTable, ScoresFile
 from inference.unseen import TrainedOn
 from reporting.words.decision_words import untested_together
 from reporting.words.formatting import with_interval
+from reporting.words.set_words import sets_line
 from run_folder.ensemble import performance_of
 from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
 from runtime.errors import UserError
@@ -90,7 +91,7 @@ def main() -> int:
         print(line)
     sets = abstentions(arguments.run, scorer.label_names, arguments.alpha) if arguments.alpha else []
     for one in sets:
-        print(describe_sets(one))
+        print(f"sets        {sets_line(one)}")
     trained_on = [TrainingDistribution.load(folder) for folder in scorer.folders]
     if not any(trained_on):
         print(
@@ -105,7 +106,7 @@ def main() -> int:
     if embeddings and rest.scored:
         embeddings.save(arguments.embeddings, rest.scored)
     if arguments.report and rest.n_scored:
-        write_page(arguments, scorer, rest.last)
+        write_page(arguments, scorer, rest.last, sets)
     return 1 if rest.failures else 0
 
 
@@ -329,18 +330,9 @@ def describe_performance(run: Path, scorer: Members) -> Iterator[str]:
         yield f"note        {note}"
 
 
-def describe_sets(sets: Abstention) -> str:
-    """Return what the sets are fitted to, and what they were worth on the run's test ECGs."""
-    label, (n_covered_0, n_covered_1), (n_0, n_1) = sets.label, sets.n_covered, sets.n_of_class
-    return (
-        f"sets        {label} at alpha {sets.alpha:g}, from {len(sets.sets.positive)} patients with and "
-        f"{len(sets.sets.negative)} without, {sets.fitted_on}; on the run's test ECGs {sets.n_decided} of "
-        f"{sets.n_tested} decided, {sets.n_right} of them right; {n_1 - n_covered_1} of {n_1} with {label} "
-        f"called no {label}, {n_0 - n_covered_0} of {n_0} without called {label}"
-    )
-
-
-def write_page(arguments: argparse.Namespace, scorer: Members, ecg: Scored) -> None:
+def write_page(
+    arguments: argparse.Namespace, scorer: Members, ecg: Scored, sets: Sequence[Abstention]
+) -> None:
     """Write the page about one ECG."""
     from reporting.pages.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
 
@@ -356,6 +348,7 @@ def write_page(arguments: argparse.Namespace, scorer: Members, ecg: Scored) -> N
         warnings=ecg.doubts,
         clinical=ecg.clinical[None] if scorer.clinical_columns else None,
         prevalence=arguments.prevalence[label] if arguments.prevalence else None,
+        sets=sets[label] if sets else None,
         title=arguments.title,
     )
     print(f"page        {arguments.report}: {scorer.label_names[label]}")

@@ -25,6 +25,7 @@ from ecg.recording import MILLIVOLTS, SAMPLING_RATE
 from ecg.signs import Signs, measure_signs
 from explanations.attribution import INDISTINCT, NO_BEATS, Explanation
 from explanations.ensemble import explain_scorer
+from inference.abstention import Abstention
 from inference.scoring import Scorer
 from metrics.calibration import shift_prevalence
 from metrics.log_odds import mean_score
@@ -48,6 +49,7 @@ from reporting.figures.ecg_paper import (
 from reporting.pages.run_page import new_environment, svg_picture, write_page
 from reporting.words.decision_words import untested_together
 from reporting.words.formatting import percent
+from reporting.words.set_words import guarantee
 from reporting.words.sign_table import MINUS, sign_rows
 from run_folder.ensemble import performance_of
 from xml_loader import centre_start
@@ -91,6 +93,7 @@ def write_patient_page(
     warnings: Sequence[str] = (),
     prevalence: float | None = None,
     clinical: np.ndarray | None = None,
+    sets: Abstention | None = None,
     title: str = "",
 ) -> Path:
     """Explain the score of one ECG, write its page, whole or not at all, and return its path.
@@ -104,6 +107,7 @@ def write_patient_page(
     warnings : sentences for the reader; the page shows as many as fit, and how many do not.
     prevalence : of the label among such patients; the score is restated for it.
     clinical : float32 ndarray of shape (1, n_columns), as `Scorer.score_members` takes it.
+    sets : those of the label, which call the ECG the label, its absence, or not sure.
     title : heading; never a patient's name.
 
     Raises
@@ -130,6 +134,7 @@ def write_patient_page(
         ticks=[(f"{share:.0%}".replace("%", " %"), _mark(share).x) for share in np.linspace(0, 1, 6)],
         n_members=len(member_scores),
         sentences=list(_sentences(scorer, run, member_scores, label, prevalence, clinical)),
+        called=_called(sets, scores[label]),
         warnings=_warnings([*warnings, *notes]),
         ecg=_ecg_image(millivolts, explanation, name),
         ecg_scale=f"{100 * ECG_SCALE:g} % of {MM_PER_SECOND:g} mm/s and {MM_PER_MILLIVOLT:g} mm/mV",
@@ -188,6 +193,14 @@ def _sentences(
         yield f"Besides the ECG, the model took {', '.join(_beside(scorer.clinical_columns, clinical[0]))}."
     if others := _other_labels(scorer, member_scores, label):
         yield others
+
+
+def _called(sets: Abstention | None, score: float) -> tuple[str, str] | None:
+    """Return what conformal sets call an ECG and at which error rate, and their guarantee."""
+    if sets is None:
+        return None
+    (words,) = sets.in_words(np.array([score]))
+    return f"{words[0].upper()}{words[1:]} at alpha {sets.alpha:g}.", guarantee(sets)
 
 
 def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str:

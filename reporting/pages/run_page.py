@@ -18,6 +18,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from hyperparameters.declaration import Hyperparameters
+from inference.abstention import calibration_scores
 from inference.strata import metrics_of_run
 from metrics.instability import instability
 from reporting.figures import curves as draw
@@ -36,11 +37,13 @@ from reporting.words.run_sentences import (
     threshold_sentence,
     verdict,
 )
+from reporting.words.set_words import report_sentences
 from reporting.words.stard import stard
 from reporting.words.stard_ai import stard_ai
 from reporting.words.tripod import tripod
 from run_folder.run_record import RunRecord
 from runtime.atomic_files import write_text_atomically
+from runtime.errors import UserError
 from runtime.messages import counted
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -102,6 +105,8 @@ class LabelSection:
     anchor : its id on the page.
     keys : title, value and interval of the few metrics to be seen first.
     strata : header and rows of the groups of patients; no rows where the labels table names no group.
+    sets : sentences about sets of the label, its absence or "not sure"; none where the run has no scores of
+        ECGs that no weight was fitted on.
     instability : how far scores differ between the repeats of a cross-validation; None without repeats.
     no_curves : why there are no curves, or "".
     """
@@ -116,6 +121,7 @@ class LabelSection:
     folds: list[tuple[int, str]]
     fold_sentence: str
     strata: tuple[list[str], list[list[str]]]
+    sets: list[str]
     instability: tuple[str, Picture] | None
     no_curves: str
     figures: list[Picture] = field(default_factory=list)
@@ -189,8 +195,13 @@ def _label_sections(record: RunRecord) -> list[LabelSection]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about groups that are too small: the table says so
         strata = metrics_of_run(record)
+    try:
+        sets = [report_sentences(scores) for scores in calibration_scores(record.folder, record.label_names)]
+    except UserError:  # no ECGs that they can be fitted to
+        sets = [[] for _ in record.label_names]
     return [
-        _label_section(record, position, name, strata) for position, name in enumerate(record.label_names)
+        _label_section(record, position, name, strata, sets[position])
+        for position, name in enumerate(record.label_names)
     ]
 
 
@@ -217,7 +228,9 @@ def _instability(record: RunRecord, name: str) -> tuple[str, Picture] | None:
     return instability_sentence(name, found, scores.shape), picture
 
 
-def _label_section(record: RunRecord, position: int, name: str, strata: pd.DataFrame) -> LabelSection:
+def _label_section(
+    record: RunRecord, position: int, name: str, strata: pd.DataFrame, sets: list[str]
+) -> LabelSection:
     metrics = record.metrics
     label = metrics["labels"][name]
     no_curves = missing_class(label, metrics)
@@ -231,6 +244,7 @@ def _label_section(record: RunRecord, position: int, name: str, strata: pd.DataF
         keys=[_key_metric(title, label) for title in KEY_METRICS],
         groups=metric_groups(name, metrics),
         strata=_strata_cells(strata, name),
+        sets=sets,
         instability=_instability(record, name),
         confusion=label["confusion_matrix"],
         sentences=confusion_sentences(name, metrics),

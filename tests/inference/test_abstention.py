@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from one_line import failure_of
+from scipy.stats import beta
 
 from inference.abstention import abstentions
 
@@ -33,8 +34,23 @@ def test_hand_worked(tmp_path):
     """With three of each class and alpha 0.3, below 0.6 is not PE, and above 0.3 is not "no PE"."""
     (sets,) = abstentions(single(tmp_path), ["PE"], 0.3)
     assert sets.in_words(np.array([0.2, 0.45, 0.65])) == ["no PE", "not sure", "PE"]
-    assert (sets.n_tested, sets.n_decided, sets.n_right) == (5, 4, 2)
-    assert sets.n_covered == [1, 2] and sets.n_of_class == [2, 3] and sets.fitted_on == "validation"
+    assert [share[-3:-1] for share in (sets.decided, sets.right)] == [(4, 5), (2, 4)]
+    assert [share[-3:-1] for share in sets.covered] == [(1, 2), (2, 3)] and sets.fitted_on == "validation"
+
+
+def test_intervals_count_patients(tmp_path):
+    """Clopper and Pearson's; with two ECGs of each patient, who agree, as if each had one."""
+    (sets,) = abstentions(single(tmp_path), ["PE"], 0.3)
+    low, high = (beta.ppf(share, *pair) for share, pair in ((0.025, (4, 2)), (0.975, (5, 1))))
+    assert sets.decided[:3] == pytest.approx((0.8, low, high))
+    table = pd.read_csv(tmp_path / "predictions.csv")
+    pd.concat([table, table[table["split"] == "test"]]).to_csv(tmp_path / "predictions.csv", index=False)
+    (twice,) = abstentions(tmp_path, ["PE"], 0.3)
+    assert twice.decided.n == 10
+    # by Rao and Scott the variance of 5 patients, with their n - 1, is 1.25 times that of 5 ECGs
+    effect = 2 * 5 / 4
+    ends = beta.ppf(0.025, 8 / effect, 2 / effect + 1), beta.ppf(0.975, 8 / effect + 1, 2 / effect)
+    assert twice.decided[1:3] == pytest.approx(ends)
 
 
 def test_a_fold_is_tested_by_the_patients_of_the_others(tmp_path):
@@ -45,7 +61,23 @@ def test_a_fold_is_tested_by_the_patients_of_the_others(tmp_path):
     (sets,) = abstentions(write_run(tmp_path, rows, ensemble=True), ["PE"], 0.25)
     assert sets.fitted_on == "out-of-fold" and len(sets.sets.negative) == 8
     # fold 1 by fold 2 (negatives 0.1): 0.9 is PE, four are wrong; fold 2 by fold 1 (0.9): 0.9 may be both
-    assert (sets.n_decided, sets.n_right, sets.n_covered) == (12, 8, [4, 8])
+    assert (sets.decided.successes, sets.right.successes) == (12, 8)
+    assert [share.successes for share in sets.covered] == [4, 8]
+    assert sets.rough.startswith("the mean of the models is used")
+
+
+def test_of_repeats_the_first_is_counted(tmp_path):
+    rows = [(f"p{n}", n % 2 + 1, 1, "test", n % 2, n % 2) for n in range(16)]
+    again = [(patient, fold + 2, 2, part, label, 1 - score) for patient, fold, _, part, label, score in rows]
+    (sets,) = abstentions(write_run(tmp_path, rows + again, ensemble=True), ["PE"], 0.25)
+    assert sets.decided.n == 16 and sets.sets.positive.tolist() == [1] * 8
+
+
+def test_where_the_validation_ecgs_chose_the_epoch_the_guarantee_is_rough(tmp_path):
+    run = single(tmp_path)
+    for keep, rough in (("last", ""), ("best", "the validation ECGs chose the epoch too")):
+        (run / "hyperparameters.yml").write_text(f"keep: {keep}\n", encoding="utf-8")
+        assert abstentions(run, ["PE"], 0.3)[0].rough == rough
 
 
 @pytest.mark.parametrize("n_positive", [0, 2])

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.numpy import load_file
 from tiny_runs import (
     ENVIRONMENT,
     ROOT,
@@ -229,6 +230,82 @@ def test_scores_are_restated_for_another_prevalence(run, new_ecgs, tmp_path):
         odds = table[f"score_{name}"] / (1 - table[f"score_{name}"])
         odds *= after / (1 - after) / (before / (1 - before))  # Bayes: the likelihood ratio stays
         np.testing.assert_allclose(table[f"restated_{name}"], odds / (1 + odds), rtol=1e-9)
+
+
+def set_of(run, name, score, alpha):
+    """Return a score's set by the definition of a conformal p-value: how many of a class are as strange."""
+    rows = pd.read_csv(run / "predictions.csv")
+    rows = rows[rows["split"] == "validation"].drop_duplicates(["patient_id", f"y_true_{name}"])
+    positive, negative = (rows.loc[rows[f"y_true_{name}"] == value, f"y_score_{name}"] for value in (1, 0))
+    may_be_positive = (1 + (positive <= score).sum()) / (1 + len(positive)) > alpha
+    may_be_negative = (1 + (negative >= score).sum()) / (1 + len(negative)) > alpha
+    return {(True, False): name, (False, True): f"no {name}"}.get(
+        (may_be_positive, may_be_negative), "not sure"
+    )
+
+
+def test_alpha_adds_the_sets_and_says_what_they_were_worth(run, cohort, tmp_path):
+    output = tmp_path / "scores.csv"
+    outcome = run_here("predict.py", run, cohort, "--alpha", 0.4, "--output", output)
+    assert outcome.returncode == 0
+    table = pd.read_csv(output)
+    assert table.columns.tolist() == [*COLUMNS[:-1], "set_PE", "set_MI", "warnings"]
+    for name in ("PE", "MI"):
+        expected = [set_of(run, name, score, 0.4) for score in table[f"score_{name}"]]
+        assert table[f"set_{name}"].tolist() == expected
+    assert len({*table["set_PE"], *table["set_MI"]}) > 2
+    tested = pd.read_csv(run / "predictions.csv").query("split == 'test'")
+    sets = [set_of(run, "PE", score, 0.4) for score in tested["y_score_PE"]]
+    n_decided = sum(one != "not sure" for one in sets)
+    n_right = sum(one == ("no PE", "PE")[true] for one, true in zip(sets, tested["y_true_PE"], strict=True))
+    (line,) = re.findall(r"^sets        (PE at alpha 0.4, .*)$", outcome.stdout, re.MULTILINE)
+    assert f"on the run's test ECGs {n_decided} of {len(tested)} decided, {n_right} of them right;" in line
+
+
+@pytest.mark.parametrize(
+    ("alpha", "said"),
+    [
+        ("0.6", "argument --alpha: found 0.6, expected a number above 0 and below 0.5"),
+        ("low", "argument --alpha: found low, expected a number above 0 and below 0.5"),
+        ("0.01", "expected 99 or more for alpha 0.01: take a larger alpha"),
+    ],
+)
+def test_an_alpha_that_makes_no_sets_is_one_line(run, cohort, alpha, said):
+    outcome = run_here("predict.py", run, cohort / "demo-0001.xml", "--alpha", alpha)
+    assert said in line_of(outcome, status=outcome.returncode)
+    assert outcome.returncode in (1, 2) and "score_PE" not in outcome.stdout
+
+
+def test_embeddings_are_what_the_heads_are_given(run, cohort, tmp_path):
+    """The head's weights make the calibrated scores of the table from them."""
+    (tmp_path / "broken.xml").write_text("<ecg>", encoding="utf-8")
+    files = (cohort / "demo-0001.xml", tmp_path / "broken.xml", cohort / "demo-0002.xml")
+    written = ("--embeddings", tmp_path / "e.npz", "--output", tmp_path / "scores.csv")
+    assert run_here("predict.py", run, *files, *written).returncode == 1
+    table, description = pd.read_csv(tmp_path / "scores.csv"), json.loads((run / "model.json").read_text())
+    with np.load(tmp_path / "e.npz", allow_pickle=False) as saved:
+        content = dict(saved)
+    assert content["ecg_file"].tolist() == table["file"].tolist() == [str(files[0]), str(files[2])]
+    assert content["embedding"].shape == (2, len(content["feature"])) and len(content["sha256"]) == 1
+    weights = load_file(run / "model.safetensors")
+    logits = content["embedding"] @ weights["head.weight"].T + weights["head.bias"]
+    slopes, intercepts = description["calibration_slopes"], description["calibration_intercepts"]
+    np.testing.assert_allclose(
+        table[["score_PE", "score_MI"]], 1 / (1 + np.exp(-(slopes * logits + intercepts))), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("e.csv", "found {path}, expected a name that ends in .npz"),
+        ("none/e.npz", "{path}: found no folder {path.parent}, expected one to write to"),
+    ],
+)
+def test_embeddings_that_cannot_be_written_are_one_line(run, cohort, tmp_path, name, said):
+    path = tmp_path / name
+    line = line_of(run_here("predict.py", run, cohort / "demo-0001.xml", "--embeddings", path))
+    assert said.format(path=path) in line and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("prevalences", [[0.05], [0.05, 0], [0.05, 1.5]])

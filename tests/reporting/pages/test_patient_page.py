@@ -21,7 +21,9 @@ from ecg.signs import NOT_MEASURED, measure_signs
 from ecg.simulation import draw_patient, simulate_ecg
 from explanations.attribution import explain
 from explanations.ensemble import explain_scorer
+from inference.abstention import Abstention
 from inference.scoring import Scorer
+from metrics.conformal import ConformalSets
 from metrics.metric import Metric
 from reporting.pages import patient_page
 from reporting.pages.patient_page import performance_sentence, write_patient_page
@@ -131,7 +133,7 @@ def made(run, cohort, tmp_path_factory):
     file = folder / f"{NAME.split()[1]}-{PATIENT_ID}.xml"
     file.write_text(content.replace("<ecg>", f"<ecg>{identity}", 1), encoding="iso-8859-1")
     words = ("--output", folder / "scores.csv", "--prevalence", 0.05, 0.5, "--report", folder / "page.html")
-    outcome = run_here("predict.py", run, file, *words)
+    outcome = run_here("predict.py", run, file, *words, "--alpha", 0.4)
     assert (outcome.returncode, outcome.stderr) == (0, "")
     table = pd.read_csv(folder / "scores.csv")
     text = (folder / "page.html").read_text(encoding="utf-8")
@@ -155,6 +157,13 @@ def test_the_numbers_are_those_of_predict_and_of_the_run(made, run):
     assert f"Other labels: MI {100 * made.row['score_MI']:.1f} %" in made.words
     assert f"run {run.name}" in made.words and "not a medical device" in made.words
     assert "its attention, for or against" in made.words
+
+
+def test_the_set_is_that_of_the_table_with_its_guarantee(made):
+    called = made.row["set_PE"]
+    assert called in ("PE", "no PE", "not sure")
+    assert f"{called[0].upper()}{called[1:]} at alpha 0.4. Of patients with PE at most 40 % are" in made.words
+    assert "if they are drawn as the run's validation patients were: not at another hospital" in made.words
 
 
 def test_no_identifier_of_the_file_is_in_the_page(made):
@@ -220,7 +229,17 @@ def test_the_fullest_page_is_still_one_side(browser, tmp_path, monkeypatch, lowe
         prevalence=0.123,
         clinical=np.array([[63, 1, np.nan]], np.float32),
         title="x" * 300,
+        sets=Abstention(
+            names[0],
+            0.1,
+            ConformalSets.fit(np.repeat([0, 1], 9), np.linspace(0, 1, 18)),
+            "out-of-fold",
+            "the mean of the models is used, where the scores of single models were taken",
+            *[Metric(0.5, successes=1, n=2)] * 2,
+            (Metric(0.5, successes=1, n=2),) * 2,
+        ),
     )
+    assert "at alpha 0.1" in text and "about 10 % are called no" in text
     assert "more, which predict.py prints" in text and "8 more are not shown" in text
     assert "age 63, sex F, wells not known" in text and "its attention" in text
     check_page(browser, tmp_path / "page.html", 1200, n_pictures=3)
@@ -277,7 +296,8 @@ def test_an_ecg_that_is_not_scored_has_no_page(run, tmp_path):
 def test_a_page_shows_every_warning(tmp_path):
     words = words_of(page_of(tmp_path, scorer_of(), ecg(), warnings=["lead V1 is odd", "QRS of <1 mV"]))
     assert "Doubtful: lead V1 is odd; QRS of <1 mV." in words
-    assert "Doubtful" not in words_of(page_of(tmp_path, scorer_of(), ecg()))
+    plain = words_of(page_of(tmp_path, scorer_of(), ecg()))
+    assert "Doubtful" not in plain and "at alpha" not in plain
 
 
 def test_an_ensemble_tells_how_far_its_models_disagree(tmp_path):

@@ -17,6 +17,7 @@ import pytest
 from headless_chromium import check_page
 
 from cohorts.synthetic import make_cohort
+from inference.abstention import calibration_scores
 from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
 from reporting.pages import run_page
@@ -24,6 +25,7 @@ from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
 from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.formatting import with_interval
 from reporting.words.run_sentences import compute_in_words, confusion_sentences, limits, verdict
+from reporting.words.set_words import report_sentences
 from reporting.words.stard import stard
 from reporting.words.stard_ai import stard_ai
 from reporting.words.tripod import tripod
@@ -321,6 +323,16 @@ def test_ecgs_that_are_gone_or_damaged_are_said(ecgs, tmp_path):
     assert f"Not drawn: the file is no longer in {folder}" in page.text
     assert "Not drawn: the file can no longer be read" in page.text and "Jane" not in page.text
     assert len(page.pictures) == 6 + 3
+
+
+def test_a_run_with_scores_to_fit_sets_to_reports_them(ecgs, tmp_path):
+    """Without validation ECGs nothing is said, as the headings of the other pages show."""
+    run = write_run(tmp_path / "run", ecgs)
+    tested = pd.read_csv(run / "predictions.csv")
+    pd.concat([tested, tested.assign(split="validation")]).to_csv(run / "predictions.csv", index=False)
+    page, (scores,) = Page(write_report(run)), calibration_scores(run, ["PE"])
+    sentences = report_sentences(scores)
+    assert "Not sure" in page.headings and all(sentence in page.text for sentence in sentences)
 
 
 def test_page_is_the_same_each_time(pages):
