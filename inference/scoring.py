@@ -1,5 +1,6 @@
 """From signals to scores with the models of a finished run, computed by PyTorch."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import nn
 from dataset.batches import Inputs, evaluation_input
 from inference.channel_statistics import ChannelStatistics
 from inference.members import Members, read_members
+from models.folding import folded_norms
 from run_folder.descriptions import ModelDescription
 from run_folder.run import Run
 from runtime import processes
@@ -60,7 +62,8 @@ class Scorer(Members):
             signal = evaluation_input(
                 on_device, n_samples=description.n_samples, normalisation=description.normalisation
             )
-            logits.append(predict_logits(model, [(signal, *self.clinical_of(description, clinical))]))
+            batches = [(signal, *self.clinical_of(description, clinical))]
+            logits.append(predict_logits(model, batches, fold=False))  # folding takes as long as an ECG
         return logits
 
     def logits_and_features(
@@ -86,14 +89,19 @@ class Scorer(Members):
 
 
 @torch.inference_mode()
-def predict_logits(model: nn.Module, batches: Iterable[Inputs]) -> np.ndarray:
+def predict_logits(model: nn.Module, batches: Iterable[Inputs], *, fold: bool = True) -> np.ndarray:
     """Return the logits of all ECGs, float64 (n_ecgs, n_labels), of batches as the model takes them.
 
     Where several processes each have a share of the batches, all of them get all logits.
+
+    Parameters
+    ----------
+    fold : leave batch norms to the convolutions meanwhile, see `models.folding`.
     """
     model.eval()
+    folded = folded_norms(model) if fold else contextlib.nullcontext()
     # No search for the fastest convolutions: batches that are scored have many sizes, each seen a few times
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False):
+    with folded, torch.backends.cudnn.flags(enabled=True, benchmark=False):
         logits = [forward(model, inputs, scoring_type(inputs[0].device)).double() for inputs in batches]
     share = torch.cat(logits) if logits else torch.empty(0, 0, dtype=torch.float64)
     return processes.gather(share).numpy()

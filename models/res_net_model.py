@@ -32,6 +32,8 @@ class ResidualBlock(nn.Module):
     Takes and returns two tensors: the activated one, and the one before activation, for the skip path.
     """
 
+    FOLDABLE = (("conv1", "norm1"),)  # see models/folding.py; norm2 follows a sum
+
     def __init__(self, n_in: int, n_out: int, *, dropout: float, drop_path: float = 0.0):
         super().__init__()
         self.conv1 = convolution(n_in, n_out)
@@ -63,6 +65,7 @@ class ResidualNetwork(nn.Module):
     """
 
     title = "Residual network (Ribeiro 2020)"
+    FOLDABLE = (("stem", "norm"),)
 
     def __init__(self, *, n_labels: int, n_clinical: int = 0, dropout: float, drop_path: float = 0.0):
         super().__init__()

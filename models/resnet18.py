@@ -40,6 +40,8 @@ class Convolution(nn.Conv2d):
 class BasicBlock(nn.Module):
     """Two convolutions, each with a batch norm of its own, and a skip path (He et al., figure 5 left)."""
 
+    FOLDABLE = (("conv1", "norm1"), ("conv2", "norm2"))  # see models/folding.py
+
     def __init__(
         self,
         n_in: int,
@@ -58,6 +60,7 @@ class BasicBlock(nn.Module):
         self.skip = nn.Identity()
         if stride != (1, 1) or n_in != n_out:
             self.skip = nn.Sequential(Convolution(n_in, n_out, (1, 1), stride), nn.BatchNorm2d(n_out))
+            self.FOLDABLE = (*self.FOLDABLE, ("skip.0", "skip.1"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = torch.relu(self.norm1(self.conv1(x)))
@@ -78,6 +81,8 @@ class ResNet18(nn.Module):
     sampling_rate : Hz; a signal of 500 Hz is decimated first where it is less.
     drop_path : probability with which the last block is left out in training; the first ones have less.
     """
+
+    FOLDABLE = (("stem", "norm"),)
 
     def __init__(
         self,

@@ -15,10 +15,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.speed.our_training import build, training_step
 from benchmarks.speed.published_style import N_SAMPLES, PublishedAttention, PublishedBaseline, PublishedStep
 from benchmarks.speed.timing import Conditions, Row, number, time_in_turn, times_as_fast
-from inference.scoring import forward, scoring_type
+from inference.scoring import predict_logits, scoring_type
 from models.resnet18 import STEMS
 from runtime.precision import training_type
 
+SCORED = 4  # batches of a scoring: what is done once for all of them counts, too
 COUNTED = 2  # ECGs whose FLOPs are counted: a batch norm needs more than one
 PUBLISHED_MODELS = {"resnet18_with_atten": PublishedAttention, "res_net_model": PublishedBaseline}
 META = torch.device("meta")
@@ -53,12 +54,15 @@ def types_of(given: Conditions) -> dict[str, torch.dtype]:
 def our_model(given: Conditions, name: str, machine: Mapping[str, Row]) -> list[Row]:
     """Time training and inference of one of the five models on a random batch.
 
-    Where a CPU trains in bfloat16, training in float32 takes its turn, too. ``machine`` : the matrix product
-    in the type of each, "training" and "inference".
+    Where a CPU trains in bfloat16, training in float32 takes its turn, too; on a CPU, so does inference with
+    the batch norms as they are. ``machine`` : the matrix product in the type of each, "training" and
+    "inference".
     """
     signal, targets = _batch(given)
     step, score = _ours(given, name)
     calls = {"training": lambda: step((signal,), targets, 1), "inference": lambda: score(signal)}
+    if given.device.type == "cpu" and given.compile == "none":
+        calls["unfolded"] = lambda: score(signal, fold=False)
     if given.device.type == "cpu" and types_of(given)["training"] == torch.bfloat16:
         exact = training_step(name, build(name, given.device), compile=given.compile, precision="float32")
         calls["float32"] = lambda: exact((signal,), targets, 1)
@@ -66,11 +70,13 @@ def our_model(given: Conditions, name: str, machine: Mapping[str, Row]) -> list[
     rows = []
     for kind in types_of(given):
         flops = flops_per_ecg(build(name, META), training=kind == "training") / 1e9
-        rate = given.batch_size / times[kind]
+        rate = _n_ecgs(kind, given) / times[kind]
         share = f"{100 * flops * rate / machine[kind].value:.0f} %"
         relation = f"{flops:.2f} GFLOP each, {number(flops * rate)} GFLOP/s, {share}"
         if kind == "training" and "float32" in times:
             relation += f"; {times['float32'] / times[kind]:.1f} times as fast as in float32"
+        if kind == "inference" and "unfolded" in times:
+            relation += f"; {times['unfolded'] / times[kind]:.2f} times as fast as with batch norms"
         rows.append(Row(f"{kind}, {name}", rate, "ECG/s", relation))
     return rows
 
@@ -103,7 +109,7 @@ def published_model(given: Conditions, name: str) -> list[Row]:
     calls = {
         "training, published": lambda: theirs(signal, classes),
         "training, ours": lambda: step((signal,), targets, 1),
-        "inference, published": lambda: their_score(signal),
+        "inference, published": lambda: [their_score(signal) for _ in range(SCORED)],
         "inference, ours": lambda: score(signal),
     }
     times = time_in_turn(calls, given.seconds, given.device)
@@ -114,18 +120,23 @@ def published_model(given: Conditions, name: str) -> list[Row]:
         relation = times_as_fast(as_published, seconds) if ours else "the published way"
         model = build(name, META) if ours else PUBLISHED_MODELS[name]()
         flops = flops_per_ecg(model, training=kind.startswith("training")) / 1e9
-        rate = given.batch_size / seconds
+        rate = _n_ecgs(kind, given) / seconds
         rows.append(Row(f"{kind}, {name}", rate, "ECG/s", f"{flops:.2f} GFLOP each; {relation}"))
     return rows
 
 
+def _n_ecgs(kind: str, given: Conditions) -> int:
+    """Return how many ECGs a call of this kind takes."""
+    return given.batch_size * (SCORED if kind.startswith("inference") else 1)
+
+
 def _ours(given: Conditions, name: str) -> tuple[Callable, Callable]:
-    """Return the training step of one of our models, and the scoring by another of its kind."""
+    """Return the training step of one of our models, and a scoring, of `SCORED` batches, by another."""
     trained, scored = build(name, given.device), build(name, given.device).eval()
     step = training_step(name, trained, compile=given.compile)
     if given.compile != "none":
         scored.compile(mode=given.compile, dynamic=False)
-    return step, torch.inference_mode()(lambda signal: forward(scored, (signal,), scoring_type(given.device)))
+    return step, lambda signal, fold=True: predict_logits(scored, [(signal,)] * SCORED, fold=fold)
 
 
 def _batch(given: Conditions) -> tuple[torch.Tensor, torch.Tensor]:
