@@ -26,14 +26,15 @@ class FocalLoss(nn.Module):
         self.alpha = alpha
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the loss, a float32 scalar, of logits and targets of shape (N, C): 0, 1, or nan if unknown.
+        """Return the loss, a scalar, of logits and targets of shape (N, C): 0, 1, or nan if unknown.
 
-        It is 0 where no label is known.
+        It is 0 where no label is known; float32, or float64 where the logits are.
         """
         # Shapes that merely broadcast, such as (N, 1) and (N,), would give a number without a meaning.
         if logits.shape != targets.shape:
             raise ValueError(f"logits have shape {tuple(logits.shape)}, targets {tuple(targets.shape)}")
-        logits = logits.float()  # bfloat16 has too few digits for a sum of small losses
+        if logits.dtype != torch.float64:
+            logits = logits.float()  # bfloat16 has too few digits for a sum of small losses
         towards_target = torch.where(targets > 0.5, logits, -logits)
         log_p = functional.logsigmoid(towards_target)
         # In logarithms, because the gradient of (1 - p)^gamma is infinite at p = 1 for gamma below 1.

@@ -21,6 +21,7 @@ from models import MODELS
 from reporting.run_report import report_run
 from runtime.command_line import one_line_errors, prepare
 from training.experiment import finish, start_run, unfinished
+from training.linear_probe import fit_head
 from training.loop import TrainingStep, fit
 from training.optimization import adamw, learning_rate_schedule
 from training.test_set import score_test_set
@@ -79,9 +80,12 @@ def main() -> None:
             model, cohort=cohort, fold=fold, normalisation=values.normalisation, **values.group("transfer")
         )
 
-        # 4. Loss, optimizer and step
+        # 4. Loss, head, optimizer and step
         loss = FocalLoss(**values.group("loss"))
-        optimizer = adamw(model, pretrained=pretrained, **values.group("optimizer"))
+        fitted = fit_head(
+            model, training, loss, pretrained=pretrained, precision=values.precision, run=fold_run
+        )
+        optimizer = adamw(model, pretrained=fitted, **values.group("optimizer"))
         schedule = learning_rate_schedule(
             optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
         )

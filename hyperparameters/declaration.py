@@ -187,8 +187,8 @@ class Hyperparameters:
     objective: Literal["contrastive", "statements"] = declared(
         "pretraining", ABSENT, "what is learnt: which halves are of one ECG, or all labels and measurements"
     )
-    architecture: Literal["attention", "baseline", "spectrogram"] = declared(
-        "pretraining", ABSENT, "of statements; the trunk of attention serves the RNN and the encoder too"
+    architecture: Literal["attention", "rnn", "encoder", "baseline", "spectrogram"] = declared(
+        "pretraining", ABSENT, "of statements; attention, rnn and encoder have one trunk"
     )
     leave_out: list[str] = declared("pretraining", ABSENT, "labels of the table that are not learnt")
     measured_weight: NonNegativeFloat = declared(
@@ -224,7 +224,9 @@ class Hyperparameters:
     learning_rate: PositiveFloat = declared("optimizer", 1e-3, "the highest of the schedule")
     weight_decay: NonNegativeFloat = declared("optimizer", 0.05, "decoupled")
     pretrained_rate: Share = declared(
-        "optimizer", 0.03, "learning rate of what --init-from has loaded, as a share of the others'"
+        "optimizer",
+        0.1,
+        "learning rate of what --init-from has loaded, and of the head, as a share of the others'",
     )
 
     # schedule of the learning rate
@@ -241,8 +243,8 @@ class Hyperparameters:
     weight_average: BelowOne = declared(
         "step", 0.98, "decay of the moving average of the weights that is validated and kept; 0: none"
     )
-    freeze_epochs: NonNegativeInt | None = declared(
-        "step", None, "first epochs in which what --init-from has loaded stays as it is; none: 3 of them"
+    freeze_epochs: NonNegativeInt = declared(
+        "step", 0, "first epochs in which what --init-from has loaded stays as it is"
     )
     compile: Literal["none", "default", "reduce-overhead", "max-autotune"] = declared(
         "step", "none", "mode of torch.compile, which needs a C++ compiler; reduce-overhead: CUDA graphs"

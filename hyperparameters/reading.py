@@ -23,7 +23,6 @@ from hyperparameters.declaration import ABSENT, EXPECTED, LISTS, Hyperparameters
 from metrics.threshold_policy import parse_policy
 from runtime.errors import UserError, reason
 
-FREEZE_EPOCHS = 3  # of a trunk that is loaded, where nothing else is given
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")  # suffixes
 PLACES = (
     "data_dir",
@@ -75,8 +74,6 @@ def read_hyperparameters(
     if "keep" in parser.names and values.get("keep") is None:
         first_version = given.get("resume") is not None  # then the best epoch was the rule
         values["keep"] = "last" if _ends_at_rest(values) and not first_version else "best"
-    if "freeze_epochs" in parser.names and values.get("freeze_epochs") is None:
-        values["freeze_epochs"] = FREEZE_EPOCHS if values.get("init_from") else 0
     hyperparameters = Hyperparameters(**values, **dict.fromkeys(without, ABSENT))
     _check_together(parser, hyperparameters)
     return hyperparameters

@@ -38,9 +38,10 @@ class Head(nn.Linear):
         self.clinical_mean.copy_(torch.from_numpy(np.nanmean(clinical, axis=0, dtype=np.float64)))
         self.clinical_deviation.copy_(torch.from_numpy(np.where(deviation > 0, deviation, 1.0)))
 
-    def forward(self, features: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
+    def joined(self, features: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
+        """Return what the weights apply to, (N, in_features): features, then standardised clinical values."""
         if not self.n_clinical:
-            return super().forward(features)
+            return features
         if clinical is None:
             raise ValueError(
                 f"clinical: found none, expected {self.n_clinical} values per ECG, nan if unknown"
@@ -48,4 +49,7 @@ class Head(nn.Linear):
         unknown = torch.isnan(clinical)
         standard = (clinical - self.clinical_mean) / self.clinical_deviation
         standard = torch.where(unknown, torch.zeros_like(standard), standard)
-        return super().forward(torch.cat([features, standard, unknown.to(standard.dtype)], dim=1))
+        return torch.cat([features, standard, unknown.to(standard.dtype)], dim=1)
+
+    def forward(self, features: torch.Tensor, clinical: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(self.joined(features, clinical))

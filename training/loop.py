@@ -57,7 +57,8 @@ class TrainingStep:
     Parameters
     ----------
     pretrained, freeze_epochs : names of the parameters that stay as they are in the first ``freeze_epochs``
-        epochs; the batch norms among them keep their statistics.
+        epochs. The batch norms among them always keep their statistics: those of the many ECGs that they come
+        from say more than those of a batch.
     gradient_clip : largest norm of the gradient; 0 means no limit.
     weight_average : decay; see ``optimization.WeightAverage``. 0 means the weights as they are.
     compile : "none", or a mode of ``torch.compile``.
@@ -110,8 +111,8 @@ class TrainingStep:
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(name not in names)
         for name, module in self.model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in names:
-                module.eval()  # its statistics stay too
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in self.pretrained:
+                module.eval()
 
     def losses(self, training: TrainingBatches, epoch: int, first_step: int) -> Iterator[torch.Tensor]:
         """Train on an epoch's batches, from one on, and yield the loss of each, on the device.

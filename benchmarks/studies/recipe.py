@@ -40,13 +40,12 @@ OF_ONE_MODEL = {  # of the attention model, with the epochs of the first column
     "drop path 0.1": ["--drop-path", "0.1"],
     "best epoch by AUROC": ["--keep", "best", "--monitor", "auroc"],
 }
-TUNED = {  # of models that start from a trunk: rate of the trunk, epochs in which it is frozen
-    "rate 1": ["--pretrained-rate", "1", "--freeze-epochs", "0"],
-    "rate 0.3": ["--pretrained-rate", "0.3", "--freeze-epochs", "0"],
-    "rate 0.1": ["--pretrained-rate", "0.1", "--freeze-epochs", "0"],
-    "rate 0.1, frozen 2": ["--pretrained-rate", "0.1", "--freeze-epochs", "2"],
-    "rate 0.03": ["--pretrained-rate", "0.03", "--freeze-epochs", "0"],
-    "rate 0.03, frozen 3": ["--pretrained-rate", "0.03", "--freeze-epochs", "3"],
+TUNED = {  # of models that start from a trunk: the rate at which it and the head are tuned
+    "rate 1": ["--pretrained-rate", "1"],
+    "rate 0.3": ["--pretrained-rate", "0.3"],
+    "rate 0.1": ["--pretrained-rate", "0.1"],
+    "rate 0.03": ["--pretrained-rate", "0.03"],
+    "frozen": ["--freeze-epochs", "10"],
 }
 
 
