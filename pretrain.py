@@ -49,7 +49,7 @@ from training.statements import (
     validation_metrics,
     without_labels,
 )
-from training.transfer import keep_trunk
+from training.transfer import keep_trunk, load_pretrained
 
 # What this experiment sets; hyperparameters/declaration.py declares all, with range and default.
 HYPERPARAMETERS = {
@@ -72,6 +72,13 @@ HYPERPARAMETERS = {
     "architecture": "attention",
     "dropout": 0.2,
     "attention_heads": 4,
+    "rnn_cell": "lstm",
+    "rnn_layers": 1,
+    "rnn_hidden_size": 128,
+    "rnn_bidirectional": True,
+    "encoder_layers": 3,
+    "encoder_heads": 4,
+    "encoder_width": 256,
     "measured_weight": 0.3,
     "leave_out": [],
 }
@@ -90,17 +97,22 @@ WITHOUT = [
     "repeats",
     "calibration",
     "threshold_policy",
-    "init_from",
-    "map",
-    "freeze_epochs",
-    "pretrained_rate",
 ]
 
+OF_THE_1D_TRUNK = ("dropout", "kernel_size", "sampling_rate", "drop_path")
 # --architecture: the file in models/, and which of the layers' hyperparameters it takes
 ARCHITECTURES = {
     "attention": (
         "resnet18_with_atten",
-        ("dropout", "kernel_size", "sampling_rate", "attention_heads", "drop_path"),
+        (*OF_THE_1D_TRUNK, "attention_heads"),
+    ),
+    "rnn": (
+        "resnet_with_rnn",
+        (*OF_THE_1D_TRUNK, "rnn_cell", "rnn_layers", "rnn_hidden_size", "rnn_bidirectional"),
+    ),
+    "encoder": (
+        "resnet_with_encoder",
+        (*OF_THE_1D_TRUNK, "encoder_layers", "encoder_heads", "encoder_width"),
     ),
     "baseline": ("res_net_model", ("dropout", "drop_path")),
     "spectrogram": ("resnet18_with_atten_spectr", ("dropout", "attention_heads", "drop_path")),
@@ -117,9 +129,9 @@ def main() -> None:
 def learn_from_halves(values: Hyperparameters, device: torch.device) -> None:
     """Pretrain without labels."""
     # 1. Cohort and split
-    for name in ("label_columns", "leave_out"):
+    for name in ("label_columns", "leave_out", "init_from", "map"):
         if getattr(values, name):
-            raise UserError(f"{name}: found some, expected --objective statements, which learns labels")
+            raise UserError(f"{name}: found some, expected --objective statements, which has a use for it")
     cohort = read_unlabelled(quality=values.group("quality"), **_without_labels_named(values))
     fold = split_for_pretraining(cohort, seed=values.seed, validation_fraction=values.validation_fraction)
     title = ContrastiveResNet18.title
@@ -185,13 +197,23 @@ def learn_statements(values: Hyperparameters, device: torch.device) -> None:
         cohort, fold, signals=signals, augmentation=augmentation, **values.group("batches")
     )
     arguments = {"n_labels": question.n_outputs}
-    arguments |= {key: value for key, value in values.group("layers").items() if key in layers}
+    given = values.group("layers") | values.group("rnn") | values.group("encoder")
+    arguments |= {key: value for key, value in given.items() if key in layers}
     model = MODELS[name](**arguments).to(device)
+    pretrained = load_pretrained(
+        model,
+        cohort=cohort,
+        fold=fold,
+        normalisation=values.normalisation,
+        init_from=values.init_from,
+        map=values.map,
+        held_out=("test",),  # validation chooses nothing here: the last epoch is kept
+    )
 
     # 3. Train, score the test ECGs once, and keep what others start from
     n_labels = len(question.label_names)
     loss = StatementsLoss(n_labels=n_labels, **values.group("statements"))
-    train(model, loss, training, validation, run, validation_metrics(n_labels), values)
+    train(model, loss, training, validation, run, validation_metrics(n_labels), values, pretrained)
     score(model, test, question, run)
     keep_trunk(
         run,
@@ -213,13 +235,14 @@ def train(
     run: Run,
     metrics: ValidationMetrics,
     values: Hyperparameters,
+    pretrained: frozenset[str] = frozenset(),
 ) -> None:
     """Train with what the hyperparameters say of optimizer, schedule and step."""
-    optimizer = adamw(model, pretrained=(), pretrained_rate=1.0, **values.group("optimizer"))
+    optimizer = adamw(model, pretrained=pretrained, **values.group("optimizer"))
     schedule = learning_rate_schedule(
         optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
     )
-    step = TrainingStep(model, loss, optimizer, schedule, freeze_epochs=0, **values.group("step"))
+    step = TrainingStep(model, loss, optimizer, schedule, pretrained=pretrained, **values.group("step"))
     keep = {"patience": 0, "keep": "last", "monitor": "loss"}
     fit(step, training, validation, run, metrics=metrics, epochs=values.epochs, **keep)
 

@@ -2,6 +2,7 @@
 
     python -m reporting.ship_trunk runs/pretrain-20261127-081500 pretrained/ptbxl
     python -m reporting.ship_trunk runs/pretrain-20261127-081500 pretrained/ptbxl --data-dir ptbxl
+    python -m reporting.ship_trunk runs/pretrain-… pretrained/ptbxl --with runs/pretrain-… runs/pretrain-…
 
 It holds all weights but the head's in half precision, what --init-from NAME needs to know (model.json), a
 model card (README.md, test_scores.csv), and what recognises the ECGs that the run has seen, in any of its
@@ -12,6 +13,7 @@ if the cache does not hold them. PTB-XL's patient numbers are public, so their p
 import argparse
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +43,12 @@ def main() -> None:
     if not isinstance(description, PretrainedDescription):
         raise UserError(f"{run.folder}: found a run that scores, expected one of pretrain.py")
     weights = weights_to_ship(run)
+    others = [Run(other) for other in arguments.companions]
+    beside = {}
+    for other in others:
+        companion, more = companion_of(run, weights, other)
+        weights |= more
+        beside[companion.model] = companion.arguments
     cached = read_again(run, description, arguments)
     make_folder(folder, arguments.overwrite)
     shipped = Run(folder)
@@ -48,12 +56,12 @@ def main() -> None:
     seen = what_it_has_seen(run, cached, arguments, folder / PUBLIC_KEY_FILE)
     write_seen(folder, seen)
     shipped.save_weights(weights)
-    shipped.save_description(replace(description, source=SOURCE))
+    shipped.save_description(replace(description, companions=beside, source=SOURCE))
     shipped.write_text("environment.json", environment_to_ship(run, folder / PUBLIC_KEY_FILE))
     if run.has("test_scores.csv"):
         shutil.copyfile(run.folder / "test_scores.csv", folder / "test_scores.csv")
     rates = cached.measurements["file_rate"][cached.entries["row"]]
-    shipped.write_text("README.md", render_trunk_card(folder, run, np.unique(rates).tolist()))
+    shipped.write_text("README.md", render_trunk_card(folder, run, np.unique(rates).tolist(), others))
     n_bytes = (folder / "model.safetensors").stat().st_size
     print(f"weights     {len(weights)} tensors, {n_bytes / 1e6:.1f} MB")
     print(f"seen        {len(seen.fingerprints):,} ECGs of {len(set(seen.patient_ids)):,} patients")
@@ -64,6 +72,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(description=__doc__)
     parser.add_argument("run", type=Path, help="folder of a finished run of pretrain.py")
     parser.add_argument("output", type=Path, help="folder to make, such as pretrained/ptbxl")
+    parser.add_argument(
+        "--with",
+        dest="companions",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="runs of other models with its trunk, frozen: their layers between trunk and head ship too",
+    )
     parser.add_argument("--data-dir", type=Path, help="folder of the run's ECGs [as the run has it]")
     parser.add_argument("--labels", type=Path, help="its table [labels.csv in that folder]")
     parser.add_argument("--cache-dir", type=Path, default=Path("cache"), help="of the signals [cache]")
@@ -97,6 +114,31 @@ def weights_to_ship(run: Run) -> dict[str, torch.Tensor]:
         if not torch.isfinite(tensor).all():
             raise UserError(f"{run.folder}: found {name} beyond half precision, expected finite numbers")
     return weights
+
+
+def companion_of(
+    run: Run, weights: Mapping[str, torch.Tensor], other: Run
+) -> tuple[PretrainedDescription, dict[str, torch.Tensor]]:
+    """Return what another run is, and what it adds to the weights of the run whose trunk it kept.
+
+    Raises
+    ------
+    UserError : it is no pretraining of another model, has learnt from other ECGs, or has another trunk.
+    """
+    description = other.load_any_description()
+    more = weights_to_ship(other)
+    expected = (
+        f"{other.folder}: found {{}}, expected a pretraining of another model with the trunk of {run.folder}"
+    )
+    if not isinstance(description, PretrainedDescription):
+        raise UserError(expected.format("a run that scores"))
+    if set(other.splits()["digest"]) - set(run.splits()["digest"]):
+        raise UserError(expected.format("ECGs that are not of it"))
+    added = {name: tensor for name, tensor in more.items() if name not in weights}
+    trunk = [name for name in more if name.startswith("trunk.")]
+    if not added or not trunk or any(not torch.equal(more[name], weights[name]) for name in trunk):
+        raise UserError(expected.format("another trunk, or the same model"))
+    return description, added
 
 
 def read_again(run: Run, description: PretrainedDescription, arguments: argparse.Namespace) -> CachedSignals:

@@ -90,6 +90,8 @@ class PretrainedDescription:
     n_samples, normalisation, leads, sampling_rate, window_start, quality : as in ``ModelDescription``.
     label_names, value_names : what it was asked for: labels, and values that are measured in the ECG.
     left_out : labels of the table that were kept from it.
+    companions : of a trunk that ships: other models, by their files in ``models/``, whose layers between
+        trunk and head are among the weights, and the arguments of their constructors.
     source : of a trunk that ships: its ECGs, their authors and their licence, which asks to name them.
     """
 
@@ -105,4 +107,5 @@ class PretrainedDescription:
     label_names: list[str] = field(default_factory=list)
     value_names: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    companions: dict[str, dict[str, Any]] = field(default_factory=dict)
     source: str = ""

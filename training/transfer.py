@@ -43,10 +43,12 @@ def load_pretrained(
     normalisation: str,
     init_from: str | None,
     map: Sequence[str] | None = None,
+    held_out: Sequence[str] = ("validation", "test"),
 ) -> frozenset[str]:
     """Load what the model shares with that of a finished run, except the head, and print what that is.
 
-    From a run of the same model that is everything but the head; from another, or a pretraining, the trunk.
+    From a run of the same model that is everything but the head; from another, or a pretraining, the trunk;
+    from a trunk that ships with more, also what lies between trunk and head, where it has these sizes.
 
     Parameters
     ----------
@@ -54,6 +56,7 @@ def load_pretrained(
     init_from : folder of a run, or of one fold, the name of a trunk that ships, or a .safetensors file of
         another model, see ``foreign_weights``; None loads nothing.
     map : "OWN=THEIRS", of such a file.
+    held_out : parts of the fold that those weights must not have seen.
 
     Returns
     -------
@@ -62,7 +65,7 @@ def load_pretrained(
     Raises
     ------
     UserError : no finished run, signals that were prepared in another way, nothing that fits, or an ECG or
-        patient of this fold's validation or test part that those weights were trained on.
+        patient of those parts that those weights were trained on.
     """
     if init_from is None:
         return frozenset()
@@ -77,7 +80,7 @@ def load_pretrained(
             f"{run.folder}: found signals normalised by {description.normalisation}, expected "
             f"{normalisation} (--normalisation)"
         )
-    _check_unseen(run, cohort, fold)
+    _check_unseen(run, cohort, np.concatenate([fold.parts[part] for part in held_out]))
     for record in foreign_starts(run.folder):
         print(f"note        {run.folder} began from {record['file']}: nobody here knows what that has seen")
     weights = _shared(model, run, description)
@@ -144,11 +147,10 @@ def _shared(
     if not same_model and (starts is None or START_FROM.get(description.model) != starts):
         expected = f"those of a run of {starts}" if starts else "those of the same model"
         raise UserError(f"{run.folder}: found weights of {description.model}, expected {expected}")
-    chosen = {
-        name: weights[name]
-        for name in own
-        if name in weights and not name.startswith("head.") and (same_model or name.startswith("trunk."))
-    }
+    chosen = {name: weights[name] for name in own if name in weights and not name.startswith("head.")}
+    companions = description.companions if isinstance(description, PretrainedDescription) else {}
+    if not same_model and (name_of_own not in companions or not _fits(chosen, own)):
+        chosen = {name: tensor for name, tensor in chosen.items() if name.startswith("trunk.")}
     for name, tensor in chosen.items():
         if tensor.shape != own[name].shape:
             raise UserError(
@@ -158,12 +160,15 @@ def _shared(
     return chosen
 
 
-def _check_unseen(run: Run, cohort: Cohort, fold: Fold) -> None:
-    """Refuse weights that have seen an ECG or a patient that this fold validates or tests.
+def _fits(weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> bool:
+    return all(tensor.shape == own[name].shape for name, tensor in weights.items())
+
+
+def _check_unseen(run: Run, cohort: Cohort, held_out: np.ndarray) -> None:
+    """Refuse weights that have seen some ECGs of a cohort, by their indices, or their patients.
 
     Pseudonyms of another key cannot be compared; a line says so.
     """
-    held_out = np.concatenate([fold.parts[part] for part in ("validation", "test")])
     for folder in ancestors(run.folder):
         again = held_out[seen_in_training(folder, cohort, held_out)]
         if len(again):

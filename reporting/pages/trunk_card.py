@@ -6,6 +6,7 @@ After Mitchell et al., Model cards for model reporting, FAT* 2019 (doi:10.1145/3
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,9 @@ SCRIPT_OF = {"res_net_model": "train_baseline.py", "resnet18_with_atten_spectr":
 SHOWN_PATHS = ("data_dir", "labels")  # by their last part
 
 
-def render_trunk_card(folder: Path, run: RunFiles, file_rates: Sequence[float]) -> str:
+def render_trunk_card(
+    folder: Path, run: RunFiles, file_rates: Sequence[float], companions: Sequence[Run] = ()
+) -> str:
     """Return the card, Markdown, of the weights in a folder that came from a run of pretrain.py.
 
     Parameters
@@ -34,6 +37,7 @@ def render_trunk_card(folder: Path, run: RunFiles, file_rates: Sequence[float]) 
     folder : with model.safetensors, model.json and environment.json.
     run : where splits.csv, log.csv and test_scores.csv are.
     file_rates : sampling rates of the files, in Hz.
+    companions : runs of the other models whose layers are among the weights.
     """
     shipped = Run(folder)
     weights, description = shipped.read_weights(), shipped.load_any_description()
@@ -52,6 +56,7 @@ def render_trunk_card(folder: Path, run: RunFiles, file_rates: Sequence[float]) 
         command=Markup(" ".join(environment["command"])),
         environment=environment,
         epochs=_epochs(run.log()),
+        companions=[_companion(other) for other in companions],
         parts=[[part, *_size(splits[splits["split"] == part])] for part in PARTS] + [["all", *_size(splits)]],
         **_scores(run),
         unseen=_unseen(description, file_rates),
@@ -96,6 +101,17 @@ def _scores(run: RunFiles) -> dict[str, list[list[str]]]:
     return {
         "means": [[name, f"{value:.4f}", words] for name, value, words in mean_scores(scores)],
         "labels": [[name, f"{int(n_positive):,}", f"{score:.3f}"] for name, n_positive, score in rows],
+    }
+
+
+def _companion(run: Run) -> dict[str, Any]:
+    """Return what the card says of a run whose layers are among the weights of another."""
+    means = mean_scores(run.table("test_scores.csv")) if run.has("test_scores.csv") else []
+    return {
+        "title": MODELS[run.load_any_description().model].title,
+        "command": Markup(" ".join(command_without_paths(run.json("environment.json")["command"]))),
+        "epochs": _epochs(run.log()),
+        "score": "".join(f"; {name} {value:.4f}, {words}" for name, value, words in means[:1]),
     }
 
 

@@ -425,7 +425,7 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
         (EvaluationBatches.__init__, ["batches"], ["self", "cohort", "indices", "signals"]),
         (FocalLoss, ["loss"], []),
         (adamw, ["optimizer"], ["model", "pretrained"]),
-        (load_pretrained, ["transfer"], ["model", "cohort", "fold", "normalisation"]),
+        (load_pretrained, ["transfer"], ["model", "cohort", "fold", "normalisation", "held_out"]),
         (learning_rate_schedule, ["schedule"], ["optimizer", "epochs", "steps_per_epoch"]),
         (TrainingStep, ["step"], ["model", "loss", "optimizer", "schedule", "pretrained"]),
         (fit, ["training"], ["step", "training", "validation", "run", "metrics"]),

@@ -41,6 +41,10 @@ def places(tmp_path_factory):
     flags = ("--data-dir", places / "set", "--objective", "statements", "--leave-out", "MI", *where)
     sizes = ("--epochs", 1, "--batch-size", 8, "--n-samples", 512, "--workers", 1)
     run_folder_of(run_here("pretrain.py", *flags, *sizes)).rename(places / "run")
+    above = ("--architecture", "rnn", "--init-from", places / "run")
+    for name, epochs in (("above", 1), ("tuned", 0)):
+        folder = run_folder_of(run_here("pretrain.py", *flags, *sizes, *above, "--freeze-epochs", epochs))
+        folder.rename(places / name)
     return places
 
 
@@ -140,6 +144,36 @@ def test_the_name_is_enough_from_any_folder(places, trunk, tmp_path, monkeypatch
     assert "those of public (PTB-XL 1.0.3: Wagner et al.," in sentence and "CC BY 4.0" in sentence
 
 
+def test_layers_of_another_model_ship_beside_the_trunk(places, trunk):
+    folder = places / "pretrained" / "more"
+    outcome = ship(places, folder, "--with", places / "above")
+    assert outcome.returncode == 0, outcome.stderr
+    alone, both, above = (load_file(one / "model.safetensors") for one in (trunk, folder, places / "above"))
+    assert set(both) - set(alone) == {name for name in above if name.startswith("rnn.")}
+    assert "--architecture rnn --freeze-epochs 1" in (folder / "README.md").read_text()
+    flags = ("--init-from", "more", "--epochs", 1, "--freeze-epochs", 1, "--weight-average", 0)
+    outcome = start(places, "--model", "rnn", *flags, script="train_main_ecg.py")
+    assert f"tensors of trunk, rnn from {folder}; new: head" in outcome.stdout
+    after = load_file(run_folder_of(outcome) / "model.safetensors")
+    for name in both.keys() & after.keys():
+        assert torch.equal(after[name], both[name].to(after[name])), name
+    assert f"trunk, attention from {folder}; new: head" in start(places, *flags).stdout
+    for other in (("--model", "rnn", "--rnn-hidden-size", 64), ("--model", "encoder")):
+        outcome = start(places, *other, *flags, script="train_main_ecg.py")
+        assert f"tensors of trunk from {folder}; new: " in outcome.stdout
+    description, weights = Run(folder).load_any_description(), Run(folder).read_weights()
+    assert set(description.companions) == {"resnet_with_rnn"}
+    model = MODELS["resnet_with_rnn"](**description.companions["resnet_with_rnn"])
+    missing, _ = model.load_state_dict(weights, strict=False)
+    assert all(name.startswith("head.") for name in missing)
+
+
+@pytest.mark.parametrize("name", ["tuned", "run"])
+def test_layers_above_another_trunk_do_not_ship(places, trunk, tmp_path, name):
+    line = line_of(ship(places, tmp_path / "new", "--with", places / name))
+    assert f"{name}: found another trunk, or the same model, expected a pretraining of another" in line
+
+
 @pytest.mark.parametrize("model", ["rnn", "encoder"])
 def test_the_other_models_with_the_1d_trunk_take_it(places, trunk, model):
     flags = ("--model", model, "--freeze-epochs", 1, "--weight-average", 0)
@@ -221,7 +255,12 @@ def test_a_trunk_in_the_repository_is_whole(folder, monkeypatch, tmp_path):
     description, weights = Run(folder).load_any_description(), Run(folder).read_weights()
     model = MODELS[description.model](**description.arguments)
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    assert not unexpected and all(name.startswith("head.") for name in missing)
+    assert all(name.startswith("head.") for name in missing)
+    for name, arguments in description.companions.items():
+        missing, _ = (other := MODELS[name](**arguments)).load_state_dict(weights, strict=False)
+        assert all(name.startswith("head.") for name in missing)
+        unexpected = [name for name in unexpected if name not in other.state_dict()]
+    assert not unexpected
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     assert sum(path.stat().st_size for path in folder.iterdir()) < 15e6
     card = (folder / "README.md").read_text()
