@@ -51,7 +51,8 @@ from tqdm import tqdm
 
 from dataset.decoding import decode
 from dataset.sign_columns import given_columns
-from ecg.recording import LEAST_SECONDS
+from ecg.quality import missing_leads
+from ecg.recording import LEADS, LEAST_LEADS, LEAST_SECONDS
 from inference.abstention import Abstention, abstentions
 from inference.exported import ExportedScorer, NotExportedError, has_export
 from inference.likeness import TrainingDistribution
@@ -75,6 +76,8 @@ def main() -> int:
     check_outputs(arguments)
     scorer = load_scorer(arguments)
     scorer.min_seconds = arguments.min_seconds or scorer.min_seconds
+    if arguments.min_leads:
+        scorer.accept_leads(arguments.min_leads)
     check_prevalences(arguments.prevalence, scorer)
     check_label(arguments.label, scorer)
     files, left_out, failures = find_files(arguments.paths)
@@ -206,6 +209,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     help = "score recordings from this length on, padded to 10 s, with a warning [the run's]"
     parser.add_argument("--min-seconds", type=seconds, metavar="S", help=help)
+    help = "score recordings of this many leads or more, the others zeros, with a warning [the run's]"
+    parser.add_argument("--min-leads", type=n_leads, metavar="N", help=help)
     parser.add_argument(
         "--alpha",
         type=error_rate,
@@ -243,6 +248,15 @@ def seconds(text: str) -> float:
     value = float(text) if re.fullmatch(r"\d{1,3}(\.\d+)?", text) else 0.0
     if not LEAST_SECONDS <= value <= 10:
         raise argparse.ArgumentTypeError(f"found {text}, expected a number from {LEAST_SECONDS:g} to 10")
+    return value
+
+
+def n_leads(text: str) -> int:
+    """Return a flag's value, how many leads a recording has at least."""
+    value = int(text) if re.fullmatch(r"\d{1,2}", text) else 0
+    if not LEAST_LEADS <= value <= len(LEADS):
+        expected = f"a whole number from {LEAST_LEADS} to {len(LEADS)}"
+        raise argparse.ArgumentTypeError(f"found {text}, expected {expected}")
     return value
 
 
@@ -337,7 +351,8 @@ def write_page(
     from reporting.pages.patient_page import write_patient_page  # matplotlib, jinja2 and captum take seconds
 
     label = scorer.label_names.index(arguments.label) if arguments.label else 0
-    _, signal, _ = decode(ecg.file, scorer.window_start, scorer.min_seconds)
+    window = scorer.window_start, scorer.min_seconds, scorer.min_leads
+    _, signal, measurement = decode(ecg.file, *window)
     write_patient_page(
         arguments.report,
         scorer=scorer,
@@ -345,6 +360,7 @@ def write_page(
         signal=signal,
         member_scores=ecg.member_scores[:, None],
         label=label,
+        missing=missing_leads(measurement),
         warnings=ecg.doubts,
         clinical=ecg.clinical[None] if scorer.clinical_columns else None,
         prevalence=arguments.prevalence[label] if arguments.prevalence else None,

@@ -71,15 +71,21 @@ class AtRest:
     padded: tuple[int, int]
 
 
-def read_recording(path: PathLike, min_seconds: float = MIN_SECONDS) -> Recording:
+def read_recording(
+    path: PathLike, min_seconds: float = MIN_SECONDS, min_leads: int = len(LEADS)
+) -> Recording:
     """Read an ECG file as it is: all of its samples, at its own sampling rate, in mV.
+
+    Where fewer than twelve leads are accepted, those that neither are in the file nor follow from others are
+    zeros, and named in the metadata as missing.
 
     Raises
     ------
     EcgFileError
-        Anything is wrong with the file. At least 8 s, or `min_seconds`, of twelve leads are required.
+        Anything is wrong with the file. At least 8 s, or `min_seconds`, of twelve leads, or `min_leads`,
+        are required.
     """
-    with at_least(min_seconds):
+    with at_least(min_seconds, min_leads):
         return read_any_format(path)
 
 

@@ -6,19 +6,24 @@ import numpy as np
 
 from ecg.quality import measure
 from ecg.recording import MIN_SECONDS
-from xml_loader import AtRest, Recording, bring_to_rest, read_recording
+from xml_loader import LEADS, AtRest, Recording, bring_to_rest, read_recording
 
 
 def decode(
-    path: Path, window_start: float = 0.0, min_seconds: float = MIN_SECONDS
+    path: Path,
+    window_start: float = 0.0,
+    min_seconds: float = MIN_SECONDS,
+    min_leads: int = len(LEADS),
 ) -> tuple[str, np.ndarray, np.void]:
     """Return a file's format, its signal at rest, int16 (12, 5000) in µV, and its measurements.
+
+    Leads that are missing, where fewer than twelve are accepted, are zeros; the measurements say which.
 
     Raises
     ------
     EcgFileError : the file cannot be used.
     """
-    recording = read_recording(path, min_seconds)
+    recording = read_recording(path, min_seconds, min_leads)
     rest = bring_to_rest(recording, path, window_start, min_seconds)
     return recording.metadata["file_format"], rest.signal, measure_recording(recording, rest)
 
@@ -33,4 +38,5 @@ def measure_recording(recording: Recording, rest: AtRest) -> np.void:
         gap_samples=recording.metadata["gap_samples"],
         n_derived=len(recording.metadata["derived"]),
         n_warnings=len(recording.metadata["warnings"]),
+        missing=recording.metadata["missing"],
     )

@@ -24,7 +24,8 @@ def near_duplicates(signals: np.ndarray, rows: np.ndarray, measurements: np.ndar
 
     They are the same where every sample is equal, and also where two files differ by rounding, by noise of a
     few µV, or by a shift of up to 2 s because another stretch was exported. Of ECGs shifted by 2 s about four
-    in five are found: those whose QRS amplitudes change from beat to beat are missed.
+    in five are found: those whose QRS amplitudes change from beat to beat are missed, and so is a copy that
+    lacks leads which the other has.
 
     Parameters
     ----------
@@ -60,10 +61,12 @@ def _similar_pairs(measurements: np.ndarray, candidates: np.ndarray) -> list[lis
     """
     from scipy.spatial import cKDTree
 
-    alive = candidates[measurements["lead_rms"][candidates].max(axis=1, initial=0) > FLAT_RMS]
+    rms = np.nan_to_num(measurements["lead_rms"][candidates])  # a missing lead is zeros
+    alive = candidates[rms.max(axis=1, initial=0) > FLAT_RMS]
     if len(alive) < 2:
         return []
-    amplitudes = np.log(np.maximum(measurements["lead_qrs_mv"][alive], MIN_DUPLICATE_QRS_MV))
+    amplitudes = np.nan_to_num(measurements["lead_qrs_mv"][alive])
+    amplitudes = np.log(np.maximum(amplitudes, MIN_DUPLICATE_QRS_MV))
     # Distances are the same on the principal axes. A tree over those that vary most has fewer dimensions and
     # is many times as fast; the distance on all twelve removes the pairs that it finds in excess.
     axes = np.linalg.eigh(np.cov(amplitudes.T, dtype=np.float64))[1][:, ::-1][:, :TREE_AXES]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ MEASUREMENTS = np.dtype([
     ("file_seconds", "<f4"),
     ("padded_samples", "<i2"),  # at 500 Hz, before and after together
     ("gap_samples", "<i4"),  # interpolated, over all leads, at the file's rate
-    ("n_derived", "i1"),  # limb leads computed from I and II
+    ("n_derived", "i1"),  # limb leads computed from two others, mostly I and II
     ("n_warnings", "i1"),  # of the reader
     ("flat_seconds", "<f4"),  # the longest stretch that any lead stays flat
     ("flat_lead", "i1"),  # position in LEADS
@@ -33,8 +33,8 @@ MEASUREMENTS = np.dtype([
     ("goldberger", "<f4"),  # the same of aVR, aVL or aVF, whichever agrees least with I and II
     ("goldberger_lead", "i1"),
     ("reversal", "<f4"),  # -1 to 1; beyond 0 as if the arm electrodes were exchanged
-    ("lead_rms", "<f4", (12,)),  # µV, about the mean
-    ("lead_qrs_mv", "<f4", (12,)),  # peak to peak
+    ("lead_rms", "<f4", (12,)),  # µV, about the mean; nan where the recording lacks the lead
+    ("lead_qrs_mv", "<f4", (12,)),  # peak to peak; nan as above
     ("waveform", "<u8"),  # 64 bits of BLAKE2b of the signal's bytes
 ])  # fmt: skip
 
@@ -66,8 +66,11 @@ def measure(
     gap_samples: int,
     n_derived: int,
     n_warnings: int,
+    missing: Collection[str] = (),
 ) -> np.void:
     """Measure one ECG, in 1 to 2 ms.
+
+    Of leads that are missing nothing is measured; what needs one of them counts as right.
 
     Parameters
     ----------
@@ -78,6 +81,8 @@ def measure(
         Sampling rate in Hz and length of the file, before resampling and cropping.
     gap_samples, n_derived, n_warnings : int
         Missing samples that were interpolated, limb leads that were derived, warnings of the reader.
+    missing : collection of str
+        Leads that the recording lacks, whose samples are zeros.
 
     Returns
     -------
@@ -93,18 +98,34 @@ def measure(
     numbers["file_rate"], numbers["file_seconds"] = file_rate, file_seconds
     numbers["padded_samples"], numbers["gap_samples"] = before + after, gap_samples
     numbers["n_derived"], numbers["n_warnings"] = n_derived, min(n_warnings, 127)
-    numbers["flat_seconds"], numbers["flat_lead"] = _largest(_flat_seconds(ranges))
+    absent = np.isin(LEADS, list(missing))
+    numbers["flat_seconds"], numbers["flat_lead"] = _largest(np.where(absent, 0, _flat_seconds(ranges)))
     numbers["clipped"], numbers["clipped_lead"] = _largest(_clipped(recorded, mean[:, 0], rms))
-    numbers["lead_qrs_mv"] = _qrs_microvolts(ranges) / 1000
-    numbers["qrs_mv"] = np.median(numbers["lead_qrs_mv"])
-    numbers["einthoven"], residuals = _limb_lead_residuals(centred[:6], rms[:3])
-    worst, position = _largest(residuals)
-    numbers["goldberger"], numbers["goldberger_lead"] = worst, LEADS.index("aVR") + position
-    numbers["reversal"] = _reversal(centred[LEADS.index("I")], centred[LEADS.index("V6")])
-    numbers["lead_rms"] = rms
+    lead_qrs_mv = _qrs_microvolts(ranges) / 1000
+    numbers["lead_qrs_mv"] = np.where(absent, np.nan, lead_qrs_mv)
+    numbers["qrs_mv"] = np.median(lead_qrs_mv[~absent])
+    if not absent[:6].any():
+        numbers["einthoven"], residuals = _limb_lead_residuals(centred[:6], rms[:3])
+        worst, position = _largest(residuals)
+        numbers["goldberger"], numbers["goldberger_lead"] = worst, LEADS.index("aVR") + position
+    if not {"I", "V6"} & set(missing):
+        numbers["reversal"] = _reversal(centred[LEADS.index("I")], centred[LEADS.index("V6")])
+    numbers["lead_rms"] = np.where(absent, np.nan, rms)
     content = np.ascontiguousarray(signal, "<i2")  # the same bytes on every machine
     numbers["waveform"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
     return numbers[()]
+
+
+def missing_leads(measurement: np.void) -> tuple[str, ...]:
+    """Return the leads that a recording lacks, whose samples are zeros, from its measurements."""
+    return tuple(np.array(LEADS)[np.isnan(measurement["lead_qrs_mv"])].tolist())
+
+
+def missing_in_words(measurement: np.void) -> str:
+    """Return a sentence about the leads that a recording lacks; "" where it lacks none."""
+    missing = missing_leads(measurement)
+    lead = "lead" if len(missing) == 1 else "leads"
+    return f"{lead} {', '.join(missing)} missing in the file: the model sees zeros there" if missing else ""
 
 
 def _largest(values: np.ndarray) -> tuple[float, int]:
@@ -272,6 +293,7 @@ def judge(
         _amplitudes(measurements, min_qrs_mv, max_qrs_mv),
         *_limb_leads(measurements, max_einthoven, max_goldberger),
         _arm_electrodes(measurements, max_reversal),
+        _leads_not_recorded(measurements),
         *_what_the_reader_did(measurements),
     ]
     table = pd.concat(findings, ignore_index=True)
@@ -369,6 +391,13 @@ def _arm_electrodes(m: np.ndarray, limit: float) -> pd.DataFrame:
     )
 
 
+def _leads_not_recorded(m: np.ndarray) -> pd.DataFrame:
+    is_absent = np.isnan(m["lead_qrs_mv"]).any(axis=1)
+    sentences = np.full(len(m), "", dtype=object)
+    sentences[is_absent] = [missing_in_words(one) for one in m[is_absent]]
+    return _findings("missing leads", str, (sentences,), warn=is_absent)
+
+
 def _what_the_reader_did(m: np.ndarray) -> list[pd.DataFrame]:
     """Return the findings on where the signal differs from the file."""
     padded_seconds = m["padded_samples"] / SAMPLING_RATE
@@ -399,7 +428,7 @@ def _what_the_reader_did(m: np.ndarray) -> list[pd.DataFrame]:
         ),
         _findings(
             "derived",
-            lambda derived: f"{_count(derived, 'limb lead')} computed from I and II",
+            lambda derived: f"{_count(derived, 'limb lead')} computed from two others",
             (m["n_derived"],),
             note=m["n_derived"] > 0,
         ),

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,7 @@ N_SAMPLES = 5000  # 10 s, at rest
 MILLIVOLTS = 1e-3  # mV per microvolt, the unit at rest
 MIN_SECONDS = 8.0  # shorter recordings are refused, unless `at_least` says otherwise
 LEAST_SECONDS = 3.0  # and always what is shorter than this: it may be a median beat
+LEAST_LEADS = 6  # of twelve; training that drops each with probability 0.2 shows fewer in 4 of 1,000 ECGs
 PULSE_MILLIVOLTS, PULSE_SECONDS = (0.4, 2.1), (0.05, 0.6)  # of calibration; 1 mV for 0.2 s is usual
 MAX_GAP_SECONDS = 0.05  # of missing samples that are interpolated; a longer gap could hide a QRS complex
 PLAUSIBLE_RATES = (50, 50_000)  # Hz; beyond is a mistake in the file, and resampling could exhaust memory
@@ -132,7 +134,8 @@ class Recording:
         device : maker and model of the electrocardiograph, or "".
         microvolts_per_count : resolution of the file, or None where it has none or several.
         leads_in_file : how many channels the file has; what is not among `LEADS` is left out.
-        derived : the limb leads that were computed from I and II because the file lacks them.
+        derived : the limb leads that were computed from two others because the file lacks them.
+        missing : the leads that the file lacks and that do not follow from others; zeros in `signal`.
         gap_samples : missing samples that were interpolated, over all leads.
         warnings : sentences about what the reader could not take at its word, such as a wrong checksum.
         Never a patient's name, identifier or birth date.
@@ -172,12 +175,14 @@ def assemble(
 ) -> Recording:
     """Put together what every format must give: twelve leads of one length, 8 s or more, finite.
 
+    Where `at_least` accepts fewer leads, those that are missing are zeros.
+
     Parameters
     ----------
     file_format : str
     channels : pairs of a name as the file has it and an ndarray of shape (n_samples,), in mV
         NaN is a missing sample. What is not one of the twelve leads is left out. III, aVR, aVL
-        and aVF are derived where they are missing.
+        and aVF are derived from I and II where they are missing.
     sampling_rate : float, in Hz
     path : str or path-like
         For errors.
@@ -195,13 +200,12 @@ def assemble(
     channels = list(channels)
     millivolts = _without_calibration(_by_lead(channels, path), sampling_rate)
     derived = _derive_limb_leads(millivolts)
-    missing = [lead for lead in LEADS if lead not in millivolts]
-    if missing:
-        present = [lead for lead in LEADS if lead in millivolts]
+    missing = tuple(lead for lead in LEADS if lead not in millivolts)
+    if len(missing) > len(LEADS) - _accepted.get().leads:
         others = besides([name for name, _ in channels if standard_lead(name) is None])
-        found = f"{len(present)} leads ({', '.join(present)}), {', '.join(missing)} missing{others}"
-        raise EcgFileError(path, found, ", ".join(LEADS))
-    _check_lengths(millivolts, sampling_rate, path)
+        raise _missing_leads(missing, others, path)
+    n_samples = _common_length(millivolts, sampling_rate, path)
+    millivolts.update({lead: np.zeros(n_samples) for lead in missing})
     signal = np.stack([np.asarray(millivolts[lead]) for lead in LEADS]).astype(np.float32)
     gap_samples = _fill_gaps(signal, sampling_rate, path)
     finite = np.isfinite(signal).all(axis=1)
@@ -214,6 +218,7 @@ def assemble(
         "microvolts_per_count": microvolts_per_count,
         "leads_in_file": len(channels),
         "derived": derived,
+        "missing": missing,
         "gap_samples": gap_samples,
         "warnings": tuple(one_line(warning, 200) for warning in warnings),
     }
@@ -257,7 +262,7 @@ def _without_calibration(millivolts: dict[str, np.ndarray], sampling_rate: float
     """
     recorded = [millivolts[lead] for lead in LEADS if lead in RECORDED_LEADS and lead in millivolts]
     n_samples = {len(row) for row in millivolts.values()}
-    if len(recorded) < len(RECORDED_LEADS) or len(n_samples) > 1 or min(n_samples) <= 10 * sampling_rate:
+    if len(recorded) < 2 or len(n_samples) > 1 or min(n_samples) <= 10 * sampling_rate:
         return millivolts
     length, second = n_samples.pop(), round(sampling_rate)
     if _has_pulse([row[length - second :] for row in recorded], sampling_rate):
@@ -282,41 +287,70 @@ def _has_pulse(recorded: list[np.ndarray], sampling_rate: float) -> bool:
 
 
 def _derive_limb_leads(millivolts: dict[str, np.ndarray]) -> tuple[str, ...]:
-    """Add those of III, aVR, aVL, aVF that are missing, by Einthoven's and Goldberger's equations."""
-    if not {"I", "II"} <= millivolts.keys() or len(millivolts["I"]) != len(millivolts["II"]):
+    """Add those of III, aVR, aVL, aVF that are missing, by Einthoven's and Goldberger's equations.
+
+    Where fewer than twelve leads are accepted, I and II too, from two other limb leads.
+    """
+    known = [lead for lead in ("I", "II", *_FROM_I_AND_II) if lead in millivolts][:2]
+    follow = known == ["I", "II"] or _accepted.get().leads < len(LEADS)
+    if not follow or len(known) < 2 or len({len(millivolts[lead]) for lead in known}) > 1:
         return ()
-    one, two = (np.asarray(millivolts[lead], np.float64) for lead in ("I", "II"))
-    equations = {"III": two - one, "aVR": -(one + two) / 2, "aVL": one - two / 2, "aVF": two - one / 2}
-    derived = tuple(lead for lead in equations if lead not in millivolts)
-    millivolts.update({lead: equations[lead] for lead in derived})
+    shares = np.array([_SHARES[lead] for lead in known])  # the two known leads = shares @ (I, II)
+    rows = np.stack([np.asarray(millivolts[lead], np.float64) for lead in known])
+    one_and_two = rows if known == ["I", "II"] else np.linalg.inv(shares) @ rows
+    derived = tuple(lead for lead in LEADS if lead in _SHARES and lead not in millivolts)
+    millivolts.update({lead: np.asarray(_SHARES[lead]) @ one_and_two for lead in derived})
     return derived
 
 
+# Of I and II in each limb lead
+_FROM_I_AND_II = {"III": (-1.0, 1.0), "aVR": (-0.5, -0.5), "aVL": (1.0, -0.5), "aVF": (-0.5, 1.0)}
+_SHARES = {"I": (1.0, 0.0), "II": (0.0, 1.0), **_FROM_I_AND_II}
+
+
+class _Accepted(NamedTuple):
+    """What a recording must have at least: seconds, and leads of the twelve, computed ones included."""
+
+    seconds: float = MIN_SECONDS
+    leads: int = len(LEADS)
+
+
 # Ten readers would otherwise pass it on, unused, from the opening of a file to `assemble`
-_min_seconds: ContextVar[float] = ContextVar("min_seconds", default=MIN_SECONDS)
+_USUAL = _Accepted()
+_accepted: ContextVar[_Accepted] = ContextVar("accepted", default=_USUAL)
 
 
 @contextmanager
-def at_least(seconds: float) -> Iterator[None]:
-    """Accept recordings of this length, in s, or longer, from `assemble` in place of `MIN_SECONDS`."""
-    token = _min_seconds.set(max(seconds, LEAST_SECONDS))
+def at_least(seconds: float = MIN_SECONDS, leads: int = len(LEADS)) -> Iterator[None]:
+    """Accept recordings of this length, in s, and of so many leads, or more, from `assemble`."""
+    token = _accepted.set(_Accepted(max(seconds, LEAST_SECONDS), max(leads, LEAST_LEADS)))
     try:
         yield
     finally:
-        _min_seconds.reset(token)
+        _accepted.reset(token)
 
 
-def _check_lengths(millivolts: dict[str, np.ndarray], sampling_rate: float, path: PathLike) -> None:
-    lengths = {lead: len(millivolts[lead]) for lead in LEADS}
+def _missing_leads(missing: tuple[str, ...], others: str, path: PathLike) -> EcgFileError:
+    """Return the error of a recording without some leads."""
+    present = [lead for lead in LEADS if lead not in missing]
+    found = f"{len(present)} leads ({', '.join(present)}), {', '.join(missing)} missing{others}"
+    least = f"at least {n_leads} of " if (n_leads := _accepted.get().leads) < len(LEADS) else ""
+    return EcgFileError(path, found, f"{least}{', '.join(LEADS)}")
+
+
+def _common_length(millivolts: dict[str, np.ndarray], sampling_rate: float, path: PathLike) -> int:
+    """Return how many samples each lead has; refuse different lengths, too few and too many."""
+    lengths = {lead: len(millivolts[lead]) for lead in LEADS if lead in millivolts}
     if len(set(lengths.values())) > 1:
         found = f"leads of different lengths, {by_value(lengths, 'samples')}"
         raise EcgFileError(path, found, "as many samples in every lead")
-    n_samples = lengths["I"]
-    if n_samples < _min_seconds.get() * sampling_rate - 1e-6:
+    n_samples, least = next(iter(lengths.values())), _accepted.get().seconds
+    if n_samples < least * sampling_rate - 1e-6:
         found = f"{n_samples} samples at {sampling_rate:g} Hz ({n_samples / sampling_rate:.4g} s)"
-        raise EcgFileError(path, found, f"at least {_min_seconds.get():g} s")
+        raise EcgFileError(path, found, f"at least {least:g} s")
     if n_samples * len(LEADS) > MAX_SAMPLES:
         raise EcgFileError(path, f"{n_samples:,} samples per lead", f"at most {MAX_SAMPLES // len(LEADS):,}")
+    return n_samples
 
 
 def _fill_gaps(signal: np.ndarray, sampling_rate: float, path: PathLike) -> int:

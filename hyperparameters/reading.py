@@ -84,6 +84,12 @@ def _ends_at_rest(values: Mapping[str, Any]) -> bool:
     return values.get("schedule", Hyperparameters.schedule) in ("one_cycle", "cosine")
 
 
+def drops_leads(values: Mapping[str, Any]) -> bool:
+    """Return whether a training with these values has shown its model ECGs that lack leads."""
+    augmentation = values.get("augmentation")
+    return augmentation == "published" or (augmentation == "independent" and values.get("lead_drop", 0) > 0)
+
+
 def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the defaults of a YAML file, and its ``published`` section.
 

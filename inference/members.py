@@ -13,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ecg.recording import LEADS
+from hyperparameters.reading import drops_leads
 from metrics.calibration import Calibration, calibrated_score
 from metrics.log_odds import mean_score
 from run_folder.descriptions import ModelDescription
 from run_folder.ensemble import read_ensemble
 from run_folder.files import RunFiles
+from run_folder.lineage import root_of
 from runtime.errors import UserError
 
 
@@ -29,7 +32,7 @@ class Members(ABC):
     descriptions : of the members.
     folders : of the members, where they were loaded from folders.
     label_names : one per column of the scores.
-    window_start, min_seconds, quality : how ECGs are read and judged, as in
+    window_start, min_seconds, min_leads, quality : how ECGs are read and judged, as in
         ``run_folder.descriptions.ModelDescription``.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
     prevalences : of each label, for which the scores hold, the mean of the members.
@@ -49,6 +52,7 @@ class Members(ABC):
         self.label_names = self.descriptions[0].label_names
         self.window_start, self.quality = self.descriptions[0].window_start, self.descriptions[0].quality
         self.min_seconds = max(one.min_seconds for one in self.descriptions)
+        self.min_leads = max(one.min_leads for one in self.descriptions)
         member_columns = (column for one in self.descriptions for column in one.clinical_columns)
         self.clinical_columns = list(dict.fromkeys(member_columns))
         self.prevalences = np.mean([one.prevalences for one in self.descriptions], axis=0).tolist()
@@ -78,6 +82,21 @@ class Members(ABC):
             return titles[0]
         counts = ", ".join(f"{titles.count(title)} x {title}" for title in dict.fromkeys(titles))
         return f"ensemble of {len(titles)} models ({counts})"
+
+    def accept_leads(self, min_leads: int) -> None:
+        """Score recordings with this many of the twelve leads, or more.
+
+        Raises
+        ------
+        UserError : a member was trained without lead dropout, and has never seen an ECG that lacks leads.
+        """
+        for folder in self.folders if min_leads < len(LEADS) else ():
+            if not drops_leads(RunFiles(root_of(folder)).hyperparameters()):
+                raise UserError(
+                    f"--min-leads: found {folder}, trained without lead dropout, expected a model that has "
+                    "seen ECGs without some leads: one trained with --lead-drop, such as 0.5"
+                )
+        self.min_leads = min_leads
 
     def score_members(self, signals: np.ndarray, clinical: np.ndarray | None = None) -> np.ndarray:
         """Return the calibrated score of each member, (n_members, N, n_labels).

@@ -15,7 +15,7 @@ from dataset.decoding import decode
 from dataset.labels_table import read_clinical
 from dataset.reading_ahead import read_ahead
 from dataset.sign_columns import SIGN_COLUMNS, given_columns, sign_columns, with_signs
-from ecg.quality import judge
+from ecg.quality import judge, missing_in_words
 from inference.likeness import TrainingDistribution, unlike_training
 from inference.members import Members
 from inference.unseen import TrainedOn
@@ -89,7 +89,11 @@ def score_files(
     ------
     UserError : a score is not finite, or a process that reads files was killed.
     """
-    window = {"window_start": scorer.window_start, "min_seconds": scorer.min_seconds}
+    window = {
+        "window_start": scorer.window_start,
+        "min_seconds": scorer.min_seconds,
+        "min_leads": scorer.min_leads,
+    }
     options = {"quality": scorer.quality, "seen": seen, "any_quality": any_quality}
     results = read_ahead(files, partial(_decoded, **window, **options))
     while some := list(islice(results, BATCH_SIZE)):
@@ -103,12 +107,13 @@ def _decoded(
     *,
     window_start: float,
     min_seconds: float,
+    min_leads: int,
     quality: Mapping[str, Any],
     seen: TrainedOn,
     any_quality: bool,
 ) -> Decoded | Failure:
     try:
-        file_format, signal, measurement = decode(file, window_start, min_seconds)
+        file_format, signal, measurement = decode(file, window_start, min_seconds, min_leads)
     except EcgFileError as error:
         return Failure(file, str(error))
     refusals, warnings = judged(measurement, **quality)
@@ -121,9 +126,12 @@ def _decoded(
 def judged(
     measurement: np.void, *, quality_checks: bool = False, **limits: float
 ) -> tuple[list[str], list[str]]:
-    """Return why an ECG is unusable, and what is doubtful about it; no sentence where nothing is."""
+    """Return why an ECG is unusable, and what is doubtful about it; no sentence where nothing is.
+
+    Which leads it lacks is said without quality checks too.
+    """
     if not quality_checks:
-        return [], []
+        return [], list(filter(None, [missing_in_words(measurement)]))
     findings = judge(np.array([measurement]), **limits)
     refusals, warnings = (findings.loc[findings["verdict"] == kind, "finding"] for kind in ("reject", "warn"))
     return refusals.tolist(), warnings.tolist()

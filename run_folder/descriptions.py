@@ -27,6 +27,7 @@ class ModelDescription:
         chosen on so few will have on new patients; without them where the threshold is the prevalence.
     window_start, min_seconds : second of each recording at which its 10 s begin, and the shortest length
         that is used.
+    min_leads : how many of the twelve leads a recording has at least; those that it lacks are zeros.
     quality : what each ECG had to fulfil, as ``dataset.cohort.read_cohort`` takes it.
     clinical_columns : what the head sees beside the ECG; its mean and deviation are among the weights.
         A name that begins with "ecg:" is a sign that is measured, as ``dataset.sign_columns`` has it.
@@ -51,6 +52,7 @@ class ModelDescription:
     expected: list[dict[str, list[float]]] = field(default_factory=list)
     window_start: float = 0.0
     min_seconds: float = 8.0
+    min_leads: int = 12
     quality: dict[str, Any] = field(default_factory=dict)
     clinical_columns: list[str] = field(default_factory=list)
     signs_version: int = 0

@@ -122,6 +122,7 @@ def test_no_patient_in_metadata(write, counts):
         "microvolts_per_count": 1.0,
         "leads_in_file": 12,
         "derived": (),
+        "missing": (),
         "gap_samples": 0,
         "warnings": (),
     }

@@ -7,7 +7,7 @@ dots per inch on ECG paper and 150 for bars; `figure.savefig(path)` writes it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,6 +32,7 @@ from reporting.figures.ecg_paper import (
     TEXT_LAYER,
     TEXT_SIZE,
     Panel,
+    draw_absence,
     draw_ecg,
     draw_grid,
     draw_line,
@@ -60,7 +61,9 @@ NEXT_QRS = 60  # samples, 120 ms before the next beat's centre, where a strip of
 # ----------------------------------------------------------------------------------------------------
 
 
-def draw_attribution(signal: np.ndarray, explanation: Explanation, *, start: int) -> Figure:
+def draw_attribution(
+    signal: np.ndarray, explanation: Explanation, *, start: int, missing: Collection[str] = ()
+) -> Figure:
     """Draw an ECG on ECG paper, with a band along the traces that is as wide as the attribution is large.
 
     What the model did not see is grey. A curve below the rhythm strip shows its attention, if it has any.
@@ -70,6 +73,7 @@ def draw_attribution(signal: np.ndarray, explanation: Explanation, *, start: int
     signal : ndarray of shape (12, n_samples), in mV at 500 Hz
         The whole ECG, 8 s or more, of which the model saw `explanation.attribution.shape[1]` samples.
     start : int, the first of these
+    missing : leads that the recording lacks: nothing is attributed to their zeros, and they are not drawn.
 
     Raises
     ------
@@ -82,7 +86,7 @@ def draw_attribution(signal: np.ndarray, explanation: Explanation, *, start: int
             f"start: found samples {start} to {stop} explained of a signal of {np.shape(signal)[1]}, "
             "expected the whole ECG and the first sample that the model saw"
         )
-    figure = draw_ecg(signal, SAMPLING_RATE)
+    figure = draw_ecg(signal, SAMPLING_RATE, missing=missing)
     (axes,) = figure.axes
     strengths = np.zeros(np.shape(signal))
     strengths[:, start:stop] = band_strength(explanation.attribution)
@@ -149,8 +153,8 @@ def _draw_attention(axes: Axes, attention: np.ndarray, start: int) -> None:
 # ----------------------------------------------------------------------------------------------------
 
 
-def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
-    """Draw the median beat of each lead with the mean attribution of the beats in it.
+def draw_beat_strip(explanation: Explanation, missing: Collection[str] = ()) -> tuple[Figure, float]:
+    """Draw the median beat of each lead, except those missing, with the mean attribution of the beats in it.
 
     On ECG paper that is a part of a page, at 25 mm/s and 10 mm/mV, or at 5 mm/mV where the beats are too high
     for `STRIP_HEIGHT`.
@@ -183,8 +187,11 @@ def draw_beat_strip(explanation: Explanation) -> tuple[Figure, float]:
         for column, leads in enumerate(LAYOUT):
             number, x = LEADS.index(leads[row]), column * STRIP_STEP + 1.0
             trace = np.column_stack([x + MM_PER_SECOND * times, y + gain * waveform[number]])
-            _draw_band(axes, trace, strengths[number])
-            draw_line(axes, trace, leads[row])
+            if leads[row] in missing:
+                draw_absence(axes, x, y)
+            else:
+                _draw_band(axes, trace, strengths[number])
+                draw_line(axes, trace, leads[row])
             axes.text(x - 0.5, y + 4, leads[row], fontsize=TEXT_SIZE, fontweight="bold", zorder=TEXT_LAYER)
         y -= below[row]
     return figure, gain
@@ -203,11 +210,15 @@ def _rows_of_beats(waveform: np.ndarray, gain: float) -> tuple[list[float], list
 # ----------------------------------------------------------------------------------------------------
 
 
-def draw_occlusion_bars(explanation: Explanation) -> Figure:
-    """Draw how much the logit falls without each lead and without each segment, for a part of a page."""
+def draw_occlusion_bars(explanation: Explanation, missing: Collection[str] = ()) -> Figure:
+    """Draw how much the logit falls without each lead and without each segment, for a part of a page.
+
+    A lead that is missing has no bar.
+    """
     figure = Figure(figsize=(3.9, 0.9), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
-    falls = [(LEADS, explanation.lead_occlusion)]
+    recorded = [number for number, lead in enumerate(LEADS) if lead not in missing]
+    falls = [([LEADS[number] for number in recorded], explanation.lead_occlusion[recorded])]
     if explanation.segment_occlusion is not None:
         falls.append((SEGMENTS, explanation.segment_occlusion))
     ratios = [len(names) for names, _ in falls]

@@ -8,7 +8,7 @@ the scale, and the caller's title and notes.
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ NOTE_LINES, NOTE_SPACING = 3, 3.9
 
 LAYOUT = (LEADS[:3], LEADS[3:6], LEADS[6:9], LEADS[9:])  # the columns
 RHYTHM_LEAD = "II"
+NOT_RECORDED = "not recorded"
 COLUMN_SECONDS, PAGE_SECONDS = 2.5, 10.0
 CALIBRATION_MILLIVOLTS, CALIBRATION_SECONDS = 1.0, 0.2
 
@@ -117,7 +118,12 @@ PANELS = _panels()  # the twelve leads in the order of `LEADS`, then the rhythm 
 
 
 def draw_ecg(
-    signal: np.ndarray, sampling_rate: float, *, title: str = "", notes: Sequence[str] = ()
+    signal: np.ndarray,
+    sampling_rate: float,
+    *,
+    title: str = "",
+    notes: Sequence[str] = (),
+    missing: Collection[str] = (),
 ) -> Figure:
     """Draw the first 10 s of an ECG on a page of ECG paper.
 
@@ -133,6 +139,8 @@ def draw_ecg(
         One line above the grid, such as the file's name; cut to the page. Never a patient's name.
     notes : sequence of str
         Below the title, one per line if they fit into three lines, else joined and cut.
+    missing : collection of str
+        Leads that the recording lacks: in place of a trace stands that they were not recorded.
 
     Returns
     -------
@@ -149,9 +157,13 @@ def draw_ecg(
     draw_grid(axes, *GRID)
     _draw_calibration(axes)
     _draw_separators(axes)
-    traces = [panel.trace(signal, sampling_rate) for panel in PANELS]
-    for panel, trace in zip(PANELS, traces, strict=True):
+    recorded = [panel for panel in PANELS if panel.lead not in missing]
+    traces = [panel.trace(signal, sampling_rate) for panel in recorded]
+    for panel, trace in zip(recorded, traces, strict=True):
         draw_line(axes, trace, panel.lead)
+    for panel in PANELS:
+        if panel.lead in missing:
+            draw_absence(axes, panel.x + 1, panel.y)
     _draw_names(axes, traces)
     _draw_text(axes, sampling_rate, title, notes)
     return figure
@@ -261,6 +273,11 @@ def draw_line(axes: Axes, points: np.ndarray, label: str) -> None:
     )
     line.set_label(label)
     axes.add_artist(line)  # `add_patch` would measure every segment in Python
+
+
+def draw_absence(axes: Axes, x: float, y: float) -> None:
+    """Write in place of a trace that the lead was not recorded."""
+    axes.text(x, y, NOT_RECORDED, fontsize=TEXT_SIZE, fontstyle="italic", zorder=TEXT_LAYER)
 
 
 def _draw_names(axes: Axes, traces: Sequence[np.ndarray]) -> None:

@@ -9,7 +9,7 @@ date of the patient, and not the file's name, which may contain one.
 import base64
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -90,6 +90,7 @@ def write_patient_page(
     signal: np.ndarray,
     member_scores: np.ndarray,
     label: int = 0,
+    missing: Collection[str] = (),
     warnings: Sequence[str] = (),
     prevalence: float | None = None,
     clinical: np.ndarray | None = None,
@@ -104,6 +105,7 @@ def write_patient_page(
     signal : int16 ndarray of shape (12, 5000), in microvolts at 500 Hz.
     member_scores : ndarray of shape (n_members, 1, n_labels), the scores of each model.
     label : the number of the label that the page is about.
+    missing : leads that the recording lacks, whose samples are zeros: they are not drawn.
     warnings : sentences for the reader; the page shows as many as fit, and how many do not.
     prevalence : of the label among such patients; the score is restated for it.
     clinical : float32 ndarray of shape (1, n_columns), as `Scorer.score_members` takes it.
@@ -136,12 +138,12 @@ def write_patient_page(
         sentences=list(_sentences(scorer, run, member_scores, label, prevalence, clinical)),
         called=_called(sets, scores[label]),
         warnings=_warnings([*warnings, *notes]),
-        ecg=_ecg_image(millivolts, explanation, name),
+        ecg=_ecg_image(millivolts, explanation, name, missing),
         ecg_scale=f"{100 * ECG_SCALE:g} % of {MM_PER_SECOND:g} mm/s and {MM_PER_MILLIVOLT:g} mm/mV",
-        beats=_beats(explanation),
+        beats=_beats(explanation, missing),
         no_beats=no_beats,
         bars=svg_picture(
-            draw_occlusion_bars(explanation),
+            draw_occlusion_bars(explanation, missing),
             alt="Fall of the logit without each lead and segment",
             caption="",
         ),
@@ -287,21 +289,23 @@ def _completeness(explanation: Explanation) -> str:
 # ----------------------------------------------------------------------------------------------------
 
 
-def _ecg_image(signal: np.ndarray, explanation: Explanation, name: str) -> Image:
+def _ecg_image(signal: np.ndarray, explanation: Explanation, name: str, missing: Collection[str]) -> Image:
     """Return the ECG paper without its margins, but with the part of the upper one that a trace reaches."""
-    figure = draw_attribution(signal, explanation, start=centre_start(explanation.attribution.shape[1]))
+    start = centre_start(explanation.attribution.shape[1])
+    figure = draw_attribution(signal, explanation, start=start, missing=missing)
     traces = [panel.trace(signal, SAMPLING_RATE)[:, 1].max() for panel in PANELS]
     top = min(max(GRID[3], math.ceil(max(traces))), HIGHEST) + RIM
     box = (GRID[0] - RIM, GRID[1] - RIM, GRID[2] + RIM, top)
-    alt = f"12-lead ECG, 10 s; bands along the traces show what speaks for and against {name}"
+    without = f" without {', '.join(missing)}" if missing else ""
+    alt = f"12-lead ECG{without}, 10 s; bands along the traces show what speaks for and against {name}"
     return _png(figure, box, alt, ECG_SCALE)
 
 
-def _beats(explanation: Explanation) -> dict[str, Any] | None:
+def _beats(explanation: Explanation, missing: Collection[str]) -> dict[str, Any] | None:
     """Return the picture of the mean beats, its gain and numbers of beats; None without beats."""
     if explanation.waves is None:
         return None
-    figure, gain = draw_beat_strip(explanation)
+    figure, gain = draw_beat_strip(explanation, missing)
     width, height = (MM_PER_INCH * inches for inches in figure.get_size_inches())
     median = explanation.waves.median
     alt = "The mean beat of each lead, with the mean attribution"

@@ -252,7 +252,7 @@ def test_each_limit_from_both_sides(check, verdict, field, within, beyond):
         ({"padded_samples": 800, "file_seconds": 8.4}, "1.6 s added to a recording of 8.4 s"),
         ({"gap_samples": 1}, "1 missing sample interpolated (0.00% of the file)"),
         ({"file_rate": 1000}, "resampled from 1000 to 500 Hz"),
-        ({"n_derived": 4}, "4 limb leads computed from I and II"),
+        ({"n_derived": 4}, "4 limb leads computed from two others"),
         ({"n_warnings": 2}, "2 warnings of the reader"),
     ],
 )

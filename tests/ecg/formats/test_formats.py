@@ -117,6 +117,7 @@ def test_metadata_without_the_patient(tmp_path, file_format):
         "file_format": file_format,
         "leads_in_file": len(leads_of(file_format)),
         "derived": ("III", "aVR", "aVL", "aVF") if file_format == "GE MUSE" else (),
+        "missing": (),
         "gap_samples": 0,
         "warnings": (),
     }
