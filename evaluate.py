@@ -40,6 +40,7 @@ from matplotlib.figure import Figure
 from dataset.cohort import Cohort, read_cohort
 from dataset.labels_table import read_files
 from dataset.sign_columns import given_columns, sign_columns
+from ecg.quality import count_missing
 from explanations.groups import ExplainedLabel, explain_run
 from hyperparameters.declaration import Hyperparameters
 from inference.comparison import (
@@ -50,6 +51,7 @@ from inference.comparison import (
     score_cohort,
 )
 from inference.differences import LabelComparison, adjust_for_many, compare_models
+from inference.lead_count import add_min_leads
 from inference.rivals import KERNELS, kernel_models, rival_scores, sign_features, sign_models
 from inference.sign_baseline import PROBES
 from inference.strata import auroc_by_heart_rate, metrics_by_stratum, strata_of
@@ -156,6 +158,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", metavar="DIR", help="the runs' own ECGs, where they lie elsewhere now")
     parser.add_argument("--labels", help="labels table of --cohort or --data-dir [labels.csv in the folder]")
     parser.add_argument("--patient-key", metavar="FILE", help="key of their pseudonyms [beside the table]")
+    help = "with --cohort, accept recordings of this many leads or more, the others zeros [the first run's]"
+    add_min_leads(parser, help=help)
     parser.add_argument("--no-signs", dest="signs", action="store_false", help="leave out the ECG signs")
     parser.add_argument(
         "--random-kernels",
@@ -177,6 +181,8 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--patient-key: found no --cohort, expected the folder of the ECGs that it is for")
     if arguments.labels and not (arguments.cohort or arguments.data_dir):
         parser.error("--labels: found no --cohort and no --data-dir, expected the folder that it is for")
+    if arguments.min_leads and not arguments.cohort:
+        parser.error("--min-leads: found no --cohort, expected the folder of the ECGs that it is for")
     if arguments.cohort and arguments.data_dir:
         parser.error("--data-dir: found --cohort too, expected one of them")
     if arguments.random_kernels and arguments.cohort:
@@ -233,6 +239,8 @@ def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) ->
         "clinical_columns": given_columns(beside),
         "ecg_signs": bool(sign_columns(beside)),
     }
+    if arguments.min_leads:
+        changed["min_leads"] = arguments.min_leads
     cohort = read_cohort(quality=values.group("quality"), **{**values.group("cohort"), **changed})
     n_read, n_rejected = len(cohort.table), len(cohort.reading.rejected)
     print(f"cohort      {n_read + n_rejected:,} files: {n_read:,} read, {n_rejected:,} rejected")
@@ -273,7 +281,11 @@ def describe_cohort(
         print(f"            {n:,} x {reason}")
     print(pd.DataFrame(rows, columns=header).to_string(index=False))
     left_out, hours = left_out_rows(record), hours_from_ct(record)
-    return OtherCohort(flow, comparison.label_names, header, rows, left_out, hours, comparison.unseen)
+    if lacking := count_missing(cohort.measurements):
+        print(f"leads       {lacking}")
+    return OtherCohort(
+        flow, comparison.label_names, header, rows, left_out, hours, comparison.unseen, lacking
+    )
 
 
 def record_validation(run: Run, folders: Sequence[Path], names: Sequence[str]) -> None:

@@ -52,9 +52,10 @@ from tqdm import tqdm
 from dataset.decoding import decode
 from dataset.sign_columns import given_columns
 from ecg.quality import missing_leads
-from ecg.recording import LEADS, LEAST_LEADS, LEAST_SECONDS
+from ecg.recording import LEAST_SECONDS
 from inference.abstention import Abstention, abstentions
 from inference.exported import ExportedScorer, NotExportedError, has_export
+from inference.lead_count import add_min_leads
 from inference.likeness import TrainingDistribution
 from inference.members import Members
 from inference.prediction import TRAINED_ON, Failure, Scored, clinical_source, decide, score_files
@@ -210,7 +211,7 @@ def parse_arguments() -> argparse.Namespace:
     help = "score recordings from this length on, padded to 10 s, with a warning [the run's]"
     parser.add_argument("--min-seconds", type=seconds, metavar="S", help=help)
     help = "score recordings of this many leads or more, the others zeros, with a warning [the run's]"
-    parser.add_argument("--min-leads", type=n_leads, metavar="N", help=help)
+    add_min_leads(parser, help=help)
     parser.add_argument(
         "--alpha",
         type=error_rate,
@@ -248,15 +249,6 @@ def seconds(text: str) -> float:
     value = float(text) if re.fullmatch(r"\d{1,3}(\.\d+)?", text) else 0.0
     if not LEAST_SECONDS <= value <= 10:
         raise argparse.ArgumentTypeError(f"found {text}, expected a number from {LEAST_SECONDS:g} to 10")
-    return value
-
-
-def n_leads(text: str) -> int:
-    """Return a flag's value, how many leads a recording has at least."""
-    value = int(text) if re.fullmatch(r"\d{1,2}", text) else 0
-    if not LEAST_LEADS <= value <= len(LEADS):
-        expected = f"a whole number from {LEAST_LEADS} to {len(LEADS)}"
-        raise argparse.ArgumentTypeError(f"found {text}, expected {expected}")
     return value
 
 

@@ -23,7 +23,7 @@ from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import StoredSignals, cached_signals
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
-from ecg.recording import MIN_SECONDS
+from ecg.recording import LEADS, MIN_SECONDS
 from runtime.atomic_files import write_text_atomically
 from runtime.errors import UserError
 
@@ -36,7 +36,7 @@ class Reading:
 
     Attributes
     ----------
-    window_start, min_seconds, quality_limits : as ``read_cohort`` takes them.
+    window_start, min_seconds, min_leads, quality_limits : as ``read_cohort`` takes them.
     patient_key : fingerprint of the key of the pseudonyms; those of another key cannot be compared.
     patients_assumed : whether the labels table names no patients, so that each file counts as one.
     rejected : DataFrame with one row per file that could not be read, or whose ECG is unusable: file, reason,
@@ -56,6 +56,7 @@ class Reading:
     n_parsed: int
     rejected_list: Path | None = None
     min_seconds: float = MIN_SECONDS
+    min_leads: int = len(LEADS)
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def read_cohort(
     workers: int,
     window_start: float,
     min_seconds: float = MIN_SECONDS,
+    min_leads: int = len(LEADS),
     patient_key: str | None,
     quality: Mapping[str, Any],
 ) -> Cohort:
@@ -132,7 +134,7 @@ def read_cohort(
     label_columns : columns to learn; None means PE.
     clinical_columns : columns that the head sees beside the ECG; None means none.
     ecg_signs : whether it sees the signs that are measured in each ECG, ``dataset.sign_columns``.
-    cache_dir, workers, window_start, min_seconds : see ``signal_cache.cached_signals``.
+    cache_dir, workers, window_start, min_seconds, min_leads : see ``signal_cache.cached_signals``.
     patient_key : file of the key of the patients' pseudonyms; None means one beside the table.
     quality : ``quality_checks``, whether ECGs are judged at all, and the limits of ``ecg.quality.judge``.
 
@@ -148,6 +150,7 @@ def read_cohort(
             workers=workers,
             window_start=window_start,
             min_seconds=min_seconds,
+            min_leads=min_leads,
             patient_key=patient_key,
             quality=quality,
         )
@@ -234,6 +237,7 @@ def _read(
     workers: int,
     window_start: float,
     min_seconds: float = MIN_SECONDS,
+    min_leads: int = len(LEADS),
     patient_key: str | None,
     quality: Mapping[str, Any],
 ) -> Cohort:
@@ -244,7 +248,7 @@ def _read(
     patients_assumed = bool((table["patient_id"] == table["file"]).all())
     table = table.assign(patient_id=pseudonymise(table["patient_id"], key_file))
     files = list(table["file"])
-    window = {"window_start": window_start, "min_seconds": min_seconds}
+    window = {"window_start": window_start, "min_seconds": min_seconds, "min_leads": min_leads}
     cached = cached_signals(folder, files, cache_dir=cache_dir, workers=workers, **window)
     has_row = (cached.entries["row"] != NO_ROW).to_numpy()
     unreadable = cached.entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)

@@ -128,6 +128,14 @@ def missing_in_words(measurement: np.void) -> str:
     return f"{lead} {', '.join(missing)} missing in the file: the model sees zeros there" if missing else ""
 
 
+def count_missing(measurements: np.ndarray) -> str:
+    """Return how many ECGs lack which leads, in a sentence; "" where none lacks any."""
+    absent = np.isnan(measurements["lead_qrs_mv"])  # (n_ecgs, 12)
+    leads = ", ".join(f"{lead} in {n:,}" for lead, n in zip(LEADS, absent.sum(axis=0), strict=True) if n)
+    n_ecgs = f"{absent.any(axis=1).sum():,} of {len(absent):,} ECGs"
+    return f"{n_ecgs} lack leads, which the models see as zeros: {leads}" if leads else ""
+
+
 def _largest(values: np.ndarray) -> tuple[float, int]:
     """Return the largest value and its position."""
     position = int(values.argmax())

@@ -262,7 +262,7 @@ def _without_calibration(millivolts: dict[str, np.ndarray], sampling_rate: float
     """
     recorded = [millivolts[lead] for lead in LEADS if lead in RECORDED_LEADS and lead in millivolts]
     n_samples = {len(row) for row in millivolts.values()}
-    if len(recorded) < 2 or len(n_samples) > 1 or min(n_samples) <= 10 * sampling_rate:
+    if len(recorded) < 3 or len(n_samples) > 1 or min(n_samples) <= 10 * sampling_rate:
         return millivolts
     length, second = n_samples.pop(), round(sampling_rate)
     if _has_pulse([row[length - second :] for row in recorded], sampling_rate):

@@ -23,6 +23,7 @@ from runtime import device as devices
 CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
 BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
 RecordingLength = restricted_number_type("RecordingLength", float, [(">=", 3), ("<=", 10)])
+LeadCount = restricted_number_type("LeadCount", int, [(">=", 6), ("<=", 12)])
 Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
@@ -38,6 +39,7 @@ EXPECTED = {  # in words, what values of these types are
     OpenUnitInterval: "a number above 0 and below 1",
     BelowOne: "a number from 0 on, below 1",
     RecordingLength: "a number from 3 to 10",
+    LeadCount: "a whole number from 6 to 12",
     Share: "a number above 0, at most 1",
     Fraction: "a number above 0 and below 0.5",
     DeviceName: devices.EXPECTED,
@@ -90,6 +92,9 @@ class Hyperparameters:
     )
     min_seconds: RecordingLength = declared(
         "cohort", 8.0, "s, shortest recording that is used; what lacks to 10 s is padded, and noted"
+    )
+    min_leads: LeadCount = declared(
+        "cohort", 12, "leads that a recording has at least; fewer than 12, the others zeros, need --lead-drop"
     )
     patient_key: str | None = declared(
         "cohort",

@@ -19,6 +19,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from ecg.recording import LEADS
 from hyperparameters.declaration import ABSENT, EXPECTED, LISTS, Hyperparameters
 from metrics.threshold_policy import parse_policy
 from runtime.errors import UserError, reason
@@ -322,6 +323,11 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         parser.error(
             f"patience: found {hyperparameters.patience}, expected --keep best: where the last is kept, "
             "training goes on to the end of its schedule"
+        )
+    if hyperparameters.min_leads < len(LEADS) and not drops_leads(hyperparameters.present()):
+        parser.error(
+            f"min_leads: found {hyperparameters.min_leads} without lead dropout, expected --lead-drop, such "
+            "as 0.5: the model must learn that leads may be missing"
         )
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")

@@ -166,6 +166,7 @@ def _scores_of_cohort(
             f"{folder}: found --window-start {scorer.window_start:g}, expected that of the first run: "
             f"{cohort.reading.window_start:g}"
         )
+    scorer.accept_leads(cohort.reading.min_leads)
     clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
     chunks = _chunks(len(cohort.table), name)
     scores = [scorer.score(cohort.signals.read(ecgs), clinical[ecgs]) for ecgs in chunks]

@@ -150,7 +150,7 @@ def _recordings_of(root: Path, splits: pd.DataFrame) -> tuple[StoredSignals, np.
     folder = found_again(root, values, values.get("data_dir") or DEMO_FOLDER)
     if not folder.is_dir() or "cache_dir" not in values:
         return None
-    known = ("cache_dir", "workers", "window_start", "min_seconds")
+    known = ("cache_dir", "workers", "window_start", "min_seconds", "min_leads")
     reading = {name: values[name] for name in known if name in values}
     try:
         cached = cached_signals(folder, list(splits["file"]), **reading)

@@ -196,6 +196,7 @@ def _description(
         threshold_from=level if threshold_policy == "prevalence" else "validation",
         window_start=cohort.reading.window_start,
         min_seconds=cohort.reading.min_seconds,
+        min_leads=cohort.reading.min_leads,
         quality=dict(cohort.reading.quality_limits),
         clinical_columns=list(cohort.clinical),
         signs_version=SIGNS_VERSION if sign_columns(cohort.clinical) else 0,

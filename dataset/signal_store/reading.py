@@ -37,13 +37,14 @@ def read_stale_files(
     workers: int,
     window_start: float,
     min_seconds: float,
+    min_leads: int,
 ) -> tuple[int, dict[str, Entry]]:
     """Read the files that a cache, whose lock is held, lacks or has in another state.
 
     Parameters
     ----------
     states : int (n_files, 3), what ``file_identity.states_of`` returns.
-    data_dir, workers, window_start, min_seconds : see ``signal_cache.cached_signals``.
+    data_dir, workers, window_start, min_seconds, min_leads : see ``signal_cache.cached_signals``.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def read_stale_files(
         parts.append(Part([files[place] for place in places], states[places], row))
         row += len(places)
     register = Register(cache)
-    reader = FileReader(data_dir, cache.path, register.known(), window_start, min_seconds)
+    reader = FileReader(data_dir, cache.path, register.known(), window_start, min_seconds, min_leads)
     with tqdm(total=len(stale), desc="reading files", unit="file", disable=None, leave=False) as bar:
         if alone:
             _read_here(reader, parts, register, bar)
@@ -85,6 +86,7 @@ class FileReader:
     known: Container[str]
     window_start: float
     min_seconds: float
+    min_leads: int
 
     def read_files(self, files: Iterable[str], first_row: int) -> Iterator[Entry]:
         """Read files, write their signals from a row on, and yield an entry for each when it is written.
@@ -112,7 +114,7 @@ class FileReader:
                 return Entry(digest), None
             if digest in written:
                 return written[digest], None
-            file_format, *ecg = decode(path, self.window_start, self.min_seconds)
+            file_format, *ecg = decode(path, self.window_start, self.min_seconds, self.min_leads)
             return Entry(digest, file_format), tuple(ecg)
         except EcgAccessError as error:  # without a digest, so that it is not remembered
             return Entry("", rejected=str(error)), None

@@ -22,7 +22,7 @@ from dataset.signal_store.cache_index import Entry
 from dataset.signal_store.file_identity import states_of
 from dataset.signal_store.reading import read_stale_files
 from ecg.fingerprint import N_BITS, fingerprints
-from ecg.recording import MIN_SECONDS
+from ecg.recording import LEADS, MIN_SECONDS
 from runtime.errors import UserError
 
 # Raise it with every change to a signal at rest, its measurements or the cache.
@@ -115,6 +115,7 @@ def cached_signals(
     workers: int = 0,
     window_start: float = 0.0,
     min_seconds: float = MIN_SECONDS,
+    min_leads: int = len(LEADS),
 ) -> CachedSignals:
     """Return the signals of ``files``, reading those that the cache lacks.
 
@@ -125,7 +126,8 @@ def cached_signals(
         it has all files as they are.
     workers : processes that read files; 0: one per core.
     window_start : seconds into each recording at which its 10 s begin; each value has a cache of its own.
-    min_seconds : shorter recordings are rejected; each value has a cache of its own.
+    min_seconds, min_leads : shorter recordings, and those of fewer leads, are rejected; each value has a
+        cache of its own.
 
     Raises
     ------
@@ -135,6 +137,7 @@ def cached_signals(
     name = f"{Path(resolved).name}-{hashlib.sha256(resolved.encode()).hexdigest()[:12]}-v{PARSER_VERSION}"
     name += f"-from{window_start:g}s" if window_start else ""
     name += f"-least{min_seconds:g}s" if min_seconds != MIN_SECONDS else ""
+    name += f"-{min_leads}leads" if min_leads != len(LEADS) else ""
     cache = CacheFolder(Path(cache_dir) / name)
     states = states_of(data_dir, files)
     n_parsed, unread = 0, {}
@@ -152,6 +155,7 @@ def cached_signals(
                     workers=workers,
                     window_start=window_start,
                     min_seconds=min_seconds,
+                    min_leads=min_leads,
                 )
                 cache.load()
     except OSError as error:

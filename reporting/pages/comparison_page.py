@@ -59,6 +59,7 @@ class OtherCohort:
     left_out : rows of the files that are not used, by label and sex.
     hours : sentences about the time from the examination to the ECG, where it is known.
     unseen : sentences about how they were compared with the ECGs that the runs have seen.
+    lacking : a sentence about ECGs that lack leads, or "".
     """
 
     flow: Flow
@@ -68,6 +69,7 @@ class OtherCohort:
     left_out: list[list[str]]
     hours: list[str]
     unseen: Sequence[str]
+    lacking: str = ""
 
 
 def count_words(result: LabelComparison) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from dataset.clinical import OLDEST
 from dataset.signal_store.file_identity import digest_of
-from ecg.recording import LEAST_SECONDS
+from ecg.recording import LEAST_LEADS, LEAST_SECONDS
 from reporting.figures.ecg_paper import draw_ecg
 from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
@@ -96,13 +96,14 @@ def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
     rows = record.splits[record.splits["file"] == case.file]
     if "digest" in rows and digest_of(path) not in set(rows["digest"]):
         raise _OtherContentError
-    recording = read_recording(path, LEAST_SECONDS)
+    recording = read_recording(path, LEAST_SECONDS, LEAST_LEADS)
     start = round(float(record.hyperparameters.get("window_start") or 0) * recording.sampling_rate)
     figure = draw_ecg(
         np.asarray(recording.signal)[:, start:],
         recording.sampling_rate,
         title=case.file,
         notes=[in_words(case, name)],
+        missing=recording.metadata["missing"],
     )
     return as_png(figure)
 

@@ -401,10 +401,12 @@ def _stretched(record: RunRecord) -> str:
 
 
 def _stretch(scorer: Scorer) -> str:
-    """Say which 10 s of a recording the models were trained on."""
+    """Say which 10 s of a recording the models were trained on, and how few leads."""
     padded = ""
     if scorer.min_seconds < MIN_SECONDS:
         padded = f" (recordings of {scorer.min_seconds:g} s or more were padded to 10 s)"
+    if scorer.min_leads < len(LEADS):
+        padded += f" (of recordings with {scorer.min_leads} leads or more, those missing were zeros)"
     if not scorer.window_start:
         return f"the first 10 s of the recording{padded}"
     return f"10 s of the recording, from second {scorer.window_start:g} on{padded}"

@@ -6,7 +6,7 @@ Nothing here computes a metric; an undefined one is shown with its reason.
 import numpy as np
 
 from cohorts.synthetic import planted_auroc
-from ecg.recording import MIN_SECONDS
+from ecg.recording import LEADS, MIN_SECONDS
 from metrics.metric import Metric
 from reporting.words.decision_words import decision_notes
 from reporting.words.formatting import duration, interval, number, typeset
@@ -237,6 +237,12 @@ def limits(record: RunRecord) -> list[str]:
             f"Recordings of {shortest:g} s or more were accepted (--min-seconds) in place of "
             f"{MIN_SECONDS:g} s. Those below 10 s were padded with their first and last values; the quality "
             "checks count them."
+        )
+    least = int(record.hyperparameters.get("min_leads") or len(LEADS))
+    if least < len(LEADS):
+        sentences.append(
+            f"Recordings of {least} or more of the twelve leads were accepted (--min-leads). Those that are "
+            "missing are zeros; quality.csv names them."
         )
     sentences += [
         f"The weights to start from came from a file of another model, {weights['file']} (SHA-256 "

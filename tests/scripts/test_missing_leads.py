@@ -1,5 +1,6 @@
 """Recordings that lack leads: refused, unless --min-leads accepts them, for models of lead dropout alone."""
 
+import json
 import re
 
 import numpy as np
@@ -10,11 +11,12 @@ from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny, 
 
 from dataset.decoding import decode
 from ecg.duplicates import near_duplicates
+from ecg.formats.hospital import hospital_xml
 from ecg.quality import judge, missing_leads
 from ecg.recording import LEADS, assemble
 from hyperparameters.declaration import Hyperparameters
 from inference.scoring import Scorer
-from xml_loader import EcgFileError, at_least
+from xml_loader import EcgFileError, at_least, read_recording
 
 CHEST = LEADS[6:]
 LIMITS = Hyperparameters().group("quality")
@@ -181,3 +183,73 @@ def test_others_are_refused_in_one_line(places):
     assert "--min-leads: found 5, expected a whole number from 6 to 12" in line
     outcome = run_here("predict.py", places / "whole", places / "ecgs" / "demo-0003.xml", "--min-leads", 12)
     assert outcome.returncode == 0  # that is what any model takes
+
+
+# Training and evaluation
+
+
+@pytest.fixture(scope="module")
+def lacking(tmp_path_factory):
+    """A cohort of 24 ECGs, of which two lack V3 and V4, and one has limb leads alone."""
+    folder = make_tiny_cohort(tmp_path_factory.mktemp("lacking") / "ecgs")
+    for number in (3, 9):
+        without(folder / f"demo-000{number}.xml", ["V3", "V4"], folder / f"demo-000{number}.xml")
+    without(folder / "demo-0005.xml", CHEST, folder / "demo-0005.xml")
+    return folder
+
+
+def test_a_run_accepts_them_says_so_and_predict_follows_it(lacking, tmp_path):
+    flags = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache", "--lead-drop", 0.5)
+    outcome = run_here("train_atten.py", *tiny(lacking, *flags, "--min-leads", 8, "--ecg-signs", "true"))
+    run = run_folder_of(outcome)
+    assert "23 read, 1 rejected" in outcome.stdout and "missing leads 2" in outcome.stdout
+    (rejected,) = pd.read_csv(run / "rejected.csv").itertuples()
+    assert rejected.file == "demo-0005.xml" and "found 6 leads" in rejected.reason
+    quality = pd.read_csv(run / "quality.csv")
+    found = quality[quality["check"] == "missing leads"]
+    assert sorted(found["file"]) == ["demo-0003.xml", "demo-0009.xml"] and set(found["verdict"]) == {"warn"}
+    assert json.loads((run / "model.json").read_text())["min_leads"] == 8
+    page = re.sub(r"\s+", " ", (run / "report.html").read_text(encoding="utf-8"))
+    assert "Recordings of 8 or more of the twelve leads were accepted (--min-leads)." in page
+    scored = run_here("predict.py", run, lacking / "demo-0003.xml")
+    assert scored.returncode == 0 and "leads V3, V4 missing in the file" in scored.stdout
+    assert "cannot be measured: ecg:t_in_v3_mv, ecg:t_in_v4_mv" in scored.stdout
+    refused = run_here("predict.py", run, lacking / "demo-0003.xml", "--min-leads", 12)
+    assert refused.returncode == 1 and "V3, V4 missing; expected I, II, III" in refused.stderr
+
+
+def test_training_on_them_without_lead_dropout_is_refused(lacking):
+    line = line_of(train_here("train_atten.py", *tiny(lacking, "--min-leads", 8)), status=2)
+    assert "min_leads: found 8 without lead dropout, expected --lead-drop, such as 0.5" in line
+    flags = ("--min-leads", 8, "--lead-drop", 0.5, "--augmentation", "none")
+    line = line_of(train_here("train_atten.py", *tiny(lacking, *flags)), status=2)
+    assert "min_leads: found 8 without lead dropout" in line
+    line = line_of(train_here("train_atten.py", *tiny(lacking, "--min-leads", 3)), status=2)
+    assert "min_leads: found 3, expected a whole number from 6 to 12" in line
+
+
+def test_another_cohort_is_scored_with_them_and_the_page_says_so(places, lacking, tmp_path):
+    table = pd.read_csv(lacking / "labels.csv")
+    table["patient_id"] = "other-" + table["patient_id"]
+    generator = np.random.default_rng(1)  # another cohort: no ECG of those that trained the runs
+    for file in table["file"]:
+        recording = read_recording(lacking / file, min_leads=6)
+        noise = generator.normal(0, 0.05, recording.signal.shape)
+        text = hospital_xml(recording.signal[:, ::-1] + noise)
+        (tmp_path / file).write_text(text, encoding="iso-8859-1")
+        if recording.metadata["missing"]:
+            without(tmp_path / file, recording.metadata["missing"], tmp_path / file)
+    table.to_csv(tmp_path / "labels.csv", index=False)
+    flags = ("--cohort", tmp_path, "--no-signs", "--output-dir", tmp_path / "out")
+    outcome = run_here("evaluate.py", places / "dropped", *flags, "--min-leads", 6)
+    assert outcome.returncode == 0, outcome.stderr
+    said = "3 of 24 ECGs lack leads, which the models see as zeros: V1 in 1, V2 in 1, V3 in 3, V4 in 3"
+    assert f"leads       {said}" in outcome.stdout
+    page = next((tmp_path / "out").glob("*/report.html")).read_text(encoding="utf-8")
+    assert said in page
+    outcome = run_here("evaluate.py", places / "dropped", *flags)
+    assert "24 files: 21 read, 3 rejected" in outcome.stdout and "lack leads" not in outcome.stdout
+    line = line_of(run_here("evaluate.py", places / "whole", *flags, "--min-leads", 6))
+    assert f"--min-leads: found {places / 'whole'}, trained without lead dropout" in line
+    line = line_of(run_here("evaluate.py", places / "whole", "--min-leads", 6), status=2)
+    assert "--min-leads: found no --cohort, expected the folder of the ECGs" in line

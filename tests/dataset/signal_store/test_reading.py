@@ -78,10 +78,10 @@ def wait_for_parts(cache_dir, number):
 def at_h(action):
     """Return a `decode` that does something when it comes to the last file."""
 
-    def decode_or_act(path, window_start, min_seconds):
+    def decode_or_act(path, *window):
         if path.name == "h.xml":
             action()
-        return decode(path, window_start)
+        return decode(path, *window)
 
     return decode_or_act
 
@@ -283,16 +283,16 @@ def test_parallel_is_serial(folder, tmp_path, monkeypatch):
 
 
 def refuse_in_parent(parent):
-    def decode_elsewhere(path, window_start, min_seconds):
+    def decode_elsewhere(path, *window):
         assert os.getpid() != parent
-        return decode(path, window_start)
+        return decode(path, *window)
 
     return decode_elsewhere
 
 
 def test_killed_worker_is_one_line(folder, cache_dir, monkeypatch):
     monkeypatch.setattr(reading, "PARALLEL_FROM", 2)
-    monkeypatch.setattr(reading, "decode", lambda path, window_start, min_seconds: os._exit(9))
+    monkeypatch.setattr(reading, "decode", lambda path, *window: os._exit(9))
     with pytest.raises(UserError) as caught:
         read(folder, cache_dir, workers=2)
     assert str(caught.value) == (

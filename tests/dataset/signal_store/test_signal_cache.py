@@ -38,9 +38,9 @@ def parsed(monkeypatch):
     """The names of the files that the parser got, in order."""
     names = []
 
-    def decode_and_note(path, window_start, min_seconds):
+    def decode_and_note(path, *window):
         names.append(Path(path).name)
-        return decode(path, window_start)
+        return decode(path, *window)
 
     monkeypatch.setattr(reading, "decode", decode_and_note)
     return names
@@ -296,9 +296,7 @@ def test_index_cut_anywhere_never_gives_another_signal(tmp_path, cache_dir, monk
         (tmp_path / file).write_text(file)
     signal_of = {tmp_path / file: np.full((12, 5000), row, np.int16) for row, file in enumerate(files)}
     nothing = np.zeros((), MEASUREMENTS)
-    monkeypatch.setattr(
-        reading, "decode", lambda path, _, min_seconds: ("hospital", signal_of[path], nothing)
-    )
+    monkeypatch.setattr(reading, "decode", lambda path, *window: ("hospital", signal_of[path], nothing))
     read(tmp_path, cache_dir, files)
     index = cache_file(cache_dir, "index/000000.csv")
     whole = index.read_bytes()
@@ -418,10 +416,10 @@ def test_rows_after_the_index_are_overwritten(folder, cache_dir):
 
 
 def test_interruption_keeps_what_was_read(folder, cache_dir, monkeypatch, parsed):
-    def interrupt_at_d(path, window_start, min_seconds, decode_and_note=reading.decode):
+    def interrupt_at_d(path, *window, decode_and_note=reading.decode):
         if path.name == "d.xml":
             raise KeyboardInterrupt
-        return decode_and_note(path, window_start, min_seconds)
+        return decode_and_note(path, *window)
 
     with monkeypatch.context() as interrupted:
         interrupted.setattr(reading, "FLUSH_EVERY", 2)
@@ -434,8 +432,8 @@ def test_interruption_keeps_what_was_read(folder, cache_dir, monkeypatch, parsed
 
 
 def test_killed_run_loses_at_most_what_was_not_flushed(folder, cache_dir, monkeypatch, parsed):
-    def die_at_d(path, window_start, min_seconds):
-        return os._exit(9) if path.name == "d.xml" else decode(path, window_start)
+    def die_at_d(path, *window):
+        return os._exit(9) if path.name == "d.xml" else decode(path, *window)
 
     with monkeypatch.context() as killed:
         killed.setattr(reading, "FLUSH_EVERY", 2)

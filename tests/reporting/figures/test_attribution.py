@@ -171,6 +171,20 @@ def test_a_flat_lead_has_a_flat_beat(signal):
     assert np.ptp(trace.get_path().vertices[:, 1]) == 0
 
 
+def test_a_lead_that_was_not_recorded_has_neither_beat_nor_bar(signal):
+    lacking = signal.copy()
+    lacking[V2] = 0
+    explanation = explanation_of(lacking)
+    figure, _ = draw_beat_strip(explanation, missing=("V2",))
+    drawn = {patch.get_label() for patch in figure.axes[0].patches}
+    assert drawn & set(LEADS) == set(LEADS) - {"V2"}
+    assert "not recorded" in [text.get_text() for text in figure.axes[0].texts]
+    axes = draw_occlusion_bars(explanation, missing=("V2",)).axes[0]
+    others = [number for number in range(12) if number != V2]
+    np.testing.assert_allclose([bar.get_height() for bar in axes.patches], explanation.lead_occlusion[others])
+    assert "V2" not in [label.get_text() for label in axes.get_xticklabels()]
+
+
 def test_mean_beats_without_beats_are_refused(signal):
     with pytest.raises(ValueError, match="no beats of one shape"):
         draw_beat_strip(explanation_of(signal, waves=None))

@@ -171,6 +171,17 @@ def test_flat_leads_lie_on_the_baseline():
     np.testing.assert_allclose(rhythm[:, 1], 39)
 
 
+def test_a_lead_that_was_not_recorded_has_no_trace():
+    signal = example_ecg()
+    signal[[1, 8]] = 0  # II and V3
+    figure = draw_ecg(signal, 500, missing=("II", "V3"))
+    assert not lines_of(figure, "II") and not lines_of(figure, "V3")
+    assert all(len(lines_of(figure, lead)) == 1 for lead in set(LEADS) - {"II", "V3"})
+    texts = texts_of(figure)
+    assert texts.count("not recorded") == 3  # the rhythm strip is II too
+    assert set(LEADS) <= set(texts)
+
+
 def test_png_has_ten_pixels_a_mm(tmp_path):
     save_ecg(example_ecg(), 500, tmp_path / "ecg.PNG", title="ecg.xml")
     with Image.open(tmp_path / "ecg.PNG") as image:
