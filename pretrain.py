@@ -95,6 +95,7 @@ WITHOUT = [
     "recipe",
     "folds",
     "repeats",
+    "folds_at_once",
     "calibration",
     "threshold_policy",
 ]

@@ -13,7 +13,6 @@ should give an AUROC of about 0.86 (95 % CI 0.83-0.89).
 from data_augmentation import Augmentation
 from dataset.batches import make_batches
 from dataset.cohort import read_cohort
-from dataset.signals import place_signals
 from dataset.splits import make_folds
 from focal_loss import FocalLoss
 from hyperparameters.reading import read_hyperparameters
@@ -68,9 +67,9 @@ def main() -> None:
     folds = make_folds(cohort, seed=values.seed, **values.group("split"))
     title = MODELS[MODEL].title
     run = start_run(__file__, title=title, values=values, device=device, cohort=cohort, folds=folds)
-    signals = place_signals(cohort, device=device, **values.group("placement"))
 
-    for fold, fold_run in unfinished(folds, run=run, cohort=cohort):  # one, unless --folds
+    todo = unfinished(folds, run=run, cohort=cohort, values=values, device=device)
+    for fold, fold_run, signals in todo:  # one, unless --folds
         # 3. Batches and model
         augmentation = Augmentation(**values.group("augmentation"))
         training, validation, test = make_batches(

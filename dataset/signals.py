@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ import torch
 from dataset.cohort import Cohort
 from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE
 from dataset.signal_store.signal_cache import StoredSignals
+from runtime.side_by_side import neighbours
 from xml_loader import LEADS, N_SAMPLES
 
 READERS = 4  # threads, each of which reads a batch
@@ -26,10 +28,11 @@ SHARE_OF_GPU = 0.5  # share of its free memory that signals may take
 SHARE_OF_RAM = 0.25  # share of all memory: other programs need some, and so does the operating system's cache
 UNKNOWN_RAM = 8 * 2**30  # bytes, assumed where the size is not known
 
+Signals: TypeAlias = "SignalsOnDevice | SignalsOnDisk"
 Plan = Iterable[tuple[np.ndarray, np.ndarray]]  # for each batch: indices, where crops begin
 
 
-def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> "SignalsOnDevice | SignalsOnDisk":
+def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> Signals:
     """Bring the signals to where training and evaluation read them, and print where that is.
 
     Parameters
@@ -136,9 +139,10 @@ def _windows(signals: torch.Tensor, n_samples: int) -> torch.Tensor:
 def _room(device: torch.device) -> float:
     """Return how many bytes of signals the device should hold at most."""
     if device.type == "cuda":
-        return SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]
+        return SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0] / neighbours()
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # Windows
         memory = UNKNOWN_RAM
-    return SHARE_OF_RAM * memory / int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # each process holds its own
+    n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * neighbours()
+    return SHARE_OF_RAM * memory / n_processes  # each holds its own

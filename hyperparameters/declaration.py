@@ -282,6 +282,9 @@ class Hyperparameters:
     )
     seed: NonNegativeInt = declared("run", 42, "of split, weights, order, crops and augmentation")
     device: DeviceName = declared("run", "auto", devices.HELP)
+    folds_at_once: PositiveInt = declared(
+        "run", 1, "folds that are trained side by side, each in a process of its own"
+    )
     output_dir: str = declared("run", "runs", "folder of the run folders")
     tracking: Literal["none", "tensorboard", "wandb"] = declared(
         "run", "none", "also send epochs and metrics, no patient, to TensorBoard or Weights & Biases"

@@ -11,16 +11,20 @@ from cohorts.columns import GROUP_COLUMNS, HOURS
 from dataset.cohort import Cohort
 from dataset.label_copies import separating_columns
 from dataset.sign_columns import given_columns, sign_columns
+from dataset.signals import Signals, place_signals
 from dataset.splits import Fold
 from hyperparameters.declaration import Hyperparameters
 from metrics.sample_size import ASSUMED_AUROC, expected_width, patients_of_classes
 from run_folder.environment import device_name
+from run_folder.files import RunFiles
 from run_folder.run import Run
 from run_folder.tracking import start_tracker
 from runtime import processes
 from runtime.interruption import HANDLER
 from runtime.precision import training_type
+from runtime.side_by_side import end_with_parent, own_part
 from training.decisions import few_to_decide_on
+from training.folds_at_once import folds_at_once, refuse_with_torchrun, train_at_once
 from training.pooling import pool_folds
 
 MANY = 12  # labels; the positives of more are not printed
@@ -39,13 +43,14 @@ def start_run(
 
     Its ``splits.csv`` has each ECG's part, in a column for each fold where there are several. Prints what is
     about to be trained, on which ECGs, and where it will be kept. While it is trained, no other process can
-    go on with it.
+    go on with it. A process that was started for one fold prints nothing: another has.
 
     Parameters
     ----------
     script : file of the script, after which the folder is named.
     title : the model's name for a reader.
     """
+    refuse_with_torchrun(values)
     splits = _splits_table(cohort, folds)
     if values.resume:
         run = Run.resume(values.resume, splits, patient_key=cohort.reading.patient_key)
@@ -59,8 +64,11 @@ def start_run(
             quality=cohort.reading.findings,
             patient_key=cohort.reading.patient_key,
         )
-    run.hold()
     HANDLER.run_folder = run.folder
+    if own_part():  # of a process that holds the run and follows it
+        end_with_parent()
+        return run
+    run.hold()
     if processes.is_first():
         run.tracker = start_tracker(values.tracking, run.folder, values.present())
     print(f"{title}, on {_where(device, values.precision)}, seed {values.seed}")
@@ -158,24 +166,43 @@ def _announce_beside(cohort: Cohort, folds: list[Fold]) -> None:
         )
 
 
-def unfinished(folds: list[Fold], *, run: Run, cohort: Cohort) -> Iterator[tuple[Fold, Run]]:
-    """Yield each fold that is not tested yet and its run folder; its initial weights follow from its seed."""
-    for fold in folds:
-        fold_run = run.fold(fold.name)
+def unfinished(
+    folds: list[Fold], *, run: Run, cohort: Cohort, values: Hyperparameters, device: torch.device
+) -> Iterator[tuple[Fold, Run, Signals]]:
+    """Yield each fold that is not tested yet, its run folder, and the signals of all ECGs, in their place.
+
+    The initial weights of a fold follow from its seed. With ``--folds-at-once`` the folds are trained here,
+    each by this script in a process of its own, which alone gets its fold.
+    """
+    own = [fold for fold in folds if fold.name == own_part()]
+    todo = [fold for fold in own or folds if not RunFiles(run.folder / fold.name).is_tested]
+    names = {fold.name for fold in todo}
+    at_once = not own and folds_at_once(values) > 1
+    if todo and not at_once:
+        signals = place_signals(cohort, device=device, **values.group("placement"))
+    for fold in own or folds:
         if fold.number:
-            done = "   tested before" if fold_run.is_tested else ""
+            done = "" if fold.name in names else "   tested before"
             print(f"fold {fold.number:<6} of {len(folds)}: {_sizes(cohort, fold)}{done}")
-        elif fold_run.is_tested:
+        elif not todo:
             print("finished    this run was tested before: nothing is trained or scored again")
+        if fold.name not in names or at_once:
+            continue
+        fold_run = run.fold(fold.name)
+        fold_run.hold()  # a process that had this fold may not have ended with the one that started it
         torch.manual_seed(fold.seed)
-        if not fold_run.is_tested:
-            yield fold, fold_run
-            processes.wait()  # until it is tested
+        yield fold, fold_run, signals
+        processes.wait()  # until it is tested
+    if todo and at_once:
+        train_at_once(todo, n_folds=len(folds), run=run, values=values, device=device)
 
 
 def finish(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int, report: Callable[[Path], None]) -> None:
-    """Pool the folds, let the first process write the report on the run's folder, and leave the others."""
-    if processes.is_first():
+    """Pool the folds, let the first process write the report on the run's folder, and leave the others.
+
+    A process that was started for one fold leaves this to the one that started it.
+    """
+    if processes.is_first() and not own_part():
         if len(folds) > 1 and not run.is_tested:  # a single split has its metrics already
             pool_folds(run, folds, seed=seed)
         logs = [fold.log() for fold in run.folds().values() if fold.has("log.csv")]

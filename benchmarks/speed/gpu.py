@@ -50,6 +50,10 @@ PARTS: dict[str, tuple[str, dict[Measure, int]]] = {
     "steps": ("Training: model, size of batch, way of launching a step", {gpu_fast.steps: 90}),
     "epochs": ("Epochs as a script runs them, 1D ResNet-18 + attention", {gpu_fast.epochs: 30}),
     "folds": ("Five trainings, 1D ResNet-18 + attention, by graph", {gpu_fast.folds: 20}),
+    "scripts": (
+        "train_atten.py --folds 5 as a user runs it, start-up and report included",
+        {gpu_fast.cross_validation: 90},
+    ),
     "streamed": ("Where the signals lie, 1D ResNet-18 + attention, step by step", {gpu_fast.streamed: 15}),
     "inference": ("Inference: model, size of batch", {gpu_fast.inference: 15}),
     "search": ("cuDNN's search, 1D ResNet-18 + attention, by graph", {gpu_fast.search: 15}),
@@ -81,12 +85,12 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
 def conditions(options: argparse.Namespace, scratch: Path) -> Conditions:
     """Set PyTorch up as the training scripts do, and bring the ECGs here."""
     device = device_of(options.device)
-    cohort, folder, _ = read_ecgs(options, scratch, SYNTHETIC_ECGS)
+    cohort, folder, labels = read_ecgs(options, scratch, SYNTHETIC_ECGS)
     usual = {"batch_size": options.batch_size, "seconds": options.seconds}
     return Conditions(
         cohort=cohort,
         paths=[folder / file for file in cohort.table["file"]],
-        data=[],
+        data=["--data-dir", str(folder), "--labels", str(labels), "--label-columns", *cohort.label_names],
         device=device,
         threads=torch.get_num_threads(),
         loader_workers=0,

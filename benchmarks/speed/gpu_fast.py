@@ -4,6 +4,7 @@ All rates are of whole epochs of training, after one that is not counted, in whi
 algorithms, torch.compile compiles and CUDA graphs are captured. Ways that are compared take turns.
 """
 
+import sys
 import time
 import warnings
 from collections import Counter
@@ -18,6 +19,7 @@ import torch
 from benchmarks.speed.epoch_speed import gpu_seconds, on_gpu
 from benchmarks.speed.model_speed import META, flops_per_ecg, matrix_product, types_of
 from benchmarks.speed.our_training import build, new_step, training_batches, validation_batches
+from benchmarks.speed.script_speed import SCRIPT, run_script
 from benchmarks.speed.timing import Conditions, Row, drain, number, seconds_of, time_in_turn
 from dataset.batches import EvaluationBatches, TrainingBatches
 from dataset.signals import SignalsOnDevice, SignalsOnDisk
@@ -37,6 +39,7 @@ COMPILED = {
 }
 GRAPHS = ("graph", "compiled, graph")
 FOLDS = 5
+OF_SCRIPT = 10  # epochs of a script's cross-validation
 EPOCHS = 4  # that are timed with validation
 LINES = 12  # that wait, at most so many
 SCORED = 256  # ECGs in a batch of inference
@@ -231,6 +234,37 @@ def folds(given: Conditions) -> Iterator[Row]:
     for way, seconds in time_in_turn(calls, given.seconds, given.device).items():
         rate = len(models) * len(given.indices) / seconds
         yield Row(f"{len(models)} models, {way}", rate, "ECG/s", "together")
+
+
+def cross_validation(given: Conditions) -> Iterator[Row]:
+    """`train_atten.py --folds` as a user runs it, fold after fold and side by side; on a GPU alone.
+
+    On the CPU it would take minutes; there, a test compares the bits.
+    """
+    if given.device.type == "cuda":
+        yield from cross_validate(given)
+
+
+def cross_validate(given: Conditions) -> Iterator[Row]:
+    """Yield the seconds of each way, with start-up, tests and report, and how far the weights are apart."""
+    weights = []
+    for way, at_once in (("one after another", 1), ("at once", FOLDS)):
+        output = given.scratch / f"{at_once}-at-once"
+        flags = {"--folds": FOLDS, "--folds-at-once": at_once, "--epochs": OF_SCRIPT, "--output-dir": output}
+        flags |= {"--batch-size": given.batch_size, "--cache-dir": given.scratch / "own_cache"}
+        words = [str(word) for flag in flags.items() for word in flag]
+        script = run_script(given, [sys.executable, str(SCRIPT), *given.data, *words])
+        (run,) = output.iterdir()
+        logs = [fold.log() for fold in RunFiles(run).folds().values()]
+        trained = f"of which {number(sum(log['seconds'].sum() for log in logs))} s in epochs, folds added up"
+        yield Row(f"{FOLDS} folds, {way}", script.seconds, "s", f"{OF_SCRIPT} epochs each; {trained}")
+        weights.append([Run(run / f"fold-{fold}").read_weights() for fold in range(1, FOLDS + 1)])
+    apart = [
+        float((one[name].double() - other[name].double()).abs().max())
+        for one, other in zip(*weights, strict=True)
+        for name in one
+    ]
+    yield Row("weights at once, largest difference", max(apart), "", "from those one after another")
 
 
 def search(given: Conditions) -> Iterator[Row]:

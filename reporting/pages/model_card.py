@@ -39,7 +39,13 @@ SHOWN_GROUPS = {
     "split", "decision", "batches", "augmentation", "layers", "rnn", "encoder",
     "loss", "optimizer", "schedule", "step", "training", "run",
 }  # fmt: skip
-LEFT_OUT = ("output_dir", "resume", "compile", "sync_batch_norm")  # paths, and what changes only speed
+LEFT_OUT = (
+    "output_dir",
+    "resume",
+    "compile",
+    "sync_batch_norm",
+    "folds_at_once",
+)  # paths, and what changes only speed
 SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*<>[]|"})  # in Markdown
 
 Table = tuple[Sequence[str], Sequence[Sequence[str]]]  # header and rows

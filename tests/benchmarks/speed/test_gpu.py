@@ -3,6 +3,7 @@
 import re
 import warnings
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +12,10 @@ from tiny_runs import run_here
 from torch.autograd import DeviceType
 
 from benchmarks.speed import gpu, gpu_fast, gpu_right, timing
+from benchmarks.speed.script_speed import Script
 from benchmarks.speed.timing import Row
 from models import MODELS
+from run_folder.run import Run
 from runtime.precision import cpu_has_amx
 from training.loop import TrainingStep
 
@@ -203,3 +206,26 @@ def test_flags_that_cannot_be_used(flags, capsys):
     with pytest.raises(SystemExit):
         gpu.options_of(flags)
     assert flags[0] in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_folds_of_a_script_at_once_are_compared_with_those_one_after_another(given, monkeypatch):
+    """By a script that takes 7 s and leaves weights that differ in one fold."""
+
+    def run_script(_, command):
+        flags = dict(zip(command[2::2], command[3::2], strict=True))
+        at_once = flags["--folds-at-once"] == "5"
+        for fold in range(1, int(flags["--folds"]) + 1):
+            run = Run(Path(flags["--output-dir"]) / "run" / f"fold-{fold}")
+            run.folder.mkdir(parents=True)
+            (run.folder / "log.csv").write_text("epoch,seconds\n1,1.5\n2,0.5\n")
+            run.save_weights({"bias": torch.tensor([0.5, fold + 0.25 * (at_once and fold == 3)])})
+        return Script(float("nan"), 7.0, 0.0)
+
+    monkeypatch.setattr(gpu_fast, "run_script", run_script)
+    *ways, weights = gpu_fast.cross_validate(given)
+    words = "10 epochs each; of which 10.0 s in epochs, folds added up"
+    assert [(row.name, row.value, row.relation) for row in ways] == [
+        ("5 folds, one after another", 7, words),
+        ("5 folds, at once", 7, words),
+    ]
+    assert weights.value == 0.25
