@@ -286,8 +286,8 @@ class Hyperparameters:
         "run", 1, "folds that are trained side by side, each in a process of its own"
     )
     output_dir: str = declared("run", "runs", "folder of the run folders")
-    tracking: Literal["none", "tensorboard", "wandb"] = declared(
-        "run", "none", "also send epochs and metrics, no patient, to TensorBoard or Weights & Biases"
+    tracking: Literal["none", "tensorboard", "wandb", "mlflow"] = declared(
+        "run", "none", "also send epochs and metrics, no patient, to TensorBoard, Weights & Biases or MLflow"
     )
     searched_in: str | None = declared(
         "run", None, "folder of the search.py that chose these values; recorded for the report"

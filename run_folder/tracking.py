@@ -1,4 +1,4 @@
-"""Follow a run in TensorBoard or Weights & Biases, for those who use them: ``--tracking``; never needed.
+"""Follow a run in TensorBoard, Weights & Biases or MLflow, for those who use them (``--tracking``).
 
 A tracker gets hyperparameters (those that are paths excepted), one row of numbers per epoch, and the metrics
 of the test. No ECG, file, patient, path, user or host is given to it. A tracker that fails is left behind
@@ -6,6 +6,9 @@ with one line; the run goes on, and has everything in its own folder anyway.
 """
 
 import math
+import os
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,10 @@ from typing import Any
 from metrics.metric import Metric
 from runtime.errors import one_line
 
-PATHS = ("data_dir", "labels", "cache_dir", "patient_key", "init_from", "output_dir", "resume")
-PROJECT = "ecg"  # in Weights & Biases; the environment variable WANDB_PROJECT names another
+PATHS = ("data_dir", "labels", "cache_dir", "patient_key", "init_from", "output_dir", "resume", "searched_in")
+PROJECT = "ecg"  # the variables WANDB_PROJECT and MLFLOW_EXPERIMENT_NAME of the environment name another
+MLFLOW_STORE = "mlflow.db"  # in the folder of the run folders, unless MLFLOW_TRACKING_URI names a place
+NOT_IN_MLFLOW = re.compile(r"[^\w/.\- :]")  # characters that the names of its metrics must not have
 
 
 class NoTracker:
@@ -30,7 +35,7 @@ class NoTracker:
 class Tracker(NoTracker):
     """Passes everything to one of the trackers below, until that fails."""
 
-    def __init__(self, name: str, start: Callable[[], "_TensorBoard | _WeightsAndBiases"]):
+    def __init__(self, name: str, start: Callable[[], "_TensorBoard | _WeightsAndBiases | _MLflow"]):
         self._name, self._backend = name, None
         self._try("start", lambda: setattr(self, "_backend", start()))
 
@@ -73,8 +78,6 @@ class _WeightsAndBiases:
     """Sends to Weights & Biases; ``WANDB_MODE=offline`` keeps it in the run folder, for ``wandb sync``."""
 
     def __init__(self, folder: Path, hyperparameters: Mapping[str, Any]):
-        import os
-
         import wandb
 
         settings = wandb.Settings(
@@ -110,7 +113,36 @@ class _WeightsAndBiases:
             self._run.log({**numbers, "epoch": epoch})
 
 
-TRACKERS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases}
+class _MLflow:
+    """Writes to MLflow, by default into a database beside the run folders.
+
+    Its client is used, which adds neither user nor source to a run, as ``mlflow.start_run`` would.
+    """
+
+    def __init__(self, folder: Path, hyperparameters: Mapping[str, Any]):
+        from mlflow import MlflowClient
+
+        place = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder.parent.resolve() / MLFLOW_STORE}"
+        self._client = MlflowClient(tracking_uri=place)
+        name = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
+        experiment = self._client.get_experiment_by_name(name)
+        number = experiment.experiment_id if experiment else self._client.create_experiment(name)
+        before = self._client.search_runs([number], f"attributes.run_name = '{folder.name}'")  # --resume
+        run = before[0] if before else self._client.create_run(number, run_name=folder.name)
+        self._run_id = run.info.run_id
+        for key, value in {} if before else hyperparameters.items():
+            self._client.log_param(self._run_id, key, value)
+
+    def send(self, numbers: Mapping[str, float], epoch: int | None) -> None:
+        now = int(1000 * time.time())
+        for name, value in numbers.items():
+            allowed = NOT_IN_MLFLOW.sub("_", name)
+            self._client.log_metric(self._run_id, allowed, float(value), timestamp=now, step=epoch or 0)
+        if epoch is None:
+            self._client.set_terminated(self._run_id)
+
+
+TRACKERS = {"tensorboard": _TensorBoard, "wandb": _WeightsAndBiases, "mlflow": _MLflow}
 
 
 def start_tracker(name: str, folder: Path, hyperparameters: Mapping[str, Any]) -> NoTracker:
@@ -118,7 +150,7 @@ def start_tracker(name: str, folder: Path, hyperparameters: Mapping[str, Any]) -
 
     Parameters
     ----------
-    name : "none", "tensorboard" or "wandb"; the last two are packages of these names.
+    name : "none", "tensorboard", "wandb" or "mlflow"; the last three are packages of these names.
     hyperparameters : all by name; those that are paths stay here.
     """
     if name == "none":

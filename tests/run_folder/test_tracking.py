@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -71,11 +72,13 @@ def test_a_tracker_that_fails_is_left_behind_with_one_line(capsys):
     assert len(listener.told) == 1
 
 
-def test_a_missing_package_is_one_line_that_names_it(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(__import__("sys").modules, "wandb", None)
-    start_tracker("wandb", tmp_path, {}).epoch({"epoch": 1, "train_loss": 0.5})
+@pytest.mark.parametrize("name", ["wandb", "mlflow"])
+def test_a_missing_package_is_one_line_that_names_it(monkeypatch, tmp_path, capsys, name):
+    monkeypatch.setitem(sys.modules, name, None)
+    start_tracker(name, tmp_path, {}).epoch({"epoch": 1, "train_loss": 0.5})
     out = capsys.readouterr().out
-    assert out.startswith("tracking    wandb cannot start (") and "wandb" in out and out.count("\n") == 1
+    assert out.startswith(f"tracking    {name} cannot start (") and out.count("\n") == 1
+    assert name in out.partition("(")[2]
 
 
 def test_none_imports_and_tells_nothing(tmp_path):
@@ -86,7 +89,8 @@ def test_no_path_is_told(monkeypatch, tmp_path):
     seen = {}
     monkeypatch.setitem(tracking.TRACKERS, "wandb", lambda folder, values: seen.update(values))
     values = {"data_dir": "/home/miller", "labels": "x.csv", "patient_key": "k", "resume": "r", "seed": 1}
-    start_tracker("wandb", tmp_path, {**values, "init_from": "a", "output_dir": "b", "cache_dir": "c"})
+    values |= {"init_from": "a", "output_dir": "b", "cache_dir": "c", "searched_in": "s"}
+    start_tracker("wandb", tmp_path, values)
     assert seen == {"seed": 1}
 
 
@@ -105,6 +109,83 @@ def test_weights_and_biases_is_told_of_no_host_user_program_or_code(monkeypatch,
     assert settings.disable_git and settings.disable_code and settings.console == "off"
     assert not settings.host and not settings.username and not settings.program
     assert calls[1] == {"train_loss": 0.5, "epoch": 2} and run.summary["test/PE/auroc"] == 0.9
+
+
+class MLflowStandIn:
+    """The part of MlflowClient that is used; a second client of a place finds what the first has kept."""
+
+    stores = {}  # noqa: RUF012 - by place
+
+    def __init__(self, tracking_uri):
+        self.experiments, self.runs = self.stores.setdefault(tracking_uri, ({}, {}))
+
+    def get_experiment_by_name(self, name):
+        return SimpleNamespace(experiment_id=self.experiments[name]) if name in self.experiments else None
+
+    def create_experiment(self, name):
+        return self.experiments.setdefault(name, str(len(self.experiments)))
+
+    def search_runs(self, experiment_ids, filter_string):
+        name = filter_string.removeprefix("attributes.run_name = '").removesuffix("'")
+        return [
+            one.run for one in self.runs.values() if (one.name, [one.experiment]) == (name, experiment_ids)
+        ]
+
+    def create_run(self, experiment_id, run_name):
+        number = str(len(self.runs))
+        run = SimpleNamespace(info=SimpleNamespace(run_id=number))
+        of_run = {"run": run, "name": run_name, "experiment": experiment_id}
+        self.runs[number] = SimpleNamespace(**of_run, params={}, metrics=[], is_finished=False)
+        return run
+
+    def log_param(self, run_id, key, value):
+        assert key not in self.runs[run_id].params, "MLflow refuses another value of a parameter"
+        self.runs[run_id].params[key] = value
+
+    def log_metric(self, run_id, key, value, timestamp, step):
+        assert timestamp > 1.6e12, "milliseconds"
+        self.runs[run_id].metrics.append((key, value, step))
+
+    def set_terminated(self, run_id):
+        self.runs[run_id].is_finished = True
+
+
+@pytest.fixture
+def mlflow_client(monkeypatch):
+    """The class of the client of MLflow, or of a stand-in where it is not installed."""
+    try:
+        from mlflow import MlflowClient
+    except ImportError:
+        MLflowStandIn.stores.clear()
+        monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=MLflowStandIn))
+        return MLflowStandIn
+    return MlflowClient
+
+
+def told(client, place):
+    """Return the parameters, metrics and tags of the only run of an MLflow, and whether it is finished."""
+    if client is MLflowStandIn:
+        (run,) = client.stores[place][1].values()
+        return run.params, run.metrics, {}, run.is_finished
+    here = client(tracking_uri=place)
+    (run,) = here.search_runs([here.get_experiment_by_name(tracking.PROJECT).experiment_id])
+    history = [one for key in run.data.metrics for one in here.get_metric_history(run.info.run_id, key)]
+    metrics = [(one.key, one.value, one.step) for one in history]
+    return run.data.params, metrics, run.data.tags, run.info.status == "FINISHED"
+
+
+def test_mlflow_keeps_numbers_beside_the_runs_and_a_resumed_run_goes_on(mlflow_client, monkeypatch, tmp_path):
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME"):
+        monkeypatch.delenv(name, raising=False)
+    for epoch in (1, 2):  # the second as by --resume
+        tracker = start_tracker("mlflow", tmp_path / "run-1", {"seed": 1, "data_dir": "/home/miller"})
+        tracker.epoch({"epoch": epoch, "train_loss": 0.5 / epoch}, "fold-1")
+    tracker.metrics(METRICS | {"labels": {"P(E)": METRICS["labels"]["PE"]}})
+    params, metrics, tags, is_finished = told(mlflow_client, f"sqlite:///{tmp_path.resolve()}/mlflow.db")
+    assert {key: str(value) for key, value in params.items()} == {"seed": "1"} and is_finished
+    assert {("fold-1/train_loss", 0.5, 1), ("fold-1/train_loss", 0.25, 2)} <= set(metrics)
+    assert ("test/P_E_/auroc low", 0.8, 0) in metrics
+    assert not {"mlflow.user", "mlflow.source.name", "mlflow.source.git.commit"} & set(tags)
 
 
 def test_a_run_writes_what_tensorboard_reads(tmp_path):
