@@ -48,8 +48,8 @@ class Run(RunFiles):
     training; ``log.csv`` after each epoch, ``checkpoint.pt`` every half minute, ``model.safetensors`` (the
     weights that are kept) at the latest at the end; ``training_distribution.json``,
     ``training_distribution.safetensors``, ``model.json``, ``predictions.csv`` and ``metrics.json`` after the
-    test; then ``report.html`` and the figures. A cross-validation has these in one folder per fold, and the
-    last, of all folds, beside them.
+    test; then ``report.html``, ``model_card.xml`` and the figures. A cross-validation has these in one folder
+    per fold, and the last, of all folds, beside them.
     """
 
     def __init__(self, folder: str | Path, root: Path | None = None, tracker: NoTracker | None = None):

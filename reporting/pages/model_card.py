@@ -22,13 +22,11 @@ from reporting.words.comparison_table import group_cells
 from reporting.words.formatting import typeset
 from reporting.words.metric_meanings import metric_groups
 from reporting.words.run_sentences import calibrated_on, confusion_sentences, fold_thresholds, verdict
-from reporting.words.study_facts import external
+from reporting.words.study_facts import external, started_from
 from run_folder.ensemble import performance_of, read_ensemble
 from run_folder.files import RunFiles
-from run_folder.foreign_weights import is_foreign
 from run_folder.lineage import roots_of
 from run_folder.run_record import RunRecord, read_run
-from run_folder.shipped import is_shipped, start_folder
 from runtime.errors import UserError, one_line
 from runtime.messages import counted
 from xml_loader import LEADS, SAMPLING_RATE
@@ -98,7 +96,7 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
             limits=_limits(record),
             flow=cohort_flow(record) if len(record.splits) else None,
             table_one=table_one(record),
-            started_from=_started_from(runs),
+            started_from=started_from(runs),
             epochs=_epochs(runs),
             hyperparameters=_hyperparameters(runs),
             tested=_tested(record),
@@ -229,26 +227,6 @@ def _elsewhere(record: RunRecord) -> str:
     if validated := external(record):
         tested = f"On another cohort: {validated}."
     return f"{tested} Test it on ECGs of your own before you believe it."
-
-
-def _started_from(runs: Sequence[RunRecord]) -> str:
-    """Name the runs whose weights these runs started from; "" where they were drawn at random.
-
-    Of a trunk that ships, the licence of its ECGs asks to name them too.
-    """
-    names = sorted({run.hyperparameters.get("init_from") or "" for run in runs} - {""})
-    if not names:
-        return ""
-    described = [
-        f"{weights['file']} (SHA-256 {weights['sha256']})" for run in runs for weights in run.foreign
-    ]
-    for folder in map(start_folder, (name for name in names if not is_foreign(name))):
-        source = RunFiles(folder).load_any_description().source if is_shipped(folder) else ""
-        described.append(f"{folder.name} ({source})" if source else folder.name)
-    where = "see there on which ECGs"
-    if any(run.foreign for run in runs):
-        where += "; of a file of another model, nobody here knows which ECGs it has seen"
-    return f"The weights to start from were those of {', '.join(dict.fromkeys(described))}; {where}."
 
 
 def _epochs(runs: Sequence[RunRecord]) -> str:

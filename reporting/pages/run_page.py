@@ -22,7 +22,9 @@ from inference.abstention import calibration_scores
 from inference.strata import metrics_of_run
 from metrics.instability import instability
 from reporting.figures import curves as draw
+from reporting.pages.card_xml import write_card
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
+from reporting.words.applied_model_card import applied_model_card
 from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
 from reporting.words.comparison_table import group_cells
 from reporting.words.formatting import interval, number, typeset
@@ -129,10 +131,11 @@ class LabelSection:
 
 
 def write_report(record: RunRecord) -> Path:
-    """Write `report.html` into the folder of a run, whole or not at all, and return its path.
+    """Write `report.html` and `model_card.xml` into the folder of a run; return the path of the page.
 
     The page names what is missing, such as a test set that is not scored yet.
     """
+    write_card(record)
     return write_page(record.folder / "report.html", render(record))
 
 
@@ -169,7 +172,7 @@ def render(record: RunRecord) -> str:
         quality=quality_counts(record.quality),
         labels=_label_sections(record),
         losses=_loss_picture(record),
-        checklists=[tripod(record), stard(record), stard_ai(record)],
+        checklists=[tripod(record), stard(record), stard_ai(record), applied_model_card(record)],
         hyperparameters=_hyperparameter_groups(record),
         environment=_environment_rows(record),
         limits=limits(record),

@@ -39,12 +39,14 @@ class Checklist:
     ----------
     name, source : of the guideline, and where it was published.
     anchor : its id on a page.
+    kind : what its items are.
     """
 
     name: str
     source: str
     anchor: str
     items: list[Item]
+    kind: str = "items of the reporting guideline"
 
     def numbers(self, state: str) -> list[str]:
         """Return the numbers of the items that are "answered", "in part" or "open"."""

@@ -86,10 +86,9 @@ def _development(record: RunRecord) -> str:
 
 
 def _software(record: RunRecord) -> str:
-    packages = ", ".join(f"{name} {one}" for name, one in record.environment.get("packages", {}).items())
     devices = "The groups by device name the devices." if "device" in facts.group_columns(record) else ""
     devices = devices or f"The devices are {BY_AUTHORS}."
-    return f"Software: {packages or 'not recorded'}. {facts.code(record)} {devices}"
+    return f"{facts.software(record)} {facts.code(record)} {devices}"
 
 
 def _external_differences(record: RunRecord) -> str:

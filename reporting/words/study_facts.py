@@ -1,6 +1,7 @@
 """What a run can say about the study behind it: the sentences that the reporting checklists share."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,10 @@ from reporting.words.checklist import BY_AUTHORS
 from reporting.words.cohort_flow import Group, cohort_flow, hours_from_ct, left_out_rows, parts_of
 from reporting.words.formatting import with_interval
 from reporting.words.run_sentences import fold_thresholds
+from run_folder.files import RunFiles
+from run_folder.foreign_weights import is_foreign
 from run_folder.run_record import RunRecord
+from run_folder.shipped import is_shipped, start_folder
 from runtime.messages import counted
 
 MEASURES = (
@@ -248,6 +252,33 @@ def model_files(record: RunRecord) -> str:
 def code(record: RunRecord) -> str:
     commit = record.environment.get("git_commit")
     return f"Git commit {commit}." if commit else f"No git commit was recorded; it is {BY_AUTHORS}."
+
+
+def software(record: RunRecord) -> str:
+    """Return the packages of the training, with their versions."""
+    packages = ", ".join(f"{name} {one}" for name, one in record.environment.get("packages", {}).items())
+    return f"Software: {packages or 'not recorded'}."
+
+
+def started_from(runs: Sequence[RunRecord]) -> str:
+    """Name the runs whose weights these runs started from; "" where they were drawn at random.
+
+    Of a trunk that ships, the licence of its ECGs asks to name them too.
+    """
+    names = sorted({run.hyperparameters.get("init_from") or "" for run in runs} - {""})
+    if not names:
+        return ""
+    described = [
+        f"{weights['file']} (SHA-256 {weights['sha256']})" for run in runs for weights in run.foreign
+    ]
+    for name in (name for name in names if not is_foreign(name)):
+        folder = start_folder(name)
+        source = RunFiles(folder).load_any_description().source if is_shipped(folder) else ""
+        described.append(f"{folder.name} ({source})" if source else folder.name)
+    where = "see there on which ECGs"
+    if any(run.foreign for run in runs):
+        where += "; of a file of another model, nobody here knows which ECGs it has seen"
+    return f"The weights to start from were those of {', '.join(dict.fromkeys(described))}; {where}."
 
 
 def kept_in_words(record: RunRecord) -> str:

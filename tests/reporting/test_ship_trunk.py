@@ -16,8 +16,8 @@ from cohorts.ptbxl import PUBLIC_KEY, leave_public_key
 from cohorts.synthetic import make_cohort
 from inference.unseen import TrainedOn
 from models import MODELS
-from reporting.pages.model_card import _started_from
 from reporting.pages.trunk_card import command_without_paths
+from reporting.words.study_facts import started_from
 from run_folder.files import RunFiles
 from run_folder.run import Run
 from run_folder.run_record import read_run
@@ -140,7 +140,7 @@ def test_the_name_is_enough_from_any_folder(places, trunk, tmp_path, monkeypatch
             after[name], tensor.to(after[name])
         )
     assert RunFiles(run).hyperparameters()["init_from"] == "public"
-    sentence = _started_from([read_run(run)])
+    sentence = started_from([read_run(run)])
     assert "those of public (PTB-XL 1.0.3: Wagner et al.," in sentence and "CC BY 4.0" in sentence
 
 
