@@ -141,7 +141,15 @@ def main() -> None:
         figures = [draw_group_attribution(one) for one in explained]
         save_explanations(run, explained, figures)
         sections = [explanation_section(*pair, cohort) for pair in zip(explained, figures, strict=True)]
-    page = write_comparison_page(run.folder, len(arguments.runs), results, groups, sections, other_cohort)
+    page = write_comparison_page(
+        run.folder,
+        len(arguments.runs),
+        results,
+        groups,
+        sections,
+        other_cohort,
+        comparison.min_seconds,
+    )
     print(f"\nreport      {page}")
     if arguments.cohort:
         record_validation(run, arguments.runs, names)

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from cohorts.columns import PARTS
 from dataset.cohort import Cohort
+from ecg.recording import MIN_SECONDS
 from inference.scoring import Scorer
 from inference.unseen import check_unseen
 from metrics.log_odds import mean_score
@@ -75,6 +76,7 @@ class Comparison:
     ensemble_thresholds : float array of shape (n_folds, n_labels), those of the ensemble; None for one run.
     unseen : how another hospital's ECGs were compared with those that the runs have seen, in sentences.
     """
+    min_seconds : the shortest length of a recording that was used.
 
     table: pd.DataFrame
     splits: pd.DataFrame
@@ -85,6 +87,7 @@ class Comparison:
     ensemble_thresholds: np.ndarray | None
     unseen: Sequence[str] = ()
 
+    min_seconds: float = MIN_SECONDS
 
 def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison:
     """Read finished runs on the same ECGs, labels and splits.
@@ -116,6 +119,7 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
         members=[fold.folder for run in runs for fold in run.folds.values()],
         ensemble_thresholds=None if fold_thresholds is None else np.array(list(fold_thresholds.values())),
     )
+        min_seconds=first.min_seconds,
 
 
 def score_cohort(
@@ -149,7 +153,8 @@ def score_cohort(
     table = cohort.table[["file", "digest", "patient_id"]].assign(repeat=1, fold=0)
     for name, targets in truth.items():
         table[f"y_true_{name}"] = pd.array(targets, "Int64")  # empty: unknown
-    return Comparison(table, table, {}, list(truth), models, [], None, unseen)
+    min_seconds = cohort.reading.min_seconds
+    return Comparison(table, table, {}, list(truth), models, [], None, unseen, min_seconds)
 
 
 def _scores_of_cohort(
@@ -168,12 +173,20 @@ def _scores_of_cohort(
         )
     scorer.accept_leads(cohort.reading.min_leads)
     clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
+    _check_min_seconds(folder, scorer.min_seconds, cohort.reading.min_seconds)
     chunks = _chunks(len(cohort.table), name)
     scores = [scorer.score(cohort.signals.read(ecgs), clinical[ecgs]) for ecgs in chunks]
     return Scores(name, np.concatenate(scores), np.tile(scorer.thresholds, (len(cohort.table), 1)))
 
 
 def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
+def _check_min_seconds(folder: Path, found: float, expected: float) -> None:
+    if found != expected:
+        raise UserError(
+            f"{folder}: found --min-seconds {found:g}, expected that of the first run: {expected:g}"
+        )
+
+
     with tqdm(total=n_ecgs, desc=name, unit="ECG", disable=None, leave=False) as bar:
         for first in range(0, n_ecgs, CHUNK):
             ecgs = np.arange(first, min(first + CHUNK, n_ecgs))
@@ -264,6 +277,7 @@ class _FinishedRun:
         return [f"{kind}_{name}" for name in self.label_names]
 
     def predictions(self, part: str, files: pd.Index) -> pd.DataFrame:
+        self.min_seconds = descriptions[0].min_seconds
         """Return the predictions of one part with each file's digest, by fold and then in the order of files.
 
         With the run's own files that is the order in which it was evaluated, so that the same patients are
@@ -291,6 +305,7 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
         raise UserError(
             f"{other.folder}: found other test ECGs, labels or folds than in {first.folder}, "
             "expected the same: train both with one --seed, --folds and cohort"
+    _check_min_seconds(other.folder, other.min_seconds, first.min_seconds)
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ecg.recording import MIN_SECONDS
 from inference.comparison import Scores
 from inference.differences import LabelComparison
 from reporting.figures.curves import MODEL, Curve, curve_style, draw_decision_curves, draw_roc
@@ -22,6 +23,7 @@ from reporting.words.comparison_table import (
     table_cells,
     tests_in_words,
 )
+from reporting.words.run_sentences import short_recordings
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,14 @@ def write_comparison_page(
     groups: Sequence[GroupTable],
     explanations: Sequence[ExplanationSection] = (),
     other_cohort: OtherCohort | None = None,
+    min_seconds: float = MIN_SECONDS,
 ) -> Path:
-    """Write `report.html`, whole or not at all, and return its path."""
+    """Write `report.html`, whole or not at all, and return its path.
+
+    Parameters
+    ----------
+    min_seconds : the shortest length of a recording that was used.
+    """
     labels = [_compared_label(result) for result in results]
     page = new_environment().get_template("comparison.html")
     text = page.render(
@@ -101,6 +109,7 @@ def write_comparison_page(
         labels=labels,
         tables=[(group.title, group_cells(group.rows)) for group in groups],
         explanations=explanations,
+        short_recordings=short_recordings(min_seconds),
         accent=MODEL,
     )
     return write_page(folder / "report.html", text)

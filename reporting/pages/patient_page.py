@@ -202,7 +202,7 @@ def _called(sets: Abstention | None, score: float) -> tuple[str, str] | None:
     if sets is None:
         return None
     (words,) = sets.in_words(np.array([score]))
-    return f"{words[0].upper()}{words[1:]} at alpha {sets.alpha:g}.", guarantee(sets)
+    return f"Set at alpha {sets.alpha:g}: {words}.", guarantee(sets)
 
 
 def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str:

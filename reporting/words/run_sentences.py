@@ -214,6 +214,16 @@ def _elsewhere(record: RunRecord) -> str:
     )
 
 
+def short_recordings(min_seconds: float) -> list[str]:
+    """Return a sentence where recordings were accepted that are shorter than usual, in s; none otherwise."""
+    if min_seconds >= MIN_SECONDS:
+        return []
+    return [
+        f"Recordings of {min_seconds:g} s or more were accepted (--min-seconds) in place of {MIN_SECONDS:g} "
+        "s. Those below 10 s were padded with their first and last values; the quality checks count them."
+    ]
+
+
 def limits(record: RunRecord) -> list[str]:
     """Return what must be said beside the numbers of this run."""
     metrics, sentences = record.metrics, []
@@ -231,13 +241,7 @@ def limits(record: RunRecord) -> list[str]:
         "The bands around the curves hold for each point by itself, not for a curve as a whole.",
         "The most confident errors are the extremes of this run. They are not typical of its errors.",
     ]
-    shortest = float(record.hyperparameters.get("min_seconds") or MIN_SECONDS)
-    if shortest < MIN_SECONDS:
-        sentences.append(
-            f"Recordings of {shortest:g} s or more were accepted (--min-seconds) in place of "
-            f"{MIN_SECONDS:g} s. Those below 10 s were padded with their first and last values; the quality "
-            "checks count them."
-        )
+    sentences += short_recordings(float(record.hyperparameters.get("min_seconds") or MIN_SECONDS))
     least = int(record.hyperparameters.get("min_leads") or len(LEADS))
     if least < len(LEADS):
         sentences.append(

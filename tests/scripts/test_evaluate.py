@@ -504,14 +504,38 @@ def test_renumbered_files_are_joined_by_their_content(places, moved):
     pd.testing.assert_frame_equal(*tables)
 
 
-def test_runs_of_another_window_are_no_comparison(places, other_cohort, tmp_path):
-    shutil.copytree(places / "two", tmp_path / "later")
-    for path in (tmp_path / "later").glob("fold-*/model.json"):
+def read_otherwise(run, copy, **changes):
+    """Copy a cross-validation whose models were trained on signals that were read in another way."""
+    shutil.copytree(run, copy)
+    for path in copy.glob("fold-*/model.json"):
         description = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(description | {"window_start": 10.0}), encoding="utf-8")
-    words = ["--cohort", other_cohort, "--output-dir", tmp_path / "failed"]
-    line = line_of(run_here("evaluate.py", places / "one", tmp_path / "later", *words))
-    assert "later: found --window-start 10, expected that of the first run: 0" in line
+        path.write_text(json.dumps(description | changes), encoding="utf-8")
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("changes", "on_others", "said"),
+    [
+        ({"window_start": 10.0}, True, "--window-start 10, expected that of the first run: 0"),
+        ({"min_seconds": 5.0}, True, "--min-seconds 5, expected that of the first run: 8"),
+        ({"min_seconds": 5.0}, False, "--min-seconds 5, expected that of the first run: 8"),
+    ],
+)
+def test_runs_that_read_otherwise_are_no_comparison(places, other_cohort, tmp_path, changes, on_others, said):
+    other = read_otherwise(places / "two", tmp_path / "other", **changes)
+    cohort = ["--cohort", other_cohort] if on_others else []
+    words = [*cohort, "--output-dir", tmp_path / "failed"]
+    line = line_of(run_here("evaluate.py", places / "one", other, *words))
+    assert line.endswith(f"other: found {said}")
+
+
+def test_the_page_says_that_short_recordings_were_accepted(places, tmp_path):
+    run = read_otherwise(places / "one", tmp_path / "one", min_seconds=5.0)
+    outcome = run_here("evaluate.py", run, "--no-signs", "--output-dir", tmp_path / "out")
+    assert outcome.returncode == 0, outcome.stderr
+    (page,) = (tmp_path / "out").glob("*/report.html")
+    said = "Recordings of 5 s or more were accepted (--min-seconds) in place of 8 s."
+    assert said in page.read_text(encoding="utf-8")
 
 
 def test_runs_validated_on_other_ecgs_decide_at_the_mean_of_their_thresholds(places, tmp_path, capsys):

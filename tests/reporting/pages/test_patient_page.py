@@ -162,7 +162,7 @@ def test_the_numbers_are_those_of_predict_and_of_the_run(made, run):
 def test_the_set_is_that_of_the_table_with_its_guarantee(made):
     called = made.row["set_PE"]
     assert called in ("PE", "no PE", "not sure")
-    assert f"{called[0].upper()}{called[1:]} at alpha 0.4. Of patients with PE at most 40 % are" in made.words
+    assert f"Set at alpha 0.4: {called}. Of patients with PE at most 40 % are" in made.words
     assert "if they are drawn as the run's validation patients were: not at another hospital" in made.words
 
 
