@@ -81,6 +81,7 @@ from run_folder.ensemble import (
     save_ensemble,
 )
 from run_folder.files import RunFiles, found_again
+from run_folder.hub import is_published, run_argument
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from run_folder.run_record import EXTERNAL, read_run
@@ -157,7 +158,7 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", metavar="run", help="folders of finished runs")
+    parser.add_argument("runs", type=run_argument, nargs="+", metavar="run", help="folders of finished runs")
     parser.add_argument("--names", nargs="+", help="of the runs, for the tables")
     parser.add_argument("--strata", nargs="+", default=[], help="columns of the labels table to report by")
     parser.add_argument("--rivals", nargs="+", default=[], help="columns to compare with; higher is sicker")
@@ -284,7 +285,8 @@ def describe_cohort(
     run.write_table("quality.csv", cohort.reading.findings)
     run.write_table("predictions.csv", tabulate_scores(comparison))
     record, development = record_of(cohort, run.folder), read_run(roots_of(arguments.runs[0])[0])
-    flow, (header, rows) = cohort_flow(record), table_one(record, development)
+    known = None if is_published(development.folder) else development
+    flow, (header, rows) = cohort_flow(record), table_one(record, known)
     for reason, n in flow.reasons:
         print(f"            {n:,} x {reason}")
     print(pd.DataFrame(rows, columns=header).to_string(index=False))

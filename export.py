@@ -1,8 +1,9 @@
-"""Write a finished run as one ONNX file, for programs without Python, and a model card beside it.
+"""Write a finished run as one ONNX file with a model card, or as a folder that others can use.
 
     python export.py runs/train_atten-20261122-101500 pe.onnx
     python export.py runs/train_atten-20261122-101500 pe.onnx --evaluation runs/evaluate-20261122-111500
     python export.py runs/train_atten-20261122-101500               # for predict.py, which is then faster
+    python export.py runs/train_atten-20261122-101500 --hub pe_ecg  # for others, in the form of Hugging Face
 
 The graph holds crop, normalisation, model and calibration. It takes "signal_mv", float32 (N, 12, 5000): ECGs
 in millivolts, leads I, II, III, aVR, aVL, aVF, V1 to V6, 10 s at 500 Hz; it gives "score", float32
@@ -18,7 +19,11 @@ first, the card has that folder's results by stratum too.
 Without a name, each model of the run gets a graph of its own, scoring.onnx in its folder, by which predict.py
 scores from then on: without PyTorch, and the same scores to 1e-5.
 
-Needs three more packages: pip install onnx onnxscript onnxruntime
+With --hub the run becomes a folder with config.json, model.safetensors and README.md, the model card, that
+predict.py, evaluate.py --cohort and --init-from take in place of a run. Nothing of a patient is in it, no
+file name, pseudonym or fingerprint; so these programs cannot warn of ECGs that the models have seen.
+
+An ONNX file needs three more packages: pip install onnx onnxscript onnxruntime
 """
 
 import argparse
@@ -48,6 +53,7 @@ from inference.onnx_graph import (
 )
 from inference.scoring import Scorer
 from reporting.pages.model_card import OnnxFile, render_model_card
+from reporting.publish import publish
 from run_folder.run import Run
 from runtime.atomic_files import write_atomically
 from runtime.command_line import OneLineParser, one_line_errors
@@ -63,9 +69,14 @@ def main() -> None:
     output = arguments.output
     if output:
         check_output(output)
-    check_packages()
+    if not arguments.hub:
+        check_packages()
     scorer = Scorer.load(arguments.run, torch.device("cpu"))
     print(f"{scorer.title} of {arguments.run}", flush=True)
+    if arguments.hub:
+        publish(arguments.run, scorer, arguments.hub)
+        print(f"folder      {arguments.hub}: config.json, weights and README.md, without any patient's data")
+        return
     if output:
         export_whole(arguments, scorer)
     else:
@@ -125,7 +136,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--evaluation", type=Path, metavar="DIR", help="folder of evaluate.py, for the card's strata"
     )
+    parser.add_argument(
+        "--hub", type=Path, metavar="DIR", help="folder to write in the form of Hugging Face, for others"
+    )
     arguments = parser.parse_args()
+    if arguments.hub and arguments.output:
+        parser.error("--hub: found an ONNX file to write too, expected one of them")
     if arguments.evaluation and not arguments.output:
         parser.error("--evaluation: found no file to write, expected one: only its model card has results")
     return arguments

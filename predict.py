@@ -65,6 +65,7 @@ from reporting.words.decision_words import untested_together
 from reporting.words.formatting import with_interval
 from reporting.words.set_words import sets_line
 from run_folder.ensemble import performance_of
+from run_folder.hub import is_published, run_argument
 from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
 from runtime.errors import UserError
 from runtime.messages import counted
@@ -102,6 +103,8 @@ def main() -> int:
             "note        the run did not record what its training ECGs were like: none is called unlike them"
         )
     seen = TrainedOn.of(arguments.run)
+    if is_published(arguments.run):
+        print("note        the folder does not tell which ECGs trained the model: none is called one of them")
     results = score_files(files, scorer, trained_on, clinical_of, seen, any_quality=arguments.any_quality)
     with recording(arguments, scorer) as embeddings:
         rest = write_rows(results, files, scorer, arguments, sets)
@@ -200,7 +203,9 @@ def print_rest(rest: Rest, *, n_left_out: int) -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = OneLineParser(description=__doc__)
-    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument(
+        "run", type=run_argument, help="folder of a finished run or of export.py --hub, or hf://owner/name"
+    )
     parser.add_argument(
         "paths", type=Path, nargs="+", metavar="file_or_folder", help="ECG files, or folders of them"
     )

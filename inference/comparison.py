@@ -23,6 +23,7 @@ from metrics.log_odds import mean_score
 from metrics_and_performance import choose_threshold
 from run_folder.ensemble import ENSEMBLE, label_names_of
 from run_folder.files import RunFiles
+from run_folder.hub import is_published
 from runtime.errors import UserError
 from runtime.messages import counted
 
@@ -75,8 +76,8 @@ class Comparison:
     members : the folders of all single models.
     ensemble_thresholds : float array of shape (n_folds, n_labels), those of the ensemble; None for one run.
     unseen : how another hospital's ECGs were compared with those that the runs have seen, in sentences.
-    """
     min_seconds : the shortest length of a recording that was used.
+    """
 
     table: pd.DataFrame
     splits: pd.DataFrame
@@ -86,8 +87,8 @@ class Comparison:
     members: list[Path]
     ensemble_thresholds: np.ndarray | None
     unseen: Sequence[str] = ()
-
     min_seconds: float = MIN_SECONDS
+
 
 def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison:
     """Read finished runs on the same ECGs, labels and splits.
@@ -118,8 +119,8 @@ def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison
         models=models,
         members=[fold.folder for run in runs for fold in run.folds.values()],
         ensemble_thresholds=None if fold_thresholds is None else np.array(list(fold_thresholds.values())),
-    )
         min_seconds=first.min_seconds,
+    )
 
 
 def score_cohort(
@@ -172,14 +173,13 @@ def _scores_of_cohort(
             f"{cohort.reading.window_start:g}"
         )
     scorer.accept_leads(cohort.reading.min_leads)
-    clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
     _check_min_seconds(folder, scorer.min_seconds, cohort.reading.min_seconds)
+    clinical = cohort.clinical[scorer.clinical_columns].to_numpy(np.float32)
     chunks = _chunks(len(cohort.table), name)
     scores = [scorer.score(cohort.signals.read(ecgs), clinical[ecgs]) for ecgs in chunks]
     return Scores(name, np.concatenate(scores), np.tile(scorer.thresholds, (len(cohort.table), 1)))
 
 
-def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
 def _check_min_seconds(folder: Path, found: float, expected: float) -> None:
     if found != expected:
         raise UserError(
@@ -187,6 +187,7 @@ def _check_min_seconds(folder: Path, found: float, expected: float) -> None:
         )
 
 
+def _chunks(n_ecgs: int, name: str) -> Iterator[np.ndarray]:
     with tqdm(total=n_ecgs, desc=name, unit="ECG", disable=None, leave=False) as bar:
         for first in range(0, n_ecgs, CHUNK):
             ecgs = np.arange(first, min(first + CHUNK, n_ecgs))
@@ -263,6 +264,11 @@ class _FinishedRun:
 
     def __init__(self, folder: Path):
         self.folder, run = folder, RunFiles(folder)
+        if is_published(folder):
+            raise UserError(
+                f"{folder}: found a folder of export.py --hub, without the scores of its test ECGs; expected "
+                "a run, or --cohort with ECGs that it can score"
+            )
         if not (run.is_tested and run.has("splits.csv")):
             run.load_description()  # raises the error: it is not finished, or only pretrained
         self.label_names = list(run.metrics()["labels"])
@@ -271,13 +277,13 @@ class _FinishedRun:
         self.files = pd.Index(self.splits["file"])
         descriptions = [fold.load_description() for fold in self.folds.values()]
         self.threshold_policy = descriptions[0].threshold_policy
+        self.min_seconds = descriptions[0].min_seconds
         self.fold_thresholds = np.array([one.thresholds for one in descriptions])  # (n_folds, n_labels)
 
     def columns(self, kind: str) -> list[str]:
         return [f"{kind}_{name}" for name in self.label_names]
 
     def predictions(self, part: str, files: pd.Index) -> pd.DataFrame:
-        self.min_seconds = descriptions[0].min_seconds
         """Return the predictions of one part with each file's digest, by fold and then in the order of files.
 
         With the run's own files that is the order in which it was evaluated, so that the same patients are
@@ -299,13 +305,13 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
             f"{other.folder}: found the labels {', '.join(other.label_names)}, "
             f"expected those of {first.folder}: {', '.join(first.label_names)}"
         )
+    _check_min_seconds(other.folder, other.min_seconds, first.min_seconds)
     columns = [*KEYS, "digest", "fold", *first.columns("y_true")]
     one, two = (run.predictions("test", first.files)[columns] for run in (first, other))
     if not one.equals(two):
         raise UserError(
             f"{other.folder}: found other test ECGs, labels or folds than in {first.folder}, "
             "expected the same: train both with one --seed, --folds and cohort"
-    _check_min_seconds(other.folder, other.min_seconds, first.min_seconds)
         )
 
 

@@ -22,6 +22,7 @@ from dataset.signal_store.signal_cache import StoredSignals, cached_signals, fin
 from ecg.duplicates import near_duplicates
 from ecg.fingerprint import fingerprints, is_among
 from run_folder.files import RunFiles, found_again
+from run_folder.hub import is_published
 from run_folder.lineage import SEEN, ancestors, foreign_starts, patient_key_of, root_of, roots_of, seen_by
 from run_folder.shipped import is_shipped, read_seen
 from runtime.errors import UserError
@@ -95,6 +96,9 @@ def _roots_to_compare(folders: Sequence[Path]) -> Iterator[tuple[Path, Path]]:
         for weights in foreign_starts(folder):
             print(f"note        {folder} began from {weights['file']}: nobody here knows what that has seen")
         for run in ancestors(folder):
+            if is_published(root_of(run) if run.is_dir() else run):
+                print(f"note        {run} does not tell which ECGs it has seen: they are not compared")
+                continue
             if not run.is_dir():
                 print(f"note        {folder} began from {run}, which is not there: its ECGs are not compared")
                 continue

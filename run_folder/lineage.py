@@ -8,6 +8,7 @@ import pandas as pd
 from run_folder.ensemble import members_of
 from run_folder.files import KEY_FINGERPRINT, RunFiles, part_columns, refuse_unfinished
 from run_folder.foreign_weights import FOREIGN_WEIGHTS, is_foreign
+from run_folder.hub import is_copy, is_published
 from run_folder.shipped import is_shipped, read_seen, start_folder
 from runtime.errors import UserError
 
@@ -17,9 +18,9 @@ SEEN = ("train", "validation")  # parts that the weights, or the choice of their
 def root_of(folder: Path) -> Path:
     """Return the run that a folder belongs to: itself or, for a fold, the cross-validation that contains it.
 
-    A shipped trunk is itself too. A UserError where it is none of these.
+    A shipped trunk is itself too, and a published folder. A UserError where it is none of these.
     """
-    if (folder / "splits.csv").exists() or is_shipped(folder):
+    if (folder / "splits.csv").exists() or is_shipped(folder) or is_published(folder):
         return folder
     if not (folder / "model.json").exists():
         refuse_unfinished(folder)
@@ -46,7 +47,17 @@ def ancestors(folder: Path) -> Iterator[Path]:
             continue
         before = RunFiles(root_of(one)).hyperparameters().get("init_from")
         if before and not is_foreign(before):
-            yield from ancestors(start_folder(before))
+            yield from ancestors(_start_of(before))
+
+
+def _start_of(name: str) -> Path:
+    """Return the folder that a run began from; of a copy that is no longer at hand, one that is not there."""
+    try:
+        return start_folder(name)
+    except UserError:
+        if not is_copy(name):
+            raise
+        return Path(name)
 
 
 def foreign_starts(folder: Path) -> list[dict[str, str]]:

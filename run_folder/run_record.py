@@ -14,6 +14,7 @@ import pandas as pd
 from cohorts.columns import GROUP_COLUMNS, RESERVED
 from cohorts.synthetic import DEMO_FOLDER
 from run_folder.files import RunFiles, found_again, part_columns
+from run_folder.hub import is_published
 from run_folder.lineage import foreign_starts
 from runtime.errors import UserError
 
@@ -89,7 +90,8 @@ class RunRecord:
     @property
     def is_demo(self) -> bool:
         """Whether the ECGs are the synthetic ones."""
-        return bool(self.hyperparameters) and not self.hyperparameters.get("data_dir")
+        has_no_folder = bool(self.hyperparameters) and not self.hyperparameters.get("data_dir")
+        return has_no_folder and not is_published(self.folder)
 
     @property
     def data_dir(self) -> Path:

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from ecg.fingerprint import N_BITS
 from run_folder.files import RunFiles
+from run_folder.hub import is_copy, located
 from runtime.atomic_files import write_atomically
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -32,8 +33,11 @@ class SeenEcgs(NamedTuple):
 def start_folder(name: str | Path) -> Path:
     """Return the folder that ``--init-from`` means: that of a run or, by its name alone, a shipped trunk's.
 
-    A folder of that name counts only if it is a run: the ECGs of PTB-XL may well lie in ``ptbxl``.
+    A folder of that name counts only if it is a run: the ECGs of PTB-XL may well lie in ``ptbxl``. What
+    ``hf://owner/name`` means, see ``hub.located``.
     """
+    if is_copy(name):
+        return located(str(name))
     folder, shipped = Path(name), PRETRAINED / name
     is_name = len(folder.parts) == 1 and folder.parts[0] != ".."
     is_run = any((folder / file).exists() for file in OF_A_RUN) or (folder / "fold-1").is_dir()

@@ -68,12 +68,15 @@ class OnnxFile:
     versions: dict[str, str]
 
 
-def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluation: Path | None = None) -> str:
+def render_model_card(
+    folder: Path, scorer: Scorer, file: OnnxFile | None = None, *, evaluation: Path | None = None
+) -> str:
     """Return the card, Markdown, of an exported run, fold, cross-validation or ensemble of a comparison.
 
     Parameters
     ----------
     folder : what was exported. The card names what it lacks (no test, no table of the split).
+    file : the ONNX file; None for the card of a folder that predict.py takes.
     evaluation : a folder of ``evaluate.py`` whose first model is this run; its strata are shown.
 
     Raises
@@ -99,7 +102,7 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
             started_from=started_from(runs),
             epochs=_epochs(runs),
             hyperparameters=_hyperparameters(runs),
-            tested=_tested(record),
+            tested=_tested(record, "file" if file else "folder"),
             interval=f"{100 * record.metrics.get('confidence', CONFIDENCE):g} % interval",
             metrics=_metrics(record),
             strata=strata,
@@ -120,6 +123,11 @@ def render_model_card(folder: Path, scorer: Scorer, file: OnnxFile, *, evaluatio
             f"{folder}: found files that make no model card ({one_line(error)}), expected those "
             "of a finished run"
         ) from None
+
+
+def exported_record(folder: Path) -> RunRecord:
+    """Return the record of an exported run, fold, cross-validation or ensemble, for a card for programs."""
+    return _records(folder)[0]
 
 
 def markdown(value: object) -> object:
@@ -268,8 +276,8 @@ def _as_text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _tested(record: RunRecord) -> str:
-    """Describe the scored ECGs, and whether the exported file itself gave the scores."""
+def _tested(record: RunRecord, kind: str) -> str:
+    """Describe the scored ECGs, and whether what was exported, a file or a folder, itself gave the scores."""
     metrics = record.metrics
     if not metrics:
         return "No test set has been scored: how good the model is, is not known."
@@ -283,7 +291,7 @@ def _tested(record: RunRecord) -> str:
     together = "the one model" if metrics.get("auroc_of_folds") else "an ensemble"
     return (
         f"{ecgs} Each ECG was scored by {together} that had not seen its patient (cross-validation in "
-        f"{record.n_folds} folds). The file holds the models of all folds, which score together: "
+        f"{record.n_folds} folds). The {kind} holds the models of all folds, which score together: "
         "that was not tested itself, for want of ECGs that none of them has seen."
     )
 
@@ -407,9 +415,9 @@ def _members(scorer: Scorer) -> Table:
     return ["", "model", "centre crop", "normalisation", *calibrated], rows
 
 
-def _versions(record: RunRecord, file: OnnxFile) -> list[list[str]]:
+def _versions(record: RunRecord, file: OnnxFile | None) -> list[list[str]]:
     environment = record.environment
     trained = {name: environment.get(name) for name in ("python", "device", "git_commit")}
     trained |= environment.get("packages", {}) | environment.get("gpu", {})
     rows = [[f"training: {name.replace('_', ' ')}", str(value)] for name, value in trained.items() if value]
-    return rows + [[f"export: {name}", value] for name, value in file.versions.items()]
+    return rows + [[f"export: {name}", value] for name, value in (file.versions if file else {}).items()]

@@ -17,6 +17,7 @@ from reporting.words.formatting import with_interval
 from reporting.words.run_sentences import fold_thresholds
 from run_folder.files import RunFiles
 from run_folder.foreign_weights import is_foreign
+from run_folder.hub import is_copy
 from run_folder.run_record import RunRecord
 from run_folder.shipped import is_shipped, start_folder
 from runtime.messages import counted
@@ -272,9 +273,9 @@ def started_from(runs: Sequence[RunRecord]) -> str:
         f"{weights['file']} (SHA-256 {weights['sha256']})" for run in runs for weights in run.foreign
     ]
     for name in (name for name in names if not is_foreign(name)):
-        folder = start_folder(name)
+        folder = Path(name) if is_copy(name) else start_folder(name)
         source = RunFiles(folder).load_any_description().source if is_shipped(folder) else ""
-        described.append(f"{folder.name} ({source})" if source else folder.name)
+        described.append(name if is_copy(name) else f"{folder.name} ({source})" if source else folder.name)
     where = "see there on which ECGs"
     if any(run.foreign for run in runs):
         where += "; of a file of another model, nobody here knows which ECGs it has seen"
