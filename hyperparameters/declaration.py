@@ -230,8 +230,8 @@ class Hyperparameters:
     weight_decay: NonNegativeFloat = declared("optimizer", 0.05, "decoupled")
     pretrained_rate: Share = declared(
         "optimizer",
-        0.1,
-        "learning rate of what --init-from has loaded, and of the head, as a share of the others'",
+        0.03,
+        "learning rate of what --init-from has loaded, and of the head then, as a share of the others'",
     )
 
     # schedule of the learning rate
