@@ -108,7 +108,7 @@ def test_what_shaped_the_training_is_shown(card_of, folders):
     groups = {one.name: one.metadata["group"] for one in dataclasses.fields(Hyperparameters)}
     values = RunFiles(folders["run"]).hyperparameters()
     expected = {name for name, value in values.items() if value is not None and groups[name] not in elsewhere}
-    expected -= {"output_dir", "compile", "sync_batch_norm"}
+    expected -= {"output_dir", "compile", "sync_batch_norm", "folds_at_once"}
     (table,) = (table for table in tables_of(card) if table[0][0].strip() == "hyperparameter")
     shown = {row[0].strip().replace("\\_", "_") for row in table[2:]}
     assert {name for name in shown if groups[name] != "augmentation"} == expected
