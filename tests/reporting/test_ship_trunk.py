@@ -262,7 +262,7 @@ def test_a_trunk_in_the_repository_is_whole(folder, monkeypatch, tmp_path):
         unexpected = [name for name in unexpected if name not in other.state_dict()]
     assert not unexpected
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
-    assert sum(path.stat().st_size for path in folder.iterdir()) < 15e6
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 16e6  # of three models
     card = (folder / "README.md").read_text()
     assert "CC BY 4.0" in card and "Wagner et al." in card and "CC BY 4.0" in description.source
     seen = read_seen(folder)
