@@ -22,6 +22,7 @@ from runtime.precision import training_type
 PRIOR_OF_FEATURE = 1 / 512
 PRIOR_OF_CLINICAL = 1.0
 LEAST_DEVIATION = 1e-6  # of an input: below, it is constant, and its weight 0
+MOST_ECGS = 50_000  # more of them than inputs by far, and what they are given takes 0.2 GB
 FIRST_EPOCH = 1  # whose crops and augmentation the head is fitted on
 
 
@@ -37,7 +38,7 @@ def fit_head(
     """Fit the head to the training ECGs, with the rest of the model as it is, and print the loss.
 
     Minimises the loss of the known labels plus the negative logarithm of a normal prior of the weights, by
-    L-BFGS (Liu and Nocedal 1989), over one epoch's crops, augmented as in training.
+    L-BFGS (Liu and Nocedal 1989), over one epoch's crops, augmented as in training, of `MOST_ECGS` at most.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ def fit_head(
 def _inputs_of_head(
     model: nn.Module, training: TrainingBatches, precision: str
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what the head is given of each training ECG of all processes, float64, and the targets."""
+    """Return what the head is given of training ECGs of all processes, float64, and the targets."""
     model.eval()
     seen: list[torch.Tensor] = []
 
@@ -78,6 +79,8 @@ def _inputs_of_head(
         for inputs, known, _ in training.epoch(FIRST_EPOCH):
             forward(model, inputs, compute_type)
             targets.append(known)
+            if sum(map(len, targets)) * processes.count() >= MOST_ECGS:
+                break
     finally:
         hook.remove()
     return processes.gather(torch.cat(seen)), processes.gather(torch.cat(targets))

@@ -132,3 +132,10 @@ def test_only_training_ecgs_are_seen(run):
     changed = replace(cohort, signals=SignalsInMemory(signals))
     probe(other, changed, run, indices=np.arange(12))
     assert torch.equal(model.head.weight, other.head.weight)
+
+
+def test_a_large_cohort_is_not_read_whole(run, monkeypatch):
+    monkeypatch.setattr("training.linear_probe.MOST_ECGS", 9)
+    cohort, model = make_cohort(), Deviations()
+    probe(model, cohort, run)  # in batches of five: two of them
+    assert len(model.modes) == 2
