@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dataset.batches import evaluation_input, normalise
+from dataset.batches import normalise_
 from ecg.recording import MILLIVOLTS
 from inference.channel_statistics import ChannelStatistics
 from inference.exported import AT_REST, CLINICAL_INPUT, FEATURES, LOGITS, ExportedScorer, session_of
@@ -85,10 +85,9 @@ class _SignalToLogit(nn.Module):
         self.register_buffer("intercepts", torch.tensor(description.calibration_intercepts), persistent=False)
 
     def forward(self, signal_mv: torch.Tensor, clinical: torch.Tensor | None) -> torch.Tensor:
-        start = centre_start(self.n_samples)
-        cropped = signal_mv[:, :, start : start + self.n_samples]  # (N, 12, n_samples)
         values = [clinical[:, self.clinical]] if self.clinical else []
-        return self.slopes * self.model(normalise(cropped, self.normalisation), *values) + self.intercepts
+        x = _model_input(signal_mv, self.n_samples, self.normalisation)
+        return self.slopes * self.model(x, *values) + self.intercepts
 
 
 class SignalToLogits(nn.Module):
@@ -102,7 +101,7 @@ class SignalToLogits(nn.Module):
         super().__init__()
         self.model = model
         self.clinical_columns = description.clinical_columns
-        self.crop = {"n_samples": description.n_samples, "normalisation": description.normalisation}
+        self.n_samples, self.normalisation = description.n_samples, description.normalisation
         norms = (nn.modules.batchnorm._BatchNorm,)
         has_features = any(isinstance(module, norms) for module in model.modules())
         self.output_names = [LOGITS, FEATURES] if has_features else [LOGITS]
@@ -118,8 +117,18 @@ class SignalToLogits(nn.Module):
     ) -> tuple[torch.Tensor, ...]:
         values = [] if clinical is None else [clinical]
         with ChannelStatistics(self.model) as statistics:
-            logits = self.model(evaluation_input(signal_uv, **self.crop), *values)
+            x = _model_input(signal_uv.float() * MILLIVOLTS, self.n_samples, self.normalisation)
+            logits = self.model(x, *values)
         return (logits, *statistics.tensors())[: len(self.output_names)]
+
+
+def _model_input(signal_mv: torch.Tensor, n_samples: int, normalisation: str) -> torch.Tensor:
+    """As ``batches.evaluation_input``, from millivolts, with mean and deviation in float64.
+
+    onnxruntime adds up the 49,152 samples one after another: in float32 the input was off by up to 6e-4.
+    """
+    start = centre_start(n_samples)
+    return normalise_(signal_mv[:, :, start : start + n_samples].double(), normalisation).float()
 
 
 def check_packages() -> None:

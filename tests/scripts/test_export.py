@@ -361,6 +361,27 @@ def exported_beside(folder, tmp_path):
     return shutil.copytree(folder.parent / "spectrogram", tmp_path / "run")
 
 
+class FirstSamples(torch.nn.Module):
+    """Gives the first two samples of lead I as logits, so that scores show what a model sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        return self.scale * x[:, 0, :2]
+
+
+@needs_onnx
+def test_a_graph_sees_ecgs_as_pytorch_does_where_they_are_far_from_zero():
+    """Their sums are large: added up one after another in float32, the input would be off by 1e-3."""
+    _, description = member("resnet18_with_atten")
+    scorer = scorer_of((FirstSamples(), description))
+    signals = ecgs(4, 3) // 4 + np.array([-20_000, 0, 20_000], np.int16)[:, None, None]
+    found = run_onnx(to_onnx(SignalToScore(scorer), {}), signals)
+    np.testing.assert_allclose(found, expected_scores([(scorer.models[0], description)], signals), atol=2e-6)
+
+
 @needs_onnx
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "resnet_with_encoder"])
 def test_each_model_gives_predict_the_scores_and_features_of_pytorch(name):
