@@ -121,7 +121,7 @@ ARCHITECTURES = {
 
 
 def main() -> None:
-    values = read_hyperparameters(__doc__, HYPERPARAMETERS, {}, without=WITHOUT)
+    values = read_hyperparameters(__doc__, HYPERPARAMETERS, {}, {}, without=WITHOUT)
     device = prepare(values.seed, values.device)
     {"contrastive": learn_from_halves, "statements": learn_statements}[values.objective](values, device)
     stop()

@@ -119,7 +119,8 @@ def hyperparameters_of(script: str, flags: Sequence[str], description: str) -> H
     # A script runs others by their path, and reads their blocks in the same way; no script imports another.
     block = runpy.run_path(str(ROOT / script))
     if "HYPERPARAMETERS" in block:
-        return read_hyperparameters(description, block["HYPERPARAMETERS"], block["PUBLISHED"], flags)
+        sections = [block[name] for name in ("HYPERPARAMETERS", "PRETRAINED", "PUBLISHED")]
+        return read_hyperparameters(description, *sections, flags)
     return read_hyperparameters(description, *read_yaml(block["HYPERPARAMETERS_FILE"]), flags)
 
 

@@ -39,6 +39,11 @@ HYPERPARAMETERS = {
     "dropout": 0.2,
 }
 
+# What --init-from sets instead: a model that starts from pretrained weights needs fewer epochs.
+PRETRAINED = {
+    "epochs": 5,
+}
+
 # What --recipe published sets instead: the settings of the published code.
 PUBLISHED = {
     "learning_rate": 5e-4,
@@ -56,7 +61,7 @@ PUBLISHED = {
 
 def main() -> None:
     # 1. Values and seed
-    values = read_hyperparameters(__doc__, HYPERPARAMETERS, PUBLISHED)
+    values = read_hyperparameters(__doc__, HYPERPARAMETERS, PRETRAINED, PUBLISHED)
     device = prepare(values.seed, values.device)
 
     # 2. Cohort and folds

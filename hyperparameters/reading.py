@@ -24,6 +24,7 @@ from hyperparameters.declaration import ABSENT, EXPECTED, LISTS, Hyperparameters
 from metrics.threshold_policy import parse_policy
 from runtime.errors import UserError, reason
 
+SECTIONS = ("pretrained", "published")  # of a YAML file
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")  # suffixes
 PLACES = (
     "data_dir",
@@ -38,6 +39,7 @@ PLACES = (
 def read_hyperparameters(
     description: str,
     defaults: Mapping[str, Any],
+    pretrained: Mapping[str, Any],
     published: Mapping[str, Any],
     arguments: Sequence[str] | None = None,
     *,
@@ -45,30 +47,37 @@ def read_hyperparameters(
     required: Collection[str] = (),
     file: Path | None = None,
 ) -> Hyperparameters:
-    """Return the hyperparameters of a script: declared defaults < the script's < the recipe's < flags.
+    """Return the hyperparameters of a script: declared defaults < the script's < its sections < flags.
 
     Parameters
     ----------
     description : the script's docstring, for ``--help``.
-    defaults, published : the script's own values, and those of ``--recipe published``.
+    defaults : the script's own values.
+    pretrained, published : its sections: what ``--init-from`` sets instead, and ``--recipe published``; where
+        both do, the second counts.
     arguments : the command line; None reads ``sys.argv``.
     without : hyperparameters that the script does not have: they have no flag and are in no group.
     required : those that it needs and that have no declared default.
-    file : where ``defaults`` and ``published`` stand, if not in the script; errors name it.
+    file : where they stand, if not in the script; errors name it.
 
     Exits with one line that names the key where a key is unknown, a type is wrong or a value is out of range.
     With ``--resume`` every value comes from that run; other flags, except where its files lie, are an error.
     """
-    parser = _parser(description, defaults, without, required)
+    parser = _parser(description, defaults, pretrained, without, required)
     where = f"{file}: " if file else ""
     defaults = _checked(parser, defaults, where)
+    pretrained = _checked(parser, pretrained, f"{where}pretrained: ")
     published = _checked(parser, published, f"{where}published: ")
     given = _plain(parser.parse_args(arguments, defaults=False))
     if given.get("resume") is not None:
         values = _resumed_values(parser, given, {*defaults, *required})
     else:
-        recipe = {**defaults, **given}.get("recipe")
-        values = {**defaults, **(published if recipe == "published" else {}), **given}
+        chosen = {**defaults, **given}
+        sections = {
+            **(pretrained if chosen.get("init_from") else {}),
+            **(published if chosen.get("recipe") == "published" else {}),
+        }
+        values = {**defaults, **sections, **given}
     _check_values(parser, given)
     for name in required:
         if name not in values:
@@ -92,8 +101,8 @@ def drops_leads(values: Mapping[str, Any]) -> bool:
     return augmentation == "published" or (augmentation == "independent" and values.get("lead_drop", 0) > 0)
 
 
-def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the defaults of a YAML file, and its ``published`` section.
+def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the defaults of a YAML file, its ``pretrained`` section and its ``published`` section.
 
     Raises
     ------
@@ -107,10 +116,11 @@ def read_yaml(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"{path}: {reason(error)}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: found {type(content).__name__}, expected keys and values")
-    published = content.pop("published", None) or {}
-    if not isinstance(published, dict):
-        raise UserError(f"{path}: published: found {published!r}, expected keys and values")
-    return content, published
+    sections = [content.pop(name, None) or {} for name in SECTIONS]
+    for name, section in zip(SECTIONS, sections, strict=True):
+        if not isinstance(section, dict):
+            raise UserError(f"{path}: {name}: found {section!r}, expected keys and values")
+    return content, *sections
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -184,7 +194,11 @@ def _in_our_words(message: str) -> str:
 
 
 def _parser(
-    description: str, defaults: Mapping[str, Any], without: Collection[str], required: Collection[str]
+    description: str,
+    defaults: Mapping[str, Any],
+    pretrained: Mapping[str, Any],
+    without: Collection[str],
+    required: Collection[str],
 ) -> _Parser:
     """Return the parser of one script; what has no declared default is there only if its block names it."""
     parser = _Parser(
@@ -206,18 +220,20 @@ def _parser(
             "--" + name.replace("_", "-"),
             type=LISTS.get(name, types[name]),
             nargs="+" if name in LISTS else None,
-            help=_help(declaration, defaults).replace("%", "%%"),
+            help=_help(declaration, defaults, pretrained).replace("%", "%%"),
         )
         parser.names += (name,)
     return parser
 
 
-def _help(declaration: Field, defaults: Mapping[str, Any]) -> str:
+def _help(declaration: Field, defaults: Mapping[str, Any], pretrained: Mapping[str, Any]) -> str:
     """Return the line of help, with the value that counts where neither recipe nor flag gives one."""
     default = defaults.get(declaration.name, _default(declaration))
     if default is None or default is ABSENT:
         return declaration.metadata["help"]
     shown = " ".join(map(str, default)) if isinstance(default, list) else default
+    if declaration.name in pretrained:
+        shown = f"{shown}; with --init-from {pretrained[declaration.name]}"
     return f"{declaration.metadata['help']} [{shown}]"
 
 
@@ -263,7 +279,7 @@ def _resumed_values(parser: _Parser, given: dict[str, Any], needed: Collection[s
         parser.error("--resume: found nothing, expected the folder of a run")
     folder = Path(given["resume"])
     _check_is_run(parser, folder)
-    values, _ = read_yaml(folder / "hyperparameters.yml")
+    values, *_ = read_yaml(folder / "hyperparameters.yml")
     _check_script(parser, folder, values, needed)
     values = _checked(parser, values, f"{folder / 'hyperparameters.yml'}: ")
     for name in ("data_dir", "labels", "patient_key"):

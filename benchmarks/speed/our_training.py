@@ -30,7 +30,7 @@ def values_of(name: str) -> Hyperparameters:
         if name == script.MODEL:
             return Hyperparameters(**script.HYPERPARAMETERS)
     kinds = {model: kind for kind, model in train_main_ecg.MODEL.items()}
-    values, _ = read_yaml(train_main_ecg.HYPERPARAMETERS_FILE)
+    values, *_ = read_yaml(train_main_ecg.HYPERPARAMETERS_FILE)
     return Hyperparameters(**{**values, "model": kinds[name]})
 
 

@@ -3,14 +3,14 @@
     python -m benchmarks.studies.learning_curve --data-dir ptbxl --label RBBB \\
         --pretrain-labels NORM MI AFIB LVH \\
         --sizes 100 200 400 --seeds 3 --epochs 20 --pretrain-epochs 10 -- --batch-size 64
-    python -m benchmarks.studies.learning_curve --data-dir ecgs --label PE --sizes 100 200 --init-from RUN
+    python -m benchmarks.studies.learning_curve --data-dir ecgs --label PE --sizes 100 --init-from RUN ptbxl
 
 For each seed the patients are dealt again, stratified by the label: some are tested, some are for
 fine-tuning, the others for pretraining on other labels. On each number of fine-tuning patients, one model is
-trained from scratch and one from the pretrained weights, with the same hyperparameters and seed. A share of
-them validates, so that the number is that of all patients whom a hospital would have to collect. Smaller
-groups are subsets of larger ones. What follows -- is given to the training script. The same command continues
-after an interruption.
+trained from scratch and one from each of the pretrained weights, with the same seed and hyperparameters, but
+for the epochs. A share of them validates, so that the number is that of all patients whom a hospital would
+have to collect. Smaller groups are subsets of larger ones. What follows -- is given to the training script.
+The same command continues after an interruption.
 
 It leaves tables/, one folder per training, learning_curve.csv, .png and .svg in --output-dir.
 """
@@ -33,13 +33,14 @@ from benchmarks.studies.learning_curve_groups import (
 )
 from benchmarks.studies.learning_curve_result import (
     INTERVALS,
-    STARTS,
+    SCRATCH,
     Scored,
     curve_table,
     draw_curve,
     format_table,
     read_scored,
     sample_size,
+    start_name,
 )
 from dataset.cohort import Cohort, read_cohort
 from hyperparameters.declaration import Hyperparameters
@@ -63,32 +64,40 @@ OURS = {
 
 
 def train_seed(options: argparse.Namespace, seed: int) -> dict[tuple[int, str], Scored]:
-    """Pretrain, train on each size from both starts, print one line per training, return what they tested."""
-    folder, init_from = options.output_dir / f"seed-{seed}", options.init_from
-    if not init_from:
+    """Pretrain, train on each size from each start, print one line per training, return what they tested."""
+    folder, pretrained = options.output_dir / f"seed-{seed}", starts_of(options)
+    if not options.init_from:
         flags = ["--label-columns", *options.pretrain_labels, "--epochs", str(options.pretrain_epochs)]
         done = _train(folder / PRETRAINING, options, [*_shared_flags(options, seed, PRETRAINING), *flags])
         metrics = RunFiles(done.run).metrics()
         aurocs = [label["auroc"].value for label in metrics["labels"].values()]
         _print_line(seed, PRETRAINING, f"mean of {len(aurocs)} labels", float(np.mean(aurocs)), done.seconds)
-        init_from = str(done.run)
-    start_from = ["--init-from", init_from, *_tuning(options)]
+        pretrained = {"pretrained": str(done.run)}
+    flags_of = {name: ["--init-from", source, *_tuning(options)] for name, source in pretrained.items()}
+    flags_of[SCRATCH] = ["--epochs", str(options.epochs)]  # last: weights that do not fit are refused first
     tested = {}
     for size in options.sizes:
         shared = [*_shared_flags(options, seed, size), "--label-columns", options.label]
-        shared += ["--epochs", str(options.epochs)]
-        for start in STARTS:  # pretrained first: weights that do not fit are refused before the other trains
-            flags = [*shared, *(start_from if start == "pretrained" else [])]
-            done = _train(folder / f"{size}-{start}", options, flags)
+        for start, flags in flags_of.items():
+            done = _train(folder / f"{size}-{start}", options, [*shared, *flags])
             tested[size, start] = scored = read_scored(done.run, options.label)
             value = auroc(scored.y_true, scored.y_score)
-            _print_line(seed, f"{size:,} patients", STARTS[start], value, done.seconds)
+            _print_line(seed, f"{size:,} patients", start_name(start), value, done.seconds)
     return tested
 
 
+def starts_of(options: argparse.Namespace) -> dict[str, str]:
+    """Return what each pretrained arm starts from, by its name: that of the folder."""
+    return {Path(source).name: source for source in options.init_from}
+
+
 def _tuning(options: argparse.Namespace) -> list[str]:
-    """Return the flags that say how the pretrained weights are tuned, of those that were given."""
-    given = {"--freeze-epochs": options.freeze_epochs, "--pretrained-rate": options.pretrained_rate}
+    """Return the flags that say how pretrained weights are tuned, of those that were given."""
+    given = {
+        "--epochs": options.tuning_epochs,
+        "--freeze-epochs": options.freeze_epochs,
+        "--pretrained-rate": options.pretrained_rate,
+    }
     return [word for flag, value in given.items() if value is not None for word in (flag, str(value))]
 
 
@@ -128,13 +137,16 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--labels", help="labels table; none: labels.csv in the folder")
     parser.add_argument("--label", required=True, help="0/1 column to fine-tune for and to test")
     parser.add_argument("--pretrain-labels", nargs="+", default=[], help="0/1 columns to pretrain on")
-    parser.add_argument("--init-from", help="pretrained run; no other pretraining is done")
+    parser.add_argument(
+        "--init-from", nargs="+", default=[], help="pretrained runs, or ptbxl; no other pretraining is done"
+    )
     parser.add_argument("--sizes", nargs="+", type=whole_number, required=True, help="numbers of patients")
     parser.add_argument("--seeds", type=whole_number, default=3, help="how often patients are dealt [3]")
-    parser.add_argument("--epochs", type=whole_number, default=20, help="of each fine-tuning [20]")
+    parser.add_argument("--epochs", type=whole_number, default=20, help="of each training from scratch [20]")
+    parser.add_argument("--tuning-epochs", help="of each pretrained model; none: as the script does")
     parser.add_argument("--pretrain-epochs", type=whole_number, default=10, help="[10]")
-    parser.add_argument("--freeze-epochs", help="of only the pretrained model; none: as the script does")
-    parser.add_argument("--pretrained-rate", help="of only the pretrained model; none: as the script does")
+    parser.add_argument("--freeze-epochs", help="of each pretrained model; none: as the script does")
+    parser.add_argument("--pretrained-rate", help="of each pretrained model; none: as the script does")
     parser.add_argument("--test-share", type=_share, default=0.25, help="of all patients [0.25]")
     parser.add_argument("--validation-share", type=_share, default=0.2, help="of each size [0.2]")
     parser.add_argument("--width", type=_share, default=0.1, help="of the AUROC interval to plan for [0.1]")
@@ -165,6 +177,9 @@ def _check_together(parser: OneLineParser, options: argparse.Namespace) -> None:
         parser.error(
             f"--pretrain-labels: found {options.label}, which is to be learnt later, expected others"
         )
+    if len(starts_of(options)) < len(options.init_from) or SCRATCH in starts_of(options):
+        names = ", ".join(Path(source).name for source in options.init_from)
+        parser.error(f"--init-from: found {names}, expected folders of different names, none of them scratch")
     for word in options.further:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag[2:].replace("-", "_") in OURS:

@@ -109,22 +109,22 @@ def _train_and_validation(
 # ----------------------------------------------------------------------------------------------------
 
 
-def patients_of(cohort: Cohort, label: str, init_from: str | None) -> tuple[np.ndarray, np.ndarray]:
+def patients_of(cohort: Cohort, label: str, init_from: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return each ECG's patient, and each patient's label: 1, 0, or nan where it is not known.
 
-    A patient is positive if one of the ECGs is. Patients that trained the run `init_from` have no label.
+    A patient is positive if one of the ECGs is. Who trained one of the runs `init_from` has no label.
     """
     n_patients, patient_of = number_patients(cohort.table)
     ecg_labels = cohort.table[label].to_numpy(float)
     labels = np.full(n_patients, np.nan)
     for value in (0, 1):
         labels[patient_of[ecg_labels == value]] = value
-    if init_from:
-        folder = start_folder(init_from)
+    for source in init_from:
+        folder = start_folder(source)
         RunFiles(folder).load_any_description()
         again = seen_in_training(folder, cohort, np.arange(len(cohort.table)))
         labels[patient_of[again]] = np.nan
-        print(f"init        {again.sum():,} ECGs trained {init_from}: they and their patients are left out")
+        print(f"init        {again.sum():,} ECGs trained {source}: they and their patients are left out")
     return patient_of, labels
 
 

@@ -4,6 +4,7 @@ Patients are resampled once for all seeds: a patient whom several seeds have tes
 that overlapping test sets are not taken as independent. The seeds are taken as they are.
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,12 +25,12 @@ from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 
-STARTS = {"pretrained": "pretrained", "scratch": "from scratch"}  # the arms, and their names for people
-DIFFERENCE = "pretrained - scratch"
+SCRATCH = "scratch"  # the arm that starts from random weights
+MINUS_SCRATCH = f" - {SCRATCH}"  # follows the name of another arm, where it is compared
 N_RESAMPLES, RESAMPLING_SEED = 2000, 42
 INTERVALS = (
     f"95 %, of the mean over the seeds: percentiles of {N_RESAMPLES:,} resamples of the patients tested, each"
-    " with all ECGs and in all seeds that tested the patient, the same for both starts. The seeds are taken "
+    " with all ECGs and in all seeds that tested the patient, the same for all starts. The seeds are taken "
     "as they are and their test sets overlap, so that the variation between draws of patients, and between "
     "initial weights, is not counted in full; the spread of the seeds hints at it"
 )
@@ -59,26 +60,30 @@ def curve_table(tested: Mapping[tuple[int, str], Sequence[Scored]], seeds: Seque
 
     Parameters
     ----------
-    tested : for a number of fine-tuning patients and one of `STARTS`, the test ECGs of each seed. All
-        trainings of a seed have tested the same ECGs.
+    tested : for a number of fine-tuning patients and a start, `SCRATCH` or the name of pretrained weights,
+        the test ECGs of each seed. All trainings of a seed have tested the same ECGs.
 
     Returns
     -------
     DataFrame
-        patients, start, auroc_seed_<seed> …, mean, low, high; three rows per number of patients, the last
-        of them the difference, paired: from the same resamples.
+        patients, start, auroc_seed_<seed> …, mean, low, high; for each number of patients a row per start,
+        and one per pretrained start with what it adds, paired: from the same resamples.
     """
     rows = []
     for size in sorted({size for size, _ in tested}):
-        arms = {start: tested[size, start] for start in ("scratch", "pretrained")}
-        for one, other in zip(*arms.values(), strict=True):
-            assert np.array_equal(one.files, other.files), "the trainings of a seed tested other ECGs"
+        arms = {SCRATCH: tested[size, SCRATCH]}
+        arms |= {start: of_seeds for (n, start), of_seeds in tested.items() if n == size}
+        for one, *others in zip(*arms.values(), strict=True):
+            same = all(np.array_equal(one.files, other.files) for other in others)
+            assert same, "the trainings of a seed tested other ECGs"
         values = {
             start: np.array([auroc(one.y_true, one.y_score) for one in arm]) for start, arm in arms.items()
         }
         resampled = {start: resampled_means(arm) for start, arm in arms.items()}
         for mapping in (values, resampled):
-            mapping[DIFFERENCE] = mapping["pretrained"] - mapping["scratch"]
+            mapping |= {
+                start + MINUS_SCRATCH: mapping[start] - mapping[SCRATCH] for start in arms if start != SCRATCH
+            }
         for start, aurocs in values.items():
             columns = {f"auroc_seed_{seed}": value for seed, value in zip(seeds, aurocs, strict=True)}
             low, high = percentile_interval(resampled[start])
@@ -150,9 +155,10 @@ def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[f
 
 def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float) -> str:
     """Return in a sentence the `patients_needed` for the better start on the most patients."""
-    rows = table[(table["patients"] == table["patients"].max()) & table["start"].isin(STARTS)]
+    is_arm = ~table["start"].str.endswith(MINUS_SCRATCH)
+    rows = table[(table["patients"] == table["patients"].max()) & is_arm]
     best = rows.loc[rows["mean"].idxmax()]
-    found = f"the AUROC of {best['mean']:.3f} ({STARTS[best['start']]}, {best['patients']:,} patients)"
+    found = f"the AUROC of {best['mean']:.3f} ({start_name(best['start'])}, {best['patients']:,} patients)"
     if not 0 < best["mean"] < 1:
         return f"{found} has no standard error, and the number of test patients does not follow"
     n = patients_needed(best["mean"], prevalence, width)
@@ -167,6 +173,11 @@ def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float
 # ----------------------------------------------------------------------------------------------------
 
 
+def start_name(start: str) -> str:
+    """Return the name of an arm for people."""
+    return "from scratch" if start == SCRATCH else start
+
+
 def format_table(table: pd.DataFrame) -> str:
     """Return the table of `curve_table` as lines."""
     seeds = [column for column in table if column.startswith("auroc_seed_")]
@@ -174,19 +185,17 @@ def format_table(table: pd.DataFrame) -> str:
     lines = [f"{'patients':>8}   {'start':<22}" + "".join(f"{title:>9}" for title in [*titles, "mean"])]
     lines[0] += "   95 % interval"
     for row in table.to_dict("records"):
-        is_difference = row["start"] == DIFFERENCE
+        is_difference = row["start"].endswith(MINUS_SCRATCH)
         sign = "+" if is_difference else ""
         cells = "".join(f"{row[column]:>{sign}9.3f}" for column in [*seeds, "mean"])
         low, high = (f"{row[end]:{sign}.3f}" for end in ("low", "high"))
         interval = "undefined" if math.isnan(row["low"]) else f"{low}{' to ' if is_difference else '-'}{high}"
-        lines.append(
-            f"{row['patients']:>8,}   {STARTS.get(row['start'], DIFFERENCE):<22}{cells}   {interval}"
-        )
+        lines.append(f"{row['patients']:>8,}   {start_name(row['start']):<22}{cells}   {interval}")
     return "\n".join(lines)
 
 
 def draw_curve(table: pd.DataFrame, path: Path, *, title: str) -> None:
-    """Draw AUROC against the number of fine-tuning patients, pretrained and from scratch.
+    """Draw AUROC against the number of fine-tuning patients, one line per start.
 
     Parameters
     ----------
@@ -199,16 +208,17 @@ def draw_curve(table: pd.DataFrame, path: Path, *, title: str) -> None:
     sizes = np.unique(table["patients"])
     shift = (sizes[-1] / sizes[0]) ** 0.008 if len(sizes) > 1 else 1.01  # puts the bars side by side
     seeds = [column for column in table if column.startswith("auroc_seed_")]
-    for (start, name), colour, factor in zip(STARTS.items(), COLOURS, (1 / shift, shift), strict=False):
-        rows = table[table["start"] == start]
+    starts = [start for start in table["start"].unique() if not start.endswith(MINUS_SCRATCH)]
+    for number, (start, colour) in enumerate(zip(starts, itertools.cycle(COLOURS), strict=False)):
+        rows, factor = table[table["start"] == start], shift ** (2 * number - len(starts) + 1)
         x, mean = rows["patients"] * factor, rows["mean"]
         bars = [mean - rows["low"], rows["high"] - mean]
         style = {"color": colour, "marker": "s", "markersize": 6, "linewidth": 1.8, "zorder": 3}
-        axes.errorbar(x, mean, yerr=bars, capsize=4, elinewidth=1.2, label=name, **style)
+        axes.errorbar(x, mean, yerr=bars, capsize=4, elinewidth=1.2, label=start_name(start), **style)
         for column in seeds:
-            axes.plot(x * factor**1.5, rows[column], "o", color=colour, markersize=4, alpha=0.55, mew=0)
+            axes.plot(x, rows[column], "o", color=colour, markersize=4, alpha=0.55, mew=0)
     axes.set_xscale("log")
-    margin = shift**6 if len(sizes) > 1 else 1.2
+    margin = shift ** (3 * len(starts)) if len(sizes) > 1 else 1.2
     axes.set_xlim(sizes[0] / margin, sizes[-1] * margin)
     axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_minor_locator(NullLocator())

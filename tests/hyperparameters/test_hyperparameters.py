@@ -26,12 +26,13 @@ from training.optimization import adamw, learning_rate_schedule
 from training.transfer import load_pretrained
 
 BLOCK = {"epochs": 7, "learning_rate": 0.5, "dropout": 0.25}
+PRETRAINED = {"epochs": 3, "seed": 6}
 PUBLISHED = {"epochs": 9, "gamma": 1.5}
 ONE_MODEL_SCRIPTS = ("train_baseline", "train_atten", "train_spectrogram")
 
 
-def read(*arguments, defaults=BLOCK, published=PUBLISHED, **options):
-    return read_hyperparameters("A script.", defaults, published, list(arguments), **options)
+def read(*arguments, defaults=BLOCK, pretrained=PRETRAINED, published=PUBLISHED, **options):
+    return read_hyperparameters("A script.", defaults, pretrained, published, list(arguments), **options)
 
 
 @pytest.fixture
@@ -51,11 +52,12 @@ def refused(capsys):
 
 
 def script_blocks(script):
-    """Return a script's own values and those of its recipe, from the block or from the YAML file."""
+    """Return a script's own values and sections, as ``read`` takes them: its blocks, or its YAML file's."""
     module = importlib.import_module(script)
+    blocks = (getattr(module, name, None) for name in ("HYPERPARAMETERS", "PRETRAINED", "PUBLISHED"))
     if script == "train_main_ecg":
-        return read_yaml(module.HYPERPARAMETERS_FILE)
-    return module.HYPERPARAMETERS, module.PUBLISHED
+        blocks = read_yaml(module.HYPERPARAMETERS_FILE)
+    return dict(zip(("defaults", "pretrained", "published"), blocks, strict=True))
 
 
 # Who overrules whom
@@ -71,6 +73,24 @@ def test_declared_default_then_block_then_recipe_then_flag():
     assert read().gamma == declared.gamma != 1.5
     assert read(*published).gamma == 1.5
     assert read().weight_decay == read(*published).weight_decay == declared.weight_decay
+
+
+def test_what_starts_from_pretrained_weights_has_values_of_its_own():
+    """They overrule the block, and the published recipe and flags overrule them."""
+    start, published = ("--init-from", "ptbxl"), ("--recipe", "published")
+    assert (read().epochs, read().seed) == (7, 42)
+    assert (read(*start).epochs, read(*start).seed) == (3, 6)
+    assert read(*start).learning_rate == 0.5 and read(*start).gamma == Hyperparameters().gamma
+    assert read(*start, "--epochs", "4").epochs == 4
+    values = read(*start, *published)
+    assert (values.epochs, values.seed, values.gamma) == (9, 6, 1.5)
+    assert read(defaults={**BLOCK, "init_from": "ptbxl"}).epochs == 3
+
+
+def test_help_says_what_counts_with_pretrained_weights(capsys):
+    with pytest.raises(SystemExit):
+        read("--help")
+    assert "[7; with --init-from 3]" in " ".join(capsys.readouterr().out.split())
 
 
 def test_block_can_choose_the_recipe_and_a_flag_can_undo_it():
@@ -225,6 +245,7 @@ def test_wrong_value_in_the_recipe_is_refused_even_when_unused(refused, key, val
         (b"", "found NoneType"),
         (b"published: 3\n", "published: found 3"),
         (b"published: [gamma]\n", "published: found ['gamma']"),
+        (b"pretrained: 3\n", "pretrained: found 3"),
         (b"epochs: \xff\n", "utf-8"),
         (None, "found no such file, expected hyperparameters"),
         (b"epochs: 3\nseed: 1\nepochs: 4\n", "line 3: epochs: found a second time, expected each key once"),
@@ -247,6 +268,8 @@ def test_a_key_of_a_file_is_named_with_file_section_and_the_nearest_known_one(re
     assert ": settings.yml: gama: found no such hyperparameter, expected gamma (" in line
     line = refused(published={"gama": 1}, file=file)
     assert ": settings.yml: published: gama: found no such hyperparameter, expected gamma (" in line
+    line = refused(pretrained={"gama": 1}, file=file)
+    assert ": settings.yml: pretrained: gama: found no such hyperparameter, expected gamma (" in line
     line = refused(published={"epochs": 0}, file=file)
     assert ": settings.yml: published: epochs: found 0, expected a whole number above 0 (" in line
     assert ": epochs: found 0" in refused("--epochs", "0", file=file)  # which does not stand in the file
@@ -263,18 +286,18 @@ def test_a_missing_required_key_is_one_line_that_names_it(refused):
 
 
 def test_what_the_main_script_requires_is_all_that_its_file_must_set():
-    defaults, _ = script_blocks("train_main_ecg")
+    defaults = script_blocks("train_main_ecg")["defaults"]
     required = importlib.import_module("train_main_ecg").REQUIRED
     declared = {field.name for field in fields(Hyperparameters) if field.default is ABSENT}
     assert set(required) == declared & defaults.keys()
 
 
-def test_yaml_is_split_into_defaults_and_recipe(tmp_path):
+def test_yaml_is_split_into_defaults_and_sections(tmp_path):
     path = tmp_path / "settings.yml"
-    path.write_text("epochs: 3\npublished:\n  gamma: 2.0\n", encoding="utf-8")
-    assert read_yaml(path) == ({"epochs": 3}, {"gamma": 2.0})
+    path.write_text("epochs: 3\npublished:\n  gamma: 2.0\npretrained:\n  seed: 2\n", encoding="utf-8")
+    assert read_yaml(path) == ({"epochs": 3}, {"seed": 2}, {"gamma": 2.0})
     path.write_text("epochs: 3\npublished:\n", encoding="utf-8")
-    assert read_yaml(path) == ({"epochs": 3}, {})
+    assert read_yaml(path) == ({"epochs": 3}, {}, {})
 
 
 # What a run keeps
@@ -292,10 +315,10 @@ UNUSUAL = [
 def test_what_is_written_is_read_back(tmp_path, monkeypatch, script, arguments):
     monkeypatch.chdir(tmp_path)
     Path("ÄKG: 2024").mkdir()
-    defaults, published = script_blocks(script)
-    values = read(*arguments, defaults=defaults, published=published)
+    blocks = script_blocks(script)
+    values = read(*arguments, **blocks)
     (tmp_path / "hyperparameters.yml").write_text(to_yaml(values), encoding="utf-8")
-    again = read("--resume", str(tmp_path), defaults=defaults, published=published)
+    again = read("--resume", str(tmp_path), **blocks)
     for declaration in fields(Hyperparameters):
         expected = str(tmp_path) if declaration.name == "resume" else getattr(values, declaration.name)
         assert getattr(again, declaration.name) == expected, declaration.name
@@ -379,13 +402,13 @@ def test_resume_of_what_is_no_run_says_what_it_is(refused, elsewhere, tmp_path):
 
 
 def test_resume_names_the_script_whose_run_it_is(refused, tmp_path):
-    defaults, published = script_blocks("train_atten")
-    text = to_yaml(read(defaults=defaults, published=published))
+    blocks = script_blocks("train_atten")
+    text = to_yaml(read(**blocks))
     (tmp_path / "hyperparameters.yml").write_text(text, encoding="utf-8")
     environment = json.dumps({"command": ["/somewhere/train_atten.py", "--epochs", "3"]})
     (tmp_path / "environment.json").write_text(environment, encoding="utf-8")
-    defaults, published = script_blocks("train_baseline")
-    line = refused("--resume", str(tmp_path), defaults=defaults, published=published)
+    blocks = script_blocks("train_baseline")
+    line = refused("--resume", str(tmp_path), **blocks)
     assert f"--resume: {tmp_path}: found a run of train_atten.py, expected one of " in line
 
 
@@ -393,19 +416,19 @@ def test_resume_names_the_script_whose_run_it_is(refused, tmp_path):
     ("other", "key"), [("train_spectrogram", "kernel_size"), ("train_main_ecg", "attention_heads")]
 )
 def test_resume_of_another_scripts_run_names_what_differs(refused, tmp_path, other, key):
-    defaults, published = script_blocks(other)
-    text = to_yaml(read(defaults=defaults, published=published))
+    blocks = script_blocks(other)
+    text = to_yaml(read(**blocks))
     (tmp_path / "hyperparameters.yml").write_text(text, encoding="utf-8")
-    defaults, published = script_blocks("train_atten")
-    assert key in refused("--resume", str(tmp_path), defaults=defaults, published=published)
+    blocks = script_blocks("train_atten")
+    assert key in refused("--resume", str(tmp_path), **blocks)
 
 
 def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
-    defaults, published = script_blocks("train_atten")
-    text = to_yaml(read(defaults=defaults, published=published))
+    blocks = script_blocks("train_atten")
+    text = to_yaml(read(**blocks))
     (tmp_path / "hyperparameters.yml").write_text(text, encoding="utf-8")
-    defaults, published = script_blocks("train_baseline")
-    assert "kernel_size" in refused("--resume", str(tmp_path), defaults=defaults, published=published)
+    blocks = script_blocks("train_baseline")
+    assert "kernel_size" in refused("--resume", str(tmp_path), **blocks)
 
 
 # Groups are keyword arguments
@@ -450,16 +473,16 @@ def test_augmentation_group_names_every_augmentation():
 
 @pytest.mark.parametrize("script", ONE_MODEL_SCRIPTS)
 def test_layers_of_a_script_are_the_arguments_of_its_model(script):
-    defaults, published = script_blocks(script)
-    arguments = read(defaults=defaults, published=published).group("layers")
+    blocks = script_blocks(script)
+    arguments = read(**blocks).group("layers")
     model = MODELS[importlib.import_module(script).MODEL]
     assert set(inspect.signature(model).parameters) == {"n_labels", "n_clinical", *arguments}
 
 
 @pytest.mark.parametrize("model", ["rnn", "encoder"])
 def test_layers_of_the_main_script_are_the_arguments_of_each_model(model):
-    defaults, published = script_blocks("train_main_ecg")
-    values = read("--model", model, defaults=defaults, published=published)
+    blocks = script_blocks("train_main_ecg")
+    values = read("--model", model, **blocks)
     arguments = {**values.group("layers"), **values.group(values.model)}
     constructor = MODELS[importlib.import_module("train_main_ecg").MODEL[model]]
     assert set(inspect.signature(constructor).parameters) == {"n_labels", "n_clinical", *arguments}
@@ -486,16 +509,16 @@ def test_a_script_has_no_layers_of_other_models():
 def test_what_a_script_has_no_use_for_is_no_flag_in_no_group_and_not_kept(tmp_path, capsys):
     without = ("monitor", "threshold_policy", "init_from", "test_fraction")
     groups = {declaration.metadata["group"] for declaration in fields(Hyperparameters)}
-    values = read_hyperparameters("", BLOCK, {}, ["--seed", "3"], without=without)
+    values = read_hyperparameters("", BLOCK, {}, {}, ["--seed", "3"], without=without)
     assert not {name for name in without for group in groups if name in values.group(group)}
     assert not set(without) & values.present().keys()
     assert "validation_fraction" in values.group("split")
     (tmp_path / "hyperparameters.yml").write_text(to_yaml(values), encoding="utf-8")
     assert not set(without) & set(read_yaml(tmp_path / "hyperparameters.yml")[0])
-    resumed = read_hyperparameters("", BLOCK, {}, ["--resume", str(tmp_path)], without=without)
+    resumed = read_hyperparameters("", BLOCK, {}, {}, ["--resume", str(tmp_path)], without=without)
     assert to_yaml(resumed) == to_yaml(values).replace("resume: null", f"resume: {tmp_path}")
     with pytest.raises(SystemExit):
-        read_hyperparameters("", BLOCK, {}, ["--test-fraction", "0.2"], without=without)
+        read_hyperparameters("", BLOCK, {}, {}, ["--test-fraction", "0.2"], without=without)
     assert "--test-fraction" in capsys.readouterr().err
 
 

@@ -286,7 +286,7 @@ def test_scores_of_another_model_are_not_explained(places):
 
 
 def cohort_of_run(folder):
-    values, _ = read_yaml(folder / "hyperparameters.yml")
+    values, *_ = read_yaml(folder / "hyperparameters.yml")
     values = Hyperparameters(**values)
     quality = values.group("quality")
     return read_cohort(quality=quality, **values.group("cohort"))

@@ -192,7 +192,7 @@ def test_nothing_of_the_patients_is_in_run_cache_or_output(cohort, tmp_path):
 
 def test_published_recipe_sets_what_no_flag_sets(flags):
     outcome = train_here("train_spectrogram.py", *flags, "--recipe", "published")
-    found, _ = read_yaml(run_folder_of(outcome) / "hyperparameters.yml")
+    found, *_ = read_yaml(run_folder_of(outcome) / "hyperparameters.yml")
     published = importlib.import_module("train_spectrogram").PUBLISHED
     by_flag = {flag.removeprefix("--").replace("-", "_") for flag in TINY}
     recipe = {name: value for name, value in published.items() if name not in by_flag}
@@ -355,9 +355,9 @@ def test_resuming_what_is_no_run_is_one_line(tmp_path):
 
 
 def test_a_key_that_is_missing_in_the_file_is_one_line(monkeypatch):
-    values, published = read_yaml(ROOT / "hyperparameters.yml")
+    values, *sections = read_yaml(ROOT / "hyperparameters.yml")
     del values["model"]
-    monkeypatch.setattr(reading, "read_yaml", lambda _: (values, published))
+    monkeypatch.setattr(reading, "read_yaml", lambda _: (values, *sections))
     line = line_of(run_here("train_main_ecg.py"), status=2)
     assert "hyperparameters.yml: model: found none, expected rnn or encoder" in line
 

@@ -183,7 +183,7 @@ def test_the_lines_of_the_scripts(given, tmp_path, monkeypatch):
 
 def test_the_script_is_called_as_it_wants_to_be(given):
     script, *flags = script_speed._training(given, Path("runs"))
-    values = read_hyperparameters("", train_atten.HYPERPARAMETERS, train_atten.PUBLISHED, flags)
+    values = read_hyperparameters("", train_atten.HYPERPARAMETERS, {}, train_atten.PUBLISHED, flags)
     assert Path(script).name == "train_atten.py" and values.batch_size == 8 and values.output_dir == "runs"
     assert f'"{script_speed.FIRST_STEP}' in inspect.getsource(loop.fit)
 

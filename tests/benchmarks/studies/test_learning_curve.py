@@ -16,7 +16,6 @@ from tiny_runs import line_of, run_as_user, run_here
 from benchmarks.studies import learning_curve
 from benchmarks.studies.learning_curve_groups import deal_patients, group_tables, patients_of, write_table
 from benchmarks.studies.learning_curve_result import (
-    DIFFERENCE,
     Scored,
     curve_table,
     draw_curve,
@@ -30,6 +29,7 @@ from cohorts.synthetic import make_cohort
 from metrics.bootstrap import auroc_of_counts, resampled_counts
 from runtime.errors import UserError
 
+DIFFERENCE = "pretrained - scratch"
 SIZES = (50, 101, 240)
 SHARES = {"test_share": 0.25, "validation_share": 0.2}
 FLAGS = {
@@ -108,9 +108,9 @@ def dealt(labels, patient_ids=None, **columns):
     cohort.table[["PE", "MI", "AF"]] = cohort.targets
     for name, column in columns.items():
         cohort.table[name] = column
-    patient_of, of_patients = patients_of(cohort, "PE", None)
+    patient_of, of_patients = patients_of(cohort, "PE", [])
     deal = deal_patients(of_patients, sizes=(20, 40), seed=1, **SHARES)
-    options = SimpleNamespace(label="PE", pretrain_labels=["MI", "AF"], init_from=None)
+    options = SimpleNamespace(label="PE", pretrain_labels=["MI", "AF"], init_from=[])
     return group_tables(cohort, patient_of, deal, options, seed=1), patient_of
 
 
@@ -233,7 +233,7 @@ def test_the_difference_is_paired():
     """Starts that score alike differ by nothing, with certainty, wide as their own intervals are."""
     arm = [scored_patients(0), scored_patients(100, seed=1)]
     better = [tested._replace(y_score=tested.y_score + 10 * tested.y_true) for tested in arm]
-    tested = {(9, "scratch"): arm, (9, "pretrained"): arm, (5, "scratch"): arm, (5, "pretrained"): better}
+    tested = {(9, "pretrained"): arm, (9, "scratch"): arm, (5, "pretrained"): better, (5, "scratch"): arm}
     table = curve_table(tested, [1, 2])
     assert list(table["patients"]) == [5, 5, 5, 9, 9, 9]
     rows = table.set_index(["patients", "start"])
@@ -249,10 +249,19 @@ def test_the_difference_is_paired():
     assert difference["high"] == pytest.approx(1 - scratch["low"])
 
 
+def test_each_pretrained_start_is_compared_with_scratch():
+    arm, other = ([scored_patients(0, seed=seed)] for seed in (1, 2))
+    table = curve_table({(9, "ptbxl"): other, (9, "own"): arm, (9, "scratch"): arm}, [1])
+    assert list(table["start"]) == ["scratch", "ptbxl", "own", "ptbxl - scratch", "own - scratch"]
+    mean = table.set_index("start")["mean"]
+    assert mean["own - scratch"] == 0 != mean["ptbxl - scratch"] == mean["ptbxl"] - mean["scratch"]
+
+
 def test_the_printed_table_and_the_figure(tmp_path):
     rows = [
         (100, "scratch", 0.75, 0.85, 0.8, 0.7, 0.9),
         (100, "pretrained", 0.8, 0.92, 0.86, np.nan, np.nan),
+        (100, "own", 0.7, 0.8, 0.75, 0.7, 0.8),
         (100, DIFFERENCE, 0.05, 0.07, 0.06, -0.01, 0.12),
     ]
     columns = ["patients", "start", "auroc_seed_1", "auroc_seed_2", "mean", "low", "high"]
@@ -261,6 +270,7 @@ def test_the_printed_table_and_the_figure(tmp_path):
         "patients start seed 1 seed 2 mean 95 % interval",
         "100 from scratch 0.750 0.850 0.800 0.700-0.900",
         "100 pretrained 0.800 0.920 0.860 undefined",
+        "100 own 0.700 0.800 0.750 0.700-0.800",
         "100 pretrained - scratch +0.050 +0.070 +0.060 -0.010 to +0.120",
     ]
     draw_curve(table, tmp_path / "one.png", title="PE")
@@ -321,6 +331,9 @@ def test_the_script_as_a_user_runs_it(outcome, folder):
         "seed 1 20 patients pretrained",
         "seed 1 20 patients from scratch",
     ]
+    for start, epochs in (("scratch", 1), ("pretrained", 5)):
+        (run,) = (folder / "out" / "seed-1" / f"20-{start}").glob("train_spectrogram-*")
+        assert len(pd.read_csv(run / "log.csv")) == epochs  # given to one, the script's own for the other
     table = pd.read_csv(folder / "out" / "learning_curve.csv")
     assert list(table["start"]) == ["scratch", "pretrained", DIFFERENCE]
     for row in table[table["start"] != DIFFERENCE].itertuples():
@@ -380,6 +393,11 @@ def test_whom_a_pretrained_run_has_seen_is_left_out(outcome, folder, monkeypatch
         ({"further": ["--", "--n-samples", 3]}, "n_samples"),
         ({"freeze_epochs": [-1]}, "freeze_epochs"),
         ({"pretrained_rate": [2]}, "pretrained_rate"),
+        ({"tuning_epochs": [0]}, "epochs: found 0"),
+        (
+            {"init_from": ["one/run", "other/run"], "pretrain_labels": None},
+            "--init-from: found run, run, expected folders of different names, none of them scratch",
+        ),
     ],
 )
 def test_wrong_flags_are_one_line(folder, changed, message):
