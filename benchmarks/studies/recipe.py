@@ -40,12 +40,13 @@ OF_ONE_MODEL = {  # of the attention model, with the epochs of the first column
     "drop path 0.1": ["--drop-path", "0.1"],
     "best epoch by AUROC": ["--keep", "best", "--monitor", "auroc"],
 }
-TUNED = {  # of models that start from a trunk: the rate at which it and the head are tuned
-    "rate 1": ["--pretrained-rate", "1"],
-    "rate 0.3": ["--pretrained-rate", "0.3"],
+TUNED = {  # of models that start from pretrained weights: for how long, and how fast, these learn
+    "as the script does": [],
+    "2 epochs": ["--epochs", "2"],
+    "10 epochs": ["--epochs", "10"],
     "rate 0.1": ["--pretrained-rate", "0.1"],
-    "rate 0.03": ["--pretrained-rate", "0.03"],
-    "frozen": ["--freeze-epochs", "10"],
+    "rate 0.3": ["--pretrained-rate", "0.3"],
+    "frozen": ["--epochs", "1", "--freeze-epochs", "1"],
 }
 
 
@@ -64,7 +65,7 @@ def settings(labels: list[str], init_from: str | None) -> Iterator[Setting]:
         for model in WITH_TRUNK:
             script, own = MODELS[model]
             for name, flags in TUNED.items():
-                words = [*own, "--epochs", str(EPOCHS[0]), "--init-from", init_from, *flags]
+                words = [*own, "--init-from", init_from, *flags]
                 yield from (Setting(f"{model}, tuned, {name}", label, script, words) for label in labels)
         return
     for epochs in EPOCHS:
