@@ -16,14 +16,15 @@ import numpy as np
 import torch
 
 from dataset.cohort import Cohort
+from dataset.reading_ahead import n_cores
 from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE
 from dataset.signal_store.signal_cache import StoredSignals
 from runtime.side_by_side import neighbours
 from xml_loader import LEADS, N_SAMPLES
 
-READERS = 4  # threads, each of which reads a batch
-READ_AHEAD = 8  # batches that are read before they are needed
-CHUNK = 256  # rows that are read at once when all are brought to the device
+FEWEST_READERS, MOST_READERS = 4, 16  # threads, each of which reads a batch
+READ_AHEAD = 2  # batches for each of them that are read before they are needed
+CHUNK = 64  # rows that are read at once when all are brought to the device
 SHARE_OF_GPU = 0.5  # share of its free memory that signals may take
 SHARE_OF_RAM = 0.25  # share of all memory: other programs need some, and so does the operating system's cache
 UNKNOWN_RAM = 8 * 2**30  # bytes, assumed where the size is not known
@@ -71,11 +72,12 @@ class SignalsOnDisk:
 
     def _read_ahead(self, plan: Plan) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
         waiting: deque = deque()
-        pool = ThreadPoolExecutor(READERS, "reader")
+        readers = _n_readers()
+        pool = ThreadPoolExecutor(readers, "reader")
         try:
             for indices, starts in plan:
                 waiting.append((pool.submit(self._read, indices), starts))
-                if len(waiting) > READ_AHEAD:
+                if len(waiting) > READ_AHEAD * readers:
                     rows, starts = waiting.popleft()
                     yield rows.result(), starts
             for rows, starts in waiting:
@@ -144,5 +146,17 @@ def _room(device: torch.device) -> float:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # Windows
         memory = UNKNOWN_RAM
-    n_processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * neighbours()
-    return SHARE_OF_RAM * memory / n_processes  # each holds its own
+    return SHARE_OF_RAM * memory / _n_processes()  # each holds its own
+
+
+def _n_readers() -> int:
+    """Return how many threads read: one for each of this process's cores, to compute checksums and copy.
+
+    There are always some, as most of them wait where the disk is slow.
+    """
+    return min(max(n_cores() // _n_processes(), FEWEST_READERS), MOST_READERS)
+
+
+def _n_processes() -> int:
+    """Return how many processes of this computer train, this one included."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1)) * neighbours()

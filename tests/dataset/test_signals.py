@@ -4,6 +4,7 @@ import os
 import threading
 import zlib
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE
 from dataset.signal_store.signal_cache import StoredSignals
 from dataset.signals import SignalsOnDevice, SignalsOnDisk, place_signals
 from runtime.errors import UserError
+from runtime.side_by_side import NEIGHBOURS
 
 CPU = torch.device("cpu")
 N_ECGS, N_ROWS = 21, 30
@@ -41,6 +43,7 @@ def plan_of(sizes=(4, 7, 1)):
 @pytest.mark.parametrize("place", [SignalsOnDevice, SignalsOnDisk])
 @pytest.mark.parametrize("ahead", [0, 1, 8])
 def test_crops_are_the_samples_from_their_starts(stored, place, ahead, monkeypatch):
+    monkeypatch.setattr(signals_module, "_n_readers", lambda: 1)
     monkeypatch.setattr(signals_module, "READ_AHEAD", ahead)
     monkeypatch.setattr(signals_module, "CHUNK", 4)
     plan = plan_of()
@@ -80,7 +83,45 @@ def test_a_damaged_row_is_named(stored, tmp_path, place, damage):
     assert f"{index}.xml" in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("cores", "processes", "neighbours", "readers"),
+    [
+        (1, 1, 1, 4),
+        (2, 1, 1, 4),
+        (10, 1, 1, 10),
+        (64, 1, 1, 16),
+        (64, 8, 1, 8),
+        (64, 1, 5, 12),
+        (16, 8, 1, 4),
+    ],
+)
+def test_each_core_of_a_process_has_a_reader(stored, monkeypatch, cores, processes, neighbours, readers):
+    monkeypatch.setattr(signals_module, "n_cores", lambda: cores)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    monkeypatch.setenv(NEIGHBOURS, str(neighbours))
+    pools = []
+    monkeypatch.setattr(
+        signals_module,
+        "ThreadPoolExecutor",
+        lambda n, name: pools.append(ThreadPoolExecutor(n, name)) or pools[-1],
+    )
+    next(SignalsOnDisk(stored, CPU).crops(plan_of(), 512))
+    assert [pool._max_workers for pool in pools] == [readers]
+
+
+def test_every_reader_has_a_batch_to_read_ahead(stored, monkeypatch):
+    """Ten readers begin ten batches together before the first is given out."""
+    monkeypatch.setattr(signals_module, "_n_readers", lambda: 10)
+    together = threading.Barrier(10, timeout=20)
+    read = StoredSignals.read
+    monkeypatch.setattr(
+        StoredSignals, "read", lambda self, indices, out: (together.wait(), read(self, indices, out=out))
+    )
+    assert len(list(SignalsOnDisk(stored, CPU).crops(plan_of([2] * 30), 512))) == 30
+
+
 def test_readers_end_with_the_epoch(stored, monkeypatch):
+    monkeypatch.setattr(signals_module, "_n_readers", lambda: 1)
     monkeypatch.setattr(signals_module, "READ_AHEAD", 1)
     crops = SignalsOnDisk(stored, CPU).crops(plan_of(), 512)
     next(crops)
