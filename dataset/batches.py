@@ -52,7 +52,12 @@ def evaluation_input(signals: torch.Tensor, *, n_samples: int, normalisation: st
 
 
 class _Batches:
-    """What training and evaluation share: the ECGs, and how they are cropped and normalised."""
+    """What training and evaluation share: the ECGs, and how they are cropped and normalised.
+
+    Attributes
+    ----------
+    all_targets : of all ECGs in the order of the indices, (n_ecgs, n_labels), on the CPU.
+    """
 
     def __init__(
         self,
@@ -72,6 +77,7 @@ class _Batches:
         self.files = cohort.table["file"].to_numpy()
         self.signals = signals
         self._targets = torch.tensor(cohort.targets, device=self.device)
+        self.all_targets = torch.from_numpy(cohort.targets[self.indices])
         clinical = None if cohort.clinical.empty else cohort.clinical.to_numpy()
         self._clinical = None if clinical is None else torch.tensor(clinical, device=self.device)
         self.clinical = None if clinical is None else clinical[self.indices]
@@ -82,11 +88,6 @@ class _Batches:
     @property
     def n_ecgs(self) -> int:
         return len(self.indices)
-
-    @property
-    def all_targets(self) -> torch.Tensor:
-        """The targets of all ECGs in the order of the indices, (n_ecgs, n_labels), on the CPU."""
-        return self._targets[torch.from_numpy(self.indices).to(self.device)].cpu()
 
     def _batch(self, signal: torch.Tensor, rows: torch.Tensor) -> tuple[Inputs, torch.Tensor]:
         """Return what a model takes of these ECGs, and their targets; ``signal`` is in mV."""

@@ -1,12 +1,14 @@
 """Batches are true crops of their ECGs, in millivolts, augmented in training alone, then normalised."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from fake_cohort import cohort_of
+from one_line import failure_of
 
 from data_augmentation import Augmentation
 from dataset.batches import EvaluationBatches, TrainingBatches, evaluation_input, normalise
@@ -86,6 +88,13 @@ def test_an_epoch_has_each_ecg_once_with_its_target(cohort, epoch):
         np.testing.assert_array_equal(targets.numpy(), cohort.targets[indices])
         order += indices.tolist()
     assert sorted(order) == chosen.tolist() and order != chosen.tolist()
+
+
+def test_all_targets_are_on_the_cpu_wherever_the_signals_are(cohort):
+    nowhere = SimpleNamespace(device=torch.device("meta"))  # nothing comes back from there
+    batches = EvaluationBatches(cohort, np.array([7, 0, 2]), **{**shared(cohort), "signals": nowhere})
+    assert batches.all_targets.tolist() == [[0], [1], [0]]
+    assert batches.all_targets is batches.all_targets  # nothing is copied in each epoch
 
 
 def test_training_crops_are_windows_at_random_starts(cohort):
@@ -225,6 +234,13 @@ def test_batches_made_on_the_device_are_those_of_the_epoch(cohort):
     for ((signal,), targets), ((expected_signal,), expected_targets, _) in zip(made, expected, strict=True):
         torch.testing.assert_close(signal, expected_signal, rtol=0, atol=1e-5)  # of normalised values
         assert torch.equal(targets, expected_targets)
+
+
+def test_more_processes_than_ecgs_in_a_step_are_refused(cohort, monkeypatch):
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    assert failure_of(lambda: training(cohort, batch_size=1)) == (
+        "--batch-size: found 1 ECGs in a step, expected one for each of the 2 processes"
+    )
 
 
 def test_gradients_of_several_processes_add_up_to_that_of_the_batch(cohort, monkeypatch):
