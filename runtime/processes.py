@@ -41,7 +41,9 @@ def start(device_name: str = "auto") -> torch.device:
     if device.type == "cuda":
         torch.cuda.set_device(device)  # streams and graphs are of the device that is set
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
+        # Without its device NCCL guesses one at the first barrier, and warns
+        group = {"backend": "nccl", "device_id": device} if device.type == "cuda" else {"backend": "gloo"}
+        distributed.init_process_group(**group, timeout=PATIENCE)
         if not is_first():
             sys.stdout = open(os.devnull, "w", encoding="utf-8", errors="replace")  # noqa: SIM115
     return device
@@ -114,11 +116,34 @@ def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
 
 
 def wrap_ddp(model: nn.Module) -> nn.Module:
-    """Return the model with gradients that are the mean over the processes; unchanged if there is one."""
+    """Return the model with gradients that are the mean over the processes; unchanged if there is one.
+
+    Buffers are not sent in each step: those of batch norms that see the whole batch are the same everywhere,
+    and `average_norms` joins the others, which nothing reads before an epoch ends.
+    """
     if count() == 1:
         return model
     device = next(model.parameters()).device
-    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+    devices = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
+
+
+@torch.no_grad()
+def average_norms(model: nn.Module, average: nn.Module) -> None:
+    """Give batch norms that saw this process's shares of the batches the mean statistics of all processes.
+
+    Parameters
+    ----------
+    model : as it was trained; norms in evaluation mode kept their statistics, and are left as they are.
+    average : a copy of it, whose statistics followed.
+    """
+    if count() == 1:
+        return
+    for name, norm in model.named_modules():
+        if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.training:
+            for one in (norm, average.get_submodule(name)):
+                for statistic in (one.running_mean, one.running_var):
+                    all_reduce_sum(statistic).div_(count())
 
 
 def sync_batch_norms(model: nn.Module) -> nn.Module:

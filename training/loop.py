@@ -89,6 +89,7 @@ class TrainingStep:
         cuda_graph: bool,
         sync_batch_norm: bool,
     ):
+        self.sync_batch_norm = sync_batch_norm
         self.model = processes.sync_batch_norms(model) if sync_batch_norm else model
         self.average = WeightAverage(self.model, decay=weight_average)
         self.loss, self.optimizer, self.schedule = loss, optimizer, schedule
@@ -113,6 +114,11 @@ class TrainingStep:
         for name, module in self.model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and f"{name}.weight" in self.pretrained:
                 module.eval()
+
+    def end_epoch(self) -> None:
+        """Let all processes have the same model before it is validated and saved."""
+        if not self.sync_batch_norm:
+            processes.average_norms(self.model, self.average.model)
 
     def losses(self, training: TrainingBatches, epoch: int, first_step: int) -> Iterator[torch.Tensor]:
         """Train on an epoch's batches, from one on, and yield the loss of each, on the device.
@@ -310,6 +316,7 @@ def _one_epoch(
     """Train and validate; return the row of the log."""
     started = time.perf_counter() - state.seconds  # those before an interruption count
     train_loss = _train(step, training, epoch, state, interruption)
+    step.end_epoch()
     trained = time.perf_counter()
     validated = _validate(step.average.model, step.loss, validation, metrics)
     if not math.isfinite(validated["val_loss"]):

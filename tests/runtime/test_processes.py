@@ -1,11 +1,14 @@
 """Two processes train as one: the same gradients, losses and scores; one of them writes."""
 
+import copy
+from datetime import timedelta
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from one_line import failure_of
-from tiny_runs import command, make_tiny_cohort, run_folder_of, run_words, tiny, torchrun
+from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, torchrun
 
 from focal_loss import FocalLoss
 from models import MODELS
@@ -51,10 +54,29 @@ def test_more_processes_than_gpus_is_one_line(monkeypatch, wanted, there, fine):
         )
 
 
+@pytest.mark.parametrize(
+    ("device", "group"),
+    [
+        ("cpu", {"backend": "gloo"}),
+        ("cuda", {"backend": "nccl", "device_id": torch.device("cuda", 1)}),
+    ],
+)
+def test_processes_on_gpus_join_with_their_device(monkeypatch, device, group):
+    for name, value in {"WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "LOCAL_RANK": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    joined = []
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **given: joined.append(given))
+    processes.start(device)
+    assert joined == [{**group, "timeout": timedelta(hours=12)}]
+
+
 # Two processes
 
 
-def losses(share=None, steps=4):
+def losses(steps=4):
     """Return the loss of each step of the 1D attention model in float64, with AdamW, of 7 ECGs a step."""
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
@@ -78,13 +100,45 @@ def losses(share=None, steps=4):
     return found
 
 
-def test_losses_are_those_of_one_process():
-    """The batches have an odd number of ECGs: the shares differ. In float64, so that rounding does not hide a
-    wrong gradient, or a right one, behind AdamW's division by its size."""
+BATCHES = np.random.default_rng(2).normal(size=(3, 7, 2, 4))
+
+
+def joined_norms():
+    """Return mean and variance of norms of two channels that saw shares of batches, of one that kept its own
+    in training, and of the average's."""
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)).double()
+    average, parallel = copy.deepcopy(model), processes.wrap_ddp(model)
+    model[1].eval().running_mean.fill_(processes.rank() + 5)
+    for batch in BATCHES:
+        parallel(torch.from_numpy(batch[processes.share_of(np.arange(7))]))
+    average[0].running_mean.fill_(processes.rank() + 1)
+    processes.average_norms(model, average)
+    own = model[0].running_mean, model[0].running_var, model[1].running_mean, average[0].running_mean
+    return torch.cat(own).tolist()
+
+
+@pytest.fixture(scope="module")
+def printed():
+    """What this file prints as two processes."""
     outcome = torchrun(__file__)
     assert outcome.returncode == 0, outcome.stderr
-    found = [float(word) for word in outcome.stdout.split()]
-    np.testing.assert_allclose(found, losses(), rtol=1e-9)
+    return [[float(word) for word in line.split()] for line in outcome.stdout.splitlines()]
+
+
+def test_losses_are_those_of_one_process(printed):
+    """The batches have an odd number of ECGs: the shares differ. In float64, so that rounding does not hide a
+    wrong gradient, or a right one, behind AdamW's division by its size."""
+    np.testing.assert_allclose(printed[0], losses(), rtol=1e-9)
+
+
+def test_norms_that_saw_shares_take_the_mean_statistics(printed):
+    mean, variance = np.zeros((2, 2)), np.ones((2, 2))  # of two processes and channels
+    for batch in BATCHES:
+        shares = batch[:4], batch[4:]
+        mean = 0.9 * mean + 0.1 * np.array([share.mean(axis=(0, 2)) for share in shares])
+        variance = 0.9 * variance + 0.1 * np.array([share.var(axis=(0, 2), ddof=1) for share in shares])
+    expected = [*mean.mean(axis=0), *variance.mean(axis=0), 5, 5, 1.5, 1.5]
+    np.testing.assert_allclose(printed[1], expected, rtol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -92,17 +146,17 @@ def runs(tmp_path_factory):
     """A run in one process, and the same in two."""
     places = tmp_path_factory.mktemp("places")
     cohort = make_tiny_cohort(places / "ecgs")
-    flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--epochs", 3)
+    flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--epochs", 2)
     # Rounding grows from step to step, faster with larger steps.
     flags += ["--augmentation", "none", "--dropout", 0, "--learning-rate", 1e-5, "--precision", "float32"]
-    return run_words(command("train_atten.py", *flags)), torchrun("train_atten.py", *flags)
+    return run_here("train_spectrogram.py", *flags), torchrun("train_spectrogram.py", *flags)
 
 
 def test_a_script_in_two_processes_gives_the_losses_of_one(runs):
     tables = [pd.read_csv(run_folder_of(run) / "log.csv") for run in runs]
     for column in ("train_loss", "val_loss"):
         np.testing.assert_allclose(tables[0][column], tables[1][column], atol=1e-4)
-    assert len(tables[0]) == 3
+    assert len(tables[0]) == 2
 
 
 def test_both_score_every_ecg_once_in_the_same_order(runs):
@@ -125,26 +179,19 @@ def test_a_run_of_two_processes_is_resumed_by_one(runs):
     _, two = runs
     folder = run_folder_of(two)
     expected = pd.read_csv(folder / "predictions.csv")
-    words = command("train_atten.py", "--resume", folder)
-    outcome = run_words(words)
+    words = "train_spectrogram.py", "--resume", folder
+    outcome = run_here(*words)
     assert outcome.returncode == 0 and "tested before" in outcome.stdout
     for name in ("metrics.json", "predictions.csv"):
         (folder / name).unlink()
-    outcome = run_words(words)
+    outcome = run_here(*words)
     assert outcome.returncode == 0, outcome.stderr
     again = pd.read_csv(folder / "predictions.csv")
     np.testing.assert_allclose(again["y_score_PE"], expected["y_score_PE"], atol=1e-6)
 
 
-def test_more_processes_than_ecgs_in_a_step_is_one_line(tmp_path):
-    cohort = make_tiny_cohort(tmp_path / "ecgs")
-    flags = tiny(cohort, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    outcome = torchrun("train_spectrogram.py", *flags, "--batch-size", 1)
-    assert outcome.returncode != 0
-    assert "--batch-size: found 1 ECGs in a step, expected one for each of the 2 processes" in outcome.stderr
-
-
-if __name__ == "__main__":  # one of the two processes of test_losses_are_those_of_one_process
+if __name__ == "__main__":  # one of the two processes of `printed`
     processes.start()
     print(*losses())
+    print(*joined_norms())
     processes.stop()

@@ -28,6 +28,7 @@ from hyperparameters.declaration import Hyperparameters
 from inference.scoring import predict_logits
 from metrics_and_performance import youden_threshold
 from run_folder.run import Run
+from runtime import processes
 from runtime.errors import UserError
 from runtime.interruption import StoppedError
 from training import loop as training_module
@@ -211,6 +212,22 @@ def test_gradient_is_no_longer_than_the_clip(cohort, run, clip, expected):
     experiment.fit()
     step = nn.utils.parameters_to_vector(experiment.model.parameters()).detach() - before
     assert step.norm().item() == pytest.approx(expected, rel=1e-2) if expected else step.norm() > 0.01
+
+
+@pytest.mark.parametrize(("synchronised", "joined"), [(True, []), (False, [0, 1])])
+def test_norms_of_several_processes_are_joined_before_each_validation(
+    cohort, run, monkeypatch, synchronised, joined
+):
+    found = []
+
+    def join(model, average):
+        assert model is experiment.model and average is not model
+        found.append(len(experiment.diary))
+
+    monkeypatch.setattr(processes, "average_norms", join)
+    experiment = Experiment(cohort, run, epochs=2, sync_batch_norm=synchronised)
+    experiment.fit()
+    assert found == joined and experiment.diary == ["validation"] * 2
 
 
 def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run, monkeypatch):
