@@ -149,7 +149,7 @@ def runs(tmp_path_factory):
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--epochs", 2)
     # Rounding grows from step to step, faster with larger steps.
     flags += ["--augmentation", "none", "--dropout", 0, "--learning-rate", 1e-5, "--precision", "float32"]
-    return run_here("train_spectrogram.py", *flags), torchrun("train_spectrogram.py", *flags)
+    return run_here("train_atten.py", *flags), torchrun("train_atten.py", *flags)
 
 
 def test_a_script_in_two_processes_gives_the_losses_of_one(runs):
@@ -179,7 +179,7 @@ def test_a_run_of_two_processes_is_resumed_by_one(runs):
     _, two = runs
     folder = run_folder_of(two)
     expected = pd.read_csv(folder / "predictions.csv")
-    words = "train_spectrogram.py", "--resume", folder
+    words = "train_atten.py", "--resume", folder
     outcome = run_here(*words)
     assert outcome.returncode == 0 and "tested before" in outcome.stdout
     for name in ("metrics.json", "predictions.csv"):
