@@ -137,7 +137,7 @@ def learn_from_halves(values: Hyperparameters, device: torch.device) -> None:
     fold = split_for_pretraining(cohort, seed=values.seed, validation_fraction=values.validation_fraction)
     title = ContrastiveResNet18.title
     run = start_run(__file__, title=title, values=values, device=device, cohort=cohort, folds=[fold])
-    signals = place_signals(cohort, device=device, **values.group("placement"))
+    signals = place_signals(cohort, device=device, batch_size=values.batch_size, **values.group("placement"))
 
     # 2. Batches and model
     augmentation = AugmentedHalves(Augmentation(**values.group("augmentation")))
@@ -190,7 +190,7 @@ def learn_statements(values: Hyperparameters, device: torch.device) -> None:
     ).iloc[:, : None if values.measured_weight else 0]
     cohort, question = ask(labelled, measured, fold.parts["train"], values.leave_out)
     print(f"asked for   {question}")
-    signals = place_signals(cohort, device=device, **values.group("placement"))
+    signals = place_signals(cohort, device=device, batch_size=values.batch_size, **values.group("placement"))
 
     # 2. Batches and model
     augmentation = Augmentation(**values.group("augmentation"))

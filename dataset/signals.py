@@ -25,7 +25,13 @@ from xml_loader import LEADS, N_SAMPLES
 FEWEST_READERS, MOST_READERS = 4, 16  # threads, each of which reads a batch
 READ_AHEAD = 2  # batches for each of them that are read before they are needed
 CHUNK = 64  # rows that are read at once when all are brought to the device
-SHARE_OF_GPU = 0.5  # share of its free memory that signals may take
+SHARE_OF_GPU = 0.5  # share of its free memory that signals may take in any case
+OF_MODEL = (
+    4 * 2**30
+)  # bytes of a GPU: its context, cuDNN's workspaces, weights, gradients, optimizer, average
+# Bytes of a GPU for each ECG of a batch. The layers of the models keep up to 25 MB of 10 s in float32 for the
+# gradient, half of it in bfloat16; two sizes of batch have a CUDA graph each, after steps without one.
+OF_ECG = 100 * 2**20
 SHARE_OF_RAM = 0.25  # share of all memory: other programs need some, and so does the operating system's cache
 UNKNOWN_RAM = 8 * 2**30  # bytes, assumed where the size is not known
 
@@ -33,20 +39,21 @@ Signals: TypeAlias = "SignalsOnDevice | SignalsOnDisk"
 Plan = Iterable[tuple[np.ndarray, np.ndarray]]  # for each batch: indices, where crops begin
 
 
-def place_signals(cohort: Cohort, *, device: torch.device, signals: str) -> Signals:
+def place_signals(cohort: Cohort, *, device: torch.device, signals: str, batch_size: int) -> Signals:
     """Bring the signals to where training and evaluation read them, and print where that is.
 
     Parameters
     ----------
     signals : "device", "disk", or "auto": on the device if they take at most half of a GPU's free memory, or
-        a quarter of the computer's.
+        what training leaves of it where that is more; at most a quarter of the computer's on the CPU.
+    batch_size : ECGs of a training step.
 
     Raises
     ------
     UserError : a row of the cache is not as it was written.
     """
     n_bytes = len(cohort.signals) * ROW_BYTES[SIGNALS_FILE]
-    held = signals == "device" or (signals == "auto" and n_bytes <= _room(device))
+    held = signals == "device" or (signals == "auto" and n_bytes <= _room(device, batch_size))
     placed = (SignalsOnDevice if held else SignalsOnDisk)(cohort.signals, device)
     where = "held on the device" if held else "on the disk, read ahead"
     print(f"signals     {n_bytes / 1e6:,.0f} MB as int16, {where}")
@@ -138,10 +145,11 @@ def _windows(signals: torch.Tensor, n_samples: int) -> torch.Tensor:
     return signals.unfold(2, n_samples, 1)
 
 
-def _room(device: torch.device) -> float:
+def _room(device: torch.device, batch_size: int) -> float:
     """Return how many bytes of signals the device should hold at most."""
     if device.type == "cuda":
-        return SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0] / neighbours()
+        free = torch.cuda.mem_get_info(device)[0] / neighbours()
+        return max(SHARE_OF_GPU * free, free - OF_MODEL - batch_size * OF_ECG)
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError):  # Windows

@@ -179,7 +179,9 @@ def unfinished(
     names = {fold.name for fold in todo}
     at_once = not own and folds_at_once(values) > 1
     if todo and not at_once:
-        signals = place_signals(cohort, device=device, **values.group("placement"))
+        signals = place_signals(
+            cohort, device=device, batch_size=values.batch_size, **values.group("placement")
+        )
     for fold in own or folds:
         if fold.number:
             done = "" if fold.name in names else "   tested before"

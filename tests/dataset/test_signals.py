@@ -11,16 +11,22 @@ import numpy as np
 import pytest
 import torch
 from fake_cohort import cohort_of
+from model_arguments import ARGUMENTS
 
 from dataset import signals as signals_module
 from dataset.signal_store.cache_folder import ROW_BYTES, SIGNALS_FILE
 from dataset.signal_store.signal_cache import StoredSignals
 from dataset.signals import SignalsOnDevice, SignalsOnDisk, place_signals
+from models import MODELS
 from runtime.errors import UserError
 from runtime.side_by_side import NEIGHBOURS
 
 CPU = torch.device("cpu")
 N_ECGS, N_ROWS = 21, 30
+LARGER = {  # the default sizes
+    "resnet_with_rnn": {"rnn_hidden_size": 128},
+    "resnet_with_encoder": {"encoder_layers": 3, "encoder_width": 256},
+}
 
 
 @pytest.fixture
@@ -139,20 +145,53 @@ def test_readers_end_with_the_epoch(stored, monkeypatch):
     ],
 )
 def test_the_place_is_chosen_by_size_and_said(stored, monkeypatch, capsys, asked, room, kind):
-    monkeypatch.setattr(signals_module, "_room", lambda device: room)
+    monkeypatch.setattr(signals_module, "_room", lambda device, batch_size: room)
     cohort = replace(cohort_of(np.arange(N_ECGS) % 3 == 0), signals=stored)
-    assert type(place_signals(cohort, device=CPU, signals=asked)) is kind
+    assert type(place_signals(cohort, device=CPU, signals=asked, batch_size=32)) is kind
     words = "held on the device" if kind is SignalsOnDevice else "on the disk, read ahead"
     assert capsys.readouterr().out == f"signals     3 MB as int16, {words}\n"
 
 
 def test_processes_share_the_memory_of_a_computer(monkeypatch):
-    alone = signals_module._room(CPU)
+    alone = signals_module._room(CPU, 32)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
-    assert signals_module._room(CPU) == alone / 4 > 0
+    assert signals_module._room(CPU, 32) == alone / 4 > 0
 
 
-def test_half_of_a_gpus_free_memory_is_room(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (80_000, 100_000))
+@pytest.mark.parametrize(
+    ("free", "batch_size", "neighbours", "room"),
+    [
+        (12, 32, 1, 6),  # GiB: half, more than the 4.9 that training leaves
+        (80, 32, 1, 72.875),  # 80 - 4 - 32 x 0.1 GB, which is 100 MiB each
+        (80, 512, 1, 40),  # training leaves 26
+        (140, 512, 1, 86),
+        (80, 32, 5, 8.875),  # of 16 for each of five folds
+    ],
+)
+def test_a_gpu_has_room_for_what_training_leaves_and_for_half(
+    monkeypatch, free, batch_size, neighbours, room
+):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free * 2**30, 0))
+    monkeypatch.setenv(NEIGHBOURS, str(neighbours))
     device = namedtuple("Device", "type")("cuda")
-    assert signals_module._room(device) == 40_000
+    assert signals_module._room(device, batch_size) == room * 2**30
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_an_ecg_takes_in_training_is_within_its_room(name):
+    """Four times what its layers keep for the gradient: a graph for each of two sizes of batch, the steps
+    before they are captured, and what else a layer needs."""
+    model = MODELS[name](n_labels=1, dropout=0.2, **{**ARGUMENTS[name], **LARGER.get(name, {})})
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(torch.randn(2, 12, 5000))
+    of_ecg = sum(storage.nbytes() for storage in kept.values()) / 2
+    assert 2e6 < of_ecg <= signals_module.OF_ECG / 4

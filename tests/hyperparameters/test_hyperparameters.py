@@ -438,7 +438,7 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
     ("function", "groups", "given"),
     [
         (read_cohort, ["cohort"], ["quality"]),
-        (place_signals, ["placement"], ["cohort", "device"]),
+        (place_signals, ["placement"], ["cohort", "device", "batch_size"]),
         (make_folds, ["split"], ["cohort", "seed"]),
         (
             test_set.score_test_set,
