@@ -33,8 +33,9 @@ from dataset.deidentified import check_place, deidentify
 from ecg.duplicates import near_duplicates
 from ecg.formats.written import WRITTEN_FORMS
 from ecg.quality import MEASUREMENTS, judge
-from ecg.recording import LEAST_SECONDS
+from ecg.recording import LEADS, LEAST_LEADS, LEAST_SECONDS
 from hyperparameters.declaration import Hyperparameters
+from inference.lead_count import add_min_leads
 from runtime.atomic_files import write_text_atomically
 from runtime.code_pages import as_utf8
 from runtime.command_line import OneLineParser, one_line_errors
@@ -100,6 +101,8 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     for limit in (least, *limits):
         flag, help = "--" + limit.name.replace("_", "-"), f"{limit.metadata['help']} [{limit.default}]"
         parser.add_argument(flag, type=types[limit.name], default=limit.default, help=help.replace("%", "%%"))
+    help = f"read recordings of this many leads or more, the others zeros, with a warning [{len(LEADS)}]"
+    add_min_leads(parser, help=help)
     arguments = parser.parse_args()
     check_flags(parser, arguments)
     return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
@@ -107,8 +110,9 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
 
 def check_flags(parser: OneLineParser, arguments: argparse.Namespace) -> None:
     """End with one line where flags do not go together, or name a place that is not one."""
-    if arguments.deidentify and (arguments.csv or arguments.plot or arguments.report):
-        parser.error("--deidentify: found --csv, --plot or --report beside it, expected it alone")
+    if arguments.deidentify and (arguments.csv or arguments.plot or arguments.report or arguments.min_leads):
+        found = "--csv, --plot, --report or --min-leads"
+        parser.error(f"--deidentify: found {found} beside it, expected it alone")
     if (arguments.labels or arguments.label_columns) and not arguments.report:
         parser.error("--labels, --label-columns: found no --report, expected it: they are for its page")
     if arguments.report and arguments.report.suffix.lower() != ".html":
@@ -150,9 +154,10 @@ def inspect(
 ) -> Iterator[tuple[dict[str, Any], np.void | None]]:
     """Yield a row of the table for each file, and its measurements; draw it for --plot."""
     plots, min_seconds = arguments.plot, arguments.min_seconds
+    min_leads = arguments.min_leads or len(LEADS)
     for file, name in zip(tqdm(files, unit="file", disable=None, leave=False), names, strict=True):
         try:
-            recording = read_recording(file, min_seconds)
+            recording = read_recording(file, min_seconds, min_leads)
             rest = bring_to_rest(recording, file, min_seconds=min_seconds)
         except EcgFileError as error:
             finding = f"found {error.found}; expected {error.expected}"
@@ -239,7 +244,7 @@ class _FileSignals:
         self.files = files
 
     def __getitem__(self, row: int) -> np.ndarray:
-        return read_at_rest(self.files[row], LEAST_SECONDS)
+        return read_at_rest(self.files[row], LEAST_SECONDS, LEAST_LEADS)
 
 
 def draw(recording: Recording, path: Path, name: str, findings: pd.DataFrame) -> None:
@@ -247,7 +252,14 @@ def draw(recording: Recording, path: Path, name: str, findings: pd.DataFrame) ->
     from reporting.figures.ecg_paper import save_ecg
 
     notes = findings.loc[findings["verdict"] != "note", "finding"]
-    save_ecg(recording.signal, recording.sampling_rate, path, title=name, notes=tuple(notes))
+    save_ecg(
+        recording.signal,
+        recording.sampling_rate,
+        path,
+        title=name,
+        notes=tuple(notes),
+        missing=recording.metadata["missing"],
+    )
 
 
 def shortened(files: list[Path]) -> list[str]:

@@ -89,9 +89,9 @@ def read_recording(
         return read_any_format(path)
 
 
-def read_at_rest(path: PathLike, min_seconds: float = MIN_SECONDS) -> np.ndarray:
+def read_at_rest(path: PathLike, min_seconds: float = MIN_SECONDS, min_leads: int = len(LEADS)) -> np.ndarray:
     """Read an ECG file as the cache stores it: int16 ndarray of shape (12, 5000), in µV at 500 Hz."""
-    recording = read_recording(path, min_seconds)
+    recording = read_recording(path, min_seconds, min_leads)
     return bring_to_rest(recording, path, min_seconds=min_seconds).signal
 
 

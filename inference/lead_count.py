@@ -1,4 +1,4 @@
-"""The flag --min-leads of the programs that score: how many of the twelve leads a recording has at least."""
+"""The flag --min-leads of the programs that read ECGs outside a training: the fewest leads of a recording."""
 
 import argparse
 import re

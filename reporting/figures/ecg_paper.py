@@ -176,12 +176,13 @@ def save_ecg(
     *,
     title: str = "",
     notes: Sequence[str] = (),
+    missing: Collection[str] = (),
 ) -> None:
     """Draw an ECG as `draw_ecg` does and write it, whole or not at all.
 
     Parameters
     ----------
-    signal, sampling_rate, title, notes : as in `draw_ecg`
+    signal, sampling_rate, title, notes, missing : as in `draw_ecg`
     path : path that ends in .png (2970 × 2100 pixels) or .pdf (one page of A4)
 
     Raises
@@ -193,7 +194,7 @@ def save_ecg(
     suffix = path.suffix.lower()
     if suffix not in (".png", ".pdf"):
         raise ValueError(f"{path}: found the suffix '{path.suffix}'; expected .png or .pdf")
-    figure = draw_ecg(signal, sampling_rate, title=title, notes=notes)
+    figure = draw_ecg(signal, sampling_rate, title=title, notes=notes, missing=missing)
     write_atomically(path, lambda aside: figure.savefig(aside, format=suffix[1:], dpi=DOTS_PER_INCH))
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ecg.recording import LEAST_SECONDS
+from ecg.quality import count_missing
+from ecg.recording import LEAST_LEADS, LEAST_SECONDS
 from hyperparameters.declaration import Hyperparameters
 from reporting.figures.curves import MODEL, draw_histogram
 from reporting.figures.ecg_paper import draw_ecg
@@ -45,6 +46,7 @@ def write_data_page(path: Path, inspection: Inspection, labels: Labels, *, folde
             n_not_named=facts.not_named(inspection, labels),
             keys=_keys(inspection, record),
             equipment=facts.equipment_rows(inspection),
+            lacking=count_missing(inspection.measurements),
             refused=facts.refused_rows(inspection),
             n_refused=facts.n_left_out(inspection),
             quality=quality_counts(record.quality[record.quality["file"].isin(used)]),
@@ -119,11 +121,18 @@ def _by_label(record: RunRecord, values: pd.Series) -> dict[str, np.ndarray]:
 
 def _paper(inspection: Inspection, record: RunRecord, n: int) -> Picture:
     """Return one ECG on paper, with what the checks found in it."""
-    recording, name = read_recording(inspection.files[n], LEAST_SECONDS), inspection.names[n]
+    recording = read_recording(inspection.files[n], LEAST_SECONDS, LEAST_LEADS)
+    name = inspection.names[n]
     row = inspection.rows.iloc[n]
     words = [f"verdict: {row['verdict']}", row["findings"], age_and_sex(record.splits, name)]
     caption = "; ".join(word for word in words if word)
-    figure = draw_ecg(recording.signal, recording.sampling_rate, title=name, notes=[caption])
+    figure = draw_ecg(
+        recording.signal,
+        recording.sampling_rate,
+        title=name,
+        notes=[caption],
+        missing=recording.metadata["missing"],
+    )
     return Picture(
         as_png(figure), f"12-lead ECG {name} on ECG paper, 25 mm/s and 10 mm/mV; {caption}.", caption
     )

@@ -16,6 +16,8 @@ from ecg.quality import judge, missing_leads
 from ecg.recording import LEADS, assemble
 from hyperparameters.declaration import Hyperparameters
 from inference.scoring import Scorer
+from reporting.figures import ecg_paper
+from reporting.words import data_facts
 from xml_loader import EcgFileError, at_least, read_recording
 
 CHEST = LEADS[6:]
@@ -253,3 +255,58 @@ def test_another_cohort_is_scored_with_them_and_the_page_says_so(places, lacking
     assert f"--min-leads: found {places / 'whole'}, trained without lead dropout" in line
     line = line_of(run_here("evaluate.py", places / "whole", "--min-leads", 6), status=2)
     assert "--min-leads: found no --cohort, expected the folder of the ECGs" in line
+
+
+# Before a training
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Collect which leads of each ECG on paper are called missing, of three ECGs on a page at most."""
+    found, draw_ecg = [], ecg_paper.draw_ecg
+
+    def draw(*arguments, missing=(), **named):
+        found.append(missing)
+        return draw_ecg(*arguments, missing=missing, **named)
+
+    for module in ("reporting.figures.ecg_paper", "reporting.pages.data_page"):
+        monkeypatch.setattr(f"{module}.draw_ecg", draw)
+    monkeypatch.setattr(data_facts, "N_DRAWN", 3)
+    return found
+
+
+def test_the_files_are_refused_before_a_training_or_read_with_a_warning(lacking, drawn, tmp_path):
+    files = [lacking / f"demo-000{number}.xml" for number in (3, 4, 5)]
+    outcome = run_here("inspect_ecgs.py", *files, "--csv", tmp_path / "files.csv")
+    assert outcome.returncode == 1
+    table = pd.read_csv(tmp_path / "files.csv")
+    assert table["verdict"].tolist() == ["refused", "ok", "refused"]
+    assert "V3, V4 missing; expected I, II, III" in table["findings"][0]
+    flags = ("--csv", tmp_path / "files.csv", "--plot", tmp_path / "pictures")
+    outcome = run_here("inspect_ecgs.py", *files, "--min-leads", 10, *flags)
+    table = pd.read_csv(tmp_path / "files.csv")
+    assert outcome.returncode == 1 and table["verdict"].tolist() == ["warn", "ok", "refused"]
+    assert table["leads"][0] == 10
+    assert "leads V3, V4 missing in the file: the model sees zeros there" in table["findings"][0]
+    assert "expected at least 10 of I, II, III" in table["findings"][2]
+    assert drawn == [("V3", "V4"), ()]
+
+
+def test_the_page_before_a_training_says_who_lacks_leads(lacking, drawn, tmp_path):
+    page = tmp_path / "page.html"
+    outcome = run_here("inspect_ecgs.py", lacking, "--min-leads", 6, "--report", page)
+    assert outcome.returncode == 0, outcome.stdout
+    said = "3 of 24 ECGs lack leads, which the models see as zeros: V1 in 1, V2 in 1, V3 in 3, V4 in 3"
+    assert said in page.read_text(encoding="utf-8")
+    assert drawn == [("V3", "V4"), CHEST, ("V3", "V4")]  # those with a warning come first
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--min-leads", 5), "--min-leads: found 5, expected a whole number from 6 to 12"),
+        (("--min-leads", 6, "--deidentify", "OUT"), "or --min-leads beside it, expected it alone"),
+    ],
+)
+def test_a_wrong_number_of_leads_is_one_line_before_a_training(lacking, flags, words):
+    assert words in line_of(run_here("inspect_ecgs.py", lacking, *flags), status=2)
