@@ -237,12 +237,20 @@ def test_every_picture_has_content_and_an_alt_text(pages, name):
 
 def test_sections_come_in_the_order_of_reading(pages):
     page = Page(pages["two labels"])
-    sections = ["cohort", "label-1", "label-2", "training", "errors"]
-    sections += ["tripod", "stard", "stard-ai", "model-card", "made", "limits"]
+    sections = ["short", "limits", "cohort", "label-1", "label-2", "training", "errors"]
+    sections += ["tripod", "stard", "stard-ai", "model-card", "made"]
     assert page.ids == sections
-    of_label = ["In words", "Metrics", "Groups of patients", "Curves"]
+    of_label = ["Metrics", "Groups of patients", "Curves"]
     quality = "What the quality checks found in ECGs that are used"
-    cohort = ["Who was studied", "From files to parts", "Table 1. The ECGs", "Who was left out", quality]
+    cohort = [
+        "In short",
+        "Limits",
+        "Who was studied",
+        "From files to parts",
+        "Table 1. The ECGs",
+        "Who was left out",
+        quality,
+    ]
     performance = ["Performance: PE", *of_label, "Performance: MI", *of_label, "Training"]
     errors = ["The most confident errors", "PE", "MI"]
     made = [
@@ -251,11 +259,34 @@ def test_sections_come_in_the_order_of_reading(pages):
         "STARD-AI",
         "Applied Model Card",
         "How the run was made",
-        "Environment",
-        "Hyperparameters",
-        "Limits",
     ]
     assert page.headings == cohort + performance + errors + made
+
+
+def test_the_summary_has_the_answer_of_one_label_or_a_row_for_each_of_several(pages):
+    for name, n_answers in (("single", 1), ("two labels", 2)):
+        markup = Page(pages[name]).markup
+        short = markup[markup.index('id="short"') : markup.index('id="cohort"')]
+        metrics = read_run(pages[name].parent).metrics["labels"]
+        assert markup.count('class="keys"') == n_answers
+        assert short.count('class="keys"') == (1 if len(metrics) == 1 else 0)
+        for label in metrics.values():
+            assert f"{label['sensitivity'].value:.3f}" in short and f"{label['npv'].value:.3f}" in short
+
+
+def test_what_is_long_is_folded_and_the_ecgs_are_not(pages):
+    """A browser prints what is unfolded, and the stylesheet says of the rest that it is left out."""
+    markup = Page(pages["single"]).markup
+    assert re.findall(r"<summary>(.*?)</summary>", markup) == [
+        "5 ECGs on paper",
+        *(f"The {n} items" for n in (52, 34, 48, 56)),
+        "Environment",
+        "Hyperparameters",
+    ]
+    assert markup.count("<details>") == 6 and markup.count("<details open>") == 1
+    style = markup[markup.index("<style>") : markup.index("</style>")]
+    assert "@page { size: A4;" in style and "@media print" in style
+    assert "folded on the screen, and so not printed" in style
 
 
 def test_single_split_says_its_numbers(pages):
@@ -297,7 +328,8 @@ def test_run_without_a_scored_set_has_a_page(ecgs, tmp_path):
     page = Page(write_report(run))
     assert "No test set has been scored yet" in page.text and "60 ECGs" in page.text
     checklists = ["tripod", "stard", "stard-ai", "model-card"]
-    assert page.ids == ["cohort", "performance", "training", *checklists, "made", "limits"]
+    assert page.ids == ["short", "limits", "cohort", "training", *checklists, "made"]
+    assert "there is nothing to say about how good the model is" in page.text
 
 
 def test_names_from_files_and_tables_are_escaped(ecgs, tmp_path):
@@ -579,4 +611,4 @@ def test_browser_prints_each_ecg_on_a_page_of_its_own(browser, pages):
     printed = browser.call("Page.printToPDF", preferCSSPageSize=True, printBackground=True)
     sizes = re.findall(rb"/MediaBox\s*\[([\d. ]+)\]", base64.b64decode(printed["data"]))
     landscape = [size for size in sizes if float(size.split()[2]) > float(size.split()[3])]
-    assert len(landscape) == 5 and 8 <= len(sizes) <= 27
+    assert len(landscape) == 5 and 8 <= len(sizes) <= 12
