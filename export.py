@@ -13,8 +13,9 @@ metadata. The run may be a cross-validation or the folder of a comparison: its m
 
 Before anything is written, onnxruntime scores five synthetic ECGs, alone and together; scores that differ
 from PyTorch's by more than 1e-4 are an error. MODEL_CARD.md beside it says what the model is, data, training,
-evaluation, limits, how to call it. With --evaluation, the folder of an evaluate.py that had this run as its
-first, the card has that folder's results by stratum too.
+evaluation, limits, how to call it; model_card.xml is the Applied Model Card for programs, as a run has it.
+With --evaluation, the folder of an evaluate.py that had this run as its first, MODEL_CARD.md has that
+folder's results by stratum too.
 
 Without a name, each model of the run gets a graph of its own, scoring.onnx in its folder, by which predict.py
 scores from then on: without PyTorch, and the same scores to 1e-5.
@@ -52,7 +53,9 @@ from inference.onnx_graph import (
     to_onnx,
 )
 from inference.scoring import Scorer
-from reporting.pages.model_card import OnnxFile, render_model_card
+from reporting.pages.card_xml import FILE as CARD_FOR_PROGRAMS
+from reporting.pages.card_xml import card_xml
+from reporting.pages.model_card import OnnxFile, exported_record, render_model_card
 from reporting.publish import publish
 from run_folder.run import Run
 from runtime.atomic_files import write_atomically
@@ -68,7 +71,7 @@ def main() -> None:
     arguments = parse_arguments()
     output = arguments.output
     if output:
-        check_output(output)
+        check_output(output, arguments.run)
     if not arguments.hub:
         check_packages()
     scorer = Scorer.load(arguments.run, torch.device("cpu"))
@@ -100,7 +103,7 @@ def export_members(scorer: Scorer) -> None:
 
 
 def export_whole(arguments: argparse.Namespace, scorer: Scorer) -> None:
-    """Write the run as one graph from millivolts to scores, and the model card beside it."""
+    """Write the run as one graph from millivolts to scores, and the model cards beside it."""
     output = arguments.output
     graph = to_onnx(SignalToScore(scorer), metadata(arguments.run, scorer))
     difference = check_graph(graph, scorer, synthetic_signals(), clinical_values_of(scorer))
@@ -116,10 +119,12 @@ def export_whole(arguments: argparse.Namespace, scorer: Scorer) -> None:
         versions=versions(),
     )
     card = render_model_card(arguments.run, scorer, file, evaluation=arguments.evaluation)
+    card_for_programs = card_xml(exported_record(arguments.run))
     write(output, graph)
     print(f"graph       {output}, {len(graph) / 1e6:.1f} MB, SHA-256 {file.sha256}")
     write(card_path(output), card.encode("utf-8"))
-    print(f"model card  {card_path(output)}")
+    write(card_path(output, CARD_FOR_PROGRAMS), card_for_programs.encode("utf-8"))
+    print(f"model card  {card_path(output)}; for programs: {card_path(output, CARD_FOR_PROGRAMS)}")
     if sign_columns(scorer.clinical_columns):
         print("note        the ECG signs are inputs of the graph: ecg/signs.py measures them, not the graph")
 
@@ -131,7 +136,7 @@ def parse_arguments() -> argparse.Namespace:
         "output",
         type=Path,
         nargs="?",
-        help="ONNX file to write; MODEL_CARD.md will be beside it (default: for predict.py, in the run)",
+        help="ONNX file to write; the model cards will be beside it (default: for predict.py, in the run)",
     )
     parser.add_argument(
         "--evaluation", type=Path, metavar="DIR", help="folder of evaluate.py, for the card's strata"
@@ -147,21 +152,28 @@ def parse_arguments() -> argparse.Namespace:
     return arguments
 
 
-def check_output(output: Path) -> None:
+def check_output(output: Path, run: Path) -> None:
+    """Refuse what is no name of an ONNX file, and a place that has the card of another file or model."""
     if output.suffix != ".onnx":
         raise UserError(f"{output}: found no name of an ONNX file, expected one that ends in .onnx")
     if not output.parent.is_dir():
         raise UserError(f"{output}: found no folder {output.parent}, expected one to write to")
-    for path in (output, card_path(output)):
+    card, card_for_programs = card_path(output), card_path(output, CARD_FOR_PROGRAMS)
+    for path in (output, card, card_for_programs):
         if path.is_dir():
             raise UserError(f"{path}: found a folder, expected a file or nothing")
-    card = card_path(output)
-    if card.exists() and f"| file | {output.name}," not in card.read_text(encoding="utf-8", errors="replace"):
-        raise UserError(f"{output}: found the card of another file, {card}, expected a folder without one")
+    if card.exists():
+        text = card.read_text(encoding="utf-8", errors="replace")
+        others = None if f"| file | {output.name}," in text else card
+    else:  # in the run's own folder, its own
+        is_own = not card_for_programs.exists() or output.parent.resolve() == run.resolve()
+        others = None if is_own else card_for_programs
+    if others:
+        raise UserError(f"{output}: found the card of another file, {others}, expected a folder without one")
 
 
-def card_path(output: Path) -> Path:
-    return output.with_name("MODEL_CARD.md")
+def card_path(output: Path, name: str = "MODEL_CARD.md") -> Path:
+    return output.with_name(name)
 
 
 def metadata(run: Path, scorer: Scorer) -> dict[str, str]:

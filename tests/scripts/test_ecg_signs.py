@@ -108,6 +108,9 @@ def test_evaluate_and_onnx_score_as_predict_does(places, trained, tmp_path):
     assert "ecg/signs.py measures them, not the graph" in outcome.stdout
     card = (tmp_path / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "| ecg:qrs_ms | measured in the same ECG, by ecg/signs.py of" in card
+    assert "Beside it, measured in its 10 s by ecg/signs.py" in (tmp_path / "model_card.xml").read_text(
+        "utf-8"
+    )
     ages = pd.read_csv(others / "labels.csv").set_index("file")["age"]
     signals = np.stack([decode(others / name)[1] for name in evaluated["file"]])
     beside = [

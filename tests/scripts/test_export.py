@@ -221,7 +221,7 @@ def test_an_ensemble_as_a_user_exports_it(tmp_path):
     assert 0 <= difference <= 1e-4
     assert hashlib.sha256(graph).hexdigest() in outcome.stdout
     written = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
-    assert written == ["MODEL_CARD.md", "both.onnx"]
+    assert written == ["MODEL_CARD.md", "both.onnx", "model_card.xml"]
     check_metadata(graph)
     check_snippet(tmp_path / "MODEL_CARD.md", n_lines=6)
 
@@ -326,11 +326,14 @@ def test_a_missing_package_is_one_line_that_says_how_to_install_it(name, single_
         ("none/out.onnx", "found no folder"),
         ("folder.onnx", "found a folder"),
         ("other/new.onnx", "found the card of another file"),
+        ("program/new.onnx", "model_card.xml, expected a folder without one"),
     ],
 )
 def test_an_output_that_cannot_be_is_one_line(output, expected, tmp_path):
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "other").mkdir()
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "model_card.xml").write_text("<AppliedModelCard/>", encoding="utf-8")
     (tmp_path / "other" / "MODEL_CARD.md").write_text("| file | old.onnx, 3.1 MB, ONNX |", encoding="utf-8")
     line = line_of(run_here("export.py", tmp_path / "run", tmp_path / output))
     assert line.startswith(f"export.py: {tmp_path / output}: ") and expected in line
