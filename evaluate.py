@@ -45,6 +45,7 @@ from explanations.groups import ExplainedLabel, explain_run
 from hyperparameters.declaration import Hyperparameters
 from inference.comparison import (
     Comparison,
+    Scores,
     lines_of,
     note_changed_labels,
     read_comparison,
@@ -64,6 +65,7 @@ from reporting.pages.comparison_page import (
     write_comparison_page,
 )
 from reporting.pages.explanation_section import (
+    ExplanationSection,
     explained_errors,
     explanation_section,
     left_out_words,
@@ -97,59 +99,29 @@ def main() -> None:
         require("captum", "integrated gradients", for_flag="--explain")
     names = arguments.names or [run.name for run in arguments.runs]
     check_names([*names, *arguments.rivals, *PROBES, KERNELS, ENSEMBLE])
-    root = roots_of(arguments.runs[0])[0]
-    values = read_values(root)
-    if arguments.cohort:
-        cohort = read_other_cohort(arguments, values)
-        comparison = score_cohort(arguments.runs, names, cohort, prepare(values.seed, arguments.device))
-    else:
-        comparison = read_comparison(arguments.runs, names)
-        cohort = read_own_cohort(arguments, root, values)
+    comparison, cohort, seed = read_scores(arguments, names)
     lines = lines_of(comparison.table, cohort)
     features = read_features(arguments, comparison, cohort, lines)
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
-    rivals = rival_scores(cohort, arguments.rivals, lines, comparison.label_names)
-    kernels = kernel_models(cohort, comparison, seed=values.seed) if arguments.random_kernels else {}
+    models = compared_models(arguments, comparison, cohort, lines, features, seed)
     run = Run(new_folder(arguments.output_dir, "evaluate"))
     print(f"comparison  {run.folder}")
     other_cohort = describe_cohort(run, arguments, comparison, cohort) if arguments.cohort else None
-    results = []
-    for number, label in enumerate(comparison.label_names):
-        models = [model.for_label(number) for model in comparison.models] + rivals
-        models += sign_models(features, comparison, label) if features is not None else []
-        models += kernels.get(label, [])
-        prevalence = arguments.prevalence
-        results.append(compare_models(label, models, comparison, seed=values.seed, prevalence=prevalence))
+    results = [
+        compare_models(label, of_label, comparison, seed=seed, prevalence=arguments.prevalence)
+        for label, of_label in models.items()
+    ]
     results = adjust_for_many(results)
     for result in results:
         print_comparison(result)
     save_comparison(run, comparison, results)
     groups = measure_groups(comparison, strata, features)
-    for group in groups:
-        print(f"\n{group.title}")
-        print(group_cells(group.rows).to_string(index=False))
-        run.write_table(group.file, group.rows)
+    save_groups(run, groups)
     if words := tests_in_words(results, count_groups(groups)):
         print(f"\nnote        {words}")
-    sections = []
-    if arguments.explain:
-        print()
-        explained = explain_runs(
-            arguments.runs, comparison, cohort, arguments.explain, values.seed, arguments.device
-        )
-        for words in filter(None, map(left_out_words, explained)):
-            print(f"explain     {words}")
-        figures = [draw_group_attribution(one) for one in explained]
-        save_explanations(run, explained, figures)
-        sections = [explanation_section(*pair, cohort) for pair in zip(explained, figures, strict=True)]
+    sections = explanations(run, arguments, comparison, cohort, seed) if arguments.explain else []
     page = write_comparison_page(
-        run.folder,
-        len(arguments.runs),
-        results,
-        groups,
-        sections,
-        other_cohort,
-        comparison.min_seconds,
+        run.folder, len(arguments.runs), results, groups, sections, other_cohort, comparison.min_seconds
     )
     print(f"\nreport      {page}")
     if arguments.cohort:
@@ -208,6 +180,18 @@ def check_names(names: list[str]) -> None:
     for name, times in Counter(names).items():
         if times > 1:
             raise UserError(f"{name}: found as the name of two models, expected two names (--names)")
+
+
+def read_scores(arguments: argparse.Namespace, names: Sequence[str]) -> tuple[Comparison, Cohort, int]:
+    """Return the scores of the runs, the cohort that they scored, and the first run's seed."""
+    root = roots_of(arguments.runs[0])[0]
+    values = read_values(root)
+    if arguments.cohort:
+        cohort = read_other_cohort(arguments, values)
+        device = prepare(values.seed, arguments.device)
+        return score_cohort(arguments.runs, names, cohort, device), cohort, values.seed
+    comparison = read_comparison(arguments.runs, names)
+    return comparison, read_own_cohort(arguments, root, values), values.seed
 
 
 def read_own_cohort(arguments: argparse.Namespace, root: Path, values: Hyperparameters) -> Cohort:
@@ -275,6 +259,25 @@ def read_features(
     lines = lines_of(comparison.splits, cohort)
     note_changed_labels(comparison.splits, cohort, lines)
     return sign_features(cohort, lines)
+
+
+def compared_models(
+    arguments: argparse.Namespace,
+    comparison: Comparison,
+    cohort: Cohort,
+    lines: np.ndarray,
+    features: pd.DataFrame | None,
+    seed: int,
+) -> dict[str, list[Scores]]:
+    """Return what is compared for each label: the runs, their rivals, then what is fitted beside them."""
+    rivals = rival_scores(cohort, arguments.rivals, lines, comparison.label_names)
+    kernels = kernel_models(cohort, comparison, seed=seed) if arguments.random_kernels else {}
+    models = {}
+    for number, label in enumerate(comparison.label_names):
+        models[label] = [model.for_label(number) for model in comparison.models] + rivals
+        models[label] += sign_models(features, comparison, label) if features is not None else []
+        models[label] += kernels.get(label, [])
+    return models
 
 
 def describe_cohort(
@@ -376,6 +379,27 @@ def measure_groups(
         rows = auroc_by_heart_rate(comparison, features["heart_rate_bpm"])
         tables.append(GroupTable(f"{first} within thirds of the heart rate", "heart_rate.csv", rows))
     return tables
+
+
+def save_groups(run: Run, groups: Sequence[GroupTable]) -> None:
+    """Print the tables of groups of ECGs, and write each to its file."""
+    for group in groups:
+        print(f"\n{group.title}")
+        print(group_cells(group.rows).to_string(index=False))
+        run.write_table(group.file, group.rows)
+
+
+def explanations(
+    run: Run, arguments: argparse.Namespace, comparison: Comparison, cohort: Cohort, seed: int
+) -> list[ExplanationSection]:
+    """Write what each run looks at, print what was left out, and return the sections of the page."""
+    print()
+    explained = explain_runs(arguments.runs, comparison, cohort, arguments.explain, seed, arguments.device)
+    for words in filter(None, map(left_out_words, explained)):
+        print(f"explain     {words}")
+    figures = [draw_group_attribution(one) for one in explained]
+    save_explanations(run, explained, figures)
+    return [explanation_section(*pair, cohort) for pair in zip(explained, figures, strict=True)]
 
 
 def explain_runs(

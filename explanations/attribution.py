@@ -82,9 +82,6 @@ def explain(
     would be the mean of all leads after normalisation, which QRS and T pull off that line, and a lead's
     offset would count as a sign. A segment is replaced by the straight line between its ends.
 
-    Limb leads follow from each other (III = II - I): a lead that is made flat can still be read from the
-    others, and its occlusion may be small although the model needs it.
-
     Parameters
     ----------
     model : (N, 12, T), normalised -> logits (N, n_labels); put into evaluation mode
@@ -102,10 +99,8 @@ def explain(
 
     Raises
     ------
-    ValueError
-        A signal or label that the model cannot take.
-    ImportError
-        captum is not installed.
+    ValueError : a signal or label that the model cannot take.
+    ImportError : captum is not installed.
     """
     x, baseline = model_input(model, signal, normalisation)
     attribution, n_steps = integrated_gradients(
@@ -248,6 +243,9 @@ def _logits(model: nn.Module, batch: torch.Tensor, label: int) -> np.ndarray:
 
 def lead_occlusion(model: nn.Module, x: torch.Tensor, baseline: torch.Tensor, *, label: int) -> np.ndarray:
     """Return by how much the logit falls when one lead is replaced by the baseline, (12,).
+
+    Limb leads follow from each other (III = II - I): a lead that is made flat can still be read from the
+    others, and its occlusion may be small although the model needs it.
 
     Parameters
     ----------

@@ -117,46 +117,66 @@ def write_patient_page(
     ImportError : captum is not installed.
     """
     explanation = explain_scorer(scorer, signal, label=label, clinical=clinical)
-    name, scores = scorer.label_names[label], mean_score(member_scores)[0]
     millivolts = signal * MILLIVOLTS
     signs = measure_signs(millivolts)
     no_beats = _no_beats(scorer, explanation, signs)
     notes = [f"{no_beats}: {INDISTINCT}" if note == NO_BEATS else note for note in explanation.warnings]
-    low, high = member_scores[:, 0, label].min(), member_scores[:, 0, label].max()
-    threshold = scorer.thresholds[label]
-    places = {"score": scores[label], "threshold": threshold, "low": low, "high": high}
+    name = scorer.label_names[label]
     page = new_environment().get_template("patient.html")
     text = page.render(
         title=_cut(title, MAX_TITLE_CHARACTERS),
         name=name,
-        score=percent(scores[label]),
-        threshold=percent(threshold),
-        flagged=bool(scores[label] >= threshold),
-        marks={key: _mark(value) for key, value in places.items()},
-        ticks=[(f"{share:.0%}".replace("%", " %"), _mark(share).x) for share in np.linspace(0, 1, 6)],
-        n_members=len(member_scores),
+        **_answer(scorer, member_scores[:, 0, label], label),
         sentences=list(_sentences(scorer, run, member_scores, label, prevalence, clinical)),
-        called=_called(sets, scores[label]),
+        called=_called(sets, mean_score(member_scores)[0, label]),
         warnings=_warnings([*warnings, *notes]),
-        ecg=_ecg_image(millivolts, explanation, name, missing),
-        ecg_scale=f"{100 * ECG_SCALE:g} % of {MM_PER_SECOND:g} mm/s and {MM_PER_MILLIVOLT:g} mm/mV",
-        beats=_beats(explanation, missing),
+        **_where_it_looked(millivolts, explanation, name, missing),
         no_beats=no_beats,
-        bars=svg_picture(
-            draw_occlusion_bars(explanation, missing),
-            alt="Fall of the logit without each lead and segment",
-            caption="",
-        ),
-        has_segments=explanation.segment_occlusion is not None,
         signs=sign_rows(signs),
-        completeness=_completeness(explanation),
-        has_attention=explanation.attention is not None,
-        colours={"for": FOR, "against": AGAINST, "unseen": UNSEEN, "attention": ATTENTION},
         model=scorer.title,
         run=run.resolve().name,
         today=date.today().isoformat(),
     )
     return write_page(path, text)
+
+
+def _answer(scorer: Scorer, member_scores: np.ndarray, label: int) -> dict[str, Any]:
+    """Return what the head of the page needs: the score and the threshold, in words and on the scale.
+
+    Parameters
+    ----------
+    member_scores : ndarray of shape (n_members,), of the label.
+    """
+    score, threshold = mean_score(member_scores), scorer.thresholds[label]
+    places = {"score": score, "threshold": threshold, "low": member_scores.min(), "high": member_scores.max()}
+    return {
+        "score": percent(score),
+        "threshold": percent(threshold),
+        "flagged": bool(score >= threshold),
+        "marks": {key: _mark(value) for key, value in places.items()},
+        "ticks": [(f"{share:.0%}".replace("%", " %"), _mark(share).x) for share in np.linspace(0, 1, 6)],
+        "n_members": len(member_scores),
+    }
+
+
+def _where_it_looked(
+    millivolts: np.ndarray, explanation: Explanation, name: str, missing: Collection[str]
+) -> dict[str, Any]:
+    """Return the pictures of an explanation, and what must be said beside them."""
+    return {
+        "ecg": _ecg_image(millivolts, explanation, name, missing),
+        "ecg_scale": f"{100 * ECG_SCALE:g} % of {MM_PER_SECOND:g} mm/s and {MM_PER_MILLIVOLT:g} mm/mV",
+        "beats": _beats(explanation, missing),
+        "bars": svg_picture(
+            draw_occlusion_bars(explanation, missing),
+            alt="Fall of the logit without each lead and segment",
+            caption="",
+        ),
+        "has_segments": explanation.segment_occlusion is not None,
+        "completeness": _completeness(explanation),
+        "has_attention": explanation.attention is not None,
+        "colours": {"for": FOR, "against": AGAINST, "unseen": UNSEEN, "attention": ATTENTION},
+    }
 
 
 # ----------------------------------------------------------------------------------------------------
