@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from one_line import failure_of
-from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, torchrun
+from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, torchrun, train_here
 
 from focal_loss import FocalLoss
 from models import MODELS
@@ -180,11 +180,11 @@ def test_a_run_of_two_processes_is_resumed_by_one(runs):
     folder = run_folder_of(two)
     expected = pd.read_csv(folder / "predictions.csv")
     words = "train_atten.py", "--resume", folder
-    outcome = run_here(*words)
+    outcome = train_here(*words)
     assert outcome.returncode == 0 and "tested before" in outcome.stdout
     for name in ("metrics.json", "predictions.csv"):
         (folder / name).unlink()
-    outcome = run_here(*words)
+    outcome = train_here(*words)
     assert outcome.returncode == 0, outcome.stderr
     again = pd.read_csv(folder / "predictions.csv")
     np.testing.assert_allclose(again["y_score_PE"], expected["y_score_PE"], atol=1e-6)

@@ -6,9 +6,9 @@ import time
 
 import pandas as pd
 import pytest
+from one_line import failure_of
 from tiny_runs import (
     ENVIRONMENT,
-    TWO,
     Outcome,
     command,
     line_of,
@@ -16,11 +16,14 @@ from tiny_runs import (
     run_as_user,
     run_folder_of,
     run_here,
-    run_words,
     tiny,
 )
 
-SCRIPT = "train_spectrogram.py"
+from hyperparameters.declaration import Hyperparameters
+from runtime import processes
+from training.experiment import start_run
+
+SCRIPT = "train_atten.py"
 RESULTS = ("model.safetensors", "model.json", "predictions.csv", "metrics.json")
 TIMES = ["ecgs_per_second", "seconds"]  # columns of log.csv
 ONE_THREAD = "at once     2 of 2 folds, each in a process of its own with 1 thread"
@@ -76,10 +79,10 @@ def test_folds_at_once_stopped_and_resumed_end_in_the_bits_of_one_after_another(
     assert (found / "report.html").exists() and not list(found.rglob(".lock"))
 
 
-def test_what_cannot_be_at_once_is_one_line(flags, tmp_path):
+def test_what_cannot_be_at_once_is_one_line(flags, monkeypatch):
     line = line_of(run_here(SCRIPT, *flags[:-2], "--folds", 0, "--folds-at-once", 2), status=2)
     assert "folds_at_once: found 2, expected --folds: a single split has one" in line
-    by_torchrun = [*TWO, *command(SCRIPT, *flags, "--folds-at-once", 2, "--output-dir", tmp_path)[1:]]
-    outcome = run_words(by_torchrun)
-    assert outcome.returncode and f"{SCRIPT}: --folds-at-once: found 2 under torchrun" in outcome.stderr
-    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    nothing = dict.fromkeys(("title", "device", "cohort", "folds"))  # it is refused before they are read
+    line = failure_of(start_run, SCRIPT, values=Hyperparameters(folds_at_once=2), **nothing)
+    assert line.startswith("--folds-at-once: found 2 under torchrun, expected 1: ")

@@ -29,7 +29,7 @@ def places(tmp_path_factory):
     table.loc[len(table)] = table.loc[0].to_dict() | {"file": "NaN"}
     table.to_csv(cohort / "labels.csv", index=False)
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 3)
-    outcome = run_here("train_spectrogram.py", *flags)
+    outcome = run_here("train_atten.py", *flags)
     run_folder_of(outcome).rename(places / "run")
     return places
 

@@ -5,7 +5,7 @@ import shlex
 
 import pandas as pd
 import pytest
-from tiny_runs import line_of, make_tiny_cohort, run_here, tiny
+from tiny_runs import line_of, make_tiny_cohort, run_here, tiny, train_here
 
 import search
 from metrics.metric import Metric, metrics_to_json
@@ -22,7 +22,7 @@ def cohort(tmp_path):
 
 
 def flags_of(cohort, tmp_path, *others, trials=4):
-    shared = ["train_spectrogram.py", "--trials", trials, "--folds", 2, "--output-dir", tmp_path / "search"]
+    shared = ["train_atten.py", "--trials", trials, "--folds", 2, "--output-dir", tmp_path / "search"]
     return [*shared, "--", *map(str, tiny(cohort, *others))]
 
 
@@ -66,8 +66,8 @@ def test_trials_never_see_the_patients_who_are_tested_later(cohort, tmp_path, pr
     development = pd.read_csv(tmp_path / "search" / "development.csv")
     (last,) = [line for line in outcome.stdout.splitlines() if line.startswith("now train   python ")]
     words = shlex.split(last.split("python ")[1])
-    assert words[0] == "train_spectrogram.py" and "--folds" not in words
-    done = run_here(*words, "--output-dir", str(tmp_path / "runs"))  # trained indeed, by the printed command
+    assert words[0] == "train_atten.py" and "--folds" not in words
+    done = train_here(*words, "--output-dir", tmp_path / "runs")  # indeed, by the printed command
     assert done.returncode == 0, done.stderr
     (run,) = (tmp_path / "runs").iterdir()
     splits = pd.read_csv(run / "splits.csv")
@@ -165,7 +165,7 @@ def test_wrong_flags_are_one_line(words, message):
 def test_a_real_trial(cohort, tmp_path):
     outcome = run_here("search.py", *flags_of(cohort, tmp_path, trials=1))
     assert outcome.returncode == 0, outcome.stderr
-    (metrics,) = (tmp_path / "search" / "trial-000").glob("train_spectrogram-*/metrics.json")
+    (metrics,) = (tmp_path / "search" / "trial-000").glob("train_atten-*/metrics.json")
     value = json.loads(metrics.read_text())["labels"]["PE"]["auroc"]["value"]
     assert pd.read_csv(tmp_path / "search" / "trials.csv")["auroc"][0] == pytest.approx(value)
     assert not list((tmp_path / "search").rglob("checkpoint.pt"))

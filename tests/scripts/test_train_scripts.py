@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import resource
 import runpy
 import shutil
 import signal
@@ -53,7 +54,7 @@ def cohort(tmp_path_factory):
 def finished(cohort, tmp_path_factory):
     """Where, and with what output, a run of three epochs went through without a break."""
     cwd = tmp_path_factory.mktemp("finished")
-    return cwd, run_as_user("train_spectrogram.py", *tiny(cohort, *EPOCHS), cwd=cwd)
+    return cwd, run_as_user("train_atten.py", *tiny(cohort, *EPOCHS), cwd=cwd)
 
 
 @pytest.fixture
@@ -98,13 +99,14 @@ def check_whole_run(folder, outcome, script):
     ("script", "more"),
     [
         ("train_baseline.py", []),
-        ("train_atten.py", []),
+        ("train_spectrogram.py", []),
         ("train_main_ecg.py", ["--model", "rnn", "--rnn-hidden-size", "16"]),
         ("train_main_ecg.py", ["--model", "encoder", "--encoder-width", "32"]),
     ],
 )
-def test_each_script_leaves_a_whole_run_where_it_was_started(cohort, tmp_path, script, more):
-    outcome = run_as_user(script, *tiny(cohort, *more), cwd=tmp_path)
+def test_each_script_leaves_a_whole_run_where_it_was_started(cohort, tmp_path, monkeypatch, script, more):
+    monkeypatch.chdir(tmp_path)
+    outcome = run_here(script, *tiny(cohort, *more))
     folder = run_folder_of(outcome)
     assert folder.parts[0] == "runs"
     check_whole_run(tmp_path / folder, outcome, script)
@@ -114,10 +116,10 @@ def test_each_script_leaves_a_whole_run_where_it_was_started(cohort, tmp_path, s
     assert model == (expected[more[1]] if more else expected)
 
 
-def test_spectrogram_script_leaves_a_whole_run(finished):
+def test_attention_script_leaves_a_whole_run(finished):
     cwd, outcome = finished
     folder = cwd / run_folder_of(outcome)
-    check_whole_run(folder, outcome, "train_spectrogram.py")
+    check_whole_run(folder, outcome, "train_atten.py")
     assert pd.read_csv(folder / "log.csv")["epoch"].tolist() == [1, 2, 3]
 
 
@@ -130,7 +132,7 @@ def test_every_file_of_a_run_and_of_the_cache_has_the_permissions_of_a_new_file(
 
 
 def test_several_labels_are_learnt_together(flags):
-    outcome = run_here("train_spectrogram.py", *flags, "--label-columns", "PE", "MI")
+    outcome = run_here("train_atten.py", *flags, "--label-columns", "PE", "MI")
     folder = run_folder_of(outcome)
     table = pd.read_csv(folder / "predictions.csv")
     assert {"y_true_PE", "y_score_PE", "y_true_MI", "y_score_MI"} < set(table.columns)
@@ -140,7 +142,7 @@ def test_several_labels_are_learnt_together(flags):
 
 
 def test_cross_validation_tests_every_ecg_once_and_can_be_resumed(cohort, flags):
-    outcome = run_here("train_spectrogram.py", *flags, "--folds", 3)
+    outcome = train_here("train_atten.py", *flags, "--folds", 3)
     folder = run_folder_of(outcome)
     for number in (1, 2, 3):
         assert f"fold {number}      of 3: train " in outcome.stdout
@@ -158,7 +160,7 @@ def test_cross_validation_tests_every_ecg_once_and_can_be_resumed(cohort, flags)
     # As if it had been stopped in the third fold.
     for path in [folder / "metrics.json", folder / "predictions.csv", *(folder / "fold-3").iterdir()]:
         path.unlink()
-    again = run_here("train_spectrogram.py", "--resume", folder)
+    again = train_here("train_atten.py", "--resume", folder)
     assert again.returncode == 0 and again.stdout.count("   tested before") == 2
     pd.testing.assert_frame_equal(pd.read_csv(folder / "predictions.csv"), table)
 
@@ -178,7 +180,7 @@ def test_nothing_of_the_patients_is_in_run_cache_or_output(cohort, tmp_path):
             text.replace("<rhythm", '<patient name="Doe" birth="1931-02-03"/><rhythm', 1), "iso-8859-1"
         )
     places = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    outcome = run_here("train_spectrogram.py", *tiny(folder, *places))
+    outcome = train_here("train_atten.py", *tiny(folder, *places))
     written = [path for path in tmp_path.rglob("*") if path.is_file() and folder not in path.parents]
     assert {"predictions.csv", "splits.csv", "000000.csv", "quality.csv"} <= {path.name for path in written}
     texts = [path.read_text("utf-8") for path in written if path.suffix in (".csv", ".json", ".yml")]
@@ -191,9 +193,9 @@ def test_nothing_of_the_patients_is_in_run_cache_or_output(cohort, tmp_path):
 
 
 def test_published_recipe_sets_what_no_flag_sets(flags):
-    outcome = train_here("train_spectrogram.py", *flags, "--recipe", "published")
+    outcome = train_here("train_atten.py", *flags, "--recipe", "published")
     found, *_ = read_yaml(run_folder_of(outcome) / "hyperparameters.yml")
-    published = importlib.import_module("train_spectrogram").PUBLISHED
+    published = importlib.import_module("train_atten").PUBLISHED
     by_flag = {flag.removeprefix("--").replace("-", "_") for flag in TINY}
     recipe = {name: value for name, value in published.items() if name not in by_flag}
     assert recipe and {name: found[name] for name in recipe} == recipe
@@ -202,7 +204,7 @@ def test_published_recipe_sets_what_no_flag_sets(flags):
 
 def test_without_a_folder_the_demo_cohort_is_made_and_called_synthetic(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    outcome = run_here("train_spectrogram.py", "--epochs", 1, "--n-samples", 512)
+    outcome = train_here("train_atten.py", "--epochs", 1, "--n-samples", 512)
     assert re.match(r"demo .*demo_cohort, 300 ECGs.*[Ss]ynthetic", outcome.stdout)
     assert re.search(r"^cohort +300 files", outcome.stdout, re.MULTILINE)
     assert len(list((tmp_path / "demo_cohort").glob("*.xml"))) == 300
@@ -214,20 +216,20 @@ def test_a_corrupt_file_is_counted_and_listed_and_not_read_again(cohort, tmp_pat
     training_file = "demo-0002.xml"
     (ecgs / training_file).write_bytes((ecgs / training_file).read_bytes()[:5000])
     flags = tiny(ecgs, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    first = train_here("train_spectrogram.py", *flags)
+    first = train_here("train_atten.py", *flags)
     rejected = pd.read_csv(run_folder_of(first) / "rejected.csv")
     assert rejected["file"].tolist() == [training_file]
     assert training_file in rejected["reason"][0] and "found " in rejected["reason"][0]
     assert re.search(r"cohort +24 files \(24 new\): 23 read, 1 rejected \(.*rejected\.csv\)", first.stdout)
     assert training_file not in (run_folder_of(first) / "predictions.csv").read_text(encoding="utf-8")
-    second = train_here("train_spectrogram.py", *flags)
+    second = train_here("train_atten.py", *flags)
     assert re.search(r"cohort +24 files \(0 new\): 23 read, 1 rejected", second.stdout)
     assert run_folder_of(second) != run_folder_of(first)
 
 
 def test_a_repeated_cross_validation_tests_every_ecg_once_a_repeat(cohort, tmp_path):
     places = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    outcome = run_here("train_spectrogram.py", *tiny(cohort, *places, "--folds", 2, "--repeats", 2))
+    outcome = run_here("train_atten.py", *tiny(cohort, *places, "--folds", 2, "--repeats", 2))
     run = run_folder_of(outcome)
     assert "split       by patient, into 2 folds, 2 times: each is tested once" in outcome.stdout
     assert sorted(path.name for path in run.glob("fold-*")) == ["fold-1", "fold-2", "fold-3", "fold-4"]
@@ -247,19 +249,18 @@ def test_a_repeated_cross_validation_tests_every_ecg_once_a_repeat(cohort, tmp_p
 
 def test_a_disk_that_fills_up_while_training_is_one_line_and_the_run_goes_on(cohort, tmp_path):
     flags = tiny(cohort, "--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    whole = train_here("train_spectrogram.py", *flags)
+    whole = train_here("train_atten.py", *flags)
     (run_folder_of(whole)).rename(tmp_path / "whole")
-    limit = 20_000_000  # bytes a file may have: the cache and the tables fit, a checkpoint does not
-    starter = "import resource, runpy, sys; sys.argv = sys.argv[1:]; "
-    starter += f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); "
-    starter += "runpy.run_path(sys.argv[0], run_name='__main__')"
-    words = [sys.executable, "-c", starter, str(ROOT / "train_spectrogram.py"), *map(str, flags)]
-    environment = {**ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    full = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=240)
+    largest, unlimited = 10_000_000, resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, unlimited[1]))  # the cache fits, the weights do not
+    try:
+        full = train_here("train_atten.py", *flags)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     line = line_of(full)
     assert "model.safetensors: cannot be written (" in line and "--resume" in line
     (run,) = (tmp_path / "runs").iterdir()
-    resumed = train_here("train_spectrogram.py", "--resume", run)
+    resumed = train_here("train_atten.py", "--resume", run)
     assert resumed.returncode == 0, resumed.stderr
     for name in ("model.safetensors", "predictions.csv"):
         assert (run / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
@@ -271,9 +272,7 @@ def test_unknown_labels_are_trained_tested_and_reported(tmp_path):
     table.loc[::5, "MI"] = ""
     table.to_csv(folder / "labels.csv", index=False)
     places = ("--output-dir", tmp_path / "runs", "--cache-dir", tmp_path / "cache")
-    outcome = run_here(
-        "train_spectrogram.py", *tiny(folder, *places), "--label-columns", "PE", "MI", "--folds", 2
-    )
+    outcome = run_here("train_atten.py", *tiny(folder, *places), "--label-columns", "PE", "MI", "--folds", 2)
     run = run_folder_of(outcome)
     predictions = pd.read_csv(run / "predictions.csv").set_index("file").sort_index()
     expected = table.set_index("file").sort_index()["MI"]
@@ -339,19 +338,19 @@ def test_scripts_differ_in_model_and_hyperparameters_alone():
     ],
 )
 def test_what_the_user_can_mend_is_one_line(flags, more, status, names):
-    line = line_of(run_here("train_spectrogram.py", *flags, *more), status)
-    assert line.startswith("train_spectrogram.py: ") and names in line
+    line = line_of(run_here("train_atten.py", *flags, *more), status)
+    assert line.startswith("train_atten.py: ") and names in line
 
 
 def test_a_demo_folder_that_holds_something_else_is_one_line(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "demo_cohort").mkdir()
     (tmp_path / "demo_cohort" / "notes.txt").write_text("mine")
-    assert "demo_cohort: found 0 synthetic ECGs" in line_of(run_here("train_spectrogram.py"))
+    assert "demo_cohort: found 0 synthetic ECGs" in line_of(run_here("train_atten.py"))
 
 
 def test_resuming_what_is_no_run_is_one_line(tmp_path):
-    assert str(tmp_path) in line_of(run_here("train_spectrogram.py", "--resume", tmp_path), status=2)
+    assert str(tmp_path) in line_of(run_here("train_atten.py", "--resume", tmp_path), status=2)
 
 
 def test_a_key_that_is_missing_in_the_file_is_one_line(monkeypatch):
@@ -368,13 +367,13 @@ def test_a_run_is_resumed_from_another_folder_when_its_ecgs_are_named(
     (tmp_path / "home").mkdir()
     monkeypatch.chdir(tmp_path / "home")
     flags = tiny(os.path.relpath(cohort), "--cache-dir", finished[0] / "cache")
-    run = run_folder_of(train_here("train_spectrogram.py", *flags))
+    run = run_folder_of(train_here("train_atten.py", *flags))
     for name in ("metrics.json", "predictions.csv", "model.json"):  # as if stopped before the test
         (run / name).unlink()
     monkeypatch.chdir(finished[0])
-    line = line_of(run_here("train_spectrogram.py", "--resume", tmp_path / "home" / run), status=2)
+    line = line_of(run_here("train_atten.py", "--resume", tmp_path / "home" / run), status=2)
     assert "data_dir: found no ../" in line and "or give --data-dir" in line
-    resumed = train_here("train_spectrogram.py", "--resume", tmp_path / "home" / run, "--data-dir", cohort)
+    resumed = train_here("train_atten.py", "--resume", tmp_path / "home" / run, "--data-dir", cohort)
     assert resumed.returncode == 0, resumed.stderr
     assert (tmp_path / "home" / run / "metrics.json").exists()
 
@@ -413,7 +412,7 @@ def test_a_tracker_is_told_what_the_run_keeps(cohort, tmp_path, finished):
 def start(cohort, cwd):
     """Start a run of three epochs."""
     return subprocess.Popen(
-        command("train_spectrogram.py", *tiny(cohort, *EPOCHS)),
+        command("train_atten.py", *tiny(cohort, *EPOCHS)),
         **{
             "cwd": cwd,
             "env": ENVIRONMENT,
@@ -441,13 +440,11 @@ def test_ctrl_c_ends_with_one_line_that_tells_how_to_go_on(cohort, tmp_path):
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode not in (0, None) and " epoch " in stdout
     assert "Traceback" not in stderr and len(stderr.strip().splitlines()) == 1
-    assert re.search(
-        rf"SIGINT .* saved; python train_spectrogram.py --resume \S*{folder.name} goes on", stderr
-    )
+    assert re.search(rf"SIGINT .* saved; python train_atten.py --resume \S*{folder.name} goes on", stderr)
     assert (folder / "checkpoint.pt").exists() and not (folder / "metrics.json").exists()
 
 
-NOTHING_SAVED = "train_spectrogram.py: interrupted; nothing was saved yet by this command; start it again"
+NOTHING_SAVED = "train_atten.py: interrupted; nothing was saved yet by this command; start it again"
 
 
 @pytest.fixture
@@ -465,7 +462,7 @@ def signal_in(flags, tmp_path):
                 signal.raise_signal(number)
 
         with mock.patch(".".join(place), side_effect=interrupt):
-            line = line_of(run_here("train_spectrogram.py", *flags, *more))
+            line = line_of(run_here("train_atten.py", *flags, *more))
         return line, next((tmp_path / "runs").glob("*"), None)
 
     return run_until
@@ -481,8 +478,8 @@ def test_a_signal_before_the_first_epoch_says_to_start_again(signal_in, number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_after_the_last_epoch_names_the_command_that_goes_on(signal_in, number):
     line, run = signal_in(("training.test_set", "score_test_set"), number)
-    command = f"python train_spectrogram.py --resume {run} goes on from what is saved"
-    assert line == f"train_spectrogram.py: interrupted; {command}"
+    command = f"python train_atten.py --resume {run} goes on from what is saved"
+    assert line == f"train_atten.py: interrupted; {command}"
 
 
 def test_a_second_signal_ends_at_once_with_the_same_line(signal_in):
@@ -493,9 +490,7 @@ def test_a_second_signal_ends_at_once_with_the_same_line(signal_in):
 def test_a_second_signal_in_a_later_epoch_names_the_command(signal_in, monkeypatch):
     monkeypatch.setattr("training.loop.SAVE_EVERY", 0)
     line, run = signal_in(("training.loop", "_validate"), signal.SIGINT, *EPOCHS, times=2, at_call=2)
-    assert line.endswith(
-        f"interrupted; python train_spectrogram.py --resume {run} goes on from what is saved"
-    )
+    assert line.endswith(f"interrupted; python train_atten.py --resume {run} goes on from what is saved")
 
 
 def test_an_interrupt_that_a_library_made_another_error_of_is_still_one(flags):
@@ -505,7 +500,7 @@ def test_an_interrupt_that_a_library_made_another_error_of_is_still_one(flags):
         raise UserError("model.safetensors: the weights cannot be used (could not determine the shape)")
 
     with mock.patch("dataset.batches.make_batches", convert):
-        assert line_of(run_here("train_spectrogram.py", *flags)) == NOTHING_SAVED
+        assert line_of(run_here("train_atten.py", *flags)) == NOTHING_SAVED
 
 
 def test_resuming_a_finished_run_scores_nothing_again(finished, monkeypatch):
@@ -514,7 +509,7 @@ def test_resuming_a_finished_run_scores_nothing_again(finished, monkeypatch):
     written = {name: os.stat(cwd / folder / name).st_mtime_ns for name in RESULTS}
     monkeypatch.chdir(cwd)
     monkeypatch.setattr(test_set, "predict_logits", lambda *_: pytest.fail("scored again"))
-    again = run_here("train_spectrogram.py", "--resume", folder)
+    again = run_here("train_atten.py", "--resume", folder)
     assert run_folder_of(again) == folder
     assert "nothing is trained or scored again" in again.stdout and " epoch " not in again.stdout
     assert again.stdout[again.stdout.index("\ntest ") :] == before.stdout[before.stdout.index("\ntest ") :]

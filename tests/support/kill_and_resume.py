@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from tiny_runs import ENVIRONMENT, command, make_tiny_cohort, tiny
 
-SCRIPT = "train_spectrogram.py"
+SCRIPT = "train_atten.py"
 SAVE_OFTEN = """
 import runpy, sys
 import training.loop

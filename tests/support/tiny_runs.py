@@ -111,15 +111,7 @@ def line_of(outcome, status=1):
 
 
 def torchrun(*words):
-    return run_words([*TWO, *map(str, words)])
-
-
-def run_words(words):
-    options = {
-        "cwd": ROOT,
-        "env": ENVIRONMENT,
-        "capture_output": True,
-        "text": True,
-        "timeout": 240,
-    }
-    return subprocess.run(words, **options)
+    """Run a script in two processes that train together."""
+    return subprocess.run(
+        [*TWO, *map(str, words)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240
+    )
