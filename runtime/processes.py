@@ -23,10 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from runtime.device import choose_device
 
 PATIENCE = timedelta(hours=12)  # the first process may have to read a million files while the others wait
-_HERE = {
-    "LOCAL_WORLD_SIZE": 1,
-    "LOCAL_RANK": 0,
-}  # of torchrun: processes of this machine, and which of them this is
+_HERE = {"LOCAL_WORLD_SIZE": 1, "LOCAL_RANK": 0}  # of torchrun: this machine's processes, which this is
 
 
 def start(device_name: str = "auto") -> torch.device:
@@ -109,7 +106,7 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
 
 
 def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
-    """Return the sum over all processes."""
+    """Return the sum over all processes, which is then in the tensor itself too."""
     if count() > 1:
         distributed.all_reduce(value)
     return value

@@ -33,8 +33,8 @@ def train(script: str, flags: Sequence[str], folder: Path, device: str = "auto")
     """Run a training script, unless it has finished in this folder; go on where it was interrupted.
 
     The script's output is kept in ``output.txt``, its flags in ``flags.txt``, but for the device: a training
-    may go on on another. The last checkpoint of a
-    finished run is removed: it is four times as large as the weights.
+    may go on on another. The last checkpoint of a finished run is removed: it is four times as large as the
+    weights.
 
     Raises
     ------
