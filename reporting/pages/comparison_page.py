@@ -12,7 +12,7 @@ from inference.comparison import Scores
 from inference.differences import LabelComparison
 from reporting.figures.curves import MODEL, Curve, curve_style, draw_decision_curves, draw_roc
 from reporting.pages.explanation_section import ExplanationSection
-from reporting.pages.run_page import Picture, new_environment, svg_picture, write_page
+from reporting.pages.page_parts import Picture, new_environment, svg_picture, write_page
 from reporting.words.cohort_flow import Flow
 from reporting.words.comparison_table import (
     AGAINST_FIRST,

@@ -11,8 +11,8 @@ from ecg.recording import LEAST_LEADS, LEAST_SECONDS
 from hyperparameters.declaration import Hyperparameters
 from reporting.figures.curves import MODEL, draw_histogram
 from reporting.figures.ecg_paper import draw_ecg
-from reporting.pages.error_gallery import age_and_sex, as_png
-from reporting.pages.run_page import Picture, new_environment, svg_picture, write_page
+from reporting.pages.error_gallery import DOTS_PER_INCH, age_and_sex
+from reporting.pages.page_parts import Picture, new_environment, png_source, svg_picture, write_page
 from reporting.words import data_facts as facts
 from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
 from reporting.words.data_facts import Inspection, Labels
@@ -133,9 +133,8 @@ def _paper(inspection: Inspection, record: RunRecord, n: int) -> Picture:
         notes=[caption],
         missing=recording.metadata["missing"],
     )
-    return Picture(
-        as_png(figure), f"12-lead ECG {name} on ECG paper, 25 mm/s and 10 mm/mV; {caption}.", caption
-    )
+    alt = f"12-lead ECG {name} on ECG paper, 25 mm/s and 10 mm/mV; {caption}."
+    return Picture(png_source(figure, DOTS_PER_INCH), alt, caption)
 
 
 def _limits(inspection: Inspection) -> list[tuple[str, str, str]]:

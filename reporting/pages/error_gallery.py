@@ -1,17 +1,15 @@
 """The most confident errors of a run, drawn on ECG paper."""
 
-import base64
-import io
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from dataset.clinical import OLDEST
 from dataset.signal_store.file_identity import digest_of
 from ecg.recording import LEAST_LEADS, LEAST_SECONDS
 from reporting.figures.ecg_paper import draw_ecg
+from reporting.pages.page_parts import png_source
 from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
 
@@ -105,14 +103,7 @@ def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
         notes=[in_words(case, name)],
         missing=recording.metadata["missing"],
     )
-    return as_png(figure)
-
-
-def as_png(figure: Figure) -> str:
-    """Return an ECG on paper as a PNG in a data URI."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    return png_source(figure, DOTS_PER_INCH)
 
 
 def in_words(case: ErrorCase, name: str) -> str:

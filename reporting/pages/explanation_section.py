@@ -17,7 +17,7 @@ from ecg.signs import Signs, measure_signs
 from explanations.group_means import PARTS, REFERENCE, ExplainedEcg
 from explanations.groups import ExplainedLabel
 from reporting.pages.error_gallery import age_and_sex
-from reporting.pages.run_page import Picture, svg_picture
+from reporting.pages.page_parts import Picture, svg_picture
 from runtime.atomic_files import write_atomically
 
 DOTS_PER_INCH = 150

@@ -16,7 +16,7 @@ from dataset.clinical import coding_of
 from ecg.recording import MIN_SECONDS
 from hyperparameters.declaration import Hyperparameters
 from inference.scoring import Scorer
-from reporting.pages.run_page import TEMPLATES
+from reporting.pages.page_parts import TEMPLATES
 from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.comparison_table import group_cells
 from reporting.words.formatting import typeset

@@ -6,8 +6,6 @@ that it shows, without script or network, and nothing from the ECG's file but th
 date of the patient, and not the file's name, which may contain one.
 """
 
-import base64
-import io
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +44,7 @@ from reporting.figures.ecg_paper import (
     MM_PER_SECOND,
     PANELS,
 )
-from reporting.pages.run_page import new_environment, svg_picture, write_page
+from reporting.pages.page_parts import new_environment, png_source, svg_picture, write_page
 from reporting.words.decision_words import untested_together
 from reporting.words.formatting import percent
 from reporting.words.set_words import guarantee
@@ -341,7 +339,5 @@ def _png(figure: Figure, box: tuple[float, float, float, float], alt: str, scale
     """Return the part of a figure within a box (left, bottom, right, top, in mm), shown at a scale."""
     left, bottom, right, top = box
     inches = Bbox([[left / MM_PER_INCH, bottom / MM_PER_INCH], [right / MM_PER_INCH, top / MM_PER_INCH]])
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_PER_INCH, bbox_inches=inches)
-    source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+    source = png_source(figure, DOTS_PER_INCH, bbox_inches=inches)
     return Image(source, alt, round(scale * (right - left), 2), round(scale * (top - bottom), 2))

@@ -4,7 +4,6 @@ It holds everything it shows (no network, no script, system fonts), prints on A4
 folder alone; only the ECGs of the most confident errors are read from the folder of the cohort.
 """
 
-import base64
 import math
 import warnings
 from collections.abc import Callable
@@ -14,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from hyperparameters.declaration import Hyperparameters
@@ -24,6 +22,7 @@ from metrics.instability import instability
 from reporting.figures import curves as draw
 from reporting.pages.card_xml import write_card
 from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
+from reporting.pages.page_parts import Picture, new_environment, svg_picture, write_page
 from reporting.words.applied_model_card import applied_model_card
 from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
 from reporting.words.comparison_table import group_cells
@@ -44,11 +43,9 @@ from reporting.words.stard import stard
 from reporting.words.stard_ai import stard_ai
 from reporting.words.tripod import tripod
 from run_folder.run_record import RunRecord
-from runtime.atomic_files import write_text_atomically
 from runtime.errors import UserError
 from runtime.messages import counted
 
-TEMPLATES = Path(__file__).parent / "templates"
 MAX_LABELS_WITH_CURVES = 6  # the others have only their metrics, or the page would be large and slow
 MAX_LABELS_DRAWN = 2  # labels whose errors are drawn; those of the others are listed
 MAX_LABELS_IN_TITLE = 3
@@ -80,22 +77,6 @@ CAPTIONS = {
     ),
 }
 KEY_METRICS = ("AUROC", "sensitivity", "specificity", "NPV")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A figure of the page.
-
-    Attributes
-    ----------
-    source : a data URI.
-    alt : what it shows, for readers who cannot see it.
-    caption : how to read it.
-    """
-
-    source: str
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -137,23 +118,6 @@ def write_report(record: RunRecord) -> Path:
     """
     write_card(record)
     return write_page(record.folder / "report.html", render(record))
-
-
-def write_page(path: Path, text: str) -> Path:
-    """Write a page, whole or not at all, and return its path."""
-    write_text_atomically(path, text)
-    return path
-
-
-def new_environment() -> Environment:
-    """Return what fills the templates; all values are escaped."""
-    return Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def render(record: RunRecord) -> str:
@@ -310,12 +274,6 @@ def _picture(figure: Callable[[], Figure], alt: str, caption: str) -> Picture:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about degenerate data, such as equal scores: the figure shows it
         return svg_picture(figure(), alt=alt, caption=caption)
-
-
-def svg_picture(figure: Figure, *, alt: str, caption: str) -> Picture:
-    """Return a figure as a picture of the page."""
-    svg = base64.b64encode(draw.as_svg(figure).encode("utf-8")).decode("ascii")
-    return Picture(f"data:image/svg+xml;base64,{svg}", alt, caption)
 
 
 # ----------------------------------------------------------------------------------------------------
