@@ -154,7 +154,7 @@ def trained(tmp_path_factory):
     table.loc[::5, "age"] = ""
     table.to_csv(cohort / "labels.csv", index=False)
     flags = tiny(cohort, "--clinical-columns", "age", "sex", "--output-dir", folder / "runs")
-    outcome = train_here("train_spectrogram.py", *flags)
+    outcome = train_here("train_atten.py", *flags)
     assert outcome.returncode == 0, outcome.stderr
     (run,) = (folder / "runs").iterdir()
     return cohort, run, outcome

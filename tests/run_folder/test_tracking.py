@@ -194,7 +194,7 @@ def test_a_run_writes_what_tensorboard_reads(tmp_path):
 
     cohort = make_tiny_cohort(tmp_path / "ecgs")
     flags = ["--tracking", "tensorboard", "--folds", 2, "--output-dir", tmp_path / "runs", "--epochs", 2]
-    outcome = train_here("train_spectrogram.py", *tiny(cohort, *flags))
+    outcome = train_here("train_atten.py", *tiny(cohort, *flags))
     assert outcome.returncode == 0, outcome.stderr
     (run,) = (tmp_path / "runs").iterdir()
     events = EventAccumulator(str(run / "tensorboard")).Reload()

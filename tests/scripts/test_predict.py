@@ -46,7 +46,7 @@ def run(cohort, tmp_path_factory):
     """The folder of a finished run with two labels, with thresholds that divide the cohort."""
     places = tmp_path_factory.mktemp("places")
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache")
-    folder = run_folder_of(train_here("train_spectrogram.py", *flags, "--label-columns", "PE", "MI"))
+    folder = run_folder_of(train_here("train_atten.py", *flags, "--label-columns", "PE", "MI"))
     description = json.loads((folder / "model.json").read_text(encoding="utf-8"))
     scores = pd.read_csv(folder / "predictions.csv")
     description["thresholds"] = [float(scores[f"y_score_{name}"].median()) for name in ("PE", "MI")]
