@@ -41,7 +41,7 @@ def trained(places):
     """A cross-validation with signs and age beside the ECG."""
     flags = ("--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 2)
     outcome = train_here(
-        "train_spectrogram.py", *tiny(places / "ecgs", *flags, *SEES, "--learning-rate", 0.01)
+        "train_atten.py", *tiny(places / "ecgs", *flags, *SEES, "--learning-rate", 0.01)
     )
     return outcome, run_folder_of(outcome)
 
@@ -83,7 +83,7 @@ def test_a_resumed_fold_sees_the_same(places, trained, tmp_path):
         (run / "fold-2" / name).unlink(missing_ok=True)
     for kept in (places / "cache").glob("*/signs-*"):
         kept.unlink()
-    outcome = train_here("train_spectrogram.py", "--resume", run)
+    outcome = train_here("train_atten.py", "--resume", run)
     assert outcome.returncode == 0, outcome.stderr
     after = pd.read_csv(run / "fold-2" / "predictions.csv")
     np.testing.assert_allclose(after["logit_PE"], before["logit_PE"], atol=1e-5)

@@ -48,7 +48,7 @@ def places(tmp_path_factory):
     table.to_csv(cohort / "labels.csv", index=False)
     flags = tiny(cohort, "--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 3)
     for name, changed in {"one": [], "two": ["--learning-rate", 1e-3]}.items():
-        run_folder_of(train_here("train_spectrogram.py", *flags, *changed)).rename(places / name)
+        run_folder_of(train_here("train_atten.py", *flags, *changed)).rename(places / name)
     shutil.copytree(places / "one", places / "other")
     first, second = (places / "other" / f"fold-{number}" / "predictions.csv" for number in (1, 2))
     tables = [pd.read_csv(path) for path in (first, second)]
@@ -454,7 +454,7 @@ def two_labels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two_labels")
     cohort = make_tiny_cohort(folder / "ecgs")
     flags = tiny(cohort, "--output-dir", folder / "runs", "--cache-dir", folder / "cache")
-    return run_folder_of(train_here("train_spectrogram.py", *flags, "--label-columns", "MI", "PE"))
+    return run_folder_of(train_here("train_atten.py", *flags, "--label-columns", "MI", "PE"))
 
 
 # The run's own cohort, changed since
