@@ -40,9 +40,7 @@ def places(tmp_path_factory):
 def trained(places):
     """A cross-validation with signs and age beside the ECG."""
     flags = ("--output-dir", places / "runs", "--cache-dir", places / "cache", "--folds", 2)
-    outcome = train_here(
-        "train_atten.py", *tiny(places / "ecgs", *flags, *SEES, "--learning-rate", 0.01)
-    )
+    outcome = train_here("train_atten.py", *tiny(places / "ecgs", *flags, *SEES, "--learning-rate", 0.01))
     return outcome, run_folder_of(outcome)
 
 
