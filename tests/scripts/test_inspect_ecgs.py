@@ -161,7 +161,7 @@ def test_copies_without_the_patient_are_written_and_counted(folder, tmp_path):
     inside = run_here("inspect_ecgs.py", folder, "--deidentify", folder / "out")
     assert "expected one outside it" in line_of(inside) and not (folder / "out").exists()
     both = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "new", "--csv", "t.csv")
-    assert "--deidentify: found --csv, --plot or --report beside it" in line_of(both, status=2)
+    assert "--deidentify: found --csv, --plot, --report or --min-leads beside it" in line_of(both, status=2)
 
 
 def test_a_name_that_is_not_utf_8(cohort, tmp_path):
