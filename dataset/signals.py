@@ -26,9 +26,7 @@ FEWEST_READERS, MOST_READERS = 4, 16  # threads, each of which reads a batch
 READ_AHEAD = 2  # batches for each of them that are read before they are needed
 CHUNK = 64  # rows that are read at once when all are brought to the device
 SHARE_OF_GPU = 0.5  # share of its free memory that signals may take in any case
-OF_MODEL = (
-    4 * 2**30
-)  # bytes of a GPU: its context, cuDNN's workspaces, weights, gradients, optimizer, average
+OF_MODEL = 4 * 2**30  # bytes of a GPU: context, workspaces of cuDNN, weights, gradients, optimizer, average
 # Bytes of a GPU for each ECG of a batch. The layers of the models keep up to 25 MB of 10 s in float32 for the
 # gradient, half of it in bfloat16; two sizes of batch have a CUDA graph each, after steps without one.
 OF_ECG = 100 * 2**20
