@@ -1,6 +1,6 @@
 """The benchmark of scale runs, and prints a line for each step and size."""
 
-from tiny_runs import ROOT, run_as_user
+from tiny_runs import ROOT, run_as_user, run_here
 
 STEPS = [
     "reading the labels table",
@@ -13,12 +13,8 @@ STEPS = [
 ]
 
 
-def run(*arguments):
-    return run_as_user("benchmarks.speed.scale", *arguments, cwd=ROOT)
-
-
 def test_each_step_and_size_has_a_line():
-    finished = run("--sizes", "700", "1200")
+    finished = run_as_user("benchmarks.speed.scale", "--sizes", 700, 1200, cwd=ROOT)
     assert finished.returncode == 0, finished.stderr
     header, *lines = finished.stdout.splitlines()
     assert header.split() == ["ECGs", "step", "seconds", "peak,", "MB", "batches/s"]
@@ -33,5 +29,5 @@ def test_each_step_and_size_has_a_line():
 
 
 def test_a_size_that_is_too_small():
-    finished = run("--sizes", "10")
+    finished = run_here("benchmarks.speed.scale", "--sizes", 10)
     assert finished.returncode == 2 and "--sizes must be at least 100" in finished.stderr
