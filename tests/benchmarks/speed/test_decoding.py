@@ -2,7 +2,7 @@
 
 import pytest
 from format_writers import WRITERS, write_each_format
-from tiny_runs import line_of, run_as_user
+from tiny_runs import line_of, run_as_user, run_here
 
 
 def test_each_format_of_a_folder_is_timed(tmp_path):
@@ -18,5 +18,5 @@ def test_each_format_of_a_folder_is_timed(tmp_path):
 
 
 def test_a_folder_that_is_not_there_is_one_line(tmp_path):
-    outcome = run_as_user("benchmarks.speed.decoding", tmp_path / "none", cwd=tmp_path)
+    outcome = run_here("benchmarks.speed.decoding", tmp_path / "none")
     assert str(tmp_path / "none") in line_of(outcome, status=2)

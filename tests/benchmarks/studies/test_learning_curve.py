@@ -11,7 +11,7 @@ import pytest
 from fake_cohort import cohort_of
 from one_line import failure_of
 from sklearn.metrics import roc_auc_score
-from tiny_runs import line_of, run_as_user, run_here
+from tiny_runs import line_of, run_here, train_here
 
 from benchmarks.studies import learning_curve
 from benchmarks.studies.learning_curve_groups import deal_patients, group_tables, patients_of, write_table
@@ -34,7 +34,7 @@ SIZES = (50, 101, 240)
 SHARES = {"test_share": 0.25, "validation_share": 0.2}
 FLAGS = {
     "--label": ["PE"], "--pretrain-labels": ["MI", "AF"], "--sizes": [20], "--seeds": [1],
-    "--epochs": [1], "--pretrain-epochs": [1], "--script": ["train_spectrogram.py"],
+    "--epochs": [1], "--tuning-epochs": [2], "--pretrain-epochs": [1], "--script": ["train_baseline.py"],
 }  # fmt: skip
 FURTHER = ["--", "--n-samples", 512, "--batch-size", 8, "--workers", 1]
 
@@ -318,12 +318,22 @@ def folder(tmp_path_factory):
     return folder
 
 
+def train_in_this_process(command, output):
+    """Run what would be a process of its own, which is tested in test_script_runs.py."""
+    done = train_here(Path(command[1]).name, *command[2:])
+    output.write_text(done.stdout, encoding="utf-8")
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def outcome(folder):
-    return run_as_user("benchmarks.studies.learning_curve", *words(folder), cwd=folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr("training.script_runs._run", train_in_this_process)
+        return run_here("benchmarks.studies.learning_curve", *words(folder))
 
 
-def test_the_script_as_a_user_runs_it(outcome, folder):
+def test_the_script_trains_each_start_and_compares_them(outcome, folder):
     assert outcome.returncode == 0, outcome.stderr
     lines = re.findall(r"^(seed 1 .*) AUROC [01]\.\d{3}   \d+ s$", outcome.stdout, re.MULTILINE)
     assert [" ".join(line.split()) for line in lines] == [
@@ -331,13 +341,13 @@ def test_the_script_as_a_user_runs_it(outcome, folder):
         "seed 1 20 patients pretrained",
         "seed 1 20 patients from scratch",
     ]
-    for start, epochs in (("scratch", 1), ("pretrained", 5)):
-        (run,) = (folder / "out" / "seed-1" / f"20-{start}").glob("train_spectrogram-*")
-        assert len(pd.read_csv(run / "log.csv")) == epochs  # given to one, the script's own for the other
+    for start, epochs in (("scratch", 1), ("pretrained", 2)):
+        (run,) = (folder / "out" / "seed-1" / f"20-{start}").glob("train_baseline-*")
+        assert len(pd.read_csv(run / "log.csv")) == epochs
     table = pd.read_csv(folder / "out" / "learning_curve.csv")
     assert list(table["start"]) == ["scratch", "pretrained", DIFFERENCE]
     for row in table[table["start"] != DIFFERENCE].itertuples():
-        (run,) = (folder / "out" / "seed-1" / f"{row.patients}-{row.start}").glob("train_spectrogram-*")
+        (run,) = (folder / "out" / "seed-1" / f"{row.patients}-{row.start}").glob("train_baseline-*")
         scored = pd.read_csv(run / "predictions.csv").query("split == 'test'")
         assert len(scored) == (pd.read_csv(run / "splits.csv")["split"] == "test").sum() >= 17
         expected = roc_auc_score(scored["y_true_PE"], scored["y_score_PE"])
@@ -361,7 +371,7 @@ def test_the_same_command_again_trains_nothing(outcome, folder, monkeypatch):
 
 def test_whom_a_pretrained_run_has_seen_is_left_out(outcome, folder, monkeypatch, tmp_path, capsys):
     """Of all ECGs one run has seen most; the others are dealt. Then nobody pretrains."""
-    (run,) = (folder / "out" / "seed-1" / "pretraining").glob("train_spectrogram-*")
+    (run,) = (folder / "out" / "seed-1" / "pretraining").glob("train_baseline-*")
     monkeypatch.chdir(folder)
     flags = words(folder, init_from=[run], pretrain_labels=None, output_dir=[tmp_path / "out"], sizes=[12])
     options = learning_curve.options_of(list(map(str, flags)))
@@ -373,6 +383,15 @@ def test_whom_a_pretrained_run_has_seen_is_left_out(outcome, folder, monkeypatch
     printed = capsys.readouterr().out
     assert f"{len(seen)} ECGs trained" in printed and "pretraining" not in printed.splitlines()[-1]
     assert 0 < prevalence < 1
+
+
+@pytest.mark.parametrize(("given", "epochs"), [(None, 5), ([2], 2)])
+def test_pretrained_weights_are_tuned_for_the_scripts_own_epochs_unless_others_are_given(
+    folder, given, epochs
+):
+    options = learning_curve.options_of(list(map(str, words(folder, tuning_epochs=given))))
+    assert options.hyperparameters.epochs == epochs
+    assert learning_curve._tuning(options) == ([] if given is None else ["--epochs", "2"])
 
 
 @pytest.mark.parametrize(

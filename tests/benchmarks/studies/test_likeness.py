@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from tiny_runs import line_of, make_tiny_cohort, run_as_user, run_folder_of, tiny, train_here
+from tiny_runs import line_of, make_tiny_cohort, run_folder_of, run_here, tiny, train_here
 
 from benchmarks.studies import likeness
 from benchmarks.studies.likeness import ALTERATIONS
@@ -90,9 +90,9 @@ def test_far_beyond_few_validation_ecgs_is_100_percent(n_ecgs):
 
 def test_every_alteration_and_the_other_ecgs_have_a_line(tmp_path, cohort_folder):
     cohort = make_tiny_cohort(tmp_path / "cohort")
-    run = run_folder_of(train_here("train_spectrogram.py", *tiny(cohort, "--output-dir", tmp_path / "runs")))
+    run = run_folder_of(train_here("train_atten.py", *tiny(cohort, "--output-dir", tmp_path / "runs")))
     flags = [run, cohort, "--others", cohort_folder, "--ecgs", 6]
-    outcome = run_as_user("benchmarks.studies.likeness", *flags, cwd=tmp_path)
+    outcome = run_here("benchmarks.studies.likeness", *flags)
     assert outcome.returncode == 0, outcome.stderr
     head, columns, first, *lines = outcome.stdout.splitlines()
     n_training = json.loads((run / "training_distribution.json").read_text(encoding="utf-8"))["n_ecgs"]
@@ -103,5 +103,5 @@ def test_every_alteration_and_the_other_ecgs_have_a_line(tmp_path, cohort_folder
     assert all(len(values) == 6 and 0 <= float(values[4]) <= 1 for values in shares.values())
     assert shares["amplitude x 0.1"][2] == shares["V1 to V6 flat"][0] == "100"
     (run / "training_distribution.json").unlink()
-    refusal = line_of(run_as_user("benchmarks.studies.likeness", run, cohort, cwd=tmp_path))
+    refusal = line_of(run_here("benchmarks.studies.likeness", run, cohort))
     assert refusal.startswith(f"likeness.py: {run}: found no training_distribution.json")
