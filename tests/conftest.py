@@ -3,6 +3,7 @@
 import functools
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +17,46 @@ from ecg.simulation import MV_PER_COUNT
 if os.environ.get("TEST_ON_CUDA") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
+# Where two processes take a file at a time, a long one that comes last leaves the other idle. These take 10 s
+# of the processor and more; the others follow in their order.
+LONGEST = (
+    "scripts/test_export.py",
+    "scripts/test_train_scripts.py",
+    "scripts/test_evaluate.py",
+    "scripts/test_folds_at_once.py",
+    "runtime/test_processes.py",
+    "scripts/test_pretrain.py",
+    "reporting/pages/test_run_page.py",
+    "scripts/test_inspect_ecgs.py",
+    "benchmarks/speed/test_benchmarks.py",
+    "scripts/test_first_run.py",
+    "scripts/test_kill_and_resume.py",
+    "reporting/pages/test_patient_page.py",
+    "scripts/test_predict.py",
+    "ecg/formats/test_hostile_files.py",
+    "reporting/test_ship_trunk.py",
+    "scripts/test_search.py",
+    "reporting/test_run_report.py",
+    "reporting/test_publish.py",
+    "scripts/test_ecg_signs.py",
+    "dataset/test_clinical.py",
+    "benchmarks/speed/test_gpu.py",
+    "benchmarks/studies/test_learning_curve.py",
+    "scripts/test_missing_leads.py",
+)
+TESTS = Path(__file__).parent
+PLACE = {(TESTS / file).resolve(strict=True): place for place, file in enumerate(LONGEST)}
+
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and their children with them.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files of the most tests
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: PLACE.get(item.path, len(PLACE)))
 
 
 @functools.cache
