@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forks import call_in_two
 from one_line import failure_of
 from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, torchrun, train_here
 
@@ -117,28 +118,33 @@ def joined_norms():
     return torch.cat(own).tolist()
 
 
+def in_a_group():
+    processes.start()
+    found = losses(), joined_norms()
+    processes.stop()
+    return found
+
+
 @pytest.fixture(scope="module")
-def printed():
-    """What this file prints as two processes."""
-    outcome = torchrun(__file__)
-    assert outcome.returncode == 0, outcome.stderr
-    return [[float(word) for word in line.split()] for line in outcome.stdout.splitlines()]
+def found():
+    """Losses and norms of the first of two processes."""
+    return call_in_two(in_a_group)[0]
 
 
-def test_losses_are_those_of_one_process(printed):
+def test_losses_are_those_of_one_process(found):
     """The batches have an odd number of ECGs: the shares differ. In float64, so that rounding does not hide a
     wrong gradient, or a right one, behind AdamW's division by its size."""
-    np.testing.assert_allclose(printed[0], losses(), rtol=1e-9)
+    np.testing.assert_allclose(found[0], losses(), rtol=1e-9)
 
 
-def test_norms_that_saw_shares_take_the_mean_statistics(printed):
+def test_norms_that_saw_shares_take_the_mean_statistics(found):
     mean, variance = np.zeros((2, 2)), np.ones((2, 2))  # of two processes and channels
     for batch in BATCHES:
         shares = batch[:4], batch[4:]
         mean = 0.9 * mean + 0.1 * np.array([share.mean(axis=(0, 2)) for share in shares])
         variance = 0.9 * variance + 0.1 * np.array([share.var(axis=(0, 2), ddof=1) for share in shares])
     expected = [*mean.mean(axis=0), *variance.mean(axis=0), 5, 5, 1.5, 1.5]
-    np.testing.assert_allclose(printed[1], expected, rtol=1e-9)
+    np.testing.assert_allclose(found[1], expected, rtol=1e-9)
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +194,3 @@ def test_a_run_of_two_processes_is_resumed_by_one(runs):
     assert outcome.returncode == 0, outcome.stderr
     again = pd.read_csv(folder / "predictions.csv")
     np.testing.assert_allclose(again["y_score_PE"], expected["y_score_PE"], atol=1e-6)
-
-
-if __name__ == "__main__":  # one of the two processes of `printed`
-    processes.start()
-    print(*losses())
-    print(*joined_norms())
-    processes.stop()

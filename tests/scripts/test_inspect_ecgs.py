@@ -65,7 +65,8 @@ def test_every_format_is_read_and_named(folder, tmp_path):
     assert "2 files of the folders left out, as not ECGs: .dat 1, .yml 1" in outcome.stdout
 
 
-def test_nothing_of_the_patient_is_shown(folder, tmp_path):
+def test_nothing_of_the_patient_is_shown(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("reporting.figures.ecg_paper.DOTS_PER_INCH", 50)  # sooner drawn than 254
     pictures = tmp_path / "pictures"
     outcome = run_here("inspect_ecgs.py", folder, "--csv", tmp_path / "table.csv", "--plot", pictures)
     assert any(FAMILY_NAME.encode() in file.read_bytes() for file in folder.iterdir())

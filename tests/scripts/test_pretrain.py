@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from fake_cohort import cohort_of
+from forks import call_in_two
 from one_line import failure_of
 from safetensors.torch import load_file
 from tiny_runs import (
@@ -22,7 +23,6 @@ from tiny_runs import (
     run_folder_of,
     run_here,
     tiny,
-    torchrun,
     train_here,
 )
 
@@ -180,8 +180,10 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(places, whole, tmp_path):
 
 
 def test_two_processes_pretrain_together(places, tmp_path):
-    outcome = torchrun("pretrain.py", *flags_of(places, "all.csv", "--epochs", 1, "--output-dir", tmp_path))
-    run = run_folder_of(outcome)
+    flags = flags_of(places, "all.csv", "--epochs", 1, "--output-dir", tmp_path)
+    first, second = call_in_two(lambda: run_here("pretrain.py", *flags))
+    run = run_folder_of(first)
+    assert (second.returncode, second.stdout) == (0, "")
     log = pd.read_csv(run / "log.csv")
     assert len(log) == 1 and np.isfinite(log).all(axis=None) and (run / "model.json").exists()
 
