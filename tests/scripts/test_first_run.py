@@ -4,10 +4,11 @@ import contextlib
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 import yaml
-from tiny_runs import ROOT, TINY
+from tiny_runs import ROOT, TINY, run_here
 
 NOTEBOOK = ROOT / "docs" / "first_run.ipynb"
 
@@ -16,10 +17,19 @@ def cells():
     return json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
 
 
+def in_this_process(command, **options):
+    """Run a script of the notebook as `subprocess.run` does, without importing PyTorch again."""
+    _, *words = command
+    script, *flags = words[1:] if words[0] == "-m" else words
+    done = run_here(script, *flags)
+    return SimpleNamespace(returncode=done.returncode, stdout=done.stdout + done.stderr)
+
+
 def test_the_notebook_goes_from_a_folder_to_the_report(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     flags = [*(str(word) for pair in TINY.items() for word in pair), "--cache-dir", str(tmp_path / "cache")]
     names = {}
+    monkeypatch.setattr("subprocess.run", in_this_process)
     with contextlib.redirect_stdout(io.StringIO()):
         for cell in cells():
             if cell["cell_type"] == "code":
