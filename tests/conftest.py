@@ -16,7 +16,7 @@ from ecg.simulation import MV_PER_COUNT
 # The tests compare what the CPU computes, to the bit in places; tests/test_cuda.py alone wants a GPU.
 if os.environ.get("TEST_ON_CUDA") != "1":
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # as in the scripts that tests start; PyTorch is imported later
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as scripts that tests start; PyTorch is imported later
 
 # Where two processes take a file at a time, a long one that comes last leaves the other idle. These take 10 s
 # of the processor and more; the others follow in their order.
