@@ -74,7 +74,7 @@ from reporting.pages.explanation_section import (
 from reporting.pages.run_page import write_report
 from reporting.words.cohort_flow import cohort_flow, hours_from_ct, left_out_rows, record_of, table_one
 from reporting.words.comparison_table import format_comparison, format_decisions, group_cells, tests_in_words
-from reporting.words.formatting import with_interval
+from reporting.words.formatting import plain, with_interval
 from run_folder.ensemble import (
     ENSEMBLE,
     clinical_columns_of,
@@ -292,7 +292,7 @@ def describe_cohort(
     flow, (header, rows) = cohort_flow(record), table_one(record, known)
     for reason, n in flow.reasons:
         print(f"            {n:,} x {reason}")
-    print(pd.DataFrame(rows, columns=header).to_string(index=False))
+    print(plain(pd.DataFrame(rows, columns=header).to_string(index=False)))
     left_out, hours = left_out_rows(record), hours_from_ct(record)
     if lacking := count_missing(cohort.measurements):
         print(f"leads       {lacking}")
@@ -349,7 +349,7 @@ def print_comparison(result: LabelComparison) -> None:
     print(format_decisions(result.metrics))
     for name, model in result.metrics.items():
         if restated := model.get("at_prevalence"):
-            ppv, npv = (with_interval(restated[key]) for key in ("ppv", "npv"))
+            ppv, npv = (plain(with_interval(restated[key])) for key in ("ppv", "npv"))
             print(
                 f"{name} where {100 * restated['prevalence']:g} % have {result.label}: PPV {ppv}, NPV {npv}"
             )
@@ -385,7 +385,7 @@ def save_groups(run: Run, groups: Sequence[GroupTable]) -> None:
     """Print the tables of groups of ECGs, and write each to its file."""
     for group in groups:
         print(f"\n{group.title}")
-        print(group_cells(group.rows).to_string(index=False))
+        print(plain(group_cells(group.rows).to_string(index=False)))
         run.write_table(group.file, group.rows)
 
 

@@ -62,7 +62,7 @@ from inference.prediction import TRAINED_ON, Failure, Scored, clinical_source, d
 from inference.scores_file import PrintedTable, ScoresFile
 from inference.unseen import TrainedOn
 from reporting.words.decision_words import untested_together
-from reporting.words.formatting import with_interval
+from reporting.words.formatting import plain, with_interval
 from reporting.words.set_words import sets_line
 from run_folder.ensemble import performance_of
 from run_folder.hub import is_published, run_argument
@@ -330,7 +330,7 @@ def describe_performance(run: Path, scorer: Members) -> Iterator[str]:
     performance = performance_of(run)
     for (name, label), threshold in zip(performance.items(), scorer.thresholds, strict=False):
         shares = (
-            f"{key} {with_interval(label[key])}"
+            f"{key} {plain(with_interval(label[key]))}"
             for key in ("sensitivity", "specificity")
             if key in label and label[key].is_defined
         )

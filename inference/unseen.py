@@ -43,7 +43,7 @@ def check_unseen(folders: Sequence[Path], cohort: Cohort) -> list[str]:
 
     Returns
     -------
-    sentences about how many ECGs were compared with those of each run, and how.
+    sentences about how many ECGs were compared with those of each run, by name, and how.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def check_unseen(folders: Sequence[Path], cohort: Cohort) -> list[str]:
     for folder, root in _roots_to_compare(folders):
         seen, words = _compare(root, cohort)
         if not seen.any():
-            unseen.setdefault(words, []).append(str(root))
+            unseen.setdefault(words, []).append(root.resolve().name)
             continue
         files = cohort.table.loc[seen, "file"]
         for file in files:

@@ -15,12 +15,11 @@ from reporting.pages.explanation_section import ExplanationSection
 from reporting.pages.page_parts import Picture, new_environment, svg_picture, write_page
 from reporting.words.cohort_flow import Flow
 from reporting.words.comparison_table import (
-    AGAINST_FIRST,
     DECIDED,
-    SHOWN,
     decision_cells,
     group_cells,
     table_cells,
+    table_titles,
     tests_in_words,
 )
 from reporting.words.run_sentences import short_recordings
@@ -100,7 +99,8 @@ def write_comparison_page(
     labels = [_compared_label(result) for result in results]
     page = new_environment().get_template("comparison.html")
     text = page.render(
-        title=f"{', '.join(label.name for label in labels)}: models on the same ECGs",
+        title=", ".join(label.name for label in labels),
+        several=len(results[0].models) > 1,
         n_runs=n_runs,
         folder=folder.name,
         verdict=_verdict(labels),
@@ -125,7 +125,7 @@ def _compared_label(result: LabelComparison) -> ComparedLabel:
         name=result.label,
         counts=count_words(result),
         first=result.models[0].name,
-        titles=[*SHOWN.values(), *AGAINST_FIRST],
+        titles=table_titles(result.differences),
         rows=table_cells(result.metrics, result.differences),
         decision_titles=list(DECIDED.values()),
         decision_rows=decision_cells(result.metrics),
@@ -133,14 +133,16 @@ def _compared_label(result: LabelComparison) -> ComparedLabel:
     )
 
 
-def _verdict(labels: Sequence[ComparedLabel]) -> str:
+def _verdict(labels: Sequence[ComparedLabel]) -> list[str]:
+    """Return a sentence on each label for which a model has an AUROC."""
     sentences = []
     for label in labels:
         scored = [(name, cells[0]) for name, cells in label.rows if cells[0][0].isdigit()]  # not undefined
         if scored:
             best, auroc = max(scored, key=lambda row: row[1])
-            sentences.append(f"{label.name}: the highest AUROC is that of {best}, {auroc}.")
-    return " ".join(sentences)
+            which = "the highest AUROC" if len(label.rows) > 1 else "the AUROC"
+            sentences.append(f"{label.name}: {which} is that of {best}, {auroc}.")
+    return sentences
 
 
 def _figures(y_true: np.ndarray, models: Sequence[Scores]) -> list[Picture]:

@@ -18,10 +18,12 @@ from explanations.group_means import PARTS, REFERENCE, ExplainedEcg
 from explanations.groups import ExplainedLabel
 from reporting.pages.error_gallery import age_and_sex
 from reporting.pages.page_parts import Picture, svg_picture
+from reporting.words.formatting import number, signed
 from runtime.atomic_files import write_atomically
 
 DOTS_PER_INCH = 150
 N_STRONGEST = 3  # leads of an error
+NO_BREAK = "\N{NO-BREAK SPACE}"
 CAPTION = (
     "Integrated gradients of the model that was tested on the ECG, summed over each lead and part of the "
     "beats, in logits of the calibrated score. Lower right: what the waves of true negatives add to it, "
@@ -105,7 +107,7 @@ def _error_row(row: tuple, cohort: Cohort, explained: ExplainedLabel) -> ErrorRo
 
 
 def _leads(ecg: ExplainedEcg, explained: ExplainedLabel) -> str:
-    """Return text such as "V1 +0.82 (QRS), V2 +0.40 (T), III -0.22 (QRS)".
+    """Return text such as "V1 +0.82 (QRS), V2 +0.40 (T), III −0.22 (QRS)".
 
     Named are the leads that differ most from the mean true negative, or from a flat line where there are no
     true negatives, each with the part that differs most in that direction.
@@ -116,14 +118,15 @@ def _leads(ecg: ExplainedEcg, explained: ExplainedLabel) -> str:
     words = []
     for lead in np.argsort(-np.abs(leads), kind="stable")[:N_STRONGEST]:
         part = np.nanargmax(cells[lead] * np.sign(leads[lead])) if not np.isnan(cells[lead]).any() else None
-        words.append(f"{LEADS[lead]} {leads[lead]:+.2f}" + ("" if part is None else f" ({PARTS[part]})"))
+        where = "" if part is None else f" ({PARTS[part]})"
+        words.append(f"{LEADS[lead]} {signed(leads[lead], 2)}{where}".replace(" ", NO_BREAK))
     return ", ".join(words)
 
 
 def signs_in_words(signs: Signs) -> str:
     """Return what was measured: rate, axis and QRS, and each sign of right-heart strain that is there."""
     values = {" bpm": signs.heart_rate_bpm, "° axis": signs.qrs_axis_deg, " ms QRS": signs.qrs_ms}
-    words = [f"{value:.0f}{unit}" for unit, value in values.items() if not math.isnan(value)]
+    words = [f"{number(value, 0)}{unit}" for unit, value in values.items() if not math.isnan(value)]
     if not words:
         return "no beats of one shape"
     present = {

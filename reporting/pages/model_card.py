@@ -19,7 +19,7 @@ from inference.scoring import Scorer
 from reporting.pages.page_parts import TEMPLATES
 from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.comparison_table import group_cells
-from reporting.words.formatting import typeset
+from reporting.words.formatting import number, signed
 from reporting.words.metric_meanings import metric_groups
 from reporting.words.run_sentences import calibrated_on, confusion_sentences, fold_thresholds, verdict
 from reporting.words.study_facts import external, started_from
@@ -363,7 +363,7 @@ def _decisions(record: RunRecord, scorer: Scorer) -> list[str]:
 
 
 def _logit(share: float) -> str:
-    return typeset(f"{math.log(share / (1 - share)):.3f}") if 0 < share < 1 else "undefined"
+    return number(math.log(share / (1 - share))) if 0 < share < 1 else "undefined"
 
 
 def _calibration(record: RunRecord, scorer: Scorer) -> str:
@@ -407,10 +407,10 @@ def _stretch(scorer: Scorer) -> str:
 def _members(scorer: Scorer) -> Table:
     """Return crop, normalisation and calibration of each model in the graph."""
     rows = []
-    for number, (model, description) in enumerate(zip(scorer.models, scorer.descriptions, strict=True), 1):
+    for place, (model, description) in enumerate(zip(scorer.models, scorer.descriptions, strict=True), 1):
         crop = f"{description.n_samples:,} samples ({description.n_samples / SAMPLING_RATE:g} s)"
-        fitted = [f"{one.slope:.3f} × logit {one.intercept:+.3f}" for one in description.calibrations]
-        rows.append([str(number), model.title, crop, description.normalisation, *fitted])
+        fitted = [f"{number(one.slope)} × logit {signed(one.intercept)}" for one in description.calibrations]
+        rows.append([str(place), model.title, crop, description.normalisation, *fitted])
     calibrated = [f"calibrated logit of {name}" for name in scorer.label_names]
     return ["", "model", "centre crop", "normalisation", *calibrated], rows
 

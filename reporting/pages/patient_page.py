@@ -46,9 +46,9 @@ from reporting.figures.ecg_paper import (
 )
 from reporting.pages.page_parts import new_environment, png_source, svg_picture, write_page
 from reporting.words.decision_words import untested_together
-from reporting.words.formatting import percent
+from reporting.words.formatting import percent, signed
 from reporting.words.set_words import guarantee
-from reporting.words.sign_table import MINUS, sign_rows
+from reporting.words.sign_table import sign_rows
 from run_folder.ensemble import performance_of
 from xml_loader import centre_start
 
@@ -298,8 +298,9 @@ def _completeness(explanation: Explanation) -> str:
     change = explanation.logit - explanation.baseline_logit
     return (
         f"integrated gradients in {explanation.n_steps} steps; they add up to "
-        f"{change + explanation.completeness_gap:+.2f} of the {change:+.2f} by which this ECG's logit differs"
-    ).replace("-", MINUS)
+        f"{signed(change + explanation.completeness_gap, 2)} of the {signed(change, 2)} by which this ECG's "
+        "logit differs"
+    )
 
 
 # ----------------------------------------------------------------------------------------------------

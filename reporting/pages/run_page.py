@@ -26,7 +26,7 @@ from reporting.pages.page_parts import Picture, new_environment, svg_picture, wr
 from reporting.words.applied_model_card import applied_model_card
 from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
 from reporting.words.comparison_table import group_cells
-from reporting.words.formatting import interval, number, typeset
+from reporting.words.formatting import interval, number
 from reporting.words.metric_meanings import MetricRow, metric_groups, missing_class
 from reporting.words.run_sentences import (
     compute_in_words,
@@ -177,7 +177,7 @@ def _strata_cells(strata: pd.DataFrame, name: str) -> tuple[list[str], list[list
     if strata.empty:
         return [], []
     cells = group_cells(strata[strata["label"] == name].drop(columns="label"))
-    return list(cells), [[typeset(cell) for cell in row] for row in cells.to_numpy().tolist()]
+    return list(cells), cells.to_numpy().tolist()
 
 
 def _instability(record: RunRecord, name: str) -> tuple[str, Picture] | None:
@@ -226,7 +226,7 @@ def _label_section(
 
 def _key_metric(title: str, label: dict) -> tuple[str, str, str]:
     metric = label[title.lower()]
-    return title, number(metric.value), typeset(interval(metric)) if metric.has_interval else "no interval"
+    return title, number(metric.value), interval(metric) if metric.has_interval else "no interval"
 
 
 def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:

@@ -13,7 +13,7 @@ from inference.strata import metrics_of_run
 from metrics.metric import Metric
 from reporting.words import study_facts as facts
 from reporting.words.checklist import BY_AUTHORS, Checklist, Item
-from reporting.words.formatting import typeset, with_interval
+from reporting.words.formatting import with_interval
 from reporting.words.run_sentences import confusion_sentences, limits, verdict
 from run_folder.run_record import RunRecord
 
@@ -121,7 +121,7 @@ def _in_words(results: Callable[[RunRecord], Results]) -> Answer:
             return BY_AUTHORS
         if len(record.label_names) > MAX_LABELS:
             return "The performance sections of this report."
-        return typeset("; ".join(f"{what} {with_interval(metric)}" for what, metric in found)) + "."
+        return "; ".join(f"{what} {with_interval(metric)}" for what, metric in found) + "."
 
     return answer
 

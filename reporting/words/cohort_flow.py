@@ -10,7 +10,7 @@ import pandas as pd
 
 from cohorts.columns import HOURS, PARTS
 from dataset.cohort import Cohort
-from reporting.words.formatting import typeset
+from reporting.words.formatting import number
 from run_folder.run_record import RunRecord
 
 MAX_REASONS = 8  # reasons for rejection that the flow lists
@@ -167,7 +167,7 @@ def hours_from_ct(record: RunRecord) -> list[str]:
             known = hours[record.splits[name] == value].dropna()
             if len(known):
                 ends = known.quantile([0.5, 0.25, 0.75, 0, 1])
-                median, low, high, first, last = (typeset(f"{end:.1f}") for end in ends)
+                median, low, high, first, last = (number(end, 1) for end in ends)
                 sentences.append(
                     f"{words} {name}: median {median} h (quartiles {low} and {high}, range {first} to {last})"
                     f", {int((known > 0).sum()):,} of {len(known):,} ECGs after it"

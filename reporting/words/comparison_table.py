@@ -12,7 +12,7 @@ import pandas as pd
 
 from inference.differences import TESTED, LabelComparison
 from metrics.metric import Metric
-from reporting.words.formatting import number, with_interval
+from reporting.words.formatting import number, plain, signed, with_interval
 from runtime.messages import counted
 
 # Metrics of `evaluate` that need no threshold: their names for a reader
@@ -49,8 +49,9 @@ CELL_WIDTH, P_WIDTH = 26, 10  # characters
 
 def format_comparison(metrics: dict[str, dict[str, Any]], against_first: pd.DataFrame) -> str:
     """Return the table of all models as lines: metrics with intervals, difference from the first, its p."""
+    titles = table_titles(against_first)
     widths = [CELL_WIDTH] * (len(SHOWN) + 1) + [P_WIDTH] * 2
-    return _as_lines([*SHOWN.values(), *AGAINST_FIRST], table_cells(metrics, against_first), widths)
+    return _as_lines(titles, table_cells(metrics, against_first), widths[: len(titles)])
 
 
 def format_decisions(metrics: dict[str, dict[str, Any]]) -> str:
@@ -59,10 +60,16 @@ def format_decisions(metrics: dict[str, dict[str, Any]]) -> str:
     return _as_lines(list(DECIDED.values()), decision_cells(metrics), widths)
 
 
+def table_titles(against_first: pd.DataFrame) -> list[str]:
+    """Return the titles of `table_cells`: one model alone differs from no other."""
+    return [*SHOWN.values(), *(AGAINST_FIRST if len(against_first) else ())]
+
+
 def table_cells(
     metrics: dict[str, dict[str, Any]], against_first: pd.DataFrame
 ) -> list[tuple[str, list[str]]]:
-    """Return each model's name and its cells: the metrics of `SHOWN`, and those of `AGAINST_FIRST`."""
+    """Return each model's name and its cells, as `table_titles` names them."""
+    n_cells = len(table_titles(against_first))
     rows = {row["model"]: row for row in against_first.to_dict("records")}
     table = []
     for name, model in metrics.items():
@@ -70,7 +77,7 @@ def table_cells(
         if row := rows.get(name):
             cells.append(_difference(*(row[f"auroc_difference{end}"] for end in ("", "_low", "_high"))))
             cells += [_p(row["auroc_difference_p"]), _p(row["auroc_difference_p_holm"])]
-        table.append((name, cells + [""] * (len(SHOWN) + len(AGAINST_FIRST) - len(cells))))
+        table.append((name, cells + [""] * (n_cells - len(cells))))
     return table
 
 
@@ -112,7 +119,7 @@ def _n_tests(differences: pd.DataFrame, name: str) -> int:
 
 
 def group_cells(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of groups as text: "0.742 (0.641-0.836)" for a column and its `_low` and `_high`."""
+    """Return a table of groups as text: "0.742 (0.641–0.836)" for a column and its `_low` and `_high`."""
     ends = {f"{name}_{end}" for name in rows for end in ("low", "high")}
     records = rows.to_dict("records")
     names = [name for name in rows if name not in ends]
@@ -132,7 +139,8 @@ def _group_cell(row: dict[str, Any], name: str) -> str:
 
 def _as_lines(titles: list[str], rows: list[tuple[str, list[str]]], widths: list[int]) -> str:
     first = max((len(name) for name, _ in rows), default=0) + 1
-    return "\n".join(f"{name:<{first}}" + _padded(cells, widths) for name, cells in [("", titles), *rows])
+    lines = [f"{name:<{first}}{plain(_padded(cells, widths))}" for name, cells in [("", titles), *rows]]
+    return "\n".join(lines)
 
 
 def _padded(cells: Iterable[str], widths: Iterable[int]) -> str:
@@ -140,10 +148,10 @@ def _padded(cells: Iterable[str], widths: Iterable[int]) -> str:
 
 
 def _difference(value: float, low: float, high: float) -> str:
-    """Return text such as "+0.021 (-0.010 to +0.052)"; two models may rank all ECGs alike."""
+    """Return text such as "+0.021 (−0.010 to +0.052)"; two models may rank all ECGs alike."""
     if np.isnan(value):
         return number(value)
-    return f"{value:+.3f} " + ("(no interval)" if np.isnan(low) else f"({low:+.3f} to {high:+.3f})")
+    return f"{signed(value)} " + ("(no interval)" if np.isnan(low) else f"({signed(low)} to {signed(high)})")
 
 
 def _span(model: dict[str, Any]) -> str:

@@ -1,33 +1,41 @@
-"""Numbers as people read them: metrics with their intervals, percentages, minus signs."""
+"""Numbers as people read them: metrics with their intervals, percentages, minus signs.
+
+All have the en dashes and minus signs of a page; `plain` makes hyphens of them, for what is printed.
+"""
 
 import math
-import re
 
 from metrics.metric import Metric
 
 MOST_DIGITS = 6  # of the ends of an interval
+EN_DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return text such as "0.742"; "undefined" for nan."""
-    return "undefined" if math.isnan(value) else f"{value:.{digits}f}"
+    """Return text such as "0.742" or "−0.300"; "undefined" for nan."""
+    return "undefined" if math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """Return text such as "+0.021" or "−0.300"."""
+    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def interval(metric: Metric, digits: int = 3) -> str:
-    """Return text such as "0.641-0.836", with a word between the ends where one is negative.
+    """Return text such as "0.641–0.836", with a word between the ends where one is negative.
 
-    An interval that rounding would leave without width has more digits: "0.9996-0.9998".
+    An interval that rounding would leave without width has more digits: "0.9996–0.9998".
     """
-    to = " to " if metric.low < 0 else "-"
-    ends = [f"{end:.{digits}f}" for end in (metric.low, metric.high)]
+    to = " to " if metric.low < 0 else EN_DASH
+    ends = [number(end, digits) for end in (metric.low, metric.high)]
     while ends[0] == ends[1] and digits < MOST_DIGITS:
         digits += 1
-        ends = [f"{end:.{digits}f}" for end in (metric.low, metric.high)]
+        ends = [number(end, digits) for end in (metric.low, metric.high)]
     return to.join(ends)
 
 
 def with_interval(metric: Metric, digits: int = 3) -> str:
-    """Return text such as "0.742 (0.641-0.836)", the value alone where no interval is defined.
+    """Return text such as "0.742 (0.641–0.836)", the value alone where no interval is defined.
 
     An infinite value has a lower bound only: "above 3.20". One of which too few ECGs tell is the reason.
     """
@@ -55,9 +63,9 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
-def typeset(numbers: str) -> str:
-    """Return numbers as a page has them: an en dash between the ends of an interval, minus signs."""
-    return re.sub(r"(?<=\d)-(?=\d)", "–", numbers).replace("-", "−")
+def plain(text: str) -> str:
+    """Return text as it is printed, where people copy it from: hyphens for en dashes and minus signs."""
+    return text.replace(EN_DASH, "-").replace(MINUS, "-")
 
 
 def percent(share: float) -> str:

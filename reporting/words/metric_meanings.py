@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from metrics.metric import Metric
 from metrics.rule_out import KEYS as RULE_OUT
 from metrics.rule_out import MIN_PATIENTS, share_that_may_lie_below
-from reporting.words.formatting import few, interval, number, typeset
+from reporting.words.formatting import few, interval, number
 
 Meaning = Callable[[Metric, str, dict], str]  # of the metric, the label's name and the label's metrics
 
@@ -73,13 +73,13 @@ def _row(explained: Explained, name: str, label: dict, metrics: dict) -> MetricR
     ends = interval(metric, explained.digits) if metric.has_interval else "none" if metric is found else ""
     if metric.reason and not metric.has_interval:
         ends = f"none: {metric.reason}"
-    value, ends = typeset(number(metric.value, explained.digits)), typeset(ends)
+    value = number(metric.value, explained.digits)
     return MetricRow(explained.title, value, ends, explained.meaning(metric, name, label))
 
 
 def _undefined_row(explained: Explained, metric: Metric, label: dict, metrics: dict) -> MetricRow:
     reason = missing_class(label, metrics) or _UNDEFINED.get(explained.key) or metric.reason or "too few ECGs"
-    bound = typeset(f"above {number(metric.low, explained.digits)}") if metric.has_interval else ""
+    bound = f"above {number(metric.low, explained.digits)}" if metric.has_interval else ""
     return MetricRow(explained.title, "undefined", bound, f"It cannot be said here: {reason}.")
 
 

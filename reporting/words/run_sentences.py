@@ -9,7 +9,7 @@ from cohorts.synthetic import planted_auroc
 from ecg.recording import LEADS, MIN_SECONDS
 from metrics.metric import Metric
 from reporting.words.decision_words import decision_notes
-from reporting.words.formatting import duration, interval, number, typeset
+from reporting.words.formatting import duration, interval, number
 from reporting.words.metric_meanings import missing_class
 from reporting.words.summary import WIDE_INTERVAL
 from run_folder.run_record import RunRecord
@@ -84,7 +84,7 @@ def _with_interval(metric: Metric, metrics: dict) -> str:
     """Return text such as "0.742 (95 % CI 0.641–0.836)"."""
     ends = "no interval: too few patients"
     if metric.has_interval:
-        ends = f"{100 * metrics['confidence']:g} % CI {typeset(interval(metric))}"
+        ends = f"{100 * metrics['confidence']:g} % CI {interval(metric)}"
     return f"{number(metric.value)} ({ends})"
 
 

@@ -2,7 +2,7 @@
 
 from inference.abstention import Abstention, CalibrationScores
 from metrics.metric import Metric
-from reporting.words.formatting import interval, number, typeset
+from reporting.words.formatting import interval, number
 from runtime.messages import counted
 
 ALPHA = 0.1  # the error rate in each class that a report shows
@@ -35,7 +35,7 @@ def report_sentences(scores: CalibrationScores) -> list[str]:
         f"scores of {patients} with and {len(sets.sets.negative):,} without {label} (conformal sets). Of the "
         f"test ECGs {_share(sets.decided)} are decided, of these {_share(sets.right)} rightly; "
         f"{_n_wrong(with_it):,} of {with_it.n:,} with {label} are called no {label}, and "
-        f"{_n_wrong(without):,} of {without.n:,} without it {label}.",
+        f"{_n_wrong(without):,} of {without.n:,} without it are called {label}.",
         guarantee(sets) + (f" Here it holds roughly, as {sets.rough}." if sets.rough else ""),
     ]
 
@@ -57,4 +57,4 @@ def _n_wrong(covered: Metric) -> int:
 def _share(metric: Metric) -> str:
     """Return text such as "55 of 60 (0.917, 95 % CI 0.816–0.972)"."""
     counts = f"{metric.successes:,} of {metric.n:,}"
-    return f"{counts} ({number(metric.value)}, 95 % CI {typeset(interval(metric))})" if metric.n else counts
+    return f"{counts} ({number(metric.value)}, 95 % CI {interval(metric)})" if metric.n else counts

@@ -4,11 +4,11 @@ import math
 from typing import NamedTuple
 
 from ecg.signs import COMPLETE_MS, INVERTED_T, IRREGULAR, R_PRIME, S1Q3, TACHYCARDIA, Signs
+from reporting.words.formatting import signed
 
 BRADYCARDIA = 60  # bpm
 AXIS = (-30, 90)  # degrees; Surawicz et al., Circulation 2009;119:e235
 NOT_MEASURABLE = "not measurable"
-MINUS = "−"
 
 
 class SignRow(NamedTuple):
@@ -47,16 +47,16 @@ def sign_rows(signs: Signs) -> list[SignRow]:
         _row(
             "QRS axis",
             signs.qrs_axis_deg,
-            f"{_signed(signs.qrs_axis_deg, 0)}°",
-            f"{_signed(AXIS[0], 0)}° to {_signed(AXIS[1], 0)}°",
+            f"{signed(signs.qrs_axis_deg, 0)}°",
+            f"{signed(AXIS[0], 0)}° to {signed(AXIS[1], 0)}°",
             not AXIS[0] <= signs.qrs_axis_deg <= AXIS[1],
         ),
         _row(
             "S1Q3T3",
             signs.s1q3t3,
-            f"{_yes(signs.s1q3t3)}: S {_signed(signs.s_in_i_mv)}, Q {_signed(signs.q_in_iii_mv)}, "
-            f"T {_signed(signs.t_in_iii_mv)} mV",
-            f"not S, Q to {_signed(-S1Q3)}, T below 0",
+            f"{_yes(signs.s1q3t3)}: S {signed(signs.s_in_i_mv, 2)}, Q {signed(signs.q_in_iii_mv, 2)}, "
+            f"T {signed(signs.t_in_iii_mv, 2)} mV",
+            f"not S, Q to {signed(-S1Q3, 2)}, T below 0",
             signs.s1q3t3 == 1,
         ),
         _chest_t(signs),
@@ -86,15 +86,11 @@ def _row(name: str, measured: float, value: str, limit: str, unusual: bool) -> S
 def _chest_t(signs: Signs) -> SignRow:
     """Return the row of the T waves in V1 to V4; in V1 alone, an inverted one is usual."""
     waves = (signs.t_in_v1_mv, signs.t_in_v2_mv, signs.t_in_v3_mv, signs.t_in_v4_mv)
-    name, limit = "T in V1 to V4, mV", f"above {_signed(INVERTED_T, 1)} in V2 to V4"
+    name, limit = "T in V1 to V4, mV", f"above {signed(INVERTED_T, 1)} in V2 to V4"
     if all(math.isnan(wave) for wave in waves):
         return SignRow(name, NOT_MEASURABLE, limit)
-    value = ", ".join("?" if math.isnan(wave) else _signed(wave) for wave in waves)
+    value = ", ".join("?" if math.isnan(wave) else signed(wave, 2) for wave in waves)
     return SignRow(name, value, limit, any(wave <= INVERTED_T for wave in waves[1:]))
-
-
-def _signed(value: float, digits: int = 2) -> str:
-    return f"{value:+.{digits}f}".replace("-", MINUS)
 
 
 def _yes(sign: float) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from metrics.metric import Metric
 from reporting.words.decision_words import decision_notes
-from reporting.words.formatting import few, interval, number, with_interval
+from reporting.words.formatting import few, interval, number, plain, with_interval
 from reporting.words.metric_meanings import missing_class, too_few_to_rule_out
 from runtime.messages import counted
 
@@ -37,7 +37,7 @@ def format_metrics(metrics: dict) -> str:
         lines += _label_lines(name, label, metrics)
     lines += _caveats(metrics)
     left = [metrics.get("split", "test")] + [""] * (len(lines) - 1)
-    return "\n".join(f"{word:<{INDENT - 1}} {line}" for word, line in zip(left, lines, strict=True))
+    return plain("\n".join(f"{word:<{INDENT - 1}} {line}" for word, line in zip(left, lines, strict=True)))
 
 
 def _headline(metrics: dict) -> str:

@@ -26,8 +26,8 @@ def test_cells_of_groups_are_words_and_numbers_that_people_read():
     ]
     assert list(cells) == header
     first, second = cells.to_numpy().tolist()
-    assert first[2:] == ["- (---)", "1,200", "9", "0", "undefined", "1.000", "0.750 (0.500-0.900)"]
-    assert second[6] == "0.500 (0.250-0.625)"
+    assert first[2:] == ["- (---)", "1,200", "9", "0", "undefined", "1.000", "0.750 (0.500–0.900)"]
+    assert second[6] == "0.500 (0.250–0.625)"
 
 
 def test_bounds_of_the_heart_rate_are_whole_beats_a_minute():

@@ -5,12 +5,12 @@ import math
 import pytest
 
 from metrics.metric import Metric
-from reporting.words.formatting import duration, few, interval, number, percent, typeset, with_interval
+from reporting.words.formatting import duration, few, interval, number, percent, plain, signed, with_interval
 
 
 def test_a_metric_with_its_interval():
-    assert with_interval(Metric(0.7421, 0.6412, 0.8358)) == "0.742 (0.641-0.836)"
-    assert with_interval(Metric(0.62, -0.41, 0.93), 2) == "0.62 (-0.41 to 0.93)"
+    assert with_interval(Metric(0.7421, 0.6412, 0.8358)) == "0.742 (0.641–0.836)"
+    assert with_interval(Metric(0.62, -0.41, 0.93), 2) == "0.62 (−0.41 to 0.93)"
     assert with_interval(Metric(0.7421)) == "0.742"
     assert with_interval(Metric(math.nan)) == number(math.nan) == "undefined"
     assert with_interval(Metric(math.nan, 3.2), 2) == "above 3.20"
@@ -27,14 +27,15 @@ def test_a_duration_has_two_units_at_most():
 
 
 def test_no_interval_is_rounded_to_a_point():
-    assert with_interval(Metric(0.9999, 0.99967, 0.99998)) == "1.000 (0.9997-1.0000)"
+    assert with_interval(Metric(0.9999, 0.99967, 0.99998)) == "1.000 (0.9997–1.0000)"
     assert few(0.52) == "0.5" and few(0.05) == "0.1" and few(0.04) == few(0) == "fewer than 0.1"
 
 
-def test_a_page_has_dashes_and_minus_signs():
-    assert typeset(interval(Metric(0.7, 0.6412, 0.8358))) == "0.641–0.836"
-    assert typeset(interval(Metric(-0.3, -1.2, -0.11), 2)) == "−1.20 to −0.11"
-    assert typeset("-0.300") == "−0.300"
+def test_a_page_has_dashes_and_minus_signs_and_what_is_printed_has_hyphens():
+    shown = [interval(Metric(0.7, 0.6412, 0.8358)), interval(Metric(-0.3, -1.2, -0.11), 2), number(-0.3)]
+    assert shown == ["0.641–0.836", "−1.20 to −0.11", "−0.300"]
+    assert [signed(0.0214), signed(-0.5, 1)] == ["+0.021", "−0.5"]
+    assert [plain(text) for text in shown] == ["0.641-0.836", "-1.20 to -0.11", "-0.300"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_counts_and_intervals():
     assert "by the validation scores of 9 patients with and 9 without PE (conformal sets)" in what
     assert "Of the test ECGs 4 of 5 (0.800, 95 % CI 0.284–0.995) are decided" in what
     assert "of these 2 of 4 (0.500, 95 % CI 0.068–0.932) rightly" in what
-    assert "1 of 3 with PE are called no PE, and 1 of 2 without it PE." in what
+    assert "1 of 3 with PE are called no PE, and 1 of 2 without it are called PE." in what
     assert holds.startswith("Of patients with PE at most 10 % are called no PE, and as few of those without")
     assert "not at another hospital" in holds and holds.endswith("unlike the training.")
 
