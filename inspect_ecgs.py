@@ -11,8 +11,8 @@ warn, reject (training leaves it out) or refused (it cannot be read), and why. T
 hyperparameters of the same names. The exit status is 1 where a file is rejected or refused. No patient's
 name, identifier or birth date is shown.
 
-With --deidentify nothing is judged: each file that can be read is written again under a new name, with lead
-names, sampling rate and signal (to 1 µV) and nothing else that it says.
+With --deidentify nothing is judged: each file that can be read (from --min-seconds on) is written again under
+a new name, with lead names, sampling rate and signal (to 1 µV) and nothing else that it says.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def main() -> int:
     files, left_out, problems = find_files(arguments.paths)
     if arguments.deidentify:
         check_place(arguments.paths, arguments.deidentify)
-        return write_copies(files, problems, arguments.deidentify, arguments.deidentified_form)
+        return write_copies(files, problems, arguments)
     names = shortened(files)
     if files:
         header = " ".join(f"{name:<{COLUMNS[name]}}" for name in COLUMNS)
@@ -131,9 +131,11 @@ def check_flags(parser: OneLineParser, arguments: argparse.Namespace) -> None:
             parser.error(f"--plot: {arguments.plot}: cannot be made ({error.strerror}), expected a folder")
 
 
-def write_copies(files: list[Path], problems: list[str], folder: Path, form: str) -> int:
+def write_copies(files: list[Path], problems: list[str], arguments: argparse.Namespace) -> int:
     """Write de-identified copies, with a line for each file; return the exit status."""
-    copies = zip(deidentify(files, folder, form), shortened(files), strict=True)
+    folder = arguments.deidentify
+    copies = deidentify(files, folder, arguments.deidentified_form, arguments.min_seconds)
+    copies = zip(copies, shortened(files), strict=True)
     written, n_failed = {}, 0
     for (_, copy), name in tqdm(copies, total=len(files), unit="file", disable=None, leave=False):
         if isinstance(copy, EcgFileError):

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ecg.formats.written import WRITTEN_FORMS
+from ecg.recording import MIN_SECONDS
 from runtime.atomic_files import write_atomically
 from runtime.errors import UserError
 from xml_loader import EcgFileError, read_recording
@@ -34,13 +35,16 @@ def check_place(sources: Sequence[Path], folder: Path) -> None:
         raise UserError(f"{folder}: found files there already, expected an absent or an empty folder")
 
 
-def deidentify(files: Sequence[Path], folder: Path, form: str) -> Iterator[tuple[Path, str | EcgFileError]]:
+def deidentify(
+    files: Sequence[Path], folder: Path, form: str, min_seconds: float = MIN_SECONDS
+) -> Iterator[tuple[Path, str | EcgFileError]]:
     """Write a copy of each file that can be read; yield each file with its copy's name, or why it has none.
 
     Parameters
     ----------
     folder : as ``check_place`` accepts it; made where it is absent.
     form : a key of ``WRITTEN_FORMS``.
+    min_seconds : shortest recording that is copied, in s.
 
     Raises
     ------
@@ -50,7 +54,7 @@ def deidentify(files: Sequence[Path], folder: Path, form: str) -> Iterator[tuple
     write = WRITTEN_FORMS[form]
     for number, file in enumerate(files, start=1):
         try:
-            contents = write(read_recording(file), f"ecg-{number:04d}")
+            contents = write(read_recording(file, min_seconds), f"ecg-{number:04d}")
         except EcgFileError as error:
             yield file, error
             continue

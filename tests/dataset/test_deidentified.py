@@ -17,7 +17,7 @@ from format_writers import (
 )
 
 from dataset.deidentified import check_place, deidentify
-from ecg.formats.written import WRITTEN_FORMS
+from ecg.formats.written import WRITTEN_FORMS, hospital_files
 from ecg.recording import LEADS, EcgFileError, Recording
 from runtime.errors import UserError
 from xml_loader import read_recording
@@ -96,6 +96,16 @@ def test_the_signal_is_the_same_to_a_microvolt(tmp_path, form):
         np.testing.assert_allclose(other.signal, one.signal, rtol=0, atol=0.000501)  # half a µV, and float32
         assert other.metadata["microvolts_per_count"] == pytest.approx(1)
         assert other.metadata["device"].strip() == "" and not other.metadata["warnings"]
+
+
+def test_a_short_recording_is_copied_as_it_is_where_one_is_accepted(tmp_path):
+    signal = np.random.default_rng(2).normal(size=(12, 2750)).astype(np.float32)  # 5.5 s
+    (tmp_path / "short.xml").write_bytes(hospital_files(Recording(signal, 500), "short")["short.xml"])
+    [(_, refused)] = deidentify([tmp_path / "short.xml"], tmp_path / "none", "wfdb")
+    assert isinstance(refused, EcgFileError) and "8 s" in refused.expected
+    [(_, name)] = deidentify([tmp_path / "short.xml"], tmp_path / "out", "wfdb", min_seconds=5)
+    copy = read_recording(tmp_path / "out" / name, min_seconds=5)
+    np.testing.assert_allclose(copy.signal, signal, rtol=0, atol=0.000501)
 
 
 @pytest.mark.parametrize("rate", [500.0, 360.0, 499.97])

@@ -149,14 +149,15 @@ def test_it_starts_without_what_only_models_need():
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60).returncode == 0
 
 
-def test_copies_without_the_patient_are_written_and_counted(folder, tmp_path):
+def test_copies_without_the_patient_are_written_and_counted(folder, counts, tmp_path):
     (folder / "Doe.xml").write_text("<ecg>", encoding="utf-8")
-    outcome = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "out")
+    write_hospital(folder / "short.xml", counts[:, 500:3500])
+    outcome = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "out", "--min-seconds", 6)
     assert outcome.returncode == 1 and outcome.stderr == ""
     assert "Doe.xml: not written: found malformed or incomplete XML" in outcome.stdout
-    assert outcome.stdout.endswith(f"\n{len(WRITERS)} ECGs written, 1 file not\n")
+    assert outcome.stdout.endswith(f"\n{len(WRITERS) + 1} ECGs written, 1 file not\n")
     assert re.search(r"out/ecg-\d{4}\.hea  is SCP-ECG\.scp$", outcome.stdout, re.MULTILINE)
-    assert run_here("inspect_ecgs.py", tmp_path / "out").returncode == 0
+    assert run_here("inspect_ecgs.py", tmp_path / "out", "--min-seconds", 6).returncode == 0
     again = run_here("inspect_ecgs.py", folder, "--deidentify", tmp_path / "out")
     assert "expected an absent or an empty folder" in line_of(again)
     inside = run_here("inspect_ecgs.py", folder, "--deidentify", folder / "out")
