@@ -11,10 +11,9 @@ from ecg.recording import LEAST_LEADS, LEAST_SECONDS
 from hyperparameters.declaration import Hyperparameters
 from reporting.figures.curves import MODEL, draw_histogram
 from reporting.figures.ecg_paper import draw_ecg
-from reporting.pages.error_gallery import DOTS_PER_INCH, age_and_sex
 from reporting.pages.page_parts import Picture, new_environment, png_source, svg_picture, write_page
 from reporting.words import data_facts as facts
-from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
+from reporting.words.cohort_flow import age_and_sex, cohort_flow, left_out_rows, quality_counts, table_one
 from reporting.words.data_facts import Inspection, Labels
 from run_folder.run_record import RunRecord
 from xml_loader import read_recording
@@ -134,7 +133,7 @@ def _paper(inspection: Inspection, record: RunRecord, n: int) -> Picture:
         missing=recording.metadata["missing"],
     )
     alt = f"12-lead ECG {name} on ECG paper, 25 mm/s and 10 mm/mV; {caption}."
-    return Picture(png_source(figure, DOTS_PER_INCH), alt, caption)
+    return Picture(png_source(figure), alt, caption)
 
 
 def _limits(inspection: Inspection) -> list[tuple[str, str, str]]:

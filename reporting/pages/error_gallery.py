@@ -3,17 +3,14 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
-from dataset.clinical import OLDEST
 from dataset.signal_store.file_identity import digest_of
 from ecg.recording import LEAST_LEADS, LEAST_SECONDS
 from reporting.figures.ecg_paper import draw_ecg
 from reporting.pages.page_parts import png_source
+from reporting.words.cohort_flow import age_and_sex
 from run_folder.run_record import RunRecord, most_confident_errors
 from xml_loader import read_recording
-
-DOTS_PER_INCH = 127  # 5 pixels per mm: every line of the paper falls on whole pixels
 
 
 @dataclass(frozen=True)
@@ -37,6 +34,13 @@ class ErrorCase:
     patient: str
     picture: str = ""
     problem: str = ""
+
+    def in_words(self, name: str) -> str:
+        """Return text such as "with PE, missed: score 0.029, threshold 0.15; 67 years, M"."""
+        kind = f"with {name}, missed" if self.missed else f"without {name}, flagged"
+        patient = f"; {self.patient}" if self.patient else ""
+        score, threshold = format_apart(self.score, self.threshold)
+        return f"{kind}: score {score}, threshold {threshold}{patient}"
 
 
 def confident_errors(record: RunRecord, name: str, *, drawn: bool = True) -> list[ErrorCase]:
@@ -75,19 +79,6 @@ class _OtherContentError(Exception):
     """A file of this name is there, but its content is not the one that was scored."""
 
 
-def age_and_sex(splits: pd.DataFrame, file: str) -> str:
-    """Return text such as "71 years, F" for the patient of a file; "" where the table has neither."""
-    rows = splits[splits["file"] == file] if "file" in splits else splits
-    if not len(rows):
-        return ""
-    row, words = rows.iloc[0], []
-    age = pd.to_numeric(row.get("age"), errors="coerce")
-    if pd.notna(age):
-        years = "1 year" if age == 1 else f"{age:g} years"
-        words.append(years if age < OLDEST else f"{OLDEST} years or older")
-    return ", ".join(words + ([str(row["sex"])] if pd.notna(row.get("sex")) else []))
-
-
 def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
     """Return the ECG that the model saw, on paper, as a data URI."""
     path = record.data_dir / case.file
@@ -100,17 +91,10 @@ def _draw(record: RunRecord, case: ErrorCase, name: str) -> str:
         np.asarray(recording.signal)[:, start:],
         recording.sampling_rate,
         title=case.file,
-        notes=[in_words(case, name)],
+        notes=[case.in_words(name)],
         missing=recording.metadata["missing"],
     )
-    return png_source(figure, DOTS_PER_INCH)
-
-
-def in_words(case: ErrorCase, name: str) -> str:
-    kind = f"with {name}, missed" if case.missed else f"without {name}, flagged"
-    patient = f"; {case.patient}" if case.patient else ""
-    score, threshold = format_apart(case.score, case.threshold)
-    return f"{kind}: score {score}, threshold {threshold}{patient}"
+    return png_source(figure)
 
 
 def format_apart(score: float, threshold: float) -> tuple[str, str]:

@@ -16,10 +16,11 @@ from ecg.recording import LEADS, MILLIVOLTS
 from ecg.signs import Signs, measure_signs
 from explanations.group_means import PARTS, REFERENCE, ExplainedEcg
 from explanations.groups import ExplainedLabel
-from reporting.pages.error_gallery import age_and_sex
 from reporting.pages.page_parts import Picture, svg_picture
+from reporting.words.cohort_flow import age_and_sex
 from reporting.words.formatting import number, signed
 from runtime.atomic_files import write_atomically
+from runtime.messages import counted
 
 DOTS_PER_INCH = 150
 N_STRONGEST = 3  # leads of an error
@@ -77,10 +78,9 @@ def left_out_words(explained: ExplainedLabel) -> str:
     if not explained.left_out:
         return ""
     files = ", ".join(explained.left_out[:3]) + (", …" if len(explained.left_out) > 3 else "")
-    return (
-        f"{len(explained.left_out)} ECGs are in no mean: their attributions do not add up to the logit "
-        f"({files})."
-    )
+    one = len(explained.left_out) == 1
+    which = f"{counted(len(explained.left_out), 'ECG')} {'is' if one else 'are'} in no mean"
+    return f"{which}: {'its' if one else 'their'} attributions do not add up to the logit ({files})."
 
 
 def explained_errors(explained: ExplainedLabel) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from reporting.figures.curves import as_svg
 from runtime.atomic_files import write_text_atomically
 
 TEMPLATES = Path(__file__).parent / "templates"
+DOTS_PER_INCH = 127  # 5 pixels per mm: every line of ECG paper falls on whole pixels
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def svg_picture(figure: Figure, *, alt: str, caption: str) -> Picture:
     return Picture(f"data:image/svg+xml;base64,{svg}", alt, caption)
 
 
-def png_source(figure: Figure, dots_per_inch: float, **options: object) -> str:
+def png_source(figure: Figure, dots_per_inch: float = DOTS_PER_INCH, **options: object) -> str:
     """Return a figure as a PNG in a data URI; `options` are those of `Figure.savefig`."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots_per_inch, **options)

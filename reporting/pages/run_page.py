@@ -21,7 +21,7 @@ from inference.strata import metrics_of_run
 from metrics.instability import instability
 from reporting.figures import curves as draw
 from reporting.pages.card_xml import write_card
-from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
+from reporting.pages.error_gallery import ErrorCase, confident_errors
 from reporting.pages.page_parts import Picture, new_environment, svg_picture, write_page
 from reporting.words.applied_model_card import applied_model_card
 from reporting.words.cohort_flow import cohort_flow, left_out_rows, quality_counts, table_one
@@ -122,10 +122,9 @@ def write_report(record: RunRecord) -> Path:
 
 def render(record: RunRecord) -> str:
     """Return the page; the template escapes everything that comes from the run."""
-    environment = new_environment()
-    environment.globals["in_words"] = in_words
     header, rows = table_one(record)
-    return environment.get_template("report.html").render(
+    page = new_environment().get_template("report.html")
+    return page.render(
         record=record,
         title=_title(record),
         verdict=verdict(record),

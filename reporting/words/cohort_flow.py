@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cohorts.columns import HOURS, PARTS
+from dataset.clinical import OLDEST
 from dataset.cohort import Cohort
 from reporting.words.formatting import number
 from run_folder.run_record import RunRecord
@@ -173,6 +174,19 @@ def hours_from_ct(record: RunRecord) -> list[str]:
                     f", {int((known > 0).sum()):,} of {len(known):,} ECGs after it"
                 )
     return sentences
+
+
+def age_and_sex(splits: pd.DataFrame, file: str) -> str:
+    """Return text such as "71 years, F" for the patient of a file; "" where the table has neither."""
+    rows = splits[splits["file"] == file] if "file" in splits else splits
+    if not len(rows):
+        return ""
+    row, words = rows.iloc[0], []
+    age = pd.to_numeric(row.get("age"), errors="coerce")
+    if pd.notna(age):
+        years = "1 year" if age == 1 else f"{age:g} years"
+        words.append(years if age < OLDEST else f"{OLDEST} years or older")
+    return ", ".join(words + ([str(row["sex"])] if pd.notna(row.get("sex")) else []))
 
 
 def quality_counts(quality: pd.DataFrame) -> list[tuple[str, str, int]]:

@@ -202,7 +202,7 @@ def test_an_error_is_given_by_the_leads_that_differ_from_true_negatives():
     means = means_of(true_negative=[("d", 0.5), ("e", 1.5)])
     label = label_of(means, errors, left_out=["7.xml"])
     section = explanation_section(label, draw_group_attribution(label), cohort)
-    assert section.left_out.startswith("1 ECGs are in no mean") and "7.xml" in section.left_out
+    assert section.left_out.startswith("1 ECG is in no mean") and "7.xml" in section.left_out
     first, second = section.errors
     assert first.leads.startswith("V2 -2.00 (QRS), ") and second.leads.startswith("V2 +2.00, I +0.25, ")
     assert (first.kind, second.kind) == ("PE, missed", "no PE, flagged")

@@ -21,7 +21,7 @@ from inference.abstention import calibration_scores
 from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
 from reporting.pages import run_page
-from reporting.pages.error_gallery import ErrorCase, confident_errors, in_words
+from reporting.pages.error_gallery import ErrorCase, confident_errors
 from reporting.words.cohort_flow import cohort_flow, table_one
 from reporting.words.formatting import with_interval
 from reporting.words.run_sentences import compute_in_words, confusion_sentences, limits, verdict
@@ -421,7 +421,7 @@ def test_flow_and_table_one_add_up(pages):
     ],
 )
 def test_a_missed_ecg_never_seems_flagged(missed, score, threshold, said):
-    assert said in in_words(ErrorCase("a.xml", missed, score, threshold, ""), "PE")
+    assert said in ErrorCase("a.xml", missed, score, threshold, "").in_words("PE")
 
 
 def test_one_is_not_told_as_several(pages):
