@@ -19,7 +19,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -34,7 +34,7 @@ from ecg.duplicates import near_duplicates
 from ecg.formats.written import WRITTEN_FORMS
 from ecg.quality import MEASUREMENTS, judge
 from ecg.recording import LEADS, LEAST_LEADS, LEAST_SECONDS
-from hyperparameters.declaration import Hyperparameters
+from hyperparameters.declaration import EXPECTED, Hyperparameters
 from inference.lead_count import add_min_leads
 from runtime.atomic_files import write_text_atomically
 from runtime.code_pages import as_utf8
@@ -100,12 +100,25 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     least = next(declared for declared in fields(Hyperparameters) if declared.name == "min_seconds")
     for limit in (least, *limits):
         flag, help = "--" + limit.name.replace("_", "-"), f"{limit.metadata['help']} [{limit.default}]"
-        parser.add_argument(flag, type=types[limit.name], default=limit.default, help=help.replace("%", "%%"))
+        parse = value_parser(types[limit.name])
+        parser.add_argument(flag, type=parse, default=limit.default, help=help.replace("%", "%%"))
     help = f"read recordings of this many leads or more, the others zeros, with a warning [{len(LEADS)}]"
     add_min_leads(parser, help=help)
     arguments = parser.parse_args()
     check_flags(parser, arguments)
     return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
+
+
+def value_parser(kind: type) -> Callable[[str], float]:
+    """Return what reads a number of a type of the hyperparameters, or says what is expected."""
+
+    def parse(text: str) -> float:
+        try:
+            return kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"found {text}, expected {EXPECTED[kind]}") from None
+
+    return parse
 
 
 def check_flags(parser: OneLineParser, arguments: argparse.Namespace) -> None:

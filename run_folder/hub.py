@@ -5,6 +5,7 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 
 from runtime.errors import UserError, one_line
@@ -32,10 +33,12 @@ def located(name: str) -> Path:
 
     Raises
     ------
-    UserError : huggingface_hub is not installed, or there is no such copy.
+    UserError : the name is none, huggingface_hub is not installed, or there is no such copy.
     """
     if not is_copy(name):
         return Path(name)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name.removeprefix(PREFIX)):
+        raise UserError(f"{name}: found no owner and name of a model, expected {PREFIX}owner/name")
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
@@ -45,8 +48,10 @@ def located(name: str) -> Path:
     try:
         return Path(snapshot_download(name.removeprefix(PREFIX), local_files_only=offline))
     except Exception as error:  # of many kinds: no such model, no network, no access
-        expected = "one in the cache; HF_HUB_OFFLINE=0 lets it be downloaded" if offline else "a public model"
-        raise UserError(f"{name}: found no copy ({one_line(error, 200)}), expected {expected}") from None
+        if offline:
+            expected = "expected one; HF_HUB_OFFLINE=0 lets it be downloaded"
+            raise UserError(f"{name}: found no copy in the cache, {expected}") from None
+        raise UserError(f"{name}: found no copy ({one_line(error, 200)}), expected a public model") from None
 
 
 def run_argument(name: str) -> Path:

@@ -147,9 +147,12 @@ def test_a_name_that_means_nothing_is_one_line(monkeypatch, tmp_path):
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     outcome = run_here("predict.py", "hf://lab/none", "a.xml")
     assert line_of(outcome, status=2) == (
-        "predict.py: argument run: hf://lab/none: found no copy (no lab/none), expected one in the cache; "
-        "HF_HUB_OFFLINE=0 lets it be downloaded (--help lists the flags)"
+        "predict.py: argument run: hf://lab/none: found no copy in the cache, expected one; HF_HUB_OFFLINE=0 "
+        "lets it be downloaded (--help lists the flags)"
     )
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert "found no copy (no lab/none), expected a public model" in failure_of(hub.located, "hf://lab/none")
+    assert "found no owner and name of a model, expected hf://" in failure_of(hub.located, "hf://none")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     said = "hf://lab/pe: found no package huggingface_hub, expected it for such names: pip install"
     assert said in failure_of(hub.located, "hf://lab/pe")

@@ -118,12 +118,18 @@ def test_a_limit_is_a_flag(cohort, counts, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flag", [["--max-flat-seconds", "-1"], ["--max-flat-seconds", "x"], ["--unknown", "1"]]
+    ("flag", "value", "said"),
+    [
+        ("--max-flat-seconds", "-1", "found -1, expected a number from 0 on"),
+        ("--max-flat-seconds", "x", "found x, expected a number from 0 on"),
+        ("--min-seconds", "2", "found 2, expected a number from 3 to 10"),
+        ("--unknown", "1", "unrecognized arguments"),
+    ],
 )
-def test_wrong_flags_are_named(tmp_path, flag):
-    outcome = run_here("inspect_ecgs.py", tmp_path, *flag)
+def test_wrong_flags_are_named(tmp_path, flag, value, said):
+    outcome = run_here("inspect_ecgs.py", tmp_path, flag, value)
     line = line_of(outcome, status=2)
-    assert line.startswith("inspect_ecgs.py: ") and flag[0] in line
+    assert line.startswith("inspect_ecgs.py: ") and flag in line and said in line
 
 
 def test_an_empty_folder_is_one_line_and_gives_no_table(tmp_path):
