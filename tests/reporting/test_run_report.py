@@ -15,7 +15,7 @@ from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
 from reporting.figures.curves import Curve, curve_style, draw_losses, draw_roc, save_png
 from reporting.run_report import report_run
-from reporting.words.formatting import with_interval
+from reporting.words.formatting import plain, with_interval
 from reporting.words.metric_meanings import metric_groups
 from reporting.words.summary import format_metrics
 
@@ -185,11 +185,11 @@ def test_block_of_points_that_other_ecgs_fix():
     metrics = evaluate(y_true, y_score, points=points, **arguments)
     label, block = metrics["labels"]["PE"], format_metrics(metrics)
     sensitivity, specificity = (label["at_specificity_90"][key] for key in ("sensitivity", "specificity"))
-    point = f"sensitivity {with_interval(sensitivity)}, specificity {with_interval(specificity)}"
+    point = plain(f"sensitivity {with_interval(sensitivity)}, specificity {with_interval(specificity)}")
     assert row_of(block, "at 90 % spec.") == f"{point}, fixed on other ECGs"
     assert row_of(block, "at 95 % sens.").startswith("sensitivity 1.000 (0.839-1.000), specificity 0.000 (")
     # of 202 ECGs of 198 patients none: an upper bound stands beside both zeros
-    missed = with_interval(label["at_sensitivity_95"]["missed_per_100"], 1)
+    missed = plain(with_interval(label["at_sensitivity_95"]["missed_per_100"], 1))
     assert missed == "0.0 (0.0-1.8)" and f"{missed} CT angiographies avoided, {missed} PE missed" in block
     assert "read off" not in block
     titles = [row.title for _, rows in metric_groups("PE", metrics) for row in rows]

@@ -390,7 +390,8 @@ def test_another_cohort_shows_who_was_studied_and_what_the_threshold_does(places
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]["one"]
     for name in ("sensitivity", "specificity", "calibration_slope", "calibration_intercept"):
         value, low = f"{metrics[name]['value']:.3f}", f"({metrics[name]['low']:.3f}"
-        assert f"{value} {low}" in outcome.stdout and f'{value} <span class="number">{low}' in page
+        on_page = f'{value} <span class="number">{low}'.replace("-", "−")
+        assert f"{value} {low}" in outcome.stdout and on_page in page
     lines = outcome.stdout.splitlines()
     assert "            1 x no label is known" in lines and "1 × no label is known" in page
     assert any(
@@ -400,6 +401,7 @@ def test_another_cohort_shows_who_was_studied_and_what_the_threshold_does(places
     assert "compared with 24 ECGs by file and signal, sample by sample with 24" in page
     assert "Who was left out" in page and '<th scope="row">PE not known</th><td class="number">1<' in page
     assert "calibration slope" in page and "Table 1" in page and "those of a third hospital" in page
+    assert "<h1>PE: one model on other patients</h1>" in page and str(places) not in page
     restated = metrics["at_prevalence"]["npv"]
     assert f"NPV {restated['value']:.3f} ({restated['low']:.3f}-{restated['high']:.3f})" in outcome.stdout
 
