@@ -100,7 +100,7 @@ def write_comparison_page(
     page = new_environment().get_template("comparison.html")
     text = page.render(
         title=", ".join(label.name for label in labels),
-        several=len(results[0].models) > 1,
+        several=any(len(result.models) > 1 for result in results),
         n_runs=n_runs,
         folder=folder.name,
         verdict=_verdict(labels),
@@ -140,8 +140,8 @@ def _verdict(labels: Sequence[ComparedLabel]) -> list[str]:
         scored = [(name, cells[0]) for name, cells in label.rows if cells[0][0].isdigit()]  # not undefined
         if scored:
             best, auroc = max(scored, key=lambda row: row[1])
-            which = "the highest AUROC" if len(label.rows) > 1 else "the AUROC"
-            sentences.append(f"{label.name}: {which} is that of {best}, {auroc}.")
+            whose = f"highest AUROC is that of {best}," if len(label.rows) > 1 else f"AUROC of {best} is"
+            sentences.append(f"{label.name}: the {whose} {auroc}.")
     return sentences
 
 

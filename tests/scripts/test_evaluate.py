@@ -565,7 +565,7 @@ def test_an_undefined_auroc_is_not_the_highest():
 
     found = _verdict([label([("a", "0.705 (0.600-0.800)"), ("b", "undefined"), ("c", "0.698")])])
     assert found == ["PE: the highest AUROC is that of a, 0.705 (0.600-0.800)."]
-    assert _verdict([label([("a", "0.705")])]) == ["PE: the AUROC is that of a, 0.705."]
+    assert _verdict([label([("a", "0.705")])]) == ["PE: the AUROC of a is 0.705."]
     assert _verdict([label([("a", "undefined")])]) == []
 
 
