@@ -87,6 +87,7 @@ HYPERPARAMETERS = {
 WITHOUT = [
     "clinical_columns",
     "ecg_signs",
+    "min_steps",
     "gamma",
     "alpha",
     "patience",

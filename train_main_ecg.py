@@ -24,7 +24,7 @@ from runtime.command_line import one_line_errors, prepare
 from training.experiment import finish, start_run, unfinished
 from training.linear_probe import fit_head
 from training.loop import TrainingStep, fit
-from training.optimization import adamw, learning_rate_schedule
+from training.optimization import adamw, learning_rate_schedule, length_of_training
 from training.test_set import score_test_set
 from training.transfer import load_pretrained
 
@@ -81,13 +81,14 @@ def main() -> None:
             model, training, loss, pretrained=pretrained, precision=values.precision, run=fold_run
         )
         optimizer = adamw(model, pretrained=fitted, **values.group("optimizer"))
+        epochs = length_of_training(len(training), **values.group("length"))
         schedule = learning_rate_schedule(
-            optimizer, epochs=values.epochs, steps_per_epoch=len(training), **values.group("schedule")
+            optimizer, epochs=epochs, steps_per_epoch=len(training), **values.group("schedule")
         )
         step = TrainingStep(model, loss, optimizer, schedule, pretrained=pretrained, **values.group("step"))
 
         # 5. Train and test
-        fit(step, training, validation, fold_run, **values.group("training"))
+        fit(step, training, validation, fold_run, epochs=epochs, **values.group("training"))
         score_test_set(
             model,
             name=name,

@@ -262,8 +262,13 @@ class Hyperparameters:
         "step", True, "under torchrun, batch norms see the whole batch, as in one process"
     )
 
+    # length of the training
+    epochs: PositiveInt = declared("length", 10, "passes over the training ECGs")
+    min_steps: NonNegativeInt = declared(
+        "length", 0, "more epochs where they make fewer steps, as with few ECGs; --epochs N alone: just N"
+    )
+
     # training
-    epochs: PositiveInt = declared("training", 10, "passes over the training ECGs")
     patience: NonNegativeInt = declared(
         "training", 0, "with --keep best, epochs without a better score; 0: never stop early"
     )

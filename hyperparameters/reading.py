@@ -77,6 +77,8 @@ def read_hyperparameters(
             **(pretrained if chosen.get("init_from") else {}),
             **(published if chosen.get("recipe") == "published" else {}),
         }
+        if "epochs" in given:  # then exactly these
+            sections.pop("min_steps", None)
         values = {**defaults, **sections, **given}
     _check_values(parser, given)
     for name in required:

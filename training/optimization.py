@@ -34,6 +34,18 @@ def adamw(
     return torch.optim.AdamW(groups, learning_rate, weight_decay=weight_decay, fused=True)
 
 
+def length_of_training(steps_per_epoch: int, *, epochs: int, min_steps: int) -> int:
+    """Return the number of epochs: as many as are asked for, and more where these make too few steps.
+
+    What a model learns in its last epochs depends on how many steps it makes rather than on how often it has
+    seen each ECG; with few ECGs, few epochs leave it where it was (Mosbach et al. 2021, arXiv:2006.04884).
+    """
+    needed = math.ceil(min_steps / steps_per_epoch)
+    if needed > epochs:
+        print(f"epochs      {needed} instead of {epochs}, so that at least {min_steps} steps are made")
+    return max(epochs, needed)
+
+
 def learning_rate_schedule(
     optimizer: torch.optim.Optimizer,
     *,

@@ -22,7 +22,7 @@ from models import MODELS
 from runtime.errors import UserError
 from training import test_set
 from training.loop import TrainingStep, fit
-from training.optimization import adamw, learning_rate_schedule
+from training.optimization import adamw, learning_rate_schedule, length_of_training
 from training.transfer import load_pretrained
 
 BLOCK = {"epochs": 7, "learning_rate": 0.5, "dropout": 0.25}
@@ -85,6 +85,15 @@ def test_what_starts_from_pretrained_weights_has_values_of_its_own():
     values = read(*start, *published)
     assert (values.epochs, values.seed, values.gamma) == (9, 6, 1.5)
     assert read(defaults={**BLOCK, "init_from": "ptbxl"}).epochs == 3
+
+
+def test_who_gives_the_epochs_gets_these():
+    pretrained = {"epochs": 3, "min_steps": 100}
+    length = lambda *flags: read(*flags, pretrained=pretrained).group("length")  # noqa: E731
+    assert length("--init-from", "run") == pretrained
+    assert length("--init-from", "run", "--epochs", "4") == {"epochs": 4, "min_steps": 0}
+    assert length("--init-from", "run", "--epochs", "4", "--min-steps", "9") == {"epochs": 4, "min_steps": 9}
+    assert length()["min_steps"] == 0
 
 
 def test_help_says_what_counts_with_pretrained_weights(capsys):
@@ -451,7 +460,8 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
         (load_pretrained, ["transfer"], ["model", "cohort", "fold", "normalisation", "held_out"]),
         (learning_rate_schedule, ["schedule"], ["optimizer", "epochs", "steps_per_epoch"]),
         (TrainingStep, ["step"], ["model", "loss", "optimizer", "schedule", "pretrained"]),
-        (fit, ["training"], ["step", "training", "validation", "run", "metrics"]),
+        (length_of_training, ["length"], ["steps_per_epoch"]),
+        (fit, ["training"], ["step", "training", "validation", "run", "epochs", "metrics"]),
     ],
 )
 def test_group_is_what_its_function_takes(function, groups, given):

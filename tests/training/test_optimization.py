@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.optimization import WeightAverage, adamw, learning_rate_schedule
+from training.optimization import WeightAverage, adamw, learning_rate_schedule, length_of_training
 
 SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
 
@@ -12,6 +12,17 @@ SCHEDULES = ("constant", "step", "milestones", "cosine", "one_cycle")
 def make_schedule(optimizer, schedule, **sizes):
     options = {"warmup_epochs": 1.0, "step_epochs": 2, "milestones": [1, 3], "decay": 0.5}
     return learning_rate_schedule(optimizer, schedule=schedule, **options, **sizes)
+
+
+# Length
+
+
+def test_few_ecgs_are_seen_more_often(capsys):
+    assert length_of_training(25, epochs=5, min_steps=100) == 5  # 811 ECGs in batches of 32
+    assert length_of_training(20, epochs=5, min_steps=100) == 5 and not capsys.readouterr().out
+    assert length_of_training(3, epochs=5, min_steps=100) == 34  # 80
+    assert "34 instead of 5, so that at least 100 steps are made" in capsys.readouterr().out
+    assert length_of_training(3, epochs=5, min_steps=0) == 5
 
 
 # Averaged weights
