@@ -215,7 +215,7 @@ def learn_statements(values: Hyperparameters, device: torch.device) -> None:
     # 3. Train, score the test ECGs once, and keep what others start from
     n_labels = len(question.label_names)
     loss = StatementsLoss(n_labels=n_labels, **values.group("statements"))
-    train(model, loss, training, validation, run, validation_metrics(n_labels), values, pretrained)
+    train(model, loss, training, validation, run, validation_metrics(n_labels), values, pretrained.names)
     score(model, test, question, run)
     keep_trunk(
         run,

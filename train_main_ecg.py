@@ -85,7 +85,9 @@ def main() -> None:
         schedule = learning_rate_schedule(
             optimizer, epochs=epochs, steps_per_epoch=len(training), **values.group("schedule")
         )
-        step = TrainingStep(model, loss, optimizer, schedule, pretrained=pretrained, **values.group("step"))
+        step = TrainingStep(
+            model, loss, optimizer, schedule, pretrained=pretrained.names, **values.group("step")
+        )
 
         # 5. Train and test
         fit(step, training, validation, fold_run, epochs=epochs, **values.group("training"))

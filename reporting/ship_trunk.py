@@ -4,7 +4,7 @@
     python -m reporting.ship_trunk runs/pretrain-20261127-081500 pretrained/ptbxl --data-dir ptbxl
     python -m reporting.ship_trunk runs/pretrain-… pretrained/ptbxl --with runs/pretrain-… runs/pretrain-…
 
-It holds all weights but the head's in half precision, what --init-from NAME needs to know (model.json), a
+It holds the weights in half precision, what --init-from NAME needs to know (model.json), a
 model card (README.md, test_scores.csv), and what recognises the ECGs that the run has seen, in any of its
 parts, and their patients. The ECGs must be those of the run, in a table of cohorts.ptbxl: they are read again
 if the cache does not hold them. PTB-XL's patient numbers are public, so their pseudonyms and the key are too.
@@ -29,7 +29,7 @@ from reporting.pages.trunk_card import command_without_paths, render_trunk_card
 from run_folder.descriptions import PretrainedDescription
 from run_folder.files import KEY_FINGERPRINT, RunFiles
 from run_folder.run import Run
-from run_folder.shipped import PUBLIC_KEY_FILE, SeenEcgs, write_seen
+from run_folder.shipped import PUBLIC_KEY_FILE, SeenEcgs, companions_head, write_seen
 from runtime.command_line import OneLineParser, one_line_errors
 from runtime.errors import UserError, reason
 
@@ -101,14 +101,13 @@ def make_folder(folder: Path, overwrite: bool) -> None:
 
 
 def weights_to_ship(run: Run) -> dict[str, torch.Tensor]:
-    """Return the weights but the head's: arrays in half precision, vectors as they are.
+    """Return the weights: arrays in half precision, vectors as they are.
 
     The variances of a batch norm, which are vectors, may be below what half precision can hold.
     """
     weights = {
         name: tensor.to(HALF) if tensor.is_floating_point() and tensor.ndim > 1 else tensor
         for name, tensor in run.read_weights().items()
-        if not name.startswith("head.")
     }
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
@@ -134,11 +133,14 @@ def companion_of(
         raise UserError(expected.format("a run that scores"))
     if set(other.splits()["digest"]) - set(run.splits()["digest"]):
         raise UserError(expected.format("ECGs that are not of it"))
+    own = run.load_any_description()
+    if (description.label_names, description.value_names) != (own.label_names, own.value_names):
+        raise UserError(expected.format("one that was asked for other labels or values"))
     added = {name: tensor for name, tensor in more.items() if name not in weights}
     trunk = [name for name in more if name.startswith("trunk.")]
     if not added or not trunk or any(not torch.equal(more[name], weights[name]) for name in trunk):
         raise UserError(expected.format("another trunk, or the same model"))
-    return description, added
+    return description, added | {companions_head(description.model): more["head.weight"]}
 
 
 def read_again(run: Run, description: PretrainedDescription, arguments: argparse.Namespace) -> CachedSignals:

@@ -48,6 +48,11 @@ def is_shipped(folder: Path) -> bool:
     return (folder / SEEN_FILE).exists()
 
 
+def companions_head(model: str) -> str:
+    """Return under which name the weights of a companion's head ship, beside the one of the run itself."""
+    return f"head.{model}.weight"
+
+
 def write_seen(folder: Path, seen: SeenEcgs) -> None:
     """Write what a trunk has seen, sorted, so that nothing tells which patient an ECG is of."""
     patients = np.frombuffer(bytes.fromhex("".join(sorted(set(seen.patient_ids)))), np.uint8)

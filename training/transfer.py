@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from run_folder.foreign_weights import is_foreign
 from run_folder.hub import is_published
 from run_folder.lineage import ancestors, foreign_starts, patient_key_of, root_of
 from run_folder.run import Run
-from run_folder.shipped import PUBLIC_KEY_FILE, is_shipped, start_folder
+from run_folder.shipped import PUBLIC_KEY_FILE, companions_head, is_shipped, start_folder
 from runtime.errors import UserError
 from training.foreign_weights import load_foreign
 from xml_loader import LEADS, SAMPLING_RATE
@@ -36,6 +36,22 @@ START_FROM = {
 }
 
 
+class Pretrained(NamedTuple):
+    """What a training starts from.
+
+    Attributes
+    ----------
+    names : of the parameters that were loaded.
+    questions : labels that the loaded weights answer, and values of the ECG that they estimate; none where a
+        layer before the head is new, so that their head would not know what it is given.
+    answers : the weights of that head, (n_questions, n_features), None where there are none.
+    """
+
+    names: frozenset[str] = frozenset()
+    questions: tuple[str, ...] = ()
+    answers: torch.Tensor | None = None
+
+
 def load_pretrained(
     model: nn.Module,
     *,
@@ -45,7 +61,7 @@ def load_pretrained(
     init_from: str | None,
     map: Sequence[str] | None = None,
     held_out: Sequence[str] = ("validation", "test"),
-) -> frozenset[str]:
+) -> Pretrained:
     """Load what the model shares with that of a finished run, except the head, and print what that is.
 
     From a run of the same model that is everything but the head; from another, or a pretraining, the trunk;
@@ -59,19 +75,15 @@ def load_pretrained(
     map : "OWN=THEIRS", of such a file.
     held_out : parts of the fold that those weights must not have seen.
 
-    Returns
-    -------
-    names of the parameters that were loaded.
-
     Raises
     ------
     UserError : no finished run, signals that were prepared in another way, nothing that fits, or an ECG or
         patient of those parts that those weights were trained on.
     """
     if init_from is None:
-        return frozenset()
+        return Pretrained()
     if is_foreign(init_from):
-        return load_foreign(model, Path(init_from), map or [])
+        return Pretrained(load_foreign(model, Path(init_from), map or []))
     if Path(init_from).is_file():
         raise UserError(f"{init_from}: found a file, expected a folder of a run, or .safetensors")
     run = Run(start_folder(init_from))
@@ -84,14 +96,18 @@ def load_pretrained(
     _check_unseen(run, cohort, np.concatenate([fold.parts[part] for part in held_out]))
     for record in foreign_starts(run.folder):
         print(f"note        {run.folder} began from {record['file']}: nobody here knows what that has seen")
-    weights = _shared(model, run, description)
+    theirs = run.read_weights()
+    weights = _shared(model, run, description, theirs)
     model.load_state_dict(weights, strict=False)
     rest = [name for name in model.state_dict() if name not in weights]
     print(
         f"init        {len(weights)} tensors of {_module_names(weights)} from {run.folder}; "
         f"new: {_module_names(rest) or 'nothing'}"
     )
-    return frozenset(name for name, _ in model.named_parameters() if name in weights)
+    names = frozenset(name for name, _ in model.named_parameters() if name in weights)
+    if any(not name.startswith("head.") for name in rest):
+        return Pretrained(names)
+    return Pretrained(names, *_head_of(model, description, theirs))
 
 
 def keep_trunk(
@@ -137,12 +153,33 @@ def keep_trunk(
         print("            the table of both runs keeps them apart")
 
 
+def _head_of(
+    model: nn.Module,
+    description: ModelDescription | PretrainedDescription,
+    weights: Mapping[str, torch.Tensor],
+) -> tuple[tuple[str, ...], torch.Tensor | None]:
+    """Return what the head answered that belongs to the loaded layers, and its weights of their features."""
+    name = _name_of(model)
+    answers = weights.get("head.weight" if name == description.model else companions_head(name))
+    questions = (*description.label_names, *getattr(description, "value_names", ()))
+    n_features = model.head.in_features - 2 * model.head.n_clinical
+    if answers is None or len(questions) != len(answers):  # weights that shipped without a head
+        return (), None
+    return questions, answers[:, :n_features].float()
+
+
+def _name_of(model: nn.Module) -> str:
+    return {kind: name for name, kind in MODELS.items()}.get(type(model), "")
+
+
 def _shared(
-    model: nn.Module, run: Run, description: ModelDescription | PretrainedDescription
+    model: nn.Module,
+    run: Run,
+    description: ModelDescription | PretrainedDescription,
+    weights: Mapping[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
     """Return the weights of a run that fit the model, without the head."""
-    own, weights = model.state_dict(), run.read_weights()
-    name_of_own = {kind: name for name, kind in MODELS.items()}.get(type(model), "")
+    own, name_of_own = model.state_dict(), _name_of(model)
     same_model = name_of_own == description.model
     starts = START_FROM.get(name_of_own)
     if not same_model and (starts is None or START_FROM.get(description.model) != starts):

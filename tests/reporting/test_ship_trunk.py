@@ -21,7 +21,7 @@ from reporting.words.study_facts import started_from
 from run_folder.files import RunFiles
 from run_folder.run import Run
 from run_folder.run_record import read_run
-from run_folder.shipped import read_seen
+from run_folder.shipped import companions_head, read_seen
 from xml_loader import read_at_rest
 
 FILES = {
@@ -74,10 +74,10 @@ def start(places, *flags, script="train_atten.py", cohort="ecgs"):
 # What ships
 
 
-def test_weights_without_the_head_in_half_precision(places, trunk):
+def test_weights_in_half_precision(places, trunk):
     assert {file.name for file in trunk.iterdir()} == FILES
     before, after = (load_file(folder / "model.safetensors") for folder in (places / "run", trunk))
-    assert set(before) - set(after) == {"head.weight", "head.bias"}
+    assert set(before) == set(after)
     for name, tensor in after.items():
         assert tensor.dtype == (torch.float16 if tensor.ndim > 1 else before[name].dtype), name
         torch.testing.assert_close(tensor.float(), before[name].float(), rtol=1e-3, atol=1e-6)
@@ -135,7 +135,10 @@ def test_the_name_is_enough_from_any_folder(places, trunk, tmp_path, monkeypatch
     assert f"tensors of trunk, attention from {trunk}; new: head" in outcome.stdout
     assert f"recognised with --patient-key {trunk / 'patient_key.txt'}" in outcome.stdout
     before, after = (load_file(folder / "model.safetensors") for folder in (trunk, run))
-    for name, tensor in before.items():  # the only epoch was one of the frozen
+    for name, tensor in before.items():
+        if name.startswith("head."):
+            continue
+        # The only epoch was one of the frozen
         assert after[name].dtype in (torch.float32, torch.int64) and torch.equal(
             after[name], tensor.to(after[name])
         )
@@ -149,13 +152,15 @@ def test_layers_of_another_model_ship_beside_the_trunk(places, trunk):
     outcome = ship(places, folder, "--with", places / "above")
     assert outcome.returncode == 0, outcome.stderr
     alone, both, above = (load_file(one / "model.safetensors") for one in (trunk, folder, places / "above"))
-    assert set(both) - set(alone) == {name for name in above if name.startswith("rnn.")}
+    of_the_rnn = {name for name in above if name.startswith("rnn.")}
+    assert set(both) - set(alone) == of_the_rnn | {"head.resnet_with_rnn.weight"}
     assert "--architecture rnn --freeze-epochs 1" in (folder / "README.md").read_text()
     flags = ("--init-from", "more", "--epochs", 1, "--freeze-epochs", 1, "--weight-average", 0)
     outcome = start(places, "--model", "rnn", *flags, script="train_main_ecg.py")
     assert f"tensors of trunk, rnn from {folder}; new: head" in outcome.stdout
     after = load_file(run_folder_of(outcome) / "model.safetensors")
-    for name in both.keys() & after.keys():
+    assert f"of {len(above['head.weight'])} answers" in outcome.stdout
+    for name in (name for name in both.keys() & after.keys() if not name.startswith("head.")):
         assert torch.equal(after[name], both[name].to(after[name])), name
     assert f"trunk, attention from {folder}; new: head" in start(places, *flags).stdout
     for other in (("--model", "rnn", "--rnn-hidden-size", 64), ("--model", "encoder")):
@@ -164,8 +169,10 @@ def test_layers_of_another_model_ship_beside_the_trunk(places, trunk):
     description, weights = Run(folder).load_any_description(), Run(folder).read_weights()
     assert set(description.companions) == {"resnet_with_rnn"}
     model = MODELS["resnet_with_rnn"](**description.companions["resnet_with_rnn"])
-    missing, _ = model.load_state_dict(weights, strict=False)
-    assert all(name.startswith("head.") for name in missing)
+    assert {name for name in model.state_dict() if not name.startswith("head.")} <= set(weights)
+    torch.testing.assert_close(
+        weights["head.resnet_with_rnn.weight"].float(), above["head.weight"], rtol=1e-3, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", ["tuned", "run"])
@@ -255,11 +262,17 @@ def test_a_trunk_in_the_repository_is_whole(folder, monkeypatch, tmp_path):
     description, weights = Run(folder).load_any_description(), Run(folder).read_weights()
     model = MODELS[description.model](**description.arguments)
     missing, unexpected = model.load_state_dict(weights, strict=False)
-    assert all(name.startswith("head.") for name in missing)
+    assert not missing  # with its head it answers what it was asked for
     for name, arguments in description.companions.items():
-        missing, _ = (other := MODELS[name](**arguments)).load_state_dict(weights, strict=False)
-        assert all(name.startswith("head.") for name in missing)
-        unexpected = [name for name in unexpected if name not in other.state_dict()]
+        theirs = MODELS[name](**arguments).state_dict()
+        head = weights[companions_head(name)]
+        assert (
+            head.shape == theirs.pop("head.weight").shape and theirs.pop("head.bias").shape == head.shape[:1]
+        )
+        assert {name: tensor.shape for name, tensor in theirs.items()} == {
+            name: weights[name].shape for name in theirs
+        }
+        unexpected = [tensor for tensor in unexpected if tensor not in (*theirs, companions_head(name))]
     assert not unexpected
     assert all(torch.isfinite(tensor).all() for tensor in weights.values())
     assert sum(path.stat().st_size for path in folder.iterdir()) < 16e6  # of three models

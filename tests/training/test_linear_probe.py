@@ -1,4 +1,4 @@
-"""The head that a training with loaded weights begins with: scikit-learn's logistic regression."""
+"""The head that a training with loaded weights begins with: scikit-learn's logistic regressions."""
 
 from dataclasses import replace
 
@@ -16,9 +16,16 @@ from dataset.signals import SignalsOnDevice
 from focal_loss import FocalLoss
 from models.head import Head
 from run_folder.run import Run
-from training.linear_probe import PRIOR_OF_CLINICAL, PRIOR_OF_FEATURE, fit_head
+from training.linear_probe import (
+    PRIOR_OF_CLINICAL,
+    PRIOR_OF_CORRECTION,
+    PRIOR_OF_FEATURE,
+    RATE_OF_ANSWER,
+    fit_head,
+)
+from training.transfer import Pretrained
 
-LOADED = frozenset({"trunk.weight"})
+LOADED = Pretrained(frozenset({"trunk.weight"}))
 
 
 class Deviations(nn.Module):
@@ -70,7 +77,7 @@ def logits_of(model, cohort):
 
 def test_the_head_is_the_logistic_regression_with_this_prior(run, capsys):
     cohort, model = make_cohort(), Deviations()
-    assert probe(model, cohort, run) == LOADED | {"head.weight", "head.bias"}
+    assert probe(model, cohort, run) == LOADED.names | {"head.weight", "head.bias"}
     theirs = LogisticRegression(C=PRIOR_OF_FEATURE, tol=1e-10)
     x = standard(features_of(cohort))
     theirs.fit(x, cohort.targets[:, 0])
@@ -80,6 +87,47 @@ def test_the_head_is_the_logistic_regression_with_this_prior(run, capsys):
     prevalence = cohort.targets.mean()
     entropy = -prevalence * np.log(prevalence) - (1 - prevalence) * np.log(1 - prevalence)
     assert f"loss {entropy:.4f} with no weights" in capsys.readouterr().out
+
+
+def answers_of(cohort, n_answers=4):
+    """What a run of which the head is known starts with: four answers, of which the second says the label."""
+    generator = np.random.default_rng(3)
+    rows = generator.normal(size=(n_answers, 12))
+    rows[1] = np.linalg.lstsq(standard(features_of(cohort)), cohort.targets[:, 0] - 0.5, rcond=None)[0] * 9
+    rows = np.column_stack([rows, np.ones((n_answers, 3))]).astype(np.float32)
+    return Pretrained(LOADED.names, ("rate", "RBBB", "axis", "LVH"), torch.from_numpy(rows))
+
+
+def test_few_answers_of_what_was_loaded_are_weighed_first(run, capsys):
+    """By the lasso of scikit-learn; then the features correct them: there, gradient and prior cancel."""
+    cohort, model = make_cohort(), Deviations()
+    pretrained, y = answers_of(cohort), cohort.targets[:, 0]
+    probe(model, cohort, run, pretrained=pretrained)
+    x = features_of(cohort)
+    answers = standard(x @ pretrained.answers[:, :12].double().numpy().T)
+    theirs = LogisticRegression(C=1 / RATE_OF_ANSWER, l1_ratio=1, solver="saga", tol=1e-12, max_iter=10**6)
+    theirs.fit(answers, y)
+    chosen = np.flatnonzero(theirs.coef_[0])
+    assert 1 in chosen and len(chosen) < 4
+    assert f"{len(chosen)} of 4 answers (RBBB" in capsys.readouterr().out
+    logits = logits_of(model, cohort)[:, 0]
+    slope = standard(x).T @ (1 / (1 + np.exp(-logits)) - y)
+    correction = logits - answers @ theirs.coef_[0]
+    correction -= correction.mean()
+    np.testing.assert_allclose(correction, -standard(x) @ slope * PRIOR_OF_CORRECTION, atol=2e-5)
+    assert np.std(correction) > 2e-3
+
+
+def test_answers_that_do_not_help_have_no_weight(run, capsys):
+    cohort, model = make_cohort(), Deviations()
+    rows = torch.zeros(2, 15)
+    rows[:, 12:] = 1.0  # of what is constant
+    probe(model, cohort, run, pretrained=Pretrained(LOADED.names, ("a", "b"), rows))
+    assert "0 of 2 answers," in capsys.readouterr().out
+    theirs = LogisticRegression(C=PRIOR_OF_CORRECTION, tol=1e-10)
+    x = standard(features_of(cohort))
+    theirs.fit(x, cohort.targets[:, 0])
+    np.testing.assert_allclose(logits_of(model, cohort)[:, 0], theirs.decision_function(x), atol=2e-5)
 
 
 def test_labels_that_are_not_known_do_not_count(run):
@@ -118,9 +166,9 @@ def test_any_loss_is_lowered(run, capsys):
 def test_nothing_happens_without_loaded_weights_or_after_a_checkpoint(run):
     model = Deviations()
     before = model.head.weight.clone()
-    assert probe(model, make_cohort(), run, pretrained=frozenset()) == frozenset()
+    assert probe(model, make_cohort(), run, pretrained=Pretrained()) == frozenset()
     (run.folder / "checkpoint.pt").write_bytes(b"")
-    assert probe(model, make_cohort(), run) == LOADED | {"head.weight", "head.bias"}
+    assert probe(model, make_cohort(), run) == LOADED.names | {"head.weight", "head.bias"}
     assert torch.equal(model.head.weight, before) and not model.modes
 
 
