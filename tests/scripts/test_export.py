@@ -1,6 +1,7 @@
 """The ONNX file of a run gives the run's scores, says what it is, and is not written where it would not."""
 
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import json
@@ -137,6 +138,13 @@ def single_run(attention, tmp_path_factory):
     return folder
 
 
+@functools.cache
+def member_graph(name):
+    """Return the scorer of a model, and its graph for predict.py."""
+    scorer = scorer_of(member(name))
+    return scorer, to_onnx(SignalToLogits(scorer.models[0], scorer.descriptions[0]), {})
+
+
 @pytest.fixture
 def graph_of(attention, monkeypatch):
     """Return a function that lets the script write a given graph instead of tracing the run's model."""
@@ -197,8 +205,8 @@ def test_an_ensemble_limits_the_logits_of_its_members_as_the_run_does():
 
 def save_an_ensemble(places):
     """Leave two models and their ensemble in folders of this one, and return the models."""
-    members = [member("resnet18_with_atten_spectr"), member("resnet_with_encoder", seed=1)]
-    folders = [places / "spectrogram", places / "encoder"]
+    members = [member("res_net_model"), member("resnet_with_encoder", seed=1)]
+    folders = [places / "baseline", places / "encoder"]
     for folder, one in zip(folders, members, strict=True):
         save(Run(folder), *one)
     (places / "ensemble").mkdir()
@@ -228,9 +236,9 @@ def test_an_ensemble_as_a_user_exports_it(tmp_path):
 
 @needs_onnx
 def test_a_run_with_clinical_values_has_a_snippet_that_runs(tmp_path):
-    arguments = {**CASES["resnet18_with_atten_spectr"][0], "n_clinical": 2}
-    description = member("resnet18_with_atten_spectr")[1]
-    with_both = MODELS["resnet18_with_atten_spectr"](**arguments).eval()
+    arguments = {**CASES["res_net_model"][0], "n_clinical": 2}
+    description = member("res_net_model")[1]
+    with_both = MODELS["res_net_model"](**arguments).eval()
     with torch.no_grad():
         with_both.head.weight[:, -4:] = torch.tensor([0.1, -0.2, 0.3, 0.4])
     columns = {"clinical_columns": ["age", "sex"], "window_start": 1.5}
@@ -360,8 +368,8 @@ def ensemble_with_exports(tmp_path_factory):
 
 
 def exported_beside(folder, tmp_path):
-    """Return a copy of the exported spectrogram model of that ensemble, to be changed."""
-    return shutil.copytree(folder.parent / "spectrogram", tmp_path / "run")
+    """Return a copy of the exported baseline of that ensemble, to be changed."""
+    return shutil.copytree(folder.parent / "baseline", tmp_path / "run")
 
 
 class FirstSamples(torch.nn.Module):
@@ -389,8 +397,7 @@ def test_a_graph_sees_ecgs_as_pytorch_does_where_they_are_far_from_zero():
 @pytest.mark.parametrize("name", [name for name in MODELS if name != "resnet_with_encoder"])
 def test_each_model_gives_predict_the_scores_and_features_of_pytorch(name):
     """The encoder is in the ensemble below."""
-    scorer = scorer_of(member(name))
-    graph = to_onnx(SignalToLogits(scorer.models[0], scorer.descriptions[0]), {})
+    scorer, graph = member_graph(name)
     exported = ExportedScorer(
         [session_of(graph)], scorer.titles, scorer.descriptions, thresholds=THRESHOLDS, folders=[]
     )
@@ -428,11 +435,11 @@ def test_an_ensemble_scores_by_the_exports_of_its_members(ensemble_with_exports)
 
 @needs_onnx
 def test_clinical_values_go_into_the_graph_for_predict(tmp_path):
-    arguments = {**CASES["resnet18_with_atten_spectr"][0], "n_clinical": 2}
-    model = MODELS["resnet18_with_atten_spectr"](**arguments).eval()
+    arguments = {**CASES["res_net_model"][0], "n_clinical": 2}
+    model = MODELS["res_net_model"](**arguments).eval()
     with torch.no_grad():
         model.head.weight[:, -4:] = torch.tensor([0.1, -0.2, 0.3, 0.4])
-    description = member("resnet18_with_atten_spectr")[1]
+    description = member("res_net_model")[1]
     changed = {"arguments": arguments, "clinical_columns": ["age", "sex"]}
     changed |= {"calibration_slopes": [0.5, 0.2], "calibration_intercepts": [-3.0, -4.0]}
     save(Run(tmp_path / "run"), model, dataclasses.replace(description, **changed))
@@ -457,7 +464,7 @@ def test_clinical_values_go_into_the_graph_for_predict(tmp_path):
         (lambda run: (run / RECORD).write_text("{}"), "found no usable export ("),
         (lambda run: (run / GRAPH).write_bytes(b"\0" + (run / GRAPH).read_bytes()[1:]), "another checksum"),
         (
-            lambda run: Run(run).save_weights(member("resnet18_with_atten_spectr", 5)[0].state_dict()),
+            lambda run: Run(run).save_weights(member("res_net_model", 5)[0].state_dict()),
             "other weights",
         ),
         (lambda run: describe_again(run, normalisation="none"), "other weights"),
@@ -510,9 +517,8 @@ def test_without_onnxruntime_an_export_is_refused(single_run, monkeypatch):
 
 
 @needs_onnx
-def test_a_wrong_graph_for_predict_is_refused(attention):
-    scorer, signals = attention[0], ecgs(5, 5)
-    graph = to_onnx(SignalToLogits(scorer.models[0], scorer.descriptions[0]), {})
+def test_a_wrong_graph_for_predict_is_refused():
+    (scorer, graph), signals = member_graph("resnet18_with_atten"), ecgs(5, 5)
     nothing = np.empty((5, 0), np.float32)
     assert check_member_graph(graph, scorer, signals, nothing) <= 1e-5
     for change in (1e-3, float("nan")):  # of a logit before calibration
