@@ -13,10 +13,10 @@ from tiny_runs import (
     command,
     line_of,
     make_tiny_cohort,
-    run_as_user,
     run_folder_of,
     run_here,
     tiny,
+    train_here,
 )
 
 from hyperparameters.declaration import Hyperparameters
@@ -50,17 +50,19 @@ def interrupted(cwd, *flags):
     return Outcome(process.returncode, stdout, stderr)
 
 
-def test_folds_at_once_stopped_and_resumed_end_in_the_bits_of_one_after_another(flags, tmp_path):
+def test_folds_at_once_stopped_and_resumed_end_in_the_bits_of_one_after_another(flags, tmp_path, monkeypatch):
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     other.mkdir()
-    expected = one / run_folder_of(run_as_user(SCRIPT, *flags, cwd=one))
+    monkeypatch.chdir(one)
+    expected = one / run_folder_of(train_here(SCRIPT, *flags))
     stopped = interrupted(other, *flags, "--folds-at-once", 2)
     (found,) = other.glob("runs/*")
     words = f"python {SCRIPT} --resume {found.relative_to(other)} goes on from what is saved"
     assert line_of(stopped) == f"{SCRIPT}: interrupted; {words}"
     assert ONE_THREAD in stopped.stdout.splitlines() and not (found / "metrics.json").exists()
-    resumed = run_as_user(SCRIPT, "--resume", found.relative_to(other), cwd=other)
+    monkeypatch.chdir(other)
+    resumed = run_here(SCRIPT, "--resume", found.relative_to(other))
     assert other / run_folder_of(resumed) == found
     lines = resumed.stdout.splitlines()
     assert ONE_THREAD in lines and sum(line.startswith("cohort ") for line in lines) == 1
