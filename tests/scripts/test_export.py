@@ -467,7 +467,7 @@ def test_clinical_values_go_into_the_graph_for_predict(tmp_path):
             lambda run: Run(run).save_weights(member("res_net_model", 5)[0].state_dict()),
             "other weights",
         ),
-        (lambda run: describe_again(run, normalisation="none"), "other weights"),
+        (lambda run: describe_again(run, normalisation="lead"), "other weights"),
     ],
 )
 def test_an_export_that_is_not_of_these_weights_is_refused(change, expected, ensemble_with_exports, tmp_path):
