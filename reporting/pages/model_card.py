@@ -35,7 +35,7 @@ CONFIDENCE = 0.95  # of the intervals in a comparison
 # Without those of paths and cohorts
 SHOWN_GROUPS = {
     "split", "decision", "batches", "augmentation", "layers", "rnn", "encoder",
-    "loss", "optimizer", "schedule", "step", "training", "run",
+    "loss", "optimizer", "schedule", "step", "length", "training", "run",
 }  # fmt: skip
 LEFT_OUT = (
     "output_dir",

@@ -204,7 +204,8 @@ def test_an_error_is_given_by_the_leads_that_differ_from_true_negatives():
     section = explanation_section(label, draw_group_attribution(label), cohort)
     assert section.left_out.startswith("1 ECG is in no mean") and "7.xml" in section.left_out
     first, second = section.errors
-    assert first.leads.startswith("V2 -2.00 (QRS), ") and second.leads.startswith("V2 +2.00, I +0.25, ")
+    leads = [one.leads.replace("\N{NO-BREAK SPACE}", " ") for one in section.errors]
+    assert leads[0].startswith("V2 −2.00 (QRS), ") and leads[1].startswith("V2 +2.00, I +0.25, ")
     assert (first.kind, second.kind) == ("PE, missed", "no PE, flagged")
     assert "right axis" in first.signs and "bpm" in first.signs
     table = explained_errors(label)
