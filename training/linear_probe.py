@@ -184,7 +184,7 @@ def _weigh(answers: torch.Tensor, loss: nn.Module, targets: torch.Tensor) -> tup
 
 
 def _named(chosen: torch.Tensor, questions: tuple[str, ...]) -> str:
-    """Return text such as "5 of 145 answers (IRBBB, CRBBB, v1_r_prime_mv …)"."""
+    """Return text such as "5 of 145 answers (IRBBB, r_prime_in_v1_mv, RVH …)"."""
     sizes = chosen.abs().amax(0)
     n_chosen = int((sizes > 0).sum())
     first = [questions[index] for index in sizes.argsort(descending=True)[: min(NAMED, n_chosen)]]

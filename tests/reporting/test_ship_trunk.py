@@ -181,6 +181,15 @@ def test_layers_above_another_trunk_do_not_ship(places, trunk, tmp_path, name):
     assert f"{name}: found another trunk, or the same model, expected a pretraining of another" in line
 
 
+def test_layers_that_were_asked_for_something_else_do_not_ship(places, trunk, tmp_path):
+    other = shutil.copytree(places / "above", tmp_path / "other")
+    description = json.loads((other / "model.json").read_text())
+    description["value_names"].reverse()
+    (other / "model.json").write_text(json.dumps(description))
+    line = line_of(ship(places, tmp_path / "new", "--with", other))
+    assert "other: found one that was asked for other labels or values, expected a pretraining" in line
+
+
 @pytest.mark.parametrize("model", ["rnn", "encoder"])
 def test_the_other_models_with_the_1d_trunk_take_it(places, trunk, model):
     flags = ("--model", model, "--freeze-epochs", 1, "--weight-average", 0)
