@@ -185,7 +185,16 @@ def learn_statements(values: Hyperparameters, device: torch.device) -> None:
     unnamed = without_labels(labelled, labelled.label_names)
     name, layers = ARCHITECTURES[values.architecture]
     title = MODELS[name].title
-    run = start_run(__file__, title=title, values=values, device=device, cohort=unnamed, folds=[fold])
+    held_out = ("test",)  # validation chooses nothing here: the last epoch is kept
+    run = start_run(
+        __file__,
+        title=title,
+        values=values,
+        device=device,
+        cohort=unnamed,
+        folds=[fold],
+        held_out=held_out,
+    )
     measured = measured_values(
         labelled, workers=values.workers, relative=values.normalisation != "none"
     ).iloc[:, : None if values.measured_weight else 0]
@@ -202,15 +211,7 @@ def learn_statements(values: Hyperparameters, device: torch.device) -> None:
     given = values.group("layers") | values.group("rnn") | values.group("encoder")
     arguments |= {key: value for key, value in given.items() if key in layers}
     model = MODELS[name](**arguments).to(device)
-    pretrained = load_pretrained(
-        model,
-        cohort=cohort,
-        fold=fold,
-        normalisation=values.normalisation,
-        init_from=values.init_from,
-        map=values.map,
-        held_out=("test",),  # validation chooses nothing here: the last epoch is kept
-    )
+    pretrained = load_pretrained(model, **values.group("transfer"))
 
     # 3. Train, score the test ECGs once, and keep what others start from
     n_labels = len(question.label_names)

@@ -82,9 +82,7 @@ def main() -> None:
         arguments = {**cohort.model_arguments, **values.group("layers")}
         model = MODELS[MODEL](**arguments).to(device)
         model.head.standardise(training.clinical)
-        pretrained = load_pretrained(
-            model, cohort=cohort, fold=fold, normalisation=values.normalisation, **values.group("transfer")
-        )
+        pretrained = load_pretrained(model, **values.group("transfer"))
 
         # 4. Loss, head, optimizer and step
         loss = FocalLoss(**values.group("loss"))

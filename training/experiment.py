@@ -1,6 +1,6 @@
 """What surrounds the loop: open the run, print what is trained on what, go through the folds, pool them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from runtime.side_by_side import end_with_parent, own_part
 from training.decisions import few_to_decide_on
 from training.folds_at_once import folds_at_once, refuse_with_torchrun, train_at_once
 from training.pooling import pool_folds
+from training.transfer import check_start
 
 MANY = 12  # labels; the positives of more are not printed
 
@@ -38,6 +39,7 @@ def start_run(
     device: torch.device,
     cohort: Cohort,
     folds: list[Fold],
+    held_out: Sequence[str] = ("validation", "test"),
 ) -> Run:
     """Return a new run folder with all that is known before training, or the one to resume, checked.
 
@@ -49,8 +51,15 @@ def start_run(
     ----------
     script : file of the script, after which the folder is named.
     title : the model's name for a reader.
+    held_out : parts that the weights of ``--init-from`` must not have seen.
+
+    Raises
+    ------
+    UserError : the run that is resumed is another, or see ``check_start``.
     """
     refuse_with_torchrun(values)
+    own = own_part()
+    notes = [] if own else check_start(values, cohort, folds, held_out)
     splits = _splits_table(cohort, folds)
     if values.resume:
         run = Run.resume(values.resume, splits, patient_key=cohort.reading.patient_key)
@@ -65,7 +74,7 @@ def start_run(
             patient_key=cohort.reading.patient_key,
         )
     HANDLER.run_folder = run.folder
-    if own_part():  # of a process that holds the run and follows it
+    if own:  # of a process that holds the run and follows it
         end_with_parent()
         return run
     run.hold()
@@ -76,6 +85,8 @@ def start_run(
     _announce(cohort, folds, run)
     for few in few_to_decide_on(cohort, folds, values):
         print(f"            {few}")
+    for note in notes:
+        print(f"note        {note}")
     return run
 
 

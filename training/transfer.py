@@ -10,6 +10,7 @@ from torch import nn
 
 from dataset.cohort import Cohort
 from dataset.splits import Fold
+from hyperparameters.declaration import Hyperparameters
 from inference.unseen import seen_in_training
 from models import MODELS
 from run_folder.descriptions import ModelDescription, PretrainedDescription
@@ -52,50 +53,74 @@ class Pretrained(NamedTuple):
     answers: torch.Tensor | None = None
 
 
-def load_pretrained(
-    model: nn.Module,
-    *,
+def check_start(
+    values: Hyperparameters,
     cohort: Cohort,
-    fold: Fold,
-    normalisation: str,
-    init_from: str | None,
-    map: Sequence[str] | None = None,
+    folds: Sequence[Fold],
     held_out: Sequence[str] = ("validation", "test"),
+) -> list[str]:
+    """Refuse what ``--init-from`` names where a run must not start from it, before anything is trained.
+
+    ``start_run`` asks, so that no script can forget to. What a fold holds out must be new to those weights,
+    whichever fold that is.
+
+    Parameters
+    ----------
+    held_out : parts of the folds that those weights must not have seen.
+
+    Returns
+    -------
+    notes for a reader, of what could not be compared.
+
+    Raises
+    ------
+    UserError : no finished run, signals that were prepared in another way, or an ECG or patient of those
+        parts that those weights were trained on.
+    """
+    init_from = values.present().get("init_from")
+    if init_from is None or is_foreign(init_from):
+        return []
+    if Path(init_from).is_file():
+        raise UserError(f"{init_from}: found a file, expected a folder of a run, or .safetensors")
+    run = Run(start_folder(init_from))
+    normalisation = run.load_any_description().normalisation
+    if normalisation != values.normalisation:
+        raise UserError(
+            f"{run.folder}: found signals normalised by {normalisation}, expected {values.normalisation} "
+            "(--normalisation)"
+        )
+    parts = [fold.parts[part] for fold in folds for part in held_out]
+    notes = _check_unseen(run, cohort, np.unique(np.concatenate(parts)))
+    for record in foreign_starts(run.folder):
+        notes.append(f"{run.folder} began from {record['file']}: nobody here knows what that has seen")
+    return notes
+
+
+def load_pretrained(
+    model: nn.Module, *, init_from: str | None, map: Sequence[str] | None = None
 ) -> Pretrained:
     """Load what the model shares with that of a finished run, except the head, and print what that is.
 
     From a run of the same model that is everything but the head; from another, or a pretraining, the trunk;
     from a trunk that ships with more, also what lies between trunk and head, where it has these sizes.
+    Whether the run may start from it, ``check_start`` has said.
 
     Parameters
     ----------
-    normalisation : of this run's signals; those of the other must have been normalised the same way.
     init_from : folder of a run, or of one fold, the name of a trunk that ships, or a .safetensors file of
         another model, see ``foreign_weights``; None loads nothing.
     map : "OWN=THEIRS", of such a file.
-    held_out : parts of the fold that those weights must not have seen.
 
     Raises
     ------
-    UserError : no finished run, signals that were prepared in another way, nothing that fits, or an ECG or
-        patient of those parts that those weights were trained on.
+    UserError : no finished run, or nothing that fits.
     """
     if init_from is None:
         return Pretrained()
     if is_foreign(init_from):
         return Pretrained(load_foreign(model, Path(init_from), map or []))
-    if Path(init_from).is_file():
-        raise UserError(f"{init_from}: found a file, expected a folder of a run, or .safetensors")
     run = Run(start_folder(init_from))
     description = run.load_any_description()
-    if description.normalisation != normalisation:
-        raise UserError(
-            f"{run.folder}: found signals normalised by {description.normalisation}, expected "
-            f"{normalisation} (--normalisation)"
-        )
-    _check_unseen(run, cohort, np.concatenate([fold.parts[part] for part in held_out]))
-    for record in foreign_starts(run.folder):
-        print(f"note        {run.folder} began from {record['file']}: nobody here knows what that has seen")
     theirs = run.read_weights()
     weights = _shared(model, run, description, theirs)
     model.load_state_dict(weights, strict=False)
@@ -202,14 +227,15 @@ def _fits(weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) 
     return all(tensor.shape == own[name].shape for name, tensor in weights.items())
 
 
-def _check_unseen(run: Run, cohort: Cohort, held_out: np.ndarray) -> None:
+def _check_unseen(run: Run, cohort: Cohort, held_out: np.ndarray) -> list[str]:
     """Refuse weights that have seen some ECGs of a cohort, by their indices, or their patients.
 
-    Pseudonyms of another key cannot be compared; a line says so.
+    Returns notes of what could not be compared, such as pseudonyms of another key.
     """
+    notes = []
     for folder in ancestors(run.folder):
         if folder.is_dir() and is_published(root_of(folder)):
-            print(f"note        {folder} does not tell which ECGs it has seen: they are not compared")
+            notes.append(f"{folder} does not tell which ECGs it has seen: they are not compared")
             continue
         again = held_out[seen_in_training(folder, cohort, held_out)]
         if len(again):
@@ -219,7 +245,8 @@ def _check_unseen(run: Run, cohort: Cohort, held_out: np.ndarray) -> None:
                 f"expected none: {_how_to_part(folder)}"
             )
         if patient_key_of(folder) != cohort.reading.patient_key:
-            print(f"note        {folder}: {_only_ecgs_compared(folder)}")
+            notes.append(f"{folder}: {_only_ecgs_compared(folder)}")
+    return notes
 
 
 def _how_to_part(folder: Path) -> str:

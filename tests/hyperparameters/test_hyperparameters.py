@@ -457,7 +457,7 @@ def test_resume_of_a_larger_models_run_is_refused(refused, tmp_path):
         (EvaluationBatches.__init__, ["batches"], ["self", "cohort", "indices", "signals"]),
         (FocalLoss, ["loss"], []),
         (adamw, ["optimizer"], ["model", "pretrained"]),
-        (load_pretrained, ["transfer"], ["model", "cohort", "fold", "normalisation", "held_out"]),
+        (load_pretrained, ["transfer"], ["model"]),
         (learning_rate_schedule, ["schedule"], ["optimizer", "epochs", "steps_per_epoch"]),
         (TrainingStep, ["step"], ["model", "loss", "optimizer", "schedule", "pretrained"]),
         (length_of_training, ["length"], ["steps_per_epoch"]),

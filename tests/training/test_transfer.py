@@ -96,6 +96,21 @@ def test_ecgs_that_trained_the_other_run_cannot_be_tested(places):
     assert "of this run's validation and test ECGs, or their patients, among those that trained it" in line
 
 
+def test_one_such_ecg_in_any_fold_ends_the_run_before_it_begins(places, tmp_path):
+    shutil.copytree(places / "ecgs", tmp_path / "ecgs")
+    own, others = (pd.read_csv(folder / "labels.csv") for folder in (tmp_path / "ecgs", places / "others"))
+    parts = pd.read_csv(places / "run" / "splits.csv").set_index("file")["split"]
+    seen = others[others["file"].map(parts) == "train"].head(1)
+    shutil.copy(places / "others" / seen["file"].item(), tmp_path / "ecgs" / "again.xml")
+    table = pd.concat([own, seen.assign(file="again.xml", patient_id="new")[own.columns]])
+    table.to_csv(tmp_path / "ecgs" / "labels.csv", index=False)
+    where = ("--output-dir", tmp_path / "runs", "--cache-dir", places / "cache")
+    flags = ("--init-from", places / "run", "--folds", 3)
+    line = line_of(train_here("train_atten.py", *tiny(tmp_path / "ecgs", *where, *flags)))
+    assert "found 1 of this run's" in line and "such as again.xml" in line
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_patient_who_trained_the_other_run_cannot_be_tested(places, tmp_path):
     """Another ECG of theirs, in another folder, with the same key of pseudonyms."""
     shutil.copytree(places / "ecgs", tmp_path / "ecgs")
