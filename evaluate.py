@@ -37,7 +37,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dataset.cohort import Cohort, read_cohort
+from dataset.cohort import Cohort, places, read_cohort
 from dataset.labels_table import read_files
 from dataset.sign_columns import given_columns, sign_columns
 from ecg.quality import count_missing
@@ -87,7 +87,15 @@ from run_folder.hub import is_published, run_argument
 from run_folder.lineage import roots_of
 from run_folder.run import Run, new_folder
 from run_folder.run_record import EXTERNAL, read_run
-from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
+from runtime.command_line import (
+    OneLineParser,
+    add_device,
+    one_line_errors,
+    prepare,
+    require,
+    share,
+    whole_number,
+)
 from runtime.errors import UserError
 from runtime.messages import counted
 
@@ -134,7 +142,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--names", nargs="+", help="of the runs, for the tables")
     parser.add_argument("--strata", nargs="+", default=[], help="columns of the labels table to report by")
     parser.add_argument("--rivals", nargs="+", default=[], help="columns to compare with; higher is sicker")
-    parser.add_argument("--prevalence", type=float, help="to restate PPV and NPV for, between 0 and 1")
+    parser.add_argument("--prevalence", type=share, help="to restate PPV and NPV for, between 0 and 1")
     parser.add_argument("--cohort", metavar="DIR", help="folder of ECGs that the runs have not seen")
     parser.add_argument("--data-dir", metavar="DIR", help="the runs' own ECGs, where they lie elsewhere now")
     parser.add_argument("--labels", help="labels table of --cohort or --data-dir [labels.csv in the folder]")
@@ -149,7 +157,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--explain",
-        type=int,
+        type=whole_number,
         metavar="N",
         help="explain at most N true and false positives and negatives each",
     )
@@ -168,10 +176,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--data-dir: found --cohort too, expected one of them")
     if arguments.random_kernels and arguments.cohort:
         parser.error("--random-kernels: found --cohort, expected none: nothing is fitted on its ECGs")
-    if arguments.prevalence is not None and not 0 < arguments.prevalence < 1:
-        parser.error(f"--prevalence: found {arguments.prevalence:g}, expected a number between 0 and 1")
-    if arguments.explain is not None and arguments.explain < 1:
-        parser.error(f"--explain: found {arguments.explain}, expected 1 ECG of each group or more")
     return arguments
 
 
@@ -218,7 +222,7 @@ def read_own_cohort(arguments: argparse.Namespace, root: Path, values: Hyperpara
 
 def read_other_cohort(arguments: argparse.Namespace, values: Hyperparameters) -> Cohort:
     """Return another hospital's cohort, read and judged as the first run's own was; print what is unknown."""
-    path = Path(arguments.labels or Path(arguments.cohort) / "labels.csv")
+    _, path = places(arguments.cohort, arguments.labels)
     run_labels, columns = label_names_of(arguments.runs[0]), read_files(path).columns
     labels = [name for name in run_labels if name in columns]
     if not labels:

@@ -8,8 +8,8 @@
 
 Each line has a file's format, device, sampling rate, length, leads and gain, its verdict: ok, note,
 warn, reject (training leaves it out) or refused (it cannot be read), and why. The limits are the
-hyperparameters of the same names. The exit status is 1 where a file is rejected or refused. No patient's
-name, identifier or birth date is shown.
+hyperparameters of the same names. The exit status is 1 where a file is rejected or refused, or the labels
+table of --report cannot be used. No patient's name, identifier or birth date is shown.
 
 With --deidentify nothing is judged: each file that can be read (from --min-seconds on) is written again under
 a new name, with lead names, sampling rate and signal (to 1 µV) and nothing else that it says.
@@ -19,7 +19,7 @@ import argparse
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -38,7 +38,7 @@ from hyperparameters.declaration import EXPECTED, Hyperparameters
 from inference.lead_count import add_min_leads
 from runtime.atomic_files import write_text_atomically
 from runtime.code_pages import as_utf8
-from runtime.command_line import OneLineParser, one_line_errors
+from runtime.command_line import OneLineParser, number_flag, one_line_errors
 from runtime.messages import counted
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
@@ -69,7 +69,9 @@ def main() -> int:
     lines = [*summary(rows, left_out), *duplicates([files[n] for n in readable], same_ecg)]
     if arguments.report and rows:
         found = pd.DataFrame(rows, columns=["file", *COLUMNS, "findings"])
-        lines += report(arguments, files, (found, measured, same_ecg, limits))
+        page, problem = report(arguments, files, (found, measured, same_ecg, limits))
+        lines.append(f"report      {page}")
+        problems += [f"table       {problem}"] if problem else []
     for line in [*problems, *lines]:
         print(line)
     if arguments.csv and rows:
@@ -100,25 +102,13 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
     least = next(declared for declared in fields(Hyperparameters) if declared.name == "min_seconds")
     for limit in (least, *limits):
         flag, help = "--" + limit.name.replace("_", "-"), f"{limit.metadata['help']} [{limit.default}]"
-        parse = value_parser(types[limit.name])
-        parser.add_argument(flag, type=parse, default=limit.default, help=help.replace("%", "%%"))
+        kind = number_flag(types[limit.name], EXPECTED[types[limit.name]])
+        parser.add_argument(flag, type=kind, default=limit.default, help=help.replace("%", "%%"))
     help = f"read recordings of this many leads or more, the others zeros, with a warning [{len(LEADS)}]"
     add_min_leads(parser, help=help)
     arguments = parser.parse_args()
     check_flags(parser, arguments)
     return arguments, {limit.name: getattr(arguments, limit.name) for limit in limits}
-
-
-def value_parser(kind: type) -> Callable[[str], float]:
-    """Return what reads a number of a type of the hyperparameters, or says what is expected."""
-
-    def parse(text: str) -> float:
-        try:
-            return kind(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"found {text}, expected {EXPECTED[kind]}") from None
-
-    return parse
 
 
 def check_flags(parser: OneLineParser, arguments: argparse.Namespace) -> None:
@@ -237,8 +227,8 @@ def duplicates(files: list[Path], same_ecg: np.ndarray) -> list[str]:
     return [f"the same ECG: {', '.join(names)}" for names in same if len(names) > 1]
 
 
-def report(arguments: argparse.Namespace, files: list[Path], found: tuple) -> list[str]:
-    """Write the page about the files and their table, and return the lines that say so."""
+def report(arguments: argparse.Namespace, files: list[Path], found: tuple) -> tuple[Path, str]:
+    """Write the page about the files and their table; return its path, and what is wrong with the table."""
     from reporting.pages.data_page import write_data_page
     from reporting.words.data_facts import Inspection, labels_of
 
@@ -248,8 +238,8 @@ def report(arguments: argparse.Namespace, files: list[Path], found: tuple) -> li
     beside = folder / "labels.csv" if folder and (folder / "labels.csv").is_file() else None
     labels = labels_of(arguments.labels or beside, arguments.label_columns, folder)
     title = folder.resolve().name if folder else counted(len(files), "file")
-    path = write_data_page(arguments.report, Inspection(files, names, *found), labels, folder=title)
-    return [*([f"table       {labels.problem}"] if labels.problem else []), f"report      {path}"]
+    inspection = Inspection(files, names, *found)
+    return write_data_page(arguments.report, inspection, labels, folder=title), labels.problem
 
 
 class _FileSignals:

@@ -40,7 +40,6 @@ starts sooner; --engine chooses.
 import argparse
 import contextlib
 import itertools
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -66,7 +65,15 @@ from reporting.words.formatting import plain, with_interval
 from reporting.words.set_words import sets_line
 from run_folder.ensemble import performance_of
 from run_folder.hub import is_published, run_argument
-from runtime.command_line import OneLineParser, add_device, one_line_errors, prepare, require
+from runtime.command_line import (
+    OneLineParser,
+    add_device,
+    number_flag,
+    one_line_errors,
+    prepare,
+    require,
+    share,
+)
 from runtime.errors import UserError
 from runtime.messages import counted
 from xml_loader import find_files
@@ -211,15 +218,18 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, help="CSV or JSON file to write")
     parser.add_argument(
-        "--prevalence", type=float, nargs="+", help="share of these patients with each label, between 0 and 1"
+        "--prevalence", type=share, nargs="+", help="share of these patients with each label, between 0 and 1"
     )
     help = "score recordings from this length on, padded to 10 s, with a warning [the run's]"
-    parser.add_argument("--min-seconds", type=seconds, metavar="S", help=help)
+    length = number_flag(
+        float, f"a number from {LEAST_SECONDS:g} to 10", lambda value: LEAST_SECONDS <= value <= 10
+    )
+    parser.add_argument("--min-seconds", type=length, metavar="S", help=help)
     help = "score recordings of this many leads or more, the others zeros, with a warning [the run's]"
     add_min_leads(parser, help=help)
     parser.add_argument(
         "--alpha",
-        type=error_rate,
+        type=number_flag(float, "a number above 0 and below 0.5", lambda value: 0 < value < 0.5),
         help="add sets of PE, no PE or not sure that miss at most this share of each class, such as 0.1",
     )
     parser.add_argument("--any-quality", action="store_true", help="score unusable ECGs too, with a warning")
@@ -249,30 +259,13 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def seconds(text: str) -> float:
-    """Return a flag's value, the length of a recording."""
-    value = float(text) if re.fullmatch(r"\d{1,3}(\.\d+)?", text) else 0.0
-    if not LEAST_SECONDS <= value <= 10:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a number from {LEAST_SECONDS:g} to 10")
-    return value
-
-
-def error_rate(text: str) -> float:
-    """Return the value of --alpha."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 0.5:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a number above 0 and below 0.5")
-    return value
-
-
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Raise a UserError where what is to be written cannot be, before anything is scored."""
     for path in filter(None, (arguments.output, arguments.report, arguments.embeddings)):
         if not path.parent.is_dir():
             raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
+        if path.is_dir():
+            raise UserError(f"{path}: found a folder, expected the name of a file to write")
     if arguments.embeddings and arguments.embeddings.suffix != ".npz":
         raise UserError(f"--embeddings: found {arguments.embeddings}, expected a name that ends in .npz")
     check_engine(arguments)
@@ -312,9 +305,9 @@ def check_prevalences(prevalences: list[float] | None, scorer: Members) -> None:
     if prevalences is None:
         return
     n_labels = len(scorer.label_names)
-    if len(prevalences) != n_labels or not all(0 < prevalence < 1 for prevalence in prevalences):
+    if len(prevalences) != n_labels:
         found = " ".join(f"{prevalence:g}" for prevalence in prevalences)
-        raise UserError(f"--prevalence: found {found}, expected {n_labels} numbers between 0 and 1")
+        raise UserError(f"--prevalence: found {found}, expected {counted(n_labels, 'number')}, one per label")
 
 
 def describe_thresholds(scorer: Members) -> str:

@@ -28,7 +28,7 @@ from cohorts.table_maker import Flow, deliver, find_table, number, output_of, pa
 from ecg.formats.written import wfdb_files
 from ecg.recording import LEADS, EcgFileError, Recording
 from runtime.atomic_files import write_atomically
-from runtime.command_line import one_line_errors
+from runtime.command_line import number_flag, one_line_errors
 from runtime.errors import UserError, reason
 
 TABLE = "echonext_metadata_100k"
@@ -56,10 +56,11 @@ FLAGS = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0, "": np.nan, 
 def main() -> None:
     parser = parser_of(__doc__, f"folder of EchoNext, with {TABLE}.csv")
     parser.add_argument("--labels", nargs="+", choices=LABELS, default=OF_THE_RIGHT_HEART, metavar="LABEL")
-    parser.add_argument("--millivolts", type=float, default=1.0, help="that a number of the arrays means [1]")
+    above_0 = number_flag(float, "a number above 0", lambda value: value > 0)
+    parser.add_argument(
+        "--millivolts", type=above_0, default=1.0, help="that a number of the arrays means [1]"
+    )
     arguments = parser.parse_args()
-    if not arguments.millivolts > 0:
-        parser.error(f"--millivolts: found {arguments.millivolts:g}, expected a number above 0")
     output = output_of(arguments)
     path = find_table(TABLE, arguments.folder)
     labels = list(dict.fromkeys(arguments.labels))

@@ -43,7 +43,7 @@ from cohorts.table_maker import (
     write_lines,
 )
 from cohorts.times_and_patients import Moment, Patients, Rows, Times
-from runtime.command_line import one_line_errors
+from runtime.command_line import number_flag, one_line_errors
 from runtime.errors import UserError
 
 UNKNOWN = "indeterminate"
@@ -133,11 +133,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         f"--{UNKNOWN}", nargs="+", default=[], metavar="WORD", help="results that are neither; left out"
     )
-    parser.add_argument("--window-before", type=float, default=6, metavar="H", help="[6]")
-    parser.add_argument("--window-after", type=float, default=0, metavar="H", help="[0]")
+    hours = number_flag(float, "hours from 0 to 8760", lambda value: 0 <= value <= 24 * 365)
+    days = number_flag(int, "a whole number of days from 0 to 365", lambda value: 0 <= value <= 365)
+    parser.add_argument("--window-before", type=hours, default=6, metavar="H", help="[6]")
+    parser.add_argument("--window-after", type=hours, default=0, metavar="H", help="[0]")
     parser.add_argument(
         "--window-days",
-        type=int,
+        type=days,
         nargs=2,
         metavar=("BEFORE", "AFTER"),
         help="days, where one of the two times is a date alone",
@@ -158,13 +160,6 @@ def parse_arguments() -> argparse.Namespace:
         parser.error("--label, --keep: found a name of the other columns, expected each column once")
     if arguments.per == "patient" and arguments.which == "all":
         parser.error("--per patient: expected --which nearest or first beside it")
-    for name in ("window_before", "window_after"):
-        if not 0 <= getattr(arguments, name) <= 24 * 365:
-            parser.error(
-                f"--{name.replace('_', '-')}: found {getattr(arguments, name):g}, expected hours from 0"
-            )
-    if arguments.window_days and not all(0 <= days <= 365 for days in arguments.window_days):
-        parser.error("--window-days: expected two whole numbers of days from 0 to 365")
     arguments.results = results_of(parser, arguments)
     return arguments
 

@@ -25,7 +25,7 @@ from pathlib import Path
 import pandas as pd
 
 from cohorts.table_maker import Flow, deliver, find_table, number, output_of, parser_of, rows_of, write_lines
-from runtime.command_line import one_line_errors
+from runtime.command_line import number_flag, one_line_errors, whole_number_from_0
 from runtime.errors import UserError
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
@@ -53,18 +53,17 @@ class Statement:
 def main() -> None:
     parser = parser_of(__doc__, "folder of PTB-XL, with ptbxl_database.csv")
     parser.add_argument("--labels", nargs="+", default=list(SUPERCLASSES), metavar="LABEL")
-    parser.add_argument("--likelihood", type=float, default=0, help="least likelihood in percent [0]")
+    percent = number_flag(float, "a number from 0 to 100", lambda value: 0 <= value <= 100)
+    parser.add_argument("--likelihood", type=percent, default=0, help="least likelihood in percent [0]")
     parser.add_argument("--rate", type=int, choices=FILES, default=500, help="of the records, Hz [500]")
     parser.add_argument(
         "--min-positives",
-        type=int,
+        type=whole_number_from_0,
         default=0,
         metavar="N",
         help="with fewer positive ECGs in a part, a statement of all is left out [0]",
     )
     arguments = parser.parse_args()
-    if not 0 <= arguments.likelihood <= 100:
-        parser.error(f"--likelihood: found {arguments.likelihood:g}, expected 0 to 100")
     output = output_of(arguments)
     database = find_table("ptbxl_database", arguments.folder)
     statements = read_statements(find_table("scp_statements", arguments.folder))

@@ -32,7 +32,13 @@ from ecg.simulation import (
     simulate_ecg,
 )
 from metrics.bootstrap import auroc_of_counts, rank_counts
-from runtime.command_line import OneLineParser, one_line_errors
+from runtime.command_line import (
+    OneLineParser,
+    one_line_errors,
+    share,
+    whole_number,
+    whole_number_from_0,
+)
 from runtime.errors import UserError, reason
 
 DEMO_FOLDER = "demo_cohort"  # of the cohort that is used without --data-dir
@@ -203,10 +209,10 @@ def main() -> None:
     """Make a cohort from the command line."""
     parser = OneLineParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--n-ecgs", type=int, default=300)
-    parser.add_argument("--n-patients", type=int, help="default: nine per ten ECGs")
-    parser.add_argument("--prevalence", type=float, default=0.15, help="share of the ECGs with PE")
-    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--n-ecgs", type=whole_number, default=300)
+    parser.add_argument("--n-patients", type=whole_number, help="default: nine per ten ECGs")
+    parser.add_argument("--prevalence", type=share, default=0.15, help="share of the ECGs with PE")
+    parser.add_argument("--seed", type=whole_number_from_0, default=42)
     options = vars(parser.parse_args())
     if options["n_patients"] is None:
         options["n_patients"] = round(0.9 * options["n_ecgs"])

@@ -201,7 +201,7 @@ def _listed(
     label_columns: Sequence[str] | None,
     clinical_columns: Sequence[str],
 ) -> _Listed:
-    folder, path = _places(data_dir, labels)
+    folder, path = places(data_dir, labels)
     table, label_names = read_labels(path, label_columns)
     check_clinical(path, table, clinical_columns, label_names=label_names)
     unlabelled = table[list(label_names)].isna().all(axis=1)
@@ -211,7 +211,7 @@ def _listed(
 
 
 def _listed_without_labels(data_dir: str | None, labels: str | None) -> _Listed:
-    folder, path = _places(data_dir, labels)
+    folder, path = places(data_dir, labels)
     if labels or path.exists():
         table = locate(path, read_files(path), folder)
         print(f"table       {path}: {len(table):,} files; no label is read, no other file of the folder")
@@ -221,8 +221,13 @@ def _listed_without_labels(data_dir: str | None, labels: str | None) -> _Listed:
     return _Listed(folder, path, table, table[:0])
 
 
-def _places(data_dir: str | None, labels: str | None) -> tuple[Path, Path]:
-    """Return the folder of the ECG files, and the path of the table."""
+def places(data_dir: str | None, labels: str | None) -> tuple[Path, Path]:
+    """Return the folder of the ECG files, the demo cohort's where none is named, and the path of the table.
+
+    Raises
+    ------
+    UserError : there is no such folder.
+    """
     folder = Path(demo_cohort() if data_dir is None else data_dir)
     if not folder.is_dir():
         raise UserError(f"{folder}: found no such folder, expected the folder of the ECG files")

@@ -1,19 +1,13 @@
 """The flag --min-leads of the programs that read ECGs outside a training: the fewest leads of a recording."""
 
 import argparse
-import re
 
 from ecg.recording import LEADS, LEAST_LEADS
+from runtime.command_line import number_flag
 
 
 def add_min_leads(parser: argparse.ArgumentParser, *, help: str) -> None:
     """Add the flag; None where it is not given."""
-    parser.add_argument("--min-leads", type=_n_leads, metavar="N", help=help)
-
-
-def _n_leads(text: str) -> int:
-    value = int(text) if re.fullmatch(r"\d{1,2}", text) else 0
-    if not LEAST_LEADS <= value <= len(LEADS):
-        expected = f"a whole number from {LEAST_LEADS} to {len(LEADS)}"
-        raise argparse.ArgumentTypeError(f"found {text}, expected {expected}")
-    return value
+    expected = f"a whole number from {LEAST_LEADS} to {len(LEADS)}"
+    kind = number_flag(int, expected, lambda n_leads: LEAST_LEADS <= n_leads <= len(LEADS))
+    parser.add_argument("--min-leads", type=kind, metavar="N", help=help)

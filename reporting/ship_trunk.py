@@ -30,7 +30,7 @@ from run_folder.descriptions import PretrainedDescription
 from run_folder.files import KEY_FINGERPRINT, RunFiles
 from run_folder.run import Run
 from run_folder.shipped import PUBLIC_KEY_FILE, SeenEcgs, companions_head, write_seen
-from runtime.command_line import OneLineParser, one_line_errors
+from runtime.command_line import OneLineParser, one_line_errors, whole_number_from_0
 from runtime.errors import UserError, reason
 
 HALF = torch.float16
@@ -84,7 +84,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path, help="folder of the run's ECGs [as the run has it]")
     parser.add_argument("--labels", type=Path, help="its table [labels.csv in that folder]")
     parser.add_argument("--cache-dir", type=Path, default=Path("cache"), help="of the signals [cache]")
-    parser.add_argument("--workers", type=int, default=0, help="processes that read files; 0: one per core")
+    parser.add_argument(
+        "--workers", type=whole_number_from_0, default=0, help="processes that read files; 0: one per core"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the folder's files")
     return parser.parse_args()
 

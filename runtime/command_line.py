@@ -7,11 +7,12 @@ import argparse
 import contextlib
 import gc
 import importlib.util
+import math
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from runtime.code_pages import print_on_any_page
 from runtime.device import HELP, checked_name
@@ -21,6 +22,8 @@ from runtime.interruption import HANDLER
 
 if TYPE_CHECKING:
     import torch
+
+Number = TypeVar("Number", int, float)
 
 _usual_warning = warnings.formatwarning
 
@@ -101,8 +104,28 @@ def _device_name(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error).removeprefix("--device: ")) from None
 
 
-def whole_number(text: str) -> int:
-    """Return a flag's value, a whole number from 1 on."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text}, expected a whole number from 1 on")
-    return int(text)
+def number_flag(
+    kind: Callable[[str], Number], expected: str, holds: Callable[[Number], bool] = lambda value: True
+) -> Callable[[str], Number]:
+    """Return the type of a flag whose value is a number, or the line that says what was expected.
+
+    Parameters
+    ----------
+    kind : int, float, or what else makes a number of a text, with a ValueError where it is none.
+    expected : which numbers, for a reader: "a number between 0 and 1".
+    holds : what must be true of the number.
+    """
+
+    def parse(text: str) -> Number:
+        with contextlib.suppress(ValueError):
+            value = kind(text)
+            if text.isascii() and "_" not in text and math.isfinite(value) and holds(value):
+                return value
+        raise argparse.ArgumentTypeError(f"found {text}, expected {expected}")
+
+    return parse
+
+
+whole_number = number_flag(int, "a whole number from 1 on", lambda value: value >= 1)
+whole_number_from_0 = number_flag(int, "a whole number from 0 on", lambda value: value >= 0)
+share = number_flag(float, "a number between 0 and 1", lambda value: 0 < value < 1)

@@ -80,7 +80,8 @@ def labels_of(path: Path | None, label_columns: Sequence[str] | None, folder: Pa
     """
     nothing = pd.DataFrame({"file": []}, dtype=str)
     if path is None:
-        return Labels("", nothing)
+        expected = "expected a labels.csv in the folder of the ECGs, or --labels"
+        return Labels("", nothing, problem=f"--label-columns: {expected}" if label_columns else "")
     table, names, problem = nothing, (), ""
     try:
         table = read_files(path)

@@ -308,10 +308,24 @@ def test_embeddings_that_cannot_be_written_are_one_line(run, cohort, tmp_path, n
     assert said.format(path=path) in line and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("prevalences", [[0.05], [0.05, 0], [0.05, 1.5]])
-def test_prevalences_that_make_no_sense(run, new_ecgs, prevalences):
-    line = line_of(run_here("predict.py", run, new_ecgs, "--prevalence", *prevalences))
-    assert "--prevalence: found 0.05" in line and "expected 2 numbers between 0 and 1" in line
+@pytest.mark.parametrize(
+    ("prevalences", "message"),
+    [
+        ([0.05], "--prevalence: found 0.05, expected 2 numbers, one per label"),
+        ([0.05, 0], "argument --prevalence: found 0, expected a number between 0 and 1"),
+        ([0.05, 1.5], "argument --prevalence: found 1.5, expected a number between 0 and 1"),
+        ([0.05, "x"], "argument --prevalence: found x, expected a number between 0 and 1"),
+    ],
+)
+def test_prevalences_that_make_no_sense(run, new_ecgs, prevalences, message):
+    outcome = run_here("predict.py", run, new_ecgs, "--prevalence", *prevalences)
+    assert message in outcome.stderr and outcome.stderr.count("\n") == 1 and outcome.returncode > 0
+
+
+def test_a_folder_as_the_table_to_write_is_refused_before_anything_is_scored(run, new_ecgs, tmp_path):
+    outcome = run_here("predict.py", run, new_ecgs, "--output", tmp_path)
+    assert line_of(outcome).endswith(f"{tmp_path}: found a folder, expected the name of a file to write")
+    assert outcome.stdout == ""
 
 
 def test_bad_files_are_listed_with_their_reason(predict, new_ecgs):
