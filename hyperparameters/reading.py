@@ -350,9 +350,10 @@ def _check_together(parser: _Parser, hyperparameters: Hyperparameters) -> None:
         )
     if hyperparameters.folds == 1:
         parser.error("folds: found 1, expected 2 or more, or 0 for a single split")
-    at_once = hyperparameters.present().get("folds_at_once", 1)
-    if at_once > 1 and not hyperparameters.folds:
-        parser.error(f"folds_at_once: found {at_once}, expected --folds: a single split has one")
+    for name in ("repeats", "folds_at_once"):
+        number = hyperparameters.present().get(name, 1)
+        if number > 1 and not hyperparameters.folds:
+            parser.error(f"{name}: found {number}, expected --folds: a single split has one")
     _check_decision(parser, hyperparameters)
     milestones = hyperparameters.milestones
     if milestones != sorted(set(milestones)):

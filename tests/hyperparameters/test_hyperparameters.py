@@ -212,6 +212,7 @@ def test_wrong_value_in_a_block_is_one_line_that_names_the_key(refused, key, val
             ["--threshold-policy", "f1>=0.9"],
             "threshold_policy: found 'f1>=0.9', expected prevalence, youden, or for",
         ),
+        (["--repeats", "5"], "repeats: found 5, expected --folds: a single split has one"),
         (["--calibration", "none", "--gamma", "2"], "found prevalence with --calibration none and a focal"),
     ],
 )
