@@ -113,7 +113,7 @@ def main() -> None:
             run=fold_run,
             **values.group("decision"),
         )
-    finish(run, folds, cohort=cohort, seed=values.seed, report=report_run)
+    finish(run, folds, seed=values.seed, report=report_run)
 
 
 if __name__ == "__main__":

@@ -210,7 +210,7 @@ def unfinished(
         train_at_once(todo, n_folds=len(folds), run=run, values=values, device=device)
 
 
-def finish(run: Run, folds: list[Fold], *, cohort: Cohort, seed: int, report: Callable[[Path], None]) -> None:
+def finish(run: Run, folds: list[Fold], *, seed: int, report: Callable[[Path], None]) -> None:
     """Pool the folds, let the first process write the report on the run's folder, and leave the others.
 
     A process that was started for one fold leaves this to the one that started it.
