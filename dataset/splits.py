@@ -43,8 +43,10 @@ def make_folds(
 ) -> list[Fold]:
     """Return the splits that a training goes through: one, or the folds of a repeated cross-validation.
 
-    In a cross-validation every ECG is tested once per repeat; a share of the other folds' patients validates:
-    it picks checkpoint, threshold and calibration.
+    In a cross-validation every ECG is tested once per repeat; a share of the other folds' patients validates.
+    That part is watched in training, and ``keep="best"`` picks the epoch by it. In a single split it is what
+    the calibration, and a threshold other than the prevalence, are fitted on; in a cross-validation the
+    out-of-fold scores are, see ``training/pooling.py``.
 
     Parameters
     ----------

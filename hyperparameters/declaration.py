@@ -123,7 +123,10 @@ class Hyperparameters:
 
     # split, by patient, where the table has no split column
     validation_fraction: Fraction = declared(
-        "split", 0.1, "share of the patients that picks checkpoint and threshold"
+        "split",
+        0.1,
+        "share of the patients that picks the epoch of --keep best and, in a single split, fits the "
+        "calibration and a threshold other than prevalence",
     )
     test_fraction: Fraction = declared("split", 0.2, "share of the patients that is scored once, at the end")
     folds: NonNegativeInt = declared("split", 0, "of a cross-validation, 2 or more; 0: a single split")

@@ -1,4 +1,4 @@
-"""The test ECGs, scored once: calibration and thresholds come from validation, before them."""
+"""The test ECGs, scored once: calibration and thresholds are fixed before, on other ECGs."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,11 @@ def score_test_set(
     calibration: str,
     threshold_policy: str,
 ) -> None:
-    """Calibrate and choose thresholds on validation, then score the test ECGs, once, with the best weights.
+    """Calibrate on validation and fix the thresholds, then score the test ECGs, once, with the weights kept.
+
+    These are the last epoch's averaged ones, or with ``keep="best"`` those of the best epoch. A threshold is
+    by default the prevalence of the training and validation ECGs, otherwise it is chosen on validation. Of a
+    cross-validation, ``training/pooling.py`` fits calibration and thresholds anew.
 
     Writes what ``TrainingDistribution.save`` writes, ``model.json``, ``predictions.csv`` and
     ``metrics.json``. A run that has these is not scored again.
