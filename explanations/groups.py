@@ -28,6 +28,7 @@ from run_folder.environment import device_name
 from run_folder.files import RunFiles
 from run_folder.run_record import most_confident_errors
 from runtime.errors import UserError
+from runtime.messages import duration
 
 ECGS_TO_TIME = 3  # before printing how long all will take
 SAME_SCORE = 0.1  # bfloat16 on a GPU moves a score by less; another model, or another ECG, by more
@@ -223,7 +224,7 @@ def _explain_all(
                 seconds = (time.perf_counter() - started) / len(explained)
                 bar.write(
                     f"explain     {model.name}: {len(jobs)} ECGs at about {seconds:.1f} s each on "
-                    f"{device_name(device)}: {_duration(seconds * len(jobs))}"
+                    f"{device_name(device)}: {duration(seconds * len(jobs))}"
                 )
     return explained
 
@@ -261,7 +262,3 @@ def _check_score(folder: Path, file: str, score: float, before: float) -> None:
             f"{folder}: found the score {score:.3f} of {file}, expected {before:.3f} as in its "
             "predictions.csv; the ECG or the model has changed"
         )
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -20,7 +20,7 @@ from run_folder.files import RunFiles
 from run_folder.run import Run
 from run_folder.shipped import PUBLIC_KEY_FILE, SEEN_FILE
 from run_folder.tracking import PATHS
-from runtime.messages import counted
+from runtime.messages import counted, duration
 from training.statements import mean_scores
 
 SCRIPT_OF = {"res_net_model": "train_baseline.py", "resnet18_with_atten_spectr": "train_spectrogram.py"}
@@ -85,9 +85,7 @@ def _size(splits: pd.DataFrame) -> tuple[int, int]:
 
 
 def _epochs(log: pd.DataFrame) -> str:
-    seconds = log["seconds"].sum()
-    duration = f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} s"
-    return f"{counted(len(log), 'epoch')} in {duration}"
+    return f"{counted(len(log), 'epoch')} in {duration(log['seconds'].sum())}"
 
 
 def _scores(run: RunFiles) -> dict[str, list[list[str]]]:

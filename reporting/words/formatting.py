@@ -54,15 +54,6 @@ def few(number_of_100: float) -> str:
     return f"{number_of_100:.1f}" if number_of_100 >= 0.05 else "fewer than 0.1"
 
 
-def duration(seconds: float) -> str:
-    """Return text such as "5 s", "1 min 54 s" or "3 h 5 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
-
-
 def plain(text: str) -> str:
     """Return text as it is printed, where people copy it from: hyphens for en dashes and minus signs."""
     return text.replace(EN_DASH, "-").replace(MINUS, "-")

@@ -9,11 +9,11 @@ from cohorts.synthetic import planted_auroc
 from ecg.recording import LEADS, MIN_SECONDS
 from metrics.metric import Metric
 from reporting.words.decision_words import decision_notes
-from reporting.words.formatting import duration, interval, number
+from reporting.words.formatting import interval, number
 from reporting.words.metric_meanings import missing_class
 from reporting.words.summary import WIDE_INTERVAL
 from run_folder.run_record import RunRecord
-from runtime.messages import counted
+from runtime.messages import counted, duration
 
 PUBLISHED_PE = (0.59, 0.75)  # AUROC for PE on the ECG alone: Somani 2021 … Strodthoff 2024
 SUSPICIOUS_PE = 0.85

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from metrics.metric import Metric
-from reporting.words.formatting import duration, few, interval, number, percent, plain, signed, with_interval
+from reporting.words.formatting import few, interval, number, percent, plain, signed, with_interval
 
 
 def test_a_metric_with_its_interval():
@@ -15,15 +15,6 @@ def test_a_metric_with_its_interval():
     assert with_interval(Metric(math.nan)) == number(math.nan) == "undefined"
     assert with_interval(Metric(math.nan, 3.2), 2) == "above 3.20"
     assert with_interval(Metric(math.nan, reason="too few positives (9)")) == "too few positives (9)"
-
-
-def test_a_duration_has_two_units_at_most():
-    assert [duration(seconds) for seconds in (4.6, 59.6, 114, 11_100)] == [
-        "5 s",
-        "1 min 0 s",
-        "1 min 54 s",
-        "3 h 5 min",
-    ]
 
 
 def test_no_interval_is_rounded_to_a_point():
