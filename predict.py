@@ -60,7 +60,7 @@ from inference.members import Members
 from inference.prediction import TRAINED_ON, Failure, Scored, clinical_source, decide, score_files
 from inference.scores_file import PrintedTable, ScoresFile
 from inference.unseen import TrainedOn
-from reporting.words.decision_words import untested_together
+from reporting.words.decision_words import span_of_folds, untested_together
 from reporting.words.formatting import plain, with_interval
 from reporting.words.set_words import sets_line
 from run_folder.ensemble import performance_of
@@ -321,14 +321,14 @@ def describe_performance(run: Path, scorer: Members) -> Iterator[str]:
     Of several models together it is said what was tested of them, and at which thresholds.
     """
     performance = performance_of(run)
-    for (name, label), threshold in zip(performance.items(), scorer.thresholds, strict=False):
+    for name, label in performance.items():
         shares = (
             f"{key} {plain(with_interval(label[key]))}"
             for key in ("sensitivity", "specificity")
             if key in label and label[key].is_defined
         )
-        low, high = (label.get(f"threshold_{end}", threshold) for end in ("low", "high"))
-        at = "this threshold" if low == high else f"the thresholds of the folds, {low:.3g} to {high:.3g}"
+        span = span_of_folds(label)
+        at = f"the thresholds of the folds, {span}" if span else "this threshold"
         yield f"{name} at {at}, on the run's test ECGs: {', '.join(shares)}; 95 % intervals"
     if performance and (note := untested_together(run)):
         yield f"note        {note}"

@@ -45,7 +45,7 @@ from reporting.figures.ecg_paper import (
     PANELS,
 )
 from reporting.pages.page_parts import new_environment, png_source, svg_picture, write_page
-from reporting.words.decision_words import untested_together
+from reporting.words.decision_words import span_of_folds, untested_together
 from reporting.words.formatting import percent, signed
 from reporting.words.set_words import guarantee
 from reporting.words.sign_table import sign_rows
@@ -236,8 +236,8 @@ def performance_sentence(name: str, metrics: dict[str, Any], source: str) -> str
         (which, decided), were = words[key], "was" if metric.successes == 1 else "were"
         right = f"{metric.successes} of {metric.n} {which} {were} {decided}"
         clauses.append(f"{right} ({key} {value}, {low} to {high})")
-    low, high = metrics.get("threshold_low"), metrics.get("threshold_high")
-    own = f", each fold at its own threshold, {percent(low)} to {percent(high)}" if low != high else ""
+    span = span_of_folds(metrics, percent)
+    own = f", each fold at its own threshold, {span}" if span else ""
     return f"Threshold: {source}. Of the run's test ECGs{own}, {', and '.join(clauses)}; 95 % intervals."
 
 

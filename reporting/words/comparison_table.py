@@ -12,6 +12,7 @@ import pandas as pd
 
 from inference.differences import TESTED, LabelComparison
 from metrics.metric import Metric
+from reporting.words.decision_words import span_of_folds
 from reporting.words.formatting import number, plain, signed, with_interval
 from runtime.messages import counted
 
@@ -156,8 +157,7 @@ def _difference(value: float, low: float, high: float) -> str:
 
 def _span(model: dict[str, Any]) -> str:
     """Return the threshold or, where each fold has its own, the smallest and the largest."""
-    low, high = model["threshold_low"], model["threshold_high"]
-    return f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return span_of_folds(model) or f"{model['threshold']:.3g}"
 
 
 def _p(p: float) -> str:

@@ -1,7 +1,8 @@
 """What a decision rests on, in words: how few positives chose a threshold, and what was tested of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from metrics.calibration import FEWEST_TO_CALIBRATE
 from run_folder.files import RunFiles
@@ -28,6 +29,18 @@ def decision_notes(decisions: dict[str, dict]) -> Iterator[str]:
                 f"the calibration was fitted on {n_positive:,} {name}, fewer than {FEWEST_TO_CALIBRATE}: "
                 "scores are rough probabilities"
             )
+
+
+def span_of_folds(label: Mapping[str, Any], written: Callable[[float], str] = "{:.3g}".format) -> str:
+    """Return text such as "0.28 to 0.35" where each fold has its own threshold; "" where there is one.
+
+    Parameters
+    ----------
+    label : metrics of a label; those of the first versions have no span.
+    written : how a threshold is written.
+    """
+    low, high = label.get("threshold_low"), label.get("threshold_high")
+    return "" if low == high else f"{written(low)} to {written(high)}"
 
 
 def untested_together(folder: Path) -> str:

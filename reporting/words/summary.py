@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from metrics.metric import Metric
-from reporting.words.decision_words import decision_notes
+from reporting.words.decision_words import decision_notes, span_of_folds
 from reporting.words.formatting import few, interval, number, plain, with_interval
 from reporting.words.metric_meanings import missing_class, too_few_to_rule_out
 from runtime.messages import counted
@@ -56,8 +56,8 @@ def _headline(metrics: dict) -> str:
 
 def threshold_in_words(label: dict) -> str:
     """Return text such as "threshold 0.31", or the span over several folds."""
-    low, high = (label.get(f"threshold_{end}", label["threshold"]) for end in ("low", "high"))
-    return f"threshold {low:.3g}" if low == high else f"thresholds {low:.3g} to {high:.3g}"
+    span = span_of_folds(label)
+    return f"thresholds {span}" if span else f"threshold {label['threshold']:.3g}"
 
 
 def _macro_line(macro: dict, n_labels: int) -> str:

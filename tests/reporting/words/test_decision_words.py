@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-from reporting.words.decision_words import decision_notes, untested_together
+from reporting.words.decision_words import decision_notes, span_of_folds, untested_together
+from reporting.words.formatting import percent
+
+
+def test_the_thresholds_of_folds_are_a_span():
+    of_folds = {"threshold": 0.3, "threshold_low": 0.2764, "threshold_high": 0.35}
+    assert span_of_folds(of_folds) == "0.276 to 0.35"
+    assert span_of_folds(of_folds, percent) == "27.6 % to 35.0 %"
+    of_one = {"threshold": 0.3, "threshold_low": 0.3, "threshold_high": 0.3}
+    assert span_of_folds(of_one) == span_of_folds({"threshold": 0.3}) == ""
 
 
 def test_few_positives_are_said_for_calibration_and_for_a_chosen_threshold():
