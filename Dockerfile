@@ -1,6 +1,8 @@
 # The programs of this project in a container, for the CPU and NVIDIA GPUs (docker run --gpus all):
 #     docker build -t pe-ecg .
-#     docker run --rm --user "$(id -u)" -v "$PWD/ecgs:/ecgs" -v "$PWD/runs:/app/runs" pe-ecg train_atten.py --data-dir /ecgs
+#     mkdir -p runs cache
+#     docker run --rm --user "$(id -u)" -v "$PWD/ecgs:/ecgs" -v "$PWD/runs:/app/runs" -v "$PWD/cache:/app/cache" \
+#         pe-ecg train_atten.py --data-dir /ecgs
 # For the CPU alone it is several GB smaller, with the package index of PyTorch's CPU build, whose address is on
 # PyTorch's page of installation:
 #     docker build -t pe-ecg:cpu --build-arg TORCH_INDEX=ADDRESS .

@@ -58,7 +58,7 @@ def main() -> int:
     if files:
         header = " ".join(f"{name:<{COLUMNS[name]}}" for name in COLUMNS)
         print(f"{'file':<{width(names)}} {header} findings")
-    rows, measurements = [], []
+    rows, measurements, of_table = [], [], []
     for number, (row, measurement) in enumerate(inspect(files, limits, arguments, names)):
         tqdm.write(line_of(row, names[number], width(names)))
         rows.append(row)
@@ -69,14 +69,13 @@ def main() -> int:
     lines = [*summary(rows, left_out), *duplicates([files[n] for n in readable], same_ecg)]
     if arguments.report and rows:
         found = pd.DataFrame(rows, columns=["file", *COLUMNS, "findings"])
-        page, problem = report(arguments, files, (found, measured, same_ecg, limits))
-        lines.append(f"report      {page}")
-        problems += [f"table       {problem}"] if problem else []
+        page, of_table = report(arguments, files, (found, measured, same_ecg, limits))
+        lines += [*(f"table       {problem}" for problem in of_table), f"report      {page}"]
     for line in [*problems, *lines]:
         print(line)
     if arguments.csv and rows:
         write_text_atomically(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
-    return int(bool(problems) or any(row["verdict"] in ("reject", "refused") for row in rows))
+    return int(bool(problems or of_table) or any(row["verdict"] in ("reject", "refused") for row in rows))
 
 
 def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
@@ -227,7 +226,7 @@ def duplicates(files: list[Path], same_ecg: np.ndarray) -> list[str]:
     return [f"the same ECG: {', '.join(names)}" for names in same if len(names) > 1]
 
 
-def report(arguments: argparse.Namespace, files: list[Path], found: tuple) -> tuple[Path, str]:
+def report(arguments: argparse.Namespace, files: list[Path], found: tuple) -> tuple[Path, list[str]]:
     """Write the page about the files and their table; return its path, and what is wrong with the table."""
     from reporting.pages.data_page import write_data_page
     from reporting.words.data_facts import Inspection, labels_of
@@ -239,7 +238,8 @@ def report(arguments: argparse.Namespace, files: list[Path], found: tuple) -> tu
     labels = labels_of(arguments.labels or beside, arguments.label_columns, folder)
     title = folder.resolve().name if folder else counted(len(files), "file")
     inspection = Inspection(files, names, *found)
-    return write_data_page(arguments.report, inspection, labels, folder=title), labels.problem
+    page = write_data_page(arguments.report, inspection, labels, folder=title)
+    return page, [labels.problem] if labels.problem else []
 
 
 class _FileSignals:

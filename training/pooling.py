@@ -5,9 +5,9 @@ there, and their out-of-fold logits tell more: the model of a fold is calibrated
 other folds' models gave the ECGs that it was trained or validated on. The ECGs of its own test part are left
 out, so that they are scored by a calibration that has not seen them.
 
-One number does count them: the prevalence of the whole cohort, by which the folds were stratified, is the level
-of all scores and the threshold of the default policy. If each fold took that of the others, those with more
-positives would be scored lower, which biases what is pooled.
+One number does count them: the prevalence of the whole cohort, by which the folds were stratified, is the
+level of all scores and the threshold of the default policy. If each fold took that of the others, those with
+more positives would be scored lower, which biases what is pooled.
 """
 
 from collections.abc import Sequence
