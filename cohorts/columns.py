@@ -16,6 +16,7 @@ from runtime.errors import UserError
 HOURS = "hours_from_ct"
 RESERVED = ("file", "patient_id", "split", "age", "sex", HOURS)  # never labels
 GROUP_COLUMNS = ("sex", "age", "device", "site")  # a run reports by those of the table, with no flag
+CLINICAL = "clinical:"  # in splits.csv, before the name of a column that the model sees beside the ECG
 PARTS = ("train", "validation", "test")  # the values of ``split``
 # What exports write for a value that is not known, in upper or lower case.
 _UNKNOWN = "na nan n/a n.a. #n/a #na #nv <na> nat null (null) none nil unknown unk missing"

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import SEX_WORDS, UNKNOWN_WORDS
+from cohorts.columns import CLINICAL, GROUP_COLUMNS, RESERVED, SEX_WORDS, UNKNOWN_WORDS
 from dataset.label_copies import is_copy
 from dataset.sign_columns import SIGN_COLUMNS
 from runtime.errors import UserError
@@ -73,6 +73,15 @@ def clinical_values(table: pd.DataFrame, columns: Sequence[str]) -> np.ndarray:
     for number, name in enumerate(columns):
         values[:, number] = [value_of(name, text) for text in table[name]]
     return values
+
+
+def for_splits(clinical: pd.DataFrame) -> pd.DataFrame:
+    """Return the clinical columns of a cohort as ``splits.csv`` has them: "clinical:wells"; no signs.
+
+    Those that stand there anyway, such as age and sex, are left out.
+    """
+    given = [name for name in clinical if name not in (*RESERVED, *GROUP_COLUMNS, *SIGN_COLUMNS)]
+    return clinical[given].add_prefix(CLINICAL)
 
 
 def value_of(column: str, text: str) -> float | None:

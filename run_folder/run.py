@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from cohorts.columns import GROUP_COLUMNS
+from cohorts.columns import CLINICAL, GROUP_COLUMNS
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import to_yaml
 from metrics.metric import metrics_to_json
@@ -89,7 +89,7 @@ class Run(RunFiles):
         """Open a folder to continue, provided that the cohort and its parts are those of the run.
 
         Runs of earlier versions have no ``waveform`` in their splits.csv; the digests of the files say as
-        much. Nor have they ``device`` and ``site``, by which a run reports.
+        much. Nor have they ``device`` and ``site``, by which a run reports, and clinical columns.
 
         Parameters
         ----------
@@ -107,7 +107,8 @@ class Run(RunFiles):
             raise UserError(
                 f"{folder}: found no usable splits.csv ({reason(error)}), expected the folder of a run"
             ) from None
-        absent = {"waveform", *GROUP_COLUMNS} - {"age", "sex"} - set(before.partition("\n")[0].split(","))
+        added = {"waveform", *GROUP_COLUMNS, *(name for name in splits if name.startswith(CLINICAL))}
+        absent = added - {"age", "sex"} - set(before.partition("\n")[0].split(","))
         splits = splits.drop(columns=absent, errors="ignore")
         if before != (now := as_utf8(splits.to_csv(index=False))):
             run._refuse_other_key(patient_key)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import GROUP_COLUMNS, RESERVED
+from cohorts.columns import CLINICAL, GROUP_COLUMNS, RESERVED
 from cohorts.synthetic import DEMO_FOLDER
 from run_folder.files import RunFiles, found_again, part_columns
 from run_folder.hub import is_published
@@ -71,7 +71,8 @@ class RunRecord:
     def label_names(self) -> list[str]:
         if self.metrics:
             return list(self.metrics["labels"])
-        return [name for name in self.splits if name not in NOT_LABELS and not name.startswith("fold-")]
+        others = ("fold-", CLINICAL)
+        return [name for name in self.splits if name not in NOT_LABELS and not name.startswith(others)]
 
     @cached_property
     def fold_columns(self) -> list[str]:

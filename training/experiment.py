@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 
 from cohorts.columns import GROUP_COLUMNS, HOURS
+from dataset.clinical import for_splits
 from dataset.cohort import Cohort
 from dataset.label_copies import separating_columns
 from dataset.sign_columns import given_columns, sign_columns
@@ -91,7 +92,10 @@ def start_run(
 
 
 def _splits_table(cohort: Cohort, folds: list[Fold]) -> pd.DataFrame:
-    """Return ``splits.csv``: each ECG's patient, digests of its file and of its signal, labels and parts."""
+    """Return ``splits.csv``: each ECG's patient, digests of its file and of its signal, labels and parts.
+
+    What the table says beside them is there too: age, sex, groups, clinical columns.
+    """
     described = [
         name
         for name in ("age", "sex", HOURS, *GROUP_COLUMNS)
@@ -99,7 +103,8 @@ def _splits_table(cohort: Cohort, folds: list[Fold]) -> pd.DataFrame:
     ]
     described = list(dict.fromkeys(described))
     table = cohort.table.assign(waveform=cohort.waveforms)
-    splits = table[["file", "patient_id", "digest", "waveform", *described, *cohort.label_names]].copy()
+    splits = table[["file", "patient_id", "digest", "waveform", *described, *cohort.label_names]]
+    splits = splits.assign(**for_splits(cohort.clinical))
     for fold in folds:
         part_of = np.empty(len(splits), dtype=object)
         for part, indices in fold.parts.items():

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohorts.columns import HOURS, PARTS
-from dataset.clinical import OLDEST
+from cohorts.columns import CLINICAL, HOURS, PARTS
+from dataset.clinical import OLDEST, for_splits
 from dataset.cohort import Cohort
 from reporting.words.formatting import number
 from run_folder.run_record import RunRecord
@@ -80,6 +80,7 @@ def record_of(cohort: Cohort, folder: Path) -> RunRecord:
     """Return what there is to say about a cohort without a run: its ECGs, rejected files and findings."""
     described = [name for name in ("age", "sex", HOURS) if name in cohort.table]
     splits = cohort.table[["file", "patient_id", *described, *cohort.label_names]].replace("", np.nan)
+    splits = splits.assign(**for_splits(cohort.clinical))
     reading = cohort.reading
     return RunRecord(folder, {}, pd.DataFrame(), splits, reading.rejected, reading.findings)
 
@@ -109,8 +110,8 @@ def parts_of(record: RunRecord) -> list[Group]:
 def table_one(record: RunRecord, development: RunRecord | None = None) -> tuple[list[str], list[list[str]]]:
     """Return header and rows of table 1: the ECGs used, by label (where there is one) and by part.
 
-    Age is that of the ECGs, median and quartiles; sex is as the labels table has it. The ECGs with which a
-    model was developed may stand before them.
+    Age is that of the ECGs, median and quartiles; sex is as the labels table has it, as are the clinical
+    columns that the model sees. The ECGs with which a model was developed may stand before them.
     """
     splits, groups = record.splits, [Group("all", record.splits)]
     if development:
@@ -124,7 +125,7 @@ def table_one(record: RunRecord, development: RunRecord | None = None) -> tuple[
         ["ECGs", *(f"{group.n_ecgs:,}" for group in groups)],
         ["patients", *(f"{group.n_patients:,}" for group in groups)],
     ]
-    rows += _age_rows(splits, groups) + _sex_rows(splits, groups)
+    rows += _age_rows(splits, groups) + _sex_rows(splits, groups) + _clinical_rows(splits, groups)
     for name in record.label_names:
         if name in splits:
             cells = (f"{group.n_with(name):,} ({group.share_with(name)})" for group in groups)
@@ -218,6 +219,15 @@ def _median(ages: pd.Series) -> str:
     return f"{middle:.0f} ({low:.0f}–{high:.0f})"
 
 
+def _quartiles(values: pd.Series) -> str:
+    """Return the same of values of any size: whole from 100 on, else with three significant digits."""
+    if not len(values):
+        return "–"
+    ends = values.quantile([0.5, 0.25, 0.75])
+    middle, low, high = (f"{end:.0f}" if abs(end) >= 100 else f"{end:.3g}" for end in ends)
+    return f"{middle} ({low}–{high})" if min(ends) >= 0 else f"{middle} ({low} to {high})".replace("-", "−")
+
+
 def _sex_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
     if "sex" not in splits:
         return []
@@ -230,6 +240,21 @@ def _sex_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
             rows.append([f"sex {name}", *(f"{n:,} ({share(n, total)})" for n, total in counts)])
     missing = [int(group.table["sex"].isna().sum()) for group in groups]
     return rows + ([["sex missing", *(f"{n:,}" for n in missing)]] if any(missing) else [])
+
+
+def _clinical_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
+    """Return median and quartiles of each clinical column or, of one of 0 and 1, how many have 1."""
+    rows = []
+    for column in (name for name in splits if name.startswith(CLINICAL)):
+        values, name = [group.table[column].dropna() for group in groups], column.removeprefix(CLINICAL)
+        if splits[column].dropna().isin([0, 1]).all():
+            cells = (f"{int(known.sum()):,} ({share(int(known.sum()), len(known))})" for known in values)
+            rows.append([f"{name}: 1 or yes", *cells])
+        else:
+            rows.append([f"{name}, median (quartiles)", *(_quartiles(known) for known in values)])
+        missing = [group.n_ecgs - len(known) for group, known in zip(groups, values, strict=True)]
+        rows += [[f"{name} not known", *(f"{n:,}" for n in missing)]] if any(missing) else []
+    return rows
 
 
 def _patient_rows(

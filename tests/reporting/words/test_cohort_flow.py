@@ -59,6 +59,29 @@ def test_table_one_counts_patients_too_where_some_have_several_ecgs():
     assert not [row for row in table_one(record_of(one_each))[1] if row[0].startswith("patients: ")]
 
 
+def test_table_one_has_the_clinical_columns_that_the_model_sees():
+    """Numbers of any size by their quartiles, 0 and 1 by their share, each with what is not known."""
+    clinical = {
+        "clinical:dimer": [200.0, 1000.0, 1800.0, None, 2600.0, None],
+        "clinical:wells": [0.5, 1.5, 3.0, 4.5, 6.0, 7.5],
+        "clinical:excess": [-2.0, -1.0, 0.0, 1.0, 2.0, None],
+        "clinical:immobile": [1.0, 0.0, 0.0, None, 1.0, 1.0],
+    }
+    record = record_of(SPLITS.assign(**clinical))
+    assert record.label_names == ["PE"]
+    rows = {title: cells[0] for title, *cells in table_one(record)[1]}  # of all
+    expected = {
+        "dimer, median (quartiles)": "1400 (800–2000)",
+        "dimer not known": "2",
+        "wells, median (quartiles)": "3.75 (1.88–5.62)",
+        "excess, median (quartiles)": "0 (−1 to 1)",
+        "excess not known": "1",
+        "immobile: 1 or yes": "3 (60.0 %)",
+        "immobile not known": "1",
+    }
+    assert {title: rows.get(title) for title in expected} == expected and "wells not known" not in rows
+
+
 def test_hours_from_ct_of_each_result():
     assert hours_from_ct(record_of()) == [
         "with PE: median −3.0 h (quartiles −4.0 and −1.0, range −5.0 to 1.0), 1 of 3 ECGs after it",
