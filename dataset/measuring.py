@@ -2,21 +2,19 @@
 
 import contextlib
 import hashlib
-import multiprocessing
-import os
-import signal
-import sys
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from dataset.reading_ahead import in_processes, n_cores
 from dataset.signal_store.signal_cache import StoredSignals
 from runtime.atomic_files import write_atomically
+from runtime.errors import UserError
 
 CHUNK = 128  # ECGs that a process measures at once
 
@@ -34,6 +32,10 @@ def stored_or_new(
     name, version : of what is measured; another version is measured again.
     n_columns : numbers per ECG.
     workers : processes that measure; 0: one per core.
+
+    Raises
+    ------
+    UserError : a process was killed.
     """
     content = hashlib.blake2b(np.ascontiguousarray(stored.checksums, "<u4"), digest_size=8)
     path = Path(stored.memmap.filename).with_name(f"{name}-{content.hexdigest()}-v{version}.npy")
@@ -55,27 +57,26 @@ def _save(path: Path, values: np.ndarray) -> None:
 def _measured(stored: StoredSignals, measure: Measure, workers: int) -> Iterator[np.ndarray]:
     """Yield the values of the ECGs, in their order, chunk by chunk."""
     chunks = np.split(np.arange(len(stored)), range(CHUNK, len(stored), CHUNK))
-    workers = min(workers or os.cpu_count() or 1, len(chunks))
+    workers = min(workers or n_cores(), len(chunks))
+    signals = map(stored.read, chunks)
+    if workers == 1:
+        results = map(measure, signals)
+    else:
+        results = in_processes(
+            signals, partial(_on_one_core, measure), n_processes=workers, ahead=2 * workers
+        )
     look = {"desc": "measuring ECGs", "unit": "ECG", "disable": None, "leave": False}
     with tqdm(total=len(stored), **look) as bar:
-        if workers == 1:
-            for chunk in chunks:
-                yield measure(stored.read(chunk))
-                bar.update(len(chunk))
-            return
-        # Forked children need not import the training script again; they use only NumPy and SciPy.
-        context = multiprocessing.get_context("fork" if sys.platform == "linux" else None)
-        with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-            waiting: deque = deque()
-            for chunk in chunks:
-                waiting.append(pool.submit(measure, stored.read(chunk)))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-                    bar.update(CHUNK)
-            for future in waiting:
-                yield future.result()
+        try:
+            for values in results:
+                yield values
+                bar.update(len(values))
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that measured ECGs was killed, perhaps for memory; try --workers 1"
+            ) from None
 
 
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers
-    threadpool_limits(1)  # every core has a process
+def _on_one_core(measure: Measure, signals: np.ndarray) -> np.ndarray:
+    with threadpool_limits(1):  # every core has a process
+        return measure(signals)

@@ -1,4 +1,4 @@
-"""Files that are read by processes of their own, before they are needed."""
+"""Work that processes of their own do before it is needed: files that are read, ECGs that are measured."""
 
 import multiprocessing
 import os
@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.context import BaseContext
@@ -33,40 +33,58 @@ def read_ahead(files: Sequence[Path], read: Callable[[Path], Any]) -> Iterator[A
     if n_cores() == 1 or len(files) < PARALLEL_FROM:
         yield from map(read, files)
         return
-    waiting: deque = deque()
-    pool = ProcessPoolExecutor(n_cores(), reading_processes(), _Reader.start, (read,))
     try:
-        for file in files:
-            waiting.append(pool.submit(_Reader.read, file))
-            if len(waiting) > AHEAD:
+        yield from in_processes(files, read, n_processes=n_cores(), ahead=AHEAD)
+    except BrokenProcessPool:
+        raise UserError("a process that read files was killed, perhaps for memory") from None
+
+
+def in_processes(
+    items: Iterable[Any], work: Callable[[Any], Any], *, n_processes: int, ahead: int
+) -> Iterator[Any]:
+    """Yield what ``work`` returns of each item, in their order.
+
+    Parameters
+    ----------
+    items : taken as they are needed; like ``work``, and what it returns, they can be pickled.
+    ahead : items that are worked on before they are needed.
+
+    Raises
+    ------
+    BrokenProcessPool : a process was killed.
+    """
+    waiting: deque = deque()
+    pool = ProcessPoolExecutor(n_processes, reading_processes(), _Worker.start, (work,))
+    try:
+        for item in items:
+            waiting.append(pool.submit(_Worker.do, item))
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise UserError("a process that read files was killed, perhaps for memory") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-class _Reader:
+class _Worker:
     """One of the processes; the class keeps what it has from its parent, so that it is sent only once."""
 
-    function: ClassVar[Callable[[Path], Any]]
+    work: ClassVar[Callable[[Any], Any]]
 
     @classmethod
-    def start(cls, function: Callable[[Path], Any]) -> None:
-        cls.function = function
+    def start(cls, work: Callable[[Any], Any]) -> None:
+        cls.work = work
         serve_parent()
 
     @classmethod
-    def read(cls, file: Path) -> Any:
-        return cls.function(file)
+    def do(cls, item: Any) -> Any:
+        return cls.work(item)
 
 
 def reading_processes() -> BaseContext:
-    """Return how processes are started that read files.
+    """Return how processes are started that read files or measure ECGs.
 
-    Forked children need not import the script again; they use only NumPy.
+    Forked children need not import the script again; they use only NumPy and SciPy.
     """
     return multiprocessing.get_context("fork" if sys.platform == "linux" else None)
 

@@ -1,5 +1,8 @@
 """The measured signs beside the ECG: those of `ecg.signs`, measured once, nan where that is not possible."""
 
+import os
+import time
+
 import numpy as np
 import pytest
 from tiny_runs import make_tiny_cohort
@@ -8,6 +11,7 @@ from dataset import sign_columns
 from dataset.clinical import check_clinical
 from dataset.cohort import read_cohort
 from dataset.labels_table import read_files
+from dataset.measuring import stored_or_new
 from dataset.sign_columns import SIGN_COLUMNS, given_columns, with_signs
 from ecg.recording import LEADS
 from ecg.signs import Signs, measure_signs
@@ -47,12 +51,33 @@ def test_two_processes_measure_what_one_does(place, monkeypatch):
     monkeypatch.setattr("dataset.measuring.CHUNK", 5)
     stored = read(place).signals
     one, two = (
-        sign_columns.stored_or_new(
-            stored, sign_columns._measure, name=f"of-{n}", version=1, n_columns=17, workers=n
-        )
+        stored_or_new(stored, sign_columns._measure, name=f"of-{n}", version=1, n_columns=17, workers=n)
         for n in (1, 2)
     )
     np.testing.assert_array_equal(one, two)
+
+
+def test_a_killed_process_is_one_line(place, monkeypatch):
+    monkeypatch.setattr("dataset.measuring.CHUNK", 5)
+    with pytest.raises(UserError, match=r"^a process that measured ECGs was killed, .*; try --workers 1$"):
+        stored_or_new(read(place).signals, kill, name="of-none", version=1, n_columns=1, workers=2)
+
+
+def kill(signals):
+    os._exit(9)
+
+
+def test_there_are_no_more_processes_than_cores_that_may_be_used(place, monkeypatch):
+    monkeypatch.setattr("dataset.measuring.CHUNK", 1)
+    monkeypatch.setattr("dataset.measuring.n_cores", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    options = {"name": "of-processes", "version": 1, "n_columns": 1, "workers": 0}
+    assert len(np.unique(stored_or_new(read(place).signals, process, **options))) <= 2
+
+
+def process(signals):
+    time.sleep(0.02)  # so that one process alone does not take all
+    return np.full((len(signals), 1), os.getpid(), np.float64)
 
 
 def test_what_cannot_be_measured_is_not_known(place):
