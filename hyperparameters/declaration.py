@@ -18,12 +18,16 @@ from jsonargparse.typing import (
     restricted_string_type,
 )
 
+from ecg.recording import LEADS, LEAST_LEADS, LEAST_SECONDS, MIN_SECONDS, N_SAMPLES, SAMPLING_RATE
 from runtime import device as devices
 
-CropLength = restricted_number_type("CropLength", int, [(">=", 512), ("<=", 5000)])
+LEAST_CROP = 512  # samples, which each of the models takes
+SECONDS = N_SAMPLES / SAMPLING_RATE  # of an ECG at rest
+
+CropLength = restricted_number_type("CropLength", int, [(">=", LEAST_CROP), ("<=", N_SAMPLES)])
 BelowOne = restricted_number_type("BelowOne", float, [(">=", 0), ("<", 1)])
-RecordingLength = restricted_number_type("RecordingLength", float, [(">=", 3), ("<=", 10)])
-LeadCount = restricted_number_type("LeadCount", int, [(">=", 6), ("<=", 12)])
+RecordingLength = restricted_number_type("RecordingLength", float, [(">=", LEAST_SECONDS), ("<=", SECONDS)])
+LeadCount = restricted_number_type("LeadCount", int, [(">=", LEAST_LEADS), ("<=", len(LEADS))])
 Share = restricted_number_type("Share", float, [(">", 0), ("<=", 1)])
 Fraction = restricted_number_type("Fraction", float, [(">", 0), ("<", 0.5)])
 EncoderWidth = restricted_number_type("EncoderWidth", int, [(">=", 16), ("<=", 4096)])
@@ -31,15 +35,15 @@ DeviceName = restricted_string_type("DeviceName", f"^({devices.PATTERN})\\Z")
 EXPECTED = {  # in words, what values of these types are
     PositiveInt: "a whole number above 0",
     NonNegativeInt: "a whole number from 0 on",
-    CropLength: "a whole number from 512 to 5000",
+    CropLength: f"a whole number from {LEAST_CROP} to {N_SAMPLES}",
     EncoderWidth: "a whole number from 16 to 4096",
     PositiveFloat: "a number above 0",
     NonNegativeFloat: "a number from 0 on",
     ClosedUnitInterval: "a number from 0 to 1",
     OpenUnitInterval: "a number above 0 and below 1",
     BelowOne: "a number from 0 on, below 1",
-    RecordingLength: "a number from 3 to 10",
-    LeadCount: "a whole number from 6 to 12",
+    RecordingLength: f"a number from {LEAST_SECONDS:g} to {SECONDS:g}",
+    LeadCount: f"a whole number from {LEAST_LEADS} to {len(LEADS)}",
     Share: "a number above 0, at most 1",
     Fraction: "a number above 0 and below 0.5",
     DeviceName: devices.EXPECTED,
@@ -91,10 +95,12 @@ class Hyperparameters:
         "cohort", 0.0, "second of each recording at which its 10 s begin"
     )
     min_seconds: RecordingLength = declared(
-        "cohort", 8.0, "s, shortest recording that is used; what lacks to 10 s is padded, and noted"
+        "cohort", MIN_SECONDS, "s, shortest recording that is used; what lacks to 10 s is padded, and noted"
     )
     min_leads: LeadCount = declared(
-        "cohort", 12, "leads that a recording has at least; fewer than 12, the others zeros, need --lead-drop"
+        "cohort",
+        len(LEADS),
+        "leads that a recording has at least; fewer than 12, the others zeros, need --lead-drop",
     )
     patient_key: str | None = declared(
         "cohort",

@@ -51,7 +51,7 @@ class ModelDescription:
     n_positive: list[int] = field(default_factory=list)
     expected: list[dict[str, list[float]]] = field(default_factory=list)
     window_start: float = 0.0
-    min_seconds: float = 8.0
+    min_seconds: float = 8.0  # as in the versions that did not write it, whatever the default is today
     min_leads: int = 12
     quality: dict[str, Any] = field(default_factory=dict)
     clinical_columns: list[str] = field(default_factory=list)
