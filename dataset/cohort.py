@@ -44,7 +44,7 @@ class Reading:
     findings : DataFrame of what is notable in the ECGs, rejected or not: file, check, verdict ("reject",
         "warn" or "note"), finding.
     n_parsed : files that were read just now; the others were in the cache.
-    rejected_list : where ``rejected`` was written before anything else can fail, beside the cache.
+    rejected_list : where ``rejected`` was written before anything else can fail, in the cache.
     """
 
     window_start: float
@@ -258,7 +258,7 @@ def _read(
     has_row = (cached.entries["row"] != NO_ROW).to_numpy()
     unreadable = cached.entries.loc[~has_row, ["file", "rejected"]].itertuples(index=False, name=None)
     rejected = [*((file, NO_LABEL) for file in unlabelled["file"]), *unreadable]
-    _check_any_left(folder, n_files, rejected, cache_dir)
+    _check_any_left(folder, n_files, rejected, cached.folder)
     entries = cached.entries[has_row].reset_index(drop=True)
     table = table[has_row].reset_index(drop=True).assign(**entries[["digest", "file_format"]])
     measurements = cached.measurements[entries["row"]]
@@ -266,7 +266,7 @@ def _read(
     findings = _findings(table, label_names, measurements, **quality)
     refused = findings[findings["verdict"] == "reject"]
     rejected += refused.groupby("file", sort=False)["finding"].agg("; ".join).items()
-    _check_any_left(folder, n_files, rejected, cache_dir)
+    _check_any_left(folder, n_files, rejected, cached.folder)
     kept = ~table["file"].isin(refused["file"]).to_numpy()
     table = table[kept].reset_index(drop=True)
     signals = StoredSignals.from_entries(cached.signals, entries[kept])
@@ -288,26 +288,30 @@ def _read(
             rejected=_described(rejected, pd.concat([listed.table, unlabelled]), label_names),
             findings=findings,
             n_parsed=cached.n_parsed,
-            rejected_list=_list_rejected(folder, rejected, cache_dir),
+            rejected_list=_list_rejected(rejected, cached.folder),
         ),
     )
 
 
 def _check_any_left(
-    folder: str | Path, n_files: int, rejected: list[tuple[str, str]], cache_dir: str | None = None
+    folder: str | Path, n_files: int, rejected: list[tuple[str, str]], cache: Path | None = None
 ) -> None:
     if len(rejected) == n_files:
-        listed = _list_rejected(folder, rejected, cache_dir) if cache_dir else None
+        listed = _list_rejected(rejected, cache) if cache else None
         where = f" (all reasons: {listed})" if listed else ""
         raise UserError(f"{folder}: none of the {n_files} files can be used; {rejected[0][1]}{where}")
 
 
-def _list_rejected(folder: str | Path, rejected: list[tuple[str, str]], cache_dir: str) -> Path | None:
+def _list_rejected(rejected: list[tuple[str, str]], cache: Path) -> Path | None:
     """Write the files that are not used, with their reasons, and return where; None where none is rejected.
 
     The run's own ``rejected.csv`` comes later, and not at all where something stops before.
+
+    Parameters
+    ----------
+    cache : folder of the data folder's own cache.
     """
-    path = Path(cache_dir) / f"rejected-{Path(folder).resolve().name}.csv"
+    path = cache / "rejected.csv"
     with contextlib.suppress(OSError):  # a cache that is only read; the run's own list follows
         if not rejected:
             path.unlink(missing_ok=True)  # of an earlier reading

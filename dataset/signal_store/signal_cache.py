@@ -42,12 +42,14 @@ class CachedSignals:
         file_format, row in ``signals`` or ``NO_ROW``, checksum (uint32, CRC-32 of that row), rejected (the
         reason, or "").
     n_parsed : how many files were read just now; the others were in the cache.
+    folder : of the cache, which no other data folder has.
     """
 
     signals: np.ndarray
     measurements: np.ndarray
     entries: pd.DataFrame
     n_parsed: int
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def cached_signals(
         raise UserError(
             f"{data_dir}: a process that read files was killed, perhaps for memory; try --workers 1"
         ) from None
-    return CachedSignals(*cache.map(), _entries(cache, files, unread), n_parsed)
+    return CachedSignals(*cache.map(), _entries(cache, files, unread), n_parsed, cache.path)
 
 
 def _entries(cache: CacheFolder, files: Sequence[str], unread: dict[str, Entry]) -> pd.DataFrame:

@@ -191,6 +191,16 @@ def test_the_list_of_an_earlier_reading_does_not_stay(judged, read, tmp_path, co
     assert not listed.exists() and read(cohort_folder).rejections == ""
 
 
+def test_folders_of_one_name_do_not_share_a_list(read, write_ecgs, tmp_path):
+    lists = []
+    for place, rejected in (("one", "b.xml"), ("other", "c.xml")):
+        folder = shutil.copytree(write_ecgs(["a.xml"]), tmp_path / place / "ecgs")
+        (folder / rejected).write_text("<x/>")
+        write_labels(folder, f"file,PE\na.xml,1\n{rejected},0\n")
+        lists.append(read(folder).reading.rejected_list)
+    assert [pd.read_csv(listed)["file"].tolist() for listed in lists] == [["b.xml"], ["c.xml"]]
+
+
 def test_without_checks_all_are_kept(judged, read, tmp_path):
     judged(demo_0003=without_v3)
     cohort = read(tmp_path / "changed")
