@@ -8,9 +8,9 @@
 For each seed the patients are dealt again, stratified by the label: some are tested, some are for
 fine-tuning, the others for pretraining on other labels. On each number of fine-tuning patients, one model is
 trained from scratch and one from each of the pretrained weights, with the same seed and hyperparameters, but
-for the epochs. A share of them validates, so that the number is that of all patients whom a hospital would
-have to collect. Smaller groups are subsets of larger ones. What follows -- is given to the training script.
-The same command continues after an interruption.
+for the epochs; the two score together too, as an ensemble. A share of the patients validates, so that the
+number is that of all whom a hospital would have to collect. Smaller groups are subsets of larger ones. What
+follows -- is given to the training script. The same command continues after an interruption.
 
 It leaves tables/, one folder per training, learning_curve.csv, .png and .svg in --output-dir.
 """

@@ -18,6 +18,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
 from metrics.checks import patient_index
+from metrics.log_odds import mean_score
 from metrics.sample_size import patients_needed
 from metrics_and_performance import auroc
 from reporting.figures.curves import COLOURS, DOTS_PER_INCH
@@ -27,6 +28,7 @@ from runtime.errors import UserError
 
 SCRATCH = "scratch"  # the arm that starts from random weights
 MINUS_SCRATCH = f" - {SCRATCH}"  # follows the name of another arm, where it is compared
+AND_SCRATCH = f" & {SCRATCH}"  # follows the name of pretrained weights, where both models score together
 N_RESAMPLES, RESAMPLING_SEED = 2000, 42
 INTERVALS = (
     f"95 %, of the mean over the seeds: percentiles of {N_RESAMPLES:,} resamples of the patients tested, each"
@@ -55,6 +57,11 @@ def read_scored(run: Path, label: str) -> Scored:
     return Scored(*(table[column].to_numpy() for column in columns))
 
 
+def together(one: Scored, other: Scored) -> Scored:
+    """Return what two models say of the same ECGs together: the mean of their logits, as `evaluate.py`."""
+    return one._replace(y_score=mean_score(np.array([one.y_score, other.y_score])))
+
+
 def curve_table(tested: Mapping[tuple[int, str], Sequence[Scored]], seeds: Sequence[int]) -> pd.DataFrame:
     """Return the AUROC of each number of patients and each start, and how much pretraining adds.
 
@@ -67,7 +74,8 @@ def curve_table(tested: Mapping[tuple[int, str], Sequence[Scored]], seeds: Seque
     -------
     DataFrame
         patients, start, auroc_seed_<seed> …, mean, low, high; for each number of patients a row per start,
-        and one per pretrained start with what it adds, paired: from the same resamples.
+        one per pretrained start whose model scores together with that from scratch, and one for each of
+        these with what it adds to scratch, paired: from the same resamples.
     """
     rows = []
     for size in sorted({size for size, _ in tested}):
@@ -76,6 +84,11 @@ def curve_table(tested: Mapping[tuple[int, str], Sequence[Scored]], seeds: Seque
         for one, *others in zip(*arms.values(), strict=True):
             same = all(np.array_equal(one.files, other.files) for other in others)
             assert same, "the trainings of a seed tested other ECGs"
+        arms |= {
+            start + AND_SCRATCH: [together(*pair) for pair in zip(arm, arms[SCRATCH], strict=True)]
+            for start, arm in arms.items()
+            if start != SCRATCH
+        }
         values = {
             start: np.array([auroc(one.y_true, one.y_score) for one in arm]) for start, arm in arms.items()
         }
@@ -155,7 +168,7 @@ def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[f
 
 def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float) -> str:
     """Return in a sentence the `patients_needed` for the better start on the most patients."""
-    is_arm = ~table["start"].str.endswith(MINUS_SCRATCH)
+    is_arm = ~table["start"].str.endswith((MINUS_SCRATCH, AND_SCRATCH))
     rows = table[(table["patients"] == table["patients"].max()) & is_arm]
     best = rows.loc[rows["mean"].idxmax()]
     found = f"the AUROC of {best['mean']:.3f} ({start_name(best['start'])}, {best['patients']:,} patients)"
@@ -182,7 +195,8 @@ def format_table(table: pd.DataFrame) -> str:
     """Return the table of `curve_table` as lines."""
     seeds = [column for column in table if column.startswith("auroc_seed_")]
     titles = [column.removeprefix("auroc_").replace("_", " ") for column in seeds]
-    lines = [f"{'patients':>8}   {'start':<22}" + "".join(f"{title:>9}" for title in [*titles, "mean"])]
+    width = max(table["start"].map(len).max(), len(start_name(SCRATCH))) + 2
+    lines = [f"{'patients':>8}   {'start':<{width}}" + "".join(f"{title:>9}" for title in [*titles, "mean"])]
     lines[0] += "   95 % interval"
     for row in table.to_dict("records"):
         is_difference = row["start"].endswith(MINUS_SCRATCH)
@@ -190,7 +204,7 @@ def format_table(table: pd.DataFrame) -> str:
         cells = "".join(f"{row[column]:>{sign}9.3f}" for column in [*seeds, "mean"])
         low, high = (f"{row[end]:{sign}.3f}" for end in ("low", "high"))
         interval = "undefined" if math.isnan(row["low"]) else f"{low}{' to ' if is_difference else '-'}{high}"
-        lines.append(f"{row['patients']:>8,}   {start_name(row['start']):<22}{cells}   {interval}")
+        lines.append(f"{row['patients']:>8,}   {start_name(row['start']):<{width}}{cells}   {interval}")
     return "\n".join(lines)
 
 
@@ -208,7 +222,7 @@ def draw_curve(table: pd.DataFrame, path: Path, *, title: str) -> None:
     sizes = np.unique(table["patients"])
     shift = (sizes[-1] / sizes[0]) ** 0.008 if len(sizes) > 1 else 1.01  # puts the bars side by side
     seeds = [column for column in table if column.startswith("auroc_seed_")]
-    starts = [start for start in table["start"].unique() if not start.endswith(MINUS_SCRATCH)]
+    starts = [one for one in table["start"].unique() if not one.endswith((MINUS_SCRATCH, AND_SCRATCH))]
     for number, (start, colour) in enumerate(zip(starts, itertools.cycle(COLOURS), strict=False)):
         rows, factor = table[table["start"] == start], shift ** (2 * number - len(starts) + 1)
         x, mean = rows["patients"] * factor, rows["mean"]

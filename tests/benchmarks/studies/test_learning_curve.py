@@ -23,6 +23,7 @@ from benchmarks.studies.learning_curve_result import (
     percentile_interval,
     resampled_means,
     sample_size,
+    together,
     weighted_aurocs,
 )
 from cohorts.synthetic import make_cohort
@@ -235,7 +236,7 @@ def test_the_difference_is_paired():
     better = [tested._replace(y_score=tested.y_score + 10 * tested.y_true) for tested in arm]
     tested = {(9, "pretrained"): arm, (9, "scratch"): arm, (5, "pretrained"): better, (5, "scratch"): arm}
     table = curve_table(tested, [1, 2])
-    assert list(table["patients"]) == [5, 5, 5, 9, 9, 9]
+    assert list(table["patients"]) == [5] * 5 + [9] * 5
     rows = table.set_index(["patients", "start"])
     assert list(rows.loc[(9, DIFFERENCE), ["mean", "low", "high"]]) == [0, 0, 0]
     aurocs = [roc_auc_score(of.y_true, of.y_score) for of in arm]
@@ -252,9 +253,21 @@ def test_the_difference_is_paired():
 def test_each_pretrained_start_is_compared_with_scratch():
     arm, other = ([scored_patients(0, seed=seed)] for seed in (1, 2))
     table = curve_table({(9, "ptbxl"): other, (9, "own"): arm, (9, "scratch"): arm}, [1])
-    assert list(table["start"]) == ["scratch", "ptbxl", "own", "ptbxl - scratch", "own - scratch"]
+    starts = ["ptbxl", "own", "ptbxl & scratch", "own & scratch"]
+    assert list(table["start"]) == ["scratch", *starts, *(f"{start} - scratch" for start in starts)]
     mean = table.set_index("start")["mean"]
     assert mean["own - scratch"] == 0 != mean["ptbxl - scratch"] == mean["ptbxl"] - mean["scratch"]
+
+
+def test_both_models_together_are_the_mean_of_their_logits():
+    one, other = (scored_patients(0, seed=seed) for seed in (1, 2))
+    one, other = (scored._replace(y_score=1 / (1 + np.exp(-scored.y_score))) for scored in (one, other))
+    odds = [scored.y_score / (1 - scored.y_score) for scored in (one, other)]
+    product = np.sqrt(odds[0] * odds[1])  # the geometric mean of the odds
+    np.testing.assert_allclose(together(one, other).y_score, product / (1 + product), rtol=1e-9)
+    mean = curve_table({(9, "own"): [other], (9, "scratch"): [one]}, [1]).set_index("start")["mean"]
+    expected = roc_auc_score(one.y_true, together(one, other).y_score)
+    assert mean["own & scratch"] == pytest.approx(expected)
 
 
 def test_the_printed_table_and_the_figure(tmp_path):
@@ -345,8 +358,9 @@ def test_the_script_trains_each_start_and_compares_them(outcome, folder):
         (run,) = (folder / "out" / "seed-1" / f"20-{start}").glob("train_baseline-*")
         assert len(pd.read_csv(run / "log.csv")) == epochs
     table = pd.read_csv(folder / "out" / "learning_curve.csv")
-    assert list(table["start"]) == ["scratch", "pretrained", DIFFERENCE]
-    for row in table[table["start"] != DIFFERENCE].itertuples():
+    both = "pretrained & scratch"
+    assert list(table["start"]) == ["scratch", "pretrained", both, DIFFERENCE, f"{both} - scratch"]
+    for row in table[table["start"].isin(["scratch", "pretrained"])].itertuples():
         (run,) = (folder / "out" / "seed-1" / f"{row.patients}-{row.start}").glob("train_baseline-*")
         scored = pd.read_csv(run / "predictions.csv").query("split == 'test'")
         assert len(scored) == (pd.read_csv(run / "splits.csv")["split"] == "test").sum() >= 17
