@@ -376,6 +376,8 @@ def measure_groups(
 ) -> list[GroupTable]:
     """Return the first model's metrics by stratum, and within thirds of the heart rate."""
     first, tables = comparison.models[0].name, []
+    if comparison.table["repeat"].nunique() > 1:
+        first += " in its first repeat"
     if strata:
         rows = metrics_by_stratum(comparison, strata)
         tables.append(GroupTable(f"{first} by {', '.join(strata)}", "strata.csv", rows))

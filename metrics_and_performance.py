@@ -35,7 +35,7 @@ from metrics.calibration import (
     calibration_slope_and_intercept,
     expected_calibration_error,
 )
-from metrics.checks import checked, missing_class, patient_index, warn_undefined
+from metrics.checks import checked, ecg_index, missing_class, patient_index, warn_undefined
 from metrics.decisions import confusion_metrics, likelihood_ratios, predictive_values_at, share_with_interval
 from metrics.delong import delong_interval
 from metrics.metric import Metric
@@ -165,21 +165,21 @@ def evaluate(
     confidence: float = 0.95,
     prevalence: float | None = None,
     points: Mapping[str, ArrayLike] | None = None,
+    ecg_ids: Sequence | None = None,
 ) -> dict:
     """Return every metric of every label with its interval.
 
     Parameters
     ----------
-    y_true, y_score : array of shape (n_ecgs, n_labels), or (n_ecgs,) for one label
-        `y_score` holds probabilities.
-    thresholds : array of shape (n_labels,), or (n_ecgs, n_labels) where each fold has its own
-        Fitted on other ECGs than these.
+    y_true, y_score : array of shape (n_ecgs, n_labels), or (n_ecgs,) for one label; scores are probabilities
+    thresholds : array of shape (n_labels,), or (n_ecgs, n_labels) where each fold has its own; of other ECGs
     label_names : sequence of n_labels strings
     patient_ids : sequence of length n_ecgs
     n_resamples, seed, confidence : as in `bootstrap.bootstrap_intervals`
     prevalence : float, optional, of the patients that the model is meant for: adds `at_prevalence`
     points : dictionary, optional, of the keys of `operating_points.POINTS` to thresholds in the shape of
         `thresholds`, fixed on other ECGs than these; a label whose threshold is nan has no such point
+    ecg_ids : sequence of length n_ecgs, optional: where ECGs were scored several times, which one each is of
 
     Returns
     -------
@@ -192,41 +192,25 @@ def evaluate(
         unknown, `positive_likelihood_ratio`, `negative_likelihood_ratio`, `brier_score`,
         `expected_calibration_error`, `calibration_error_of_perfect_scores`, `calibration_slope`,
         `calibration_intercept`, where given the `points`, each as `operating_points.judged_point` returns it,
-        and, where asked for, `at_prevalence`: `prevalence`, `ppv` and `npv`. What has
-        an interval is a `Metric`; all intervals count patients, not ECGs, and `docs/metrics.md` says how
-        often they hold the truth. Undefined numbers are nan, and a warning names each, or its `reason` says
-        that the ECGs are too few.
+        and, where asked for, `at_prevalence`: `prevalence`, `ppv` and `npv`. What has an interval is a
+        `Metric`; intervals count patients, and `docs/metrics.md` says how often they hold the truth. All
+        other counts are of scores, those of an ECG that was scored again included. Undefined numbers are nan;
+        a warning names each, or its `reason` says that the ECGs are too few.
         `metrics_to_json` makes it what `metrics.json` holds.
     """
     y_true, y_score = _checked_columns(y_true, y_score)
     _check_names(label_names, y_true.shape[1])
-    thresholds = _threshold_columns(thresholds, y_true.shape)
-    patients = patient_index(patient_ids, len(y_true))
-    bootstrap = {"n_resamples": n_resamples, "seed": seed, "confidence": confidence}
-    points = {point: _threshold_columns(columns, y_true.shape) for point, columns in (points or {}).items()}
-    labels = {}
+    patients, ecgs = patient_index(patient_ids, len(y_true)), ecg_index(ecg_ids, len(y_true))
+    options = {"confidence": float(confidence), "n_resamples": int(n_resamples)}
+    at = {"threshold": thresholds, **(points or {})}
+    at = {key: _threshold_columns(columns, y_true.shape) for key, columns in at.items()}
+    bootstrap, labels = {"seed": seed, **options}, {}
     for number, name in enumerate(label_names):
-        true, score, threshold = (array[:, number] for array in (y_true, y_score, thresholds))
+        columns = y_true[:, number], y_score[:, number], {key: of[:, number] for key, of in at.items()}
         with _warnings_about(name):
-            labels[name] = _evaluate_label(*_known(true, score, threshold, patients), bootstrap)
-            for point, columns in points.items():
-                if not np.isnan(columns[:, number]).any():
-                    known = _known(true, score, columns[:, number], patients)
-                    labels[name][point] = judged_point(*known, confidence)
-            if n_unknown := int(np.isnan(true).sum()):
-                labels[name]["n_unknown"] = n_unknown
-            if prevalence is not None:
-                labels[name]["at_prevalence"] = _at_prevalence(labels[name], prevalence)
-    result = {
-        "n_ecgs": len(y_true),
-        "n_patients": int(patients.max()) + 1,
-        "confidence": float(confidence),
-        "n_resamples": int(n_resamples),
-        "labels": labels,
-    }
-    if len(labels) > 1:
-        result["macro"] = _macro(labels)
-    return result
+            labels[name] = _evaluate_label(*columns, patients, ecgs, bootstrap, prevalence)
+    result = {"n_ecgs": len(y_true), "n_patients": int(patients.max()) + 1, **options, "labels": labels}
+    return result | ({"macro": _macro(labels)} if len(labels) > 1 else {})
 
 
 def evaluate_strata(
@@ -302,7 +286,42 @@ def _stratum_metrics(
 
 
 def _evaluate_label(
-    y_true: np.ndarray, y_score: np.ndarray, threshold: np.ndarray, patients: np.ndarray, bootstrap: dict
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    thresholds: Mapping[str, np.ndarray],
+    patients: np.ndarray,
+    ecgs: np.ndarray,
+    bootstrap: dict,
+    prevalence: float | None,
+) -> dict:
+    """Return one label's metrics, of the ECGs whose label is known.
+
+    Parameters
+    ----------
+    y_true, y_score, patients, ecgs : array of shape (n_ecgs,)
+    thresholds : "threshold" and the points, each an array of that shape
+    bootstrap : `n_resamples`, `seed` and `confidence`
+    """
+    scored = _known(y_true, y_score, thresholds["threshold"], patients, ecgs)
+    label = _metrics_of(*scored, bootstrap)
+    for point, threshold in thresholds.items():
+        if point != "threshold" and not np.isnan(threshold).any():
+            known = _known(y_true, y_score, threshold, patients)
+            label[point] = judged_point(*known, bootstrap["confidence"])
+    if n_unknown := len(y_true) - len(scored[0]):
+        label["n_unknown"] = n_unknown
+    if prevalence is not None:
+        label["at_prevalence"] = _at_prevalence(label, prevalence)
+    return label
+
+
+def _metrics_of(
+    y_true: np.ndarray,
+    y_score: np.ndarray,
+    threshold: np.ndarray,
+    patients: np.ndarray,
+    ecgs: np.ndarray,
+    bootstrap: dict,
 ) -> dict:
     confusion = confusion_metrics(y_true, y_score, threshold, bootstrap["confidence"], patients)
     ratios = likelihood_ratios(confusion["sensitivity"], confusion["specificity"])
@@ -320,7 +339,7 @@ def _evaluate_label(
         "negative_likelihood_ratio": ratios["negative"],
         "brier_score": brier_score(y_true, y_score),
         "expected_calibration_error": expected_calibration_error(y_true, y_score),
-        "calibration_error_of_perfect_scores": calibration_error_of_perfect_scores(y_score),
+        "calibration_error_of_perfect_scores": calibration_error_of_perfect_scores(y_score, ecg_ids=ecgs),
         "calibration_slope": calibration["slope"],
         "calibration_intercept": calibration["intercept"],
     }

@@ -12,6 +12,7 @@ from metrics.conformal import NOT_SURE, ConformalSets, fewest_for
 from metrics.decisions import share_with_interval
 from metrics.metric import Metric
 from run_folder.files import RunFiles
+from run_folder.repeats import first_repeat
 from runtime.errors import UserError
 
 OUT_OF_FOLD = "out-of-fold"
@@ -141,8 +142,7 @@ def calibration_scores(run: Path, names: Sequence[str]) -> list[CalibrationScore
         found = f"no score of {missing[0]}" if missing else f"no {part} ECGs"
         raise UserError(f"{run / 'predictions.csv'}: found {found}, expected them for --alpha")
     if together:
-        repeats = predictions.get("repeat", pd.Series(1, predictions.index))  # none in the first versions
-        predictions = predictions[repeats == repeats.min()]
+        predictions = predictions[first_repeat(predictions)]
     return [
         _calibration_scores(predictions, name, OUT_OF_FOLD if together else part, _why_rough(files, together))
         for name in names

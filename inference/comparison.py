@@ -5,7 +5,7 @@ hospital's cohort every ECG is scored by all models of a run together.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -24,6 +24,7 @@ from metrics_and_performance import choose_threshold
 from run_folder.ensemble import ENSEMBLE, label_names_of
 from run_folder.files import RunFiles
 from run_folder.hub import is_published
+from run_folder.repeats import first_repeat
 from runtime.errors import UserError
 from runtime.messages import counted
 
@@ -88,6 +89,11 @@ class Comparison:
     ensemble_thresholds: np.ndarray | None
     unseen: Sequence[str] = ()
     min_seconds: float = MIN_SECONDS
+
+    def first_repeat(self) -> "Comparison":
+        """Return the scores of the first repeat of a cross-validation, each ECG once."""
+        first = first_repeat(self.table)
+        return replace(self, table=self.table[first], models=[model.select(first) for model in self.models])
 
 
 def read_comparison(folders: Sequence[Path], names: Sequence[str]) -> Comparison:

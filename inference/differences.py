@@ -58,17 +58,22 @@ def compare_models(
     y_true = comparison.table[f"y_true_{label}"].to_numpy(float)
     known = ~np.isnan(y_true)
     y_true, patient_ids = y_true[known].astype(int), comparison.table["patient_id"].to_numpy()[known]
-    repeats = comparison.table["repeat"].to_numpy()[known]
+    ecg_ids = comparison.table["file"].to_numpy()[known]
+    n_repeats = comparison.table["repeat"][known].nunique()
     models = [model.select(known) for model in models]
-    metrics = model_metrics(y_true, models, patient_ids, label=label, seed=seed, prevalence=prevalence)
-    against_first = differences(y_true, models, patient_ids)
-    return LabelComparison(label, y_true, len(np.unique(repeats)), models, metrics, against_first)
+    metrics = model_metrics(
+        y_true, models, patient_ids, ecg_ids, label=label, seed=seed, prevalence=prevalence
+    )
+    metrics = {name: {**model, "n_repeats": n_repeats} for name, model in metrics.items()}
+    against_first = differences(y_true, models, patient_ids, ecg_ids)
+    return LabelComparison(label, y_true, n_repeats, models, metrics, against_first)
 
 
 def model_metrics(
     y_true: np.ndarray,
     models: Sequence[Scores],
     patient_ids: np.ndarray,
+    ecg_ids: np.ndarray,
     *,
     label: str,
     seed: int,
@@ -81,7 +86,7 @@ def model_metrics(
     y_true : array of shape (n_ecgs,)
     models : scores of that shape. ECGs without a score, nan, are left out of that model's metrics. For a
         model without thresholds only `WITHOUT_THRESHOLD` is returned.
-    patient_ids : array of that shape
+    patient_ids, ecg_ids : array of that shape; an ECG that repeats score again has one identifier
     """
     metrics = {}
     for model in models:
@@ -94,6 +99,7 @@ def model_metrics(
             thresholds=model.thresholds[known, None] if decides else [0.5],
             label_names=[label],
             patient_ids=patient_ids[known],
+            ecg_ids=ecg_ids[known],
             seed=seed,
             prevalence=prevalence if decides else None,
         )
@@ -122,7 +128,9 @@ def adjust_for_many(results: Sequence[LabelComparison]) -> list[LabelComparison]
     return [replace(result, differences=table, n_tests=n_tests) for result, table in pairs]
 
 
-def differences(y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.ndarray) -> pd.DataFrame:
+def differences(
+    y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.ndarray, ecg_ids: np.ndarray
+) -> pd.DataFrame:
     """Return how much each model differs from the first, on the ECGs that both have scored.
 
     Patients are clusters: an ECG that a repeated cross-validation decides on again is not another.
@@ -140,7 +148,7 @@ def differences(y_true: np.ndarray, models: Sequence[Scores], patient_ids: np.nd
         test = delong_test(y_true[known], model.y_score[known], first.y_score[known], patient_ids[known])
         row = {
             "model": model.name,
-            "n_ecgs": int(known.sum()),
+            "n_ecgs": len(np.unique(ecg_ids[known])),
             "auroc_difference": test.difference,
             "auroc_difference_low": test.low,
             "auroc_difference_high": test.high,

@@ -11,6 +11,7 @@ import pandas as pd
 from cohorts.columns import GROUP_COLUMNS, known_text
 from inference.sign_baseline import auroc_within_tertiles
 from metrics_and_performance import evaluate_strata
+from run_folder.repeats import first_repeat
 from run_folder.run_record import RunRecord
 from runtime.errors import UserError
 
@@ -62,9 +63,8 @@ def metrics_of_run(record: RunRecord) -> pd.DataFrame:
     There are none where no ECG has such a column. Of a repeated cross-validation the first repeat counts. Of
     a column with many values the rarer ones are one group, "other".
     """
-    scored = record.predictions
-    first = (scored["repeat"] == 1).to_numpy() if "repeat" in scored else np.ones(len(scored), bool)
-    tested, splits = scored[first], record.splits.set_index("file")
+    first, splits = first_repeat(record.predictions), record.splits.set_index("file")
+    tested = record.predictions[first]
     strata = {}
     for name in GROUP_COLUMNS:
         if name in splits and name not in record.label_names:
@@ -94,15 +94,22 @@ def _frequent(text: pd.Series) -> pd.Series:
 
 
 def metrics_by_stratum(comparison: Comparison, strata: Mapping[str, pd.Categorical]) -> pd.DataFrame:
-    """Return the rows of `evaluate_strata` for the first model, the groups in the order of reading."""
-    first, tested = comparison.models[0], comparison.table
+    """Return the rows of `evaluate_strata` for the first model, the groups in the order of reading.
+
+    Of a repeated cross-validation the first repeat counts.
+
+    Parameters
+    ----------
+    strata : of the lines of ``comparison.table``
+    """
+    tested, first = comparison.first_repeat(), first_repeat(comparison.table)
     rows = evaluate_strata(
-        _truth(comparison),
-        first.y_score,
-        thresholds=first.thresholds,
-        label_names=comparison.label_names,
-        patient_ids=tested["patient_id"].to_numpy(),
-        strata=strata,
+        _truth(tested),
+        tested.models[0].y_score,
+        thresholds=tested.models[0].thresholds,
+        label_names=tested.label_names,
+        patient_ids=tested.table["patient_id"].to_numpy(),
+        strata={name: groups[first] for name, groups in strata.items()},
     )
     return _in_order(rows, strata, comparison.label_names)
 
@@ -117,14 +124,15 @@ def _in_order(
 
 
 def auroc_by_heart_rate(comparison: Comparison, heart_rate: pd.Series) -> pd.DataFrame:
-    """Return the first model's AUROC of each label within thirds of the heart rate.
+    """Return the first model's AUROC of each label within thirds of the heart rate, in the first repeat.
 
     Parameters
     ----------
     heart_rate : of the lines of ``comparison.splits``
     """
-    lines = pd.Index(comparison.splits["file"]).get_indexer(comparison.table["file"])
-    y_true, y_score, rate = _truth(comparison), comparison.models[0].y_score, heart_rate.to_numpy()[lines]
+    tested = comparison.first_repeat()
+    lines = pd.Index(tested.splits["file"]).get_indexer(tested.table["file"])
+    y_true, y_score, rate = _truth(tested), tested.models[0].y_score, heart_rate.to_numpy()[lines]
     thirds = {
         label: auroc_within_tertiles(y_true[:, number], y_score[:, number], rate)
         for number, label in enumerate(comparison.label_names)

@@ -5,15 +5,17 @@ output before the sigmoid, ``log(y_score / (1 - y_score))``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from metrics.checks import (
     checked,
     checked_probabilities,
+    ecg_index,
     missing_class,
     patient_index,
     patients_of_rarer_class,
@@ -23,7 +25,7 @@ from metrics.checks import (
 from metrics.log_odds import expit
 from metrics.log_odds import logit as logit_of
 from metrics.metric import Metric
-from metrics.proportions import wilson_interval
+from metrics.proportions import design_effect, wilson_interval
 
 METHODS = ("none", "temperature", "platt", "shrunken")
 SLOPE_SD = 0.5  # of the log slope, before anything is seen: 95 % of slopes from 0.38 to 2.7
@@ -175,17 +177,25 @@ def brier_score(y_true: ArrayLike, y_score: ArrayLike) -> float:
 
 
 def calibration_curve(
-    y_true: ArrayLike, y_score: ArrayLike, n_bins: int = 10, confidence: float = 0.95
+    y_true: ArrayLike,
+    y_score: ArrayLike,
+    n_bins: int = 10,
+    confidence: float = 0.95,
+    patient_ids: Sequence | None = None,
 ) -> dict[str, np.ndarray]:
     """Compare mean score and share of positives in bins of equally many ECGs, from low to high scores.
 
     ECGs of one score stay in one bin, so that bins can be fewer than `n_bins` and of unequal size.
 
+    Parameters
+    ----------
+    patient_ids : sequence of length n_ecgs, optional; without it each ECG counts as a patient.
+
     Returns
     -------
     dict of arrays of shape (n_filled_bins,)
-        `mean_score`, `observed` (share of positives), `low` and `high` (Wilson's interval of `observed`,
-        which takes ECGs as independent), `n_positive` and `n`.
+        `mean_score`, `observed` (share of positives), `low` and `high` (Wilson's interval of `observed`, both
+        counts divided by the `design_effect` of the bin's patients), `n_positive` and `n`.
     """
     y_true, y_score = checked_probabilities(y_true, y_score, "the calibration curve")
     if n_bins < 1:
@@ -193,7 +203,11 @@ def calibration_curve(
     rank = np.searchsorted(np.sort(y_score), y_score)  # ties share their lowest rank
     bins = np.unique(rank * n_bins // len(rank), return_inverse=True)[1]
     n, n_positive = np.bincount(bins), np.bincount(bins, y_true).astype(int)
-    pairs = zip(n_positive.tolist(), n.tolist(), strict=True)
+    patients = np.arange(len(bins)) if patient_ids is None else patient_index(patient_ids, len(bins))
+    effect = np.array(
+        [design_effect(y_true[bins == one] == 1, patients[bins == one]) for one in range(len(n))]
+    )
+    pairs = zip(n_positive / effect, n / effect, strict=True)
     intervals = [wilson_interval(successes, size, confidence) for successes, size in pairs]
     return {
         "mean_score": np.bincount(bins, y_score) / n,
@@ -221,28 +235,37 @@ def expected_calibration_error(y_true: ArrayLike, y_score: ArrayLike, n_bins: in
     return float(np.average(np.abs(curve["mean_score"] - curve["observed"]), weights=curve["n"]))
 
 
-def calibration_error_of_perfect_scores(y_score: ArrayLike, n_bins: int = 10) -> float:
+def calibration_error_of_perfect_scores(
+    y_score: ArrayLike, n_bins: int = 10, ecg_ids: Sequence | None = None
+) -> float:
     """Return the `expected_calibration_error` that these scores would have on average if they were right.
 
     Labels are drawn as the scores say, ECG by ECG, a thousand times (less often of many ECGs, whose error
     varies less). Beside it an error can be judged: with a few hundred ECGs even perfect scores have a few
     hundredths.
 
+    An ECG that was scored several times has one label, drawn as the mean of its scores says, and its scores
+    have the label's deviation from that mean in common: scored again, 200 ECGs tell no more than 200.
+
     Parameters
     ----------
-    y_score : array of shape (n_ecgs,), probabilities
+    y_score : array of shape (n_scores,), probabilities
+    ecg_ids : of the same length, optional, as in `checks.ecg_index`
     """
     y_score = checked_probabilities(np.zeros(len(y_score), int), y_score, "the calibration error")[1]
     rng, errors = np.random.default_rng(0), []
     order = np.argsort(y_score)
     score = y_score[order]
+    ecg = pd.factorize(ecg_index(ecg_ids, len(score))[order])[0]
+    chance = np.bincount(ecg, score) / np.bincount(ecg)  # of each ECG
     bins = np.searchsorted(score, score) * n_bins // len(score)  # as in `calibration_curve`
     first = np.unique(bins, return_index=True)[1]
     rows = max(1, 1_000_000 // len(score))
     n_draws = min(1000, max(10, 10_000_000 // len(score)))
     for start in range(0, n_draws, rows):
-        drawn = rng.random((min(rows, n_draws - start), len(score))) < score
-        errors.append(np.abs(np.add.reduceat(drawn - score, first, axis=1)).sum(axis=1) / len(score))
+        deviation = (rng.random((min(rows, n_draws - start), len(chance))) < chance) - chance
+        in_bins = np.add.reduceat(deviation[:, ecg], first, axis=1)
+        errors.append(np.abs(in_bins).sum(axis=1) / len(score))
     return float(np.concatenate(errors).mean())
 
 

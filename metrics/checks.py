@@ -85,12 +85,27 @@ def patient_index(patient_ids: Sequence, n_ecgs: int) -> np.ndarray:
     What is drawn at random then depends on the seed only, not on the patients' names: pseudonyms follow from
     a random key.
     """
-    if len(patient_ids) != n_ecgs:
-        raise ValueError(f"patient_ids: expected {n_ecgs}, one for each ECG, found {len(patient_ids)}")
-    n_missing = sum(identifier is None or identifier != identifier for identifier in patient_ids)
+    return _numbered("patient_ids", patient_ids, n_ecgs)
+
+
+def ecg_index(ecg_ids: Sequence | None, n_scores: int) -> np.ndarray:
+    """Number the ECGs as `patient_index` does patients: int array of shape (n_scores,).
+
+    Parameters
+    ----------
+    ecg_ids : the same for all scores of an ECG, which a repeated cross-validation gives it; None: each score
+        is of another ECG.
+    """
+    return np.arange(n_scores) if ecg_ids is None else _numbered("ecg_ids", ecg_ids, n_scores)
+
+
+def _numbered(name: str, identifiers: Sequence, n_ecgs: int) -> np.ndarray:
+    if len(identifiers) != n_ecgs:
+        raise ValueError(f"{name}: expected {n_ecgs}, one for each ECG, found {len(identifiers)}")
+    n_missing = sum(identifier is None or identifier != identifier for identifier in identifiers)
     if n_missing:
-        raise ValueError(f"patient_ids: {n_missing} of {n_ecgs} are missing")
-    return pd.factorize(np.asarray(patient_ids).astype(str))[0]  # as text: 7 and "7" are one patient
+        raise ValueError(f"{name}: {n_missing} of {n_ecgs} are missing")
+    return pd.factorize(np.asarray(identifiers).astype(str))[0]  # as text: 7 and "7" are one patient
 
 
 def missing_class(y_true: np.ndarray) -> str:

@@ -19,6 +19,7 @@ from reporting.pages.run_page import write_report
 from reporting.words.formatting import number
 from reporting.words.run_sentences import planted_signs
 from reporting.words.summary import format_metrics, threshold_in_words
+from run_folder.repeats import first_repeat
 from run_folder.run_record import RunRecord, read_run
 
 
@@ -60,6 +61,7 @@ def _draw_curves(record: RunRecord) -> None:
         note = f"AP {number(label['average_precision'].value)}, {chance}{dots[1]}"
         on_precision.append(Curve(*data, points[1], note))
     scored, split = record.predictions, record.metrics.get("split", "test")
-    title = f"{split}: {len(scored):,} ECGs of {scored['patient_id'].nunique():,} patients"
+    n_ecgs = int(first_repeat(scored).sum())
+    title = f"{split}: {n_ecgs:,} ECGs of {scored['patient_id'].nunique():,} patients"
     save_png(draw_roc(on_roc, title=title), record.folder / "roc.png")
     save_png(draw_precision_recall(on_precision, title=title), record.folder / "precision_recall.png")

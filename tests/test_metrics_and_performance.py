@@ -214,7 +214,10 @@ def test_evaluate_of_repeated_ecgs_is_no_more_certain(rng):
     arguments = {"thresholds": [0.6], "label_names": ["PE"], "n_resamples": 100}
     once = mp.evaluate(y_true, y_score, patient_ids=range(250), prevalence=0.05, **arguments)["labels"]["PE"]
     repeated = [np.repeat(column, 5) for column in (y_true, y_score, np.arange(250))]
-    often = mp.evaluate(*repeated[:2], patient_ids=repeated[2], prevalence=0.05, **arguments)["labels"]["PE"]
+    arguments |= {"patient_ids": repeated[2], "ecg_ids": repeated[2]}
+    often = mp.evaluate(*repeated[:2], prevalence=0.05, **arguments)["labels"]["PE"]
+    perfect = "calibration_error_of_perfect_scores"
+    assert often[perfect] == pytest.approx(once[perfect])
     assert often["sensitivity"].n == 5 * once["sensitivity"].n
     compared = [name for name, metric in once.items() if isinstance(metric, Metric)]
     assert len(compared) == 17

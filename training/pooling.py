@@ -177,6 +177,7 @@ def _evaluate_pooled(
         thresholds=np.repeat(thresholds, [len(table) for table in tables], axis=0),
         label_names=names,
         patient_ids=predictions["patient_id"].to_numpy(),
+        ecg_ids=predictions["file"].to_numpy(),
         seed=seed,
         points=_points_of_other_folds(predictions, names),
     )

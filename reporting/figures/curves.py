@@ -261,10 +261,10 @@ def draw_decision_curves(curves: Sequence[Curve]) -> Figure:
 # ----------------------------------------------------------------------------------------------------
 
 
-def draw_calibration(y_true: np.ndarray, y_score: np.ndarray) -> Figure:
-    """Draw mean score against share of positives in ten groups of equal size, with Wilson's intervals."""
+def draw_calibration(y_true: np.ndarray, y_score: np.ndarray, patient_ids: Sequence | None = None) -> Figure:
+    """Draw mean score against share of positives in ten groups of equal size; intervals count patients."""
     figure, axes = _new_axes("mean score of the group", "share that has the disease")
-    curve = calibration_curve(y_true, y_score)
+    curve = calibration_curve(y_true, y_score, patient_ids=patient_ids)
     top = min(1.0, 1.08 * max(curve["high"].max(), curve["mean_score"].max()))
     axes.plot([0, top], [0, top], **CHANCE, label="perfect")
     reach = np.stack([curve["observed"] - curve["low"], curve["high"] - curve["observed"]])

@@ -26,6 +26,7 @@ from reporting.words.study_facts import external, started_from
 from run_folder.ensemble import performance_of, read_ensemble
 from run_folder.files import RunFiles
 from run_folder.lineage import roots_of
+from run_folder.repeats import ecgs_of
 from run_folder.run_record import RunRecord, read_run
 from runtime.errors import UserError, one_line
 from runtime.messages import counted
@@ -197,6 +198,7 @@ def _ensemble_metrics(folder: Path) -> dict:
     counts = {
         key: max((label[key] for label in labels.values()), default=0) for key in ("n_ecgs", "n_patients")
     }
+    counts["n_repeats"] = max((label.get("n_repeats", 1) for label in labels.values()), default=1)
     return {**counts, "confidence": CONFIDENCE, "labels": labels}
 
 
@@ -281,7 +283,7 @@ def _tested(record: RunRecord, kind: str) -> str:
     metrics = record.metrics
     if not metrics:
         return "No test set has been scored: how good the model is, is not known."
-    n_ecgs = metrics["n_ecgs"] // metrics.get("n_repeats", 1)
+    n_ecgs = ecgs_of(metrics["n_ecgs"], metrics)
     ecgs = (
         f"{counted(n_ecgs, 'ECG')} of {counted(metrics['n_patients'], 'patient')}, scored after training, "
         "calibration and thresholds were fixed."

@@ -42,6 +42,7 @@ from reporting.words.set_words import report_sentences
 from reporting.words.stard import stard
 from reporting.words.stard_ai import stard_ai
 from reporting.words.tripod import tripod
+from run_folder.repeats import ecgs_of
 from run_folder.run_record import RunRecord
 from runtime.errors import UserError
 from runtime.messages import counted
@@ -61,7 +62,7 @@ CAPTIONS = {
     ),
     "Calibration plot": (
         "Calibration: ten groups of equal size by score. On the dotted line, a score of 0.2 means one in "
-        "five. Bars: Wilson's 95 % intervals."
+        "five. Bars: Wilson's 95 % intervals, which count patients."
     ),
     "Decision curve": (
         "Decision curve: what acting on the score is worth, by the probability of disease at which the next "
@@ -241,7 +242,7 @@ def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
         "Precision-recall curve": lambda: draw.draw_precision_recall(
             [curve._replace(point=on_precision)], band=band(draw.precision_on_grid)
         ),
-        "Calibration plot": lambda: draw.draw_calibration(y_true, y_score),
+        "Calibration plot": lambda: draw.draw_calibration(y_true, y_score, patients),
         "Decision curve": lambda: draw.draw_decision_curves(
             [curve._replace(name="those whom the model flags")]
         ),
@@ -250,7 +251,7 @@ def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
     return [
         _picture(
             figure,
-            f"{kind} of {name}, {_numbers_for_alt(kind, label)}.",
+            f"{kind} of {name}, {_numbers_for_alt(kind, name, record.metrics)}.",
             CAPTIONS[kind] + (CAPTIONS["folds"] if kind == "ROC curve" and len(thresholds) > 1 else ""),
         )
         for kind, figure in curves.items()
@@ -258,15 +259,17 @@ def _curves(record: RunRecord, name: str, one_class: bool) -> list[Picture]:
     ]
 
 
-def _numbers_for_alt(kind: str, label: dict) -> str:
+def _numbers_for_alt(kind: str, name: str, metrics: dict) -> str:
     """Return the number that a figure's alternative text gives."""
+    label = metrics["labels"][name]
     if kind == "ROC curve":
         return f"AUROC {number(label['auroc'].value)}, with its bootstrap band"
     if kind == "Precision-recall curve":
         return f"average precision {number(label['average_precision'].value)}, with its bootstrap band"
     if kind == "Calibration plot":
         return f"mean score against observed share in ten groups, Brier score {number(label['brier_score'])}"
-    return f"{counted(label['n_positive'], 'ECG')} with the label, prevalence {label['prevalence']:.3f}"
+    n_positive = ecgs_of(label["n_positive"], metrics)
+    return f"{counted(n_positive, 'ECG')} with the label, prevalence {label['prevalence']:.3f}"
 
 
 def _picture(figure: Callable[[], Figure], alt: str, caption: str) -> Picture:

@@ -12,6 +12,7 @@ from reporting.words.decision_words import decision_notes
 from reporting.words.formatting import interval, number
 from reporting.words.metric_meanings import missing_class
 from reporting.words.summary import WIDE_INTERVAL
+from run_folder.repeats import ecgs_of
 from run_folder.run_record import RunRecord
 from runtime.messages import counted, duration
 
@@ -31,7 +32,7 @@ def verdict(record: RunRecord) -> str:
     if not metrics:
         return f"No test set has been scored yet: this run has no result; {RESEARCH_ONLY}."
     n_repeats = metrics.get("n_repeats", 1)
-    n_ecgs, patients = metrics["n_ecgs"] // n_repeats, counted(metrics["n_patients"], "patient")
+    n_ecgs, patients = ecgs_of(metrics["n_ecgs"], metrics), counted(metrics["n_patients"], "patient")
     ecgs = f"{counted(n_ecgs, 'ECG')} of {patients} whom the model had not seen"
     if record.is_cross_validation:
         ecgs += ", out of fold"
@@ -254,11 +255,6 @@ def limits(record: RunRecord) -> list[str]:
         "them."
         for weights in record.foreign
     ]
-    if metrics and metrics["n_ecgs"] > metrics["n_patients"]:
-        sentences.append(
-            "Some patients have several ECGs. The intervals of the metrics count patients; those of the "
-            "calibration plot take the ECGs as independent, and are somewhat too narrow."
-        )
     if record.is_cross_validation:
         sentences.append(
             "The scores are those of several models, one per fold, on the ECGs that each had not seen. None "

@@ -6,6 +6,7 @@ from metrics.metric import Metric
 from reporting.words.decision_words import decision_notes, span_of_folds
 from reporting.words.formatting import few, interval, number, plain, with_interval
 from reporting.words.metric_meanings import missing_class, too_few_to_rule_out
+from run_folder.repeats import ecgs_of
 from runtime.messages import counted
 
 INDENT = 12  # characters of the left column, "test        "
@@ -42,7 +43,8 @@ def format_metrics(metrics: dict) -> str:
 
 def _headline(metrics: dict) -> str:
     n_repeats = metrics.get("n_repeats", 1)  # of a cross-validation
-    ecgs = f"{counted(metrics['n_ecgs'] // n_repeats, 'ECG')} of {counted(metrics['n_patients'], 'patient')}"
+    n_ecgs = ecgs_of(metrics["n_ecgs"], metrics)
+    ecgs = f"{counted(n_ecgs, 'ECG')} of {counted(metrics['n_patients'], 'patient')}"
     if metrics.get("split", "test") == "test":
         ecgs += ", scored once" if n_repeats == 1 else f", each scored {n_repeats} times and so counted below"
     if n_folds := metrics.get("n_folds"):
@@ -170,10 +172,10 @@ def _caveats(metrics: dict) -> Iterator[str]:
         yield _width_in_words(widths[widest], whose, metrics.get("n_folds", 0))
     yield from decision_notes(metrics.get("decisions", {}))
     for name, label in metrics["labels"].items():
-        if n_unknown := label.get("n_unknown", 0):
+        if n_unknown := ecgs_of(label.get("n_unknown", 0), metrics):
             which = "which counts" if n_unknown == 1 else "which count"
             yield f"{name} is not known of {counted(n_unknown, 'ECG')}, {which} for the other labels only"
-    if metrics["n_ecgs"] > metrics["n_patients"]:
+    if ecgs_of(metrics["n_ecgs"], metrics) > metrics["n_patients"]:
         yield "some patients have several scored ECGs: the intervals count patients, not ECGs"
 
 

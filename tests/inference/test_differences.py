@@ -13,8 +13,9 @@ def test_an_ecg_that_is_decided_on_again_is_not_another():
     y_true, patients = np.arange(60) % 3 == 0, np.arange(60).astype(str)
     models = [Scores(name, generator.random(60), np.full(60, 0.5)) for name in ("a", "b")]
     thrice = [Scores(m.name, np.tile(m.y_score, 3), np.tile(m.thresholds, 3)) for m in models]
-    once = differences(y_true, models, patients)
-    found = differences(np.tile(y_true, 3), thrice, np.tile(patients, 3))
+    once = differences(y_true, models, patients, patients)
+    found = differences(np.tile(y_true, 3), thrice, *[np.tile(patients, 3)] * 2)
+    assert found["n_ecgs"].tolist() == once["n_ecgs"].tolist() == [60]
     for name in ("sensitivity_p", "specificity_p", "sensitivity_difference", "auroc_difference_p"):
         assert found[name][0] == pytest.approx(once[name][0])
     assert 0 < once["specificity_p"][0] < 1

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from inference.strata import AGES, metrics_of_run, strata_of
+from inference.comparison import Comparison, Scores
+from inference.strata import AGES, auroc_by_heart_rate, metrics_by_stratum, metrics_of_run, strata_of
 from run_folder.run_record import RunRecord
 
 
@@ -36,6 +38,30 @@ def test_groups_of_a_stratum_are_in_order(column, values, categories):
         assert groups.value_counts().tolist() == [40, 40, 40, 0]
     else:
         assert list(groups) == [value or "missing" for value in values]
+
+
+def test_of_a_repeated_cross_validation_each_ecg_counts_once():
+    files = [f"{number}.xml" for number in range(40)]
+    table = pd.DataFrame({"file": files, "patient_id": files, "y_true_PE": [1.0, 0.0] * 20, "fold": 1})
+    table = pd.concat([table.assign(repeat=repeat) for repeat in (1, 2)], ignore_index=True)
+    score = np.r_[[0.9, 0.1] * 20, [0.5] * 40][:, None]  # the first repeat is right throughout
+    comparison = Comparison(
+        table=table,
+        splits=table[table["repeat"] == 1][::-1],
+        folds={},
+        label_names=["PE"],
+        models=[Scores("a", score, np.full((80, 1), 0.6))],
+        members=[],
+        ensemble_thresholds=None,
+    )
+    sex = pd.Categorical((["F"] * 6 + ["M"] * 34) * 2)
+    rows = metrics_by_stratum(comparison, {"sex": sex}).set_index("value")
+    assert rows["n"].tolist() == [6, 34] and rows["n_positive"].tolist() == [3, 17]
+    assert np.isnan(rows.loc["F", "auroc"]) and rows.loc["M", "auroc"] == 1  # three positives are too few
+    assert rows["sensitivity"].tolist() == rows["specificity"].tolist() == [1, 1]
+    rate = pd.Series(np.arange(40.0)[::-1])  # of the lines of splits
+    thirds = auroc_by_heart_rate(comparison, rate)
+    assert thirds["n_ecgs"].sum() == 40 and thirds["auroc"].tolist() == [1, 1, 1]
 
 
 def test_groups_of_a_finished_run():

@@ -222,6 +222,17 @@ def test_calibration_curve_of_scikit_learn(rng):
     assert calibration.expected_calibration_error(y_true, y_score) == pytest.approx(expected)
 
 
+def test_intervals_of_the_calibration_curve_count_patients(rng):
+    y_true, y_score = make_scores(rng, 200)
+    once = calibration.calibration_curve(y_true, y_score)
+    thrice = [np.tile(column, 3) for column in (y_true, y_score)]
+    by_patient = calibration.calibration_curve(*thrice, patient_ids=np.tile(range(200), 3))
+    for end in ("low", "high"):
+        np.testing.assert_allclose(by_patient[end], once[end], atol=0.01)  # n - 1 of a variance
+    by_ecg = calibration.calibration_curve(*thrice)
+    assert ((by_ecg["high"] - by_ecg["low"]) < 0.8 * (once["high"] - once["low"])).all()
+
+
 def test_tied_scores_stay_in_one_bin_whatever_their_order(rng):
     y_true, y_score = make_scores(rng, 300)
     y_score = y_score.round(1)
@@ -252,6 +263,17 @@ def test_the_calibration_error_of_perfect_scores(rng):
     errors = [calibration.expected_calibration_error(labels.astype(int), score) for labels in drawn]
     expected = pytest.approx(np.mean(errors), abs=0.002)
     assert calibration.calibration_error_of_perfect_scores(score) == expected
+
+
+def test_ecgs_that_are_scored_again_tell_no_more_of_perfect_scores(rng):
+    score = np.clip(0.1 + 0.01 * rng.normal(size=200), 0.01, 1)
+    once = calibration.calibration_error_of_perfect_scores(score)
+    again = calibration.calibration_error_of_perfect_scores(np.tile(score, 5), ecg_ids=np.tile(range(200), 5))
+    assert again == pytest.approx(once) and once == pytest.approx(0.054, abs=0.002)  # 0.024 as 1,000 ECGs
+    # one ECG with the scores 0 and 1, in a bin each: its label, 0 or 1, is 1/2 off their mean
+    assert calibration.calibration_error_of_perfect_scores([0.0, 1.0], 2, ecg_ids=["a", "a"]) == 0.5
+    with pytest.raises(ValueError, match="ecg_ids: expected 2, one for each ECG, found 1"):
+        calibration.calibration_error_of_perfect_scores([0.0, 1.0], ecg_ids=["a"])
 
 
 def example_of_60():

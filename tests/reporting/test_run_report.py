@@ -13,6 +13,7 @@ from matplotlib.image import imread
 
 from metrics.metric import Metric, metrics_to_json
 from metrics_and_performance import evaluate
+from reporting import run_report
 from reporting.figures.curves import Curve, curve_style, draw_losses, draw_roc, save_png
 from reporting.run_report import report_run
 from reporting.words.formatting import plain, with_interval
@@ -128,6 +129,10 @@ def test_block_of_several_thresholds_and_of_a_run_before_the_lines_of_use():
     assert repeated.startswith(
         "test        101 ECGs of 198 patients, each scored 2 times and so counted below; "
     )
+    assert "several scored ECGs" not in repeated  # 101 ECGs of as many patients at least
+    metrics["labels"]["PE"]["n_unknown"] = 6
+    assert "PE is not known of 6 ECGs, which count" in format_metrics(metrics)
+    assert "PE is not known of 3 ECGs, which count" in format_metrics(metrics | {"n_repeats": 2})
     for key in ("calibration_slope", "threshold_low", "threshold_high"):
         del metrics["labels"]["PE"][key]
     block = format_metrics(metrics)
@@ -228,6 +233,19 @@ def test_report_run_draws_and_prints(tmp_path, capsys, label_names):
     assert printed[0].startswith("test        202 ECGs of 198 patients, scored once; threshold")
     assert printed[-1] == f"report      {tmp_path / 'report.html'}" and (tmp_path / "report.html").exists()
     assert not list(tmp_path.glob(".*"))  # nothing left aside
+
+
+def test_figures_of_a_repeated_cross_validation_count_each_ecg_once(tmp_path, monkeypatch):
+    write_run(tmp_path)
+    table = pd.read_csv(tmp_path / "predictions.csv", dtype={"patient_id": str})
+    pd.concat([table.assign(repeat=1), table.assign(repeat=2)]).to_csv(
+        tmp_path / "predictions.csv", index=False
+    )
+    titles = []
+    draw = run_report.draw_roc
+    monkeypatch.setattr(run_report, "draw_roc", lambda *curves, title: titles.append(title) or draw(*curves))
+    report_run(tmp_path)
+    assert titles == ["test: 202 ECGs of 198 patients"]
 
 
 def test_report_run_without_positives_in_the_test_set(tmp_path, capsys):

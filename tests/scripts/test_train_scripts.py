@@ -240,8 +240,13 @@ def test_a_repeated_cross_validation_tests_every_ecg_once_a_repeat(cohort, tmp_p
     metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
     assert (metrics["n_folds"], metrics["n_repeats"], metrics["n_patients"]) == (2, 2, 22)
     assert "test        24 ECGs of 22 patients" in outcome.stdout
-    compared = run_here("evaluate.py", run, "--output-dir", tmp_path / "compared")
+    compared = run_here("evaluate.py", run, run, "--names", "a", "b", "--output-dir", tmp_path / "compared")
     assert compared.returncode == 0, compared.stderr
+    (folder,) = (tmp_path / "compared").iterdir()
+    assert set(pd.read_csv(folder / "differences.csv")["n_ecgs"]) == {24}
+    assert pd.read_csv(folder / "heart_rate.csv")["n_ecgs"].sum() == 24
+    model = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["PE"]["a"]
+    assert (model["n_ecgs"], model["n_repeats"], model["n_patients"]) == (48, 2, 22)
 
 
 # Labels that are not known, and disks that are full

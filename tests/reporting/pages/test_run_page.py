@@ -591,6 +591,14 @@ def test_the_page_shows_how_scores_differ_between_repeats(pages):
     assert scores.shape == (60, 2) and np.allclose(scores[:, 1], 0.5 * scores[:, 0])
     assert (flagged[:, 1] <= flagged[:, 0]).all()
     changed = np.sum(flagged[:, 1] < flagged[:, 0])
+    label = record.metrics["labels"]["PE"]
+    counted = {
+        "n_ecgs": 120,
+        "n_repeats": 2,
+        "labels": {"PE": label | {"n_positive": 2 * label["n_positive"]}},
+    }
+    repeated = replace(repeated, metrics=record.metrics | counted)
+    assert f"of PE, {label['n_positive']} ECGs with the label" in run_page.render(repeated)
     page = " ".join(run_page.render(repeated).split())
     assert "Stability of the scores" in page  # of 0.8 and 0.4 each lies 0.2 from the mean
     assert f"lies {scores[:, 0].mean() / 4:.3f} from the mean of its ECG" in page
