@@ -85,7 +85,9 @@ def parse_arguments() -> tuple[argparse.Namespace, dict[str, float]]:
         "paths", type=Path, nargs="+", metavar="file_or_folder", help="ECGs, or folders of them"
     )
     parser.add_argument("--csv", type=Path, help="table to write")
-    parser.add_argument("--plot", type=Path, metavar="OUT", help="folder to write pictures to")
+    parser.add_argument(
+        "--plot", type=Path, metavar="OUT", help="folder to write pictures to, in subfolders as the files"
+    )
     help = "page to write [ecg_files.html]"
     default = Path("ecg_files.html")
     parser.add_argument("--report", type=Path, nargs="?", const=default, metavar="FILE.html", help=help)
@@ -171,7 +173,7 @@ def inspect(
         findings = judge(np.array([measurement]), **limits)
         yield row_of(file, recording, findings), measurement
         if plots:
-            draw(recording, plots / (name.replace("/", "_").replace("\\", "_") + ".png"), name, findings)
+            draw(recording, picture_of(name, plots), name, findings)
 
 
 def row_of(file: Path, recording: Recording, findings: pd.DataFrame) -> dict[str, Any]:
@@ -250,6 +252,14 @@ class _FileSignals:
 
     def __getitem__(self, row: int) -> np.ndarray:
         return read_at_rest(self.files[row], LEAST_SECONDS, LEAST_LEADS)
+
+
+def picture_of(name: str, folder: Path) -> Path:
+    """Return where the picture of a file goes, in the subfolders of its name; these are made."""
+    path = Path(name)
+    inside = folder / path.relative_to(path.anchor)  # on Windows, files of two drives share no folder
+    inside.parent.mkdir(parents=True, exist_ok=True)
+    return inside.with_name(f"{path.name}.png")
 
 
 def draw(recording: Recording, path: Path, name: str, findings: pd.DataFrame) -> None:

@@ -183,7 +183,18 @@ def test_a_name_that_is_not_utf_8(cohort, tmp_path):
     assert outcome.returncode == 0 and outcome.stderr == ""
     assert re.search(r"^Jos\\udce9.xml +hospital ", outcome.stdout, re.MULTILINE)
     assert pd.read_csv(table)["file"].tolist() == [r"ecgs/Jos\udce9.xml", "ecgs/a.xml"]
-    assert {path.name for path in pictures.iterdir()} == {r"Jos_udce9.xml.png", "a.xml.png"}
+    assert {path.name for path in pictures.iterdir()} == {r"Jos\udce9.xml.png", "a.xml.png"}
+
+
+def test_each_file_has_a_picture_of_its_own(cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr("reporting.figures.ecg_paper.DOTS_PER_INCH", 20)  # sooner drawn than 254
+    for number, name in enumerate(("a/b.xml", "a_b.xml", "c/b.xml"), start=2):
+        (tmp_path / "ecgs" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(cohort / f"demo-000{number}.xml", tmp_path / "ecgs" / name)
+    pictures = tmp_path / "pictures"
+    assert run_here("inspect_ecgs.py", tmp_path / "ecgs", "--plot", pictures).returncode == 0
+    found = {path.relative_to(pictures).as_posix() for path in pictures.rglob("*.png")}
+    assert found == {"a/b.xml.png", "a_b.xml.png", "c/b.xml.png"}
 
 
 def test_output_on_another_code_page(cohort, tmp_path):
