@@ -58,7 +58,7 @@ from reporting.pages.card_xml import card_xml
 from reporting.pages.model_card import OnnxFile, exported_record, render_model_card
 from reporting.publish import publish
 from run_folder.run import Run
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import check_file_to_write, write_atomically, writing
 from runtime.command_line import OneLineParser, one_line_errors
 from runtime.errors import UserError
 from xml_loader import LEADS, N_SAMPLES, SAMPLING_RATE
@@ -156,12 +156,9 @@ def check_output(output: Path, run: Path) -> None:
     """Refuse what is no name of an ONNX file, and a place that has the card of another file or model."""
     if output.suffix != ".onnx":
         raise UserError(f"{output}: found no name of an ONNX file, expected one that ends in .onnx")
-    if not output.parent.is_dir():
-        raise UserError(f"{output}: found no folder {output.parent}, expected one to write to")
     card, card_for_programs = card_path(output), card_path(output, CARD_FOR_PROGRAMS)
     for path in (output, card, card_for_programs):
-        if path.is_dir():
-            raise UserError(f"{path}: found a folder, expected a file or nothing")
+        check_file_to_write(path)
     if card.exists():
         text = card.read_text(encoding="utf-8", errors="replace")
         others = None if f"| file | {output.name}," in text else card
@@ -220,10 +217,8 @@ def clinical_values_of(scorer: Scorer) -> np.ndarray:
 
 
 def write(path: Path, content: bytes) -> None:
-    try:
+    with writing(path):
         write_atomically(path, lambda aside: aside.write_bytes(content))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 if __name__ == "__main__":

@@ -36,9 +36,10 @@ from ecg.quality import MEASUREMENTS, judge
 from ecg.recording import LEADS, LEAST_LEADS, LEAST_SECONDS
 from hyperparameters.declaration import EXPECTED, Hyperparameters
 from inference.lead_count import add_min_leads
-from runtime.atomic_files import write_text_atomically
+from runtime.atomic_files import check_file_to_write, write_text_atomically, writing
 from runtime.code_pages import as_utf8
 from runtime.command_line import OneLineParser, number_flag, one_line_errors
+from runtime.errors import UserError
 from runtime.messages import counted
 from xml_loader import EcgFileError, Recording, bring_to_rest, find_files, read_at_rest, read_recording
 
@@ -74,7 +75,8 @@ def main() -> int:
     for line in [*problems, *lines]:
         print(line)
     if arguments.csv and rows:
-        write_text_atomically(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
+        with writing(arguments.csv):
+            write_text_atomically(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
     return int(bool(problems or of_table) or any(row["verdict"] in ("reject", "refused") for row in rows))
 
 
@@ -125,9 +127,11 @@ def check_flags(parser: OneLineParser, arguments: argparse.Namespace) -> None:
     if arguments.labels and not arguments.labels.is_file():
         parser.error(f"--labels: found no file {arguments.labels}, expected a labels table")
     for flag in ("csv", "report"):
-        path = getattr(arguments, flag)
-        if path and not path.parent.is_dir():
-            parser.error(f"--{flag}: found no folder {path.parent}, expected one to write to")
+        try:
+            if path := getattr(arguments, flag):
+                check_file_to_write(path)
+        except UserError as error:
+            parser.error(f"--{flag}: {error}")
     if arguments.plot:
         try:
             arguments.plot.mkdir(parents=True, exist_ok=True)

@@ -65,6 +65,7 @@ from reporting.words.formatting import plain, with_interval
 from reporting.words.set_words import sets_line
 from run_folder.ensemble import performance_of
 from run_folder.hub import is_published, run_argument
+from runtime.atomic_files import check_file_to_write
 from runtime.command_line import (
     OneLineParser,
     add_device,
@@ -262,10 +263,7 @@ def parse_arguments() -> argparse.Namespace:
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Raise a UserError where what is to be written cannot be, before anything is scored."""
     for path in filter(None, (arguments.output, arguments.report, arguments.embeddings)):
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
-        if path.is_dir():
-            raise UserError(f"{path}: found a folder, expected the name of a file to write")
+        check_file_to_write(path)
     if arguments.embeddings and arguments.embeddings.suffix != ".npz":
         raise UserError(f"--embeddings: found {arguments.embeddings}, expected a name that ends in .npz")
     check_engine(arguments)

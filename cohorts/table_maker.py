@@ -29,7 +29,7 @@ from cohorts.csv_dialect import (
     table_text,
     without_formula,
 )
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import check_file_to_write, write_atomically, writing
 from runtime.command_line import OneLineParser
 from runtime.errors import UserError, reason
 
@@ -97,11 +97,10 @@ def output_of(arguments: argparse.Namespace) -> Path:
 
 
 def check_free(path: Path, overwrite: bool) -> None:
-    """Raise a UserError where a file is there that is not to be replaced, or no folder to write to."""
+    """Raise a UserError where a file is there that is not to be replaced, or none can be written."""
+    check_file_to_write(path)
     if path.exists() and not overwrite:
         raise UserError(f"{path}: found a file already; --overwrite replaces it, --output names another")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
 
 
 def find_table(name: str, *folders: Path) -> Path:
@@ -300,7 +299,5 @@ def write_lines(path: Path, write: Callable[[TextIO], Any]) -> None:
         with open(aside, "w", encoding="utf-8", newline="") as handle:
             write(handle)
 
-    try:
+    with writing(path):
         write_atomically(path, fill)
-    except OSError as error:
-        raise UserError(f"{path}: the table cannot be written ({reason(error)})") from None

@@ -9,9 +9,8 @@ import torch
 
 from inference.scoring import Scorer
 from run_folder.run import weights_digest
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import write_atomically, writing
 from runtime.code_pages import as_utf8
-from runtime.errors import UserError, reason
 
 
 class Embeddings:
@@ -75,7 +74,5 @@ class Embeddings:
             with open(aside, "wb") as handle:  # of a path, numpy would change the name
                 np.savez(handle, **content)
 
-        try:
+        with writing(path):
             write_atomically(path, write)
-        except OSError as error:
-            raise UserError(f"{path}: the embeddings cannot be written ({reason(error)})") from None

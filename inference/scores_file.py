@@ -4,16 +4,14 @@ Rows go out batch by batch, so that a folder of any size is scored in the same m
 when all of them are there.
 """
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
 import pandas as pd
 
-from runtime.atomic_files import written_whole
+from runtime.atomic_files import writing, written_whole
 from runtime.code_pages import as_utf8
-from runtime.errors import UserError
 
 
 class ScoresFile:
@@ -35,7 +33,7 @@ class ScoresFile:
         self._n_rows = 0
 
     def __enter__(self) -> "ScoresFile":
-        with self._refusals():
+        with writing(self.path):
             self._aside = open(self._written.__enter__(), "w", encoding="utf-8", newline="")
         return self
 
@@ -47,7 +45,7 @@ class ScoresFile:
             text = (",\n" if self._n_rows else "[\n") + records.strip("\n") if len(table) else ""
         else:
             text = table.to_csv(index=False, header=not self._aside.tell(), lineterminator="\n")
-        with self._refusals():
+        with writing(self.path):
             self._aside.write(text)
             self._aside.flush()
         self._n_rows += len(table)
@@ -55,7 +53,7 @@ class ScoresFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._refusals():
+        with writing(self.path):
             try:
                 if self._is_json and error is None:
                     self._aside.write("\n]\n" if self._n_rows else "[]\n")
@@ -64,13 +62,6 @@ class ScoresFile:
                 self._written.__exit__(type(refusal), refusal, refusal.__traceback__)  # removes the file
                 raise
             self._written.__exit__(kind, error, trace)
-
-    @contextlib.contextmanager
-    def _refusals(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(f"{self.path}: the scores cannot be written ({error.strerror})") from None
 
 
 class PrintedTable:

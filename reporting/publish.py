@@ -26,6 +26,7 @@ from run_folder.files import RunFiles
 from run_folder.hub import CONFIG
 from run_folder.lineage import root_of
 from run_folder.tracking import PATHS
+from runtime.atomic_files import check_folder_of, writing
 from runtime.errors import UserError
 
 OF_A_MODEL = (
@@ -45,21 +46,17 @@ def publish(run: Path, scorer: Scorer, folder: Path) -> None:
     run : a finished run, a fold, a cross-validation, or the folder of a comparison.
     folder : there is none yet, or it is empty.
     """
-    if not folder.parent.is_dir():
-        raise UserError(f"{folder}: found no folder {folder.parent}, expected one to write to (--hub)")
+    check_folder_of(folder)
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise UserError(f"{folder}: found something there, expected no or an empty folder (--hub)")
-    aside = Path(tempfile.mkdtemp(prefix=".publishing-", dir=folder.parent))
-    try:
+    place = {"prefix": ".publishing-", "dir": folder.parent, "ignore_cleanup_errors": True}
+    with writing(folder), tempfile.TemporaryDirectory(**place) as name:
+        aside = Path(name)
         _fill(aside, run, scorer)
         aside.chmod(0o755)
         if folder.exists():
             folder.rmdir()
         aside.rename(folder)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _fill(folder: Path, run: Path, scorer: Scorer) -> None:

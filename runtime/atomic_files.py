@@ -9,6 +9,29 @@ from pathlib import Path
 from typing import IO, Any
 
 from runtime.code_pages import as_utf8
+from runtime.errors import UserError, reason
+
+
+def check_folder_of(path: Path) -> None:
+    """Raise a UserError where the folder is missing in which a file or a folder is to be written."""
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: found no folder {path.parent}, expected one to write to")
+
+
+def check_file_to_write(path: Path) -> None:
+    """Raise a UserError where a file cannot be written: its folder is missing, or it is a folder itself."""
+    check_folder_of(path)
+    if path.is_dir():
+        raise UserError(f"{path}: found a folder, expected the name of a file to write")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise a UserError that names the path, where what is to be there cannot be written in this context."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({reason(error)})") from None
 
 
 def write_atomically(path: Path, write: Callable[[Path], Any]) -> None:

@@ -7,7 +7,7 @@ import pytest
 from tiny_runs import line_of, run_as_user, run_here
 
 from cohorts.physionet_challenge import DEFAULT_LABELS, EQUAL, SCORED, codes_of
-from cohorts.table_maker import Flow, chunks_of, find_table, number, rows_of, write_lines
+from cohorts.table_maker import Flow, check_free, chunks_of, find_table, number, rows_of, write_lines
 from dataset.labels_table import read_labels
 from runtime.errors import UserError
 
@@ -338,6 +338,11 @@ def test_a_table_is_found_compressed_or_not(tmp_path):
     assert find_table("admissions", tmp_path, tmp_path / "hosp").name == "admissions.csv.gz"
     with pytest.raises(UserError, match=r"found no edstays.csv or edstays.csv.gz \(or in "):
         find_table("edstays", tmp_path, tmp_path / "hosp")
+
+
+def test_a_folder_is_no_table_to_replace(tmp_path):
+    with pytest.raises(UserError, match="found a folder, expected the name of a file to write"):
+        check_free(tmp_path, overwrite=True)
 
 
 def test_a_failed_writing_leaves_nothing(tmp_path):

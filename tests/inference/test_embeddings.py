@@ -66,4 +66,4 @@ def test_a_disk_that_refuses_is_one_line(scorer, tmp_path):
     with Embeddings(scorer) as embeddings:
         scorer.score_members(np.ones((1, 12, 5000), np.int16))
     line = failure_of(embeddings.save, tmp_path / "none" / "e.npz", [Path("a.xml")])
-    assert line.startswith(f"{tmp_path / 'none' / 'e.npz'}: the embeddings cannot be written (")
+    assert line.startswith(f"{tmp_path / 'none' / 'e.npz'}: cannot be written (")

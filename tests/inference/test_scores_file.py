@@ -61,14 +61,14 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         scores._aside.close()
         scores._aside = open("/dev/full", "w")  # noqa: SIM115
         scores.add(TABLE)
-    assert str(caught.value) == f"{path}: the scores cannot be written (No space left on device)"
+    assert str(caught.value) == f"{path}: cannot be written (No space left on device)"
     assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_cannot_be_replaced(tmp_path):
     (tmp_path / "scores.csv").mkdir()
     with (
-        pytest.raises(UserError, match=r"scores\.csv: the scores cannot be written \("),
+        pytest.raises(UserError, match=r"scores\.csv: cannot be written \("),
         ScoresFile(tmp_path / "scores.csv") as scores,
     ):
         scores.add(TABLE)

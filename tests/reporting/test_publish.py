@@ -104,7 +104,7 @@ def test_a_training_starts_from_it(places, tmp_path):
     ("flags", "said"),
     [
         (["--hub", "{full}"], "{full}: found something there, expected no or an empty folder (--hub)"),
-        (["--hub", "{here}/none/x"], "found no folder {here}/none, expected one to write to (--hub)"),
+        (["--hub", "{here}/none/x"], "found no folder {here}/none, expected one to write to"),
         (["a.onnx", "--hub", "{here}/x"], "--hub: found an ONNX file to write too, expected one of them"),
     ],
 )

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import check_file_to_write, check_folder_of, write_atomically, writing
+from runtime.errors import UserError
 
 
 def test_failed_writing_leaves_the_old_file(tmp_path):
@@ -27,6 +28,25 @@ def test_failed_writing_leaves_the_old_file(tmp_path):
     write_atomically(path, lambda aside: aside.write_text("new"))
     assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
     assert path.read_text() == "new"
+
+
+def test_a_file_that_cannot_be_written_is_one_line(tmp_path):
+    with pytest.raises(UserError) as caught, writing(tmp_path / "a"):
+        raise OSError(28, "No space left on device")
+    assert str(caught.value) == f"{tmp_path / 'a'}: cannot be written (No space left on device)"
+    with pytest.raises(UserError) as caught, writing(tmp_path / "none" / "a"):
+        write_atomically(tmp_path / "none" / "a", lambda aside: aside.write_text("x"))
+    assert str(caught.value) == f"{tmp_path / 'none' / 'a'}: cannot be written (No such file or directory)"
+
+
+def test_a_place_that_cannot_be_written_to_is_known_before(tmp_path):
+    check_file_to_write(tmp_path / "a")
+    check_folder_of(tmp_path)
+    with pytest.raises(UserError, match=r"found a folder, expected the name of a file to write$"):
+        check_file_to_write(tmp_path)
+    for check in (check_file_to_write, check_folder_of):
+        with pytest.raises(UserError, match=r"none/a: found no folder .*none, expected one to write to$"):
+            check(tmp_path / "none" / "a")
 
 
 @pytest.fixture(params=[0o002, 0o077], ids=oct)

@@ -143,7 +143,11 @@ def test_an_empty_folder_is_one_line_and_gives_no_table(tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_one_line(tmp_path):
     line = line_of(run_here("inspect_ecgs.py", tmp_path, "--csv", tmp_path / "none" / "t.csv"), status=2)
-    assert "found no folder" in line
+    assert f"--csv: {tmp_path / 'none' / 't.csv'}: found no folder" in line
+    (tmp_path / "page.html").mkdir()
+    for flag, folder in (("--csv", tmp_path), ("--report", tmp_path / "page.html")):
+        line = line_of(run_here("inspect_ecgs.py", tmp_path, flag, folder), status=2)
+        assert f"{flag}: {folder}: found a folder, expected the name of a file to write" in line
     (tmp_path / "file").write_text("")
     for place, reason in ((tmp_path / "file", "File exists"), ("/proc/zz", "No such file or directory")):
         line = line_of(run_here("inspect_ecgs.py", tmp_path, "--plot", place), status=2)
