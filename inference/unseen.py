@@ -67,21 +67,24 @@ def check_unseen(folders: Sequence[Path], cohort: Cohort) -> list[str]:
     return [f"{n_ecgs}, none in {', '.join(roots)}: {words}" for words, roots in unseen.items()]
 
 
-def seen_in_training(folder: Path, cohort: Cohort, ecgs: np.ndarray) -> np.ndarray:
-    """Return which of some ECGs of a cohort, or their patients, trained a run or fold, or chose its epoch.
+def seen_in_training(
+    folder: Path, cohort: Cohort, ecgs: np.ndarray, parts: Sequence[str] = SEEN
+) -> np.ndarray:
+    """Return which of some ECGs of a cohort, or their patients, were in some parts of a run or fold.
 
     Patients are only recognised where both tables were read with one key. All ECGs of a shipped trunk count.
 
     Parameters
     ----------
     ecgs : int ndarray of shape (n,)
+    parts : by default those that trained it, or chose its epoch.
 
     Returns
     -------
     ndarray of booleans, (n,)
     """
     seen = seen_by(folder)
-    seen = seen[seen["part"].isin(SEEN)]
+    seen = seen[seen["part"].isin(parts)]
     own = cohort.table[["digest", "patient_id"]].assign(waveform=cohort.waveforms).iloc[ecgs]
     again = np.any([own[column].isin(seen[column].dropna()) for column in own], axis=0)
     if is_shipped(folder):

@@ -40,7 +40,7 @@ def start_run(
     device: torch.device,
     cohort: Cohort,
     folds: list[Fold],
-    held_out: Sequence[str] = ("validation", "test"),
+    held_out: Sequence[str] = ("test", "validation"),
 ) -> Run:
     """Return a new run folder with all that is known before training, or the one to resume, checked.
 
@@ -52,7 +52,7 @@ def start_run(
     ----------
     script : file of the script, after which the folder is named.
     title : the model's name for a reader.
-    held_out : parts that the weights of ``--init-from`` must not have seen.
+    held_out : parts that must be new to the weights of ``--init-from``, see ``check_start``.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def start_run(
     """
     refuse_with_torchrun(values)
     own = own_part()
-    notes = [] if own else check_start(values, cohort, folds, held_out)
+    notes = [] if own or values.resume else check_start(values, cohort, folds, held_out)
     splits = _splits_table(cohort, folds)
     if values.resume:
         run = Run.resume(values.resume, splits, patient_key=cohort.reading.patient_key)

@@ -37,6 +37,13 @@ START_FROM = {
 }
 
 
+# For each part of a run, the parts of an earlier one that it must share no ECG and no patient with
+MUST_NOT_HAVE_SEEN = {
+    "test": {"train": "trained", "validation": "validated"},
+    "validation": {"train": "trained"},
+}
+
+
 class Pretrained(NamedTuple):
     """What a training starts from.
 
@@ -57,16 +64,16 @@ def check_start(
     values: Hyperparameters,
     cohort: Cohort,
     folds: Sequence[Fold],
-    held_out: Sequence[str] = ("validation", "test"),
+    held_out: Sequence[str] = ("test", "validation"),
 ) -> list[str]:
     """Refuse what ``--init-from`` names where a run must not start from it, before anything is trained.
 
-    ``start_run`` asks, so that no script can forget to. What a fold holds out must be new to those weights,
-    whichever fold that is.
+    ``start_run`` asks, so that no script can forget to. No fold may test an ECG that those weights have seen,
+    in training or validation, nor validate on one that trained them: one that validated them may do so again.
 
     Parameters
     ----------
-    held_out : parts of the folds that those weights must not have seen.
+    held_out : parts of the folds of which this holds.
 
     Returns
     -------
@@ -75,7 +82,7 @@ def check_start(
     Raises
     ------
     UserError : no finished run, signals that were prepared in another way, or an ECG or patient of those
-        parts that those weights were trained on.
+        parts that those weights have seen.
     """
     init_from = values.present().get("init_from")
     if init_from is None or is_foreign(init_from):
@@ -89,8 +96,8 @@ def check_start(
             f"{run.folder}: found signals normalised by {normalisation}, expected {values.normalisation} "
             "(--normalisation)"
         )
-    parts = [fold.parts[part] for fold in folds for part in held_out]
-    notes = _check_unseen(run, cohort, np.unique(np.concatenate(parts)))
+    parts = {part: np.unique(np.concatenate([fold.parts[part] for fold in folds])) for part in held_out}
+    notes = _check_unseen(run, cohort, parts)
     for record in foreign_starts(run.folder):
         notes.append(f"{run.folder} began from {record['file']}: nobody here knows what that has seen")
     return notes
@@ -169,10 +176,9 @@ def keep_trunk(
     run.save_description(description)
     print(f"trunk       {run.folder}: start from it by --init-from, such as")
     print(f"            python train_atten.py --data-dir … --init-from {run.folder}")
-    if asked_for:
-        print("            on other patients: those that trained or validated here would be refused")
-    elif "split" in cohort.table:
-        print("            with this table: its validation and test patients were not pretrained on")
+    if "split" in cohort.table:
+        parts = "test patients were" if asked_for else "validation and test patients were"
+        print(f"            with this table: its {parts} not pretrained on")
     else:
         print("            on other patients; to validate or test these would be refused. A split column in")
         print("            the table of both runs keeps them apart")
@@ -227,8 +233,8 @@ def _fits(weights: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) 
     return all(tensor.shape == own[name].shape for name, tensor in weights.items())
 
 
-def _check_unseen(run: Run, cohort: Cohort, held_out: np.ndarray) -> list[str]:
-    """Refuse weights that have seen some ECGs of a cohort, by their indices, or their patients.
+def _check_unseen(run: Run, cohort: Cohort, held_out: Mapping[str, np.ndarray]) -> list[str]:
+    """Refuse weights that have seen ECGs of a cohort, by part and indices, or their patients.
 
     Returns notes of what could not be compared, such as pseudonyms of another key.
     """
@@ -237,13 +243,15 @@ def _check_unseen(run: Run, cohort: Cohort, held_out: np.ndarray) -> list[str]:
         if folder.is_dir() and is_published(root_of(folder)):
             notes.append(f"{folder} does not tell which ECGs it has seen: they are not compared")
             continue
-        again = held_out[seen_in_training(folder, cohort, held_out)]
-        if len(again):
-            raise UserError(
-                f"{folder}: found {len(again)} of this run's validation and test ECGs, or their "
-                f"patients, among those that trained it, such as {cohort.table['file'].iloc[again[0]]}; "
-                f"expected none: {_how_to_part(folder)}"
-            )
+        for part, ecgs in held_out.items():
+            seen = MUST_NOT_HAVE_SEEN[part]
+            again = ecgs[seen_in_training(folder, cohort, ecgs, tuple(seen))]
+            if len(again):
+                raise UserError(
+                    f"{folder}: found {len(again)} of this run's {part} ECGs, or their patients, among those "
+                    f"that {' or '.join(seen.values())} it, such as {cohort.table['file'].iloc[again[0]]}; "
+                    f"expected none: {_how_to_part(folder)}"
+                )
         if patient_key_of(folder) != cohort.reading.patient_key:
             notes.append(f"{folder}: {_only_ecgs_compared(folder)}")
     return notes

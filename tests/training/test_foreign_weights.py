@@ -252,7 +252,7 @@ def test_a_run_that_starts_from_a_file_keeps_its_trunk_and_says_where_it_is_from
 
     assert foreign_starts(run) == [record]
     second = train_here("train_atten.py", *flags_of(places, "--init-from", run, "--seed", 1))
-    assert "among those that trained it" in line_of(second)  # the guard of runs still holds
+    assert "among those that trained or validated it" in line_of(second)  # the guard of runs still holds
     again = run_here("evaluate.py", run, "--cohort", places / "ecgs", "--output-dir", places / "evaluated")
     assert f"note        {run} began from foreign.safetensors: nobody here knows" in again.stdout
 

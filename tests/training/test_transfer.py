@@ -93,7 +93,7 @@ def test_signals_that_were_prepared_in_another_way_are_refused(places, tmp_path,
 
 def test_ecgs_that_trained_the_other_run_cannot_be_tested(places):
     line = line_of(start_from(places, places / "run", cohort="others"))
-    assert "of this run's validation and test ECGs, or their patients, among those that trained it" in line
+    assert "of this run's test ECGs, or their patients, among those that trained or validated it" in line
 
 
 def test_one_such_ecg_in_any_fold_ends_the_run_before_it_begins(places, tmp_path):
@@ -119,13 +119,16 @@ def test_a_patient_who_trained_the_other_run_cannot_be_tested(places, tmp_path):
     table.to_csv(tmp_path / "ecgs" / "labels.csv", index=False)
     flags = ["--patient-key", places / "others" / "patient_key.txt"]
     line = line_of(start_from(places, places / "run", *flags, cohort=tmp_path / "ecgs"))
-    assert "or their patients, among those that trained it" in line
+    assert "or their patients, among those that trained or validated it" in line
 
 
 def test_ecgs_that_trained_the_run_before_the_other_cannot_be_tested(places):
     second = run_folder_of(start_from(places, places / "run"))
+    run_folder_of(start_from(places, second))  # the same parts: what is tested now was not seen then
+    line = line_of(start_from(places, second, "--seed", 5))
+    assert f"{second}: found" in line and "of this run's test ECGs" in line
     line = line_of(start_from(places, second, cohort="others"))
-    assert f"{places / 'run'}: found" in line and "among those that trained it" in line
+    assert f"{places / 'run'}: found" in line and "among those that trained or validated it" in line
 
 
 def test_a_trunk_of_another_kind_is_refused(places):
