@@ -26,6 +26,8 @@ With --explain each run shows which leads and parts of the beat speak for a labe
 and negatives, and its most confident errors: explanations.csv, explained_errors.csv, a picture, report.html.
 """
 
+import runtime.early_end  # noqa: F401  Ctrl-C ends the imports, which take seconds, in one line
+
 import argparse
 import json
 import os
@@ -97,6 +99,7 @@ from runtime.command_line import (
     whole_number,
 )
 from runtime.errors import UserError
+from runtime.interruption import HANDLER
 from runtime.messages import counted
 
 
@@ -113,6 +116,7 @@ def main() -> None:
     strata = {name: strata_of(cohort, name)[lines] for name in arguments.strata}
     models = compared_models(arguments, comparison, cohort, lines, features, seed)
     run = Run(new_folder(arguments.output_dir, "evaluate"))
+    HANDLER.run_folder = run.folder
     print(f"comparison  {run.folder}")
     other_cohort = describe_cohort(run, arguments, comparison, cohort) if arguments.cohort else None
     results = [

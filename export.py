@@ -27,6 +27,8 @@ file name, pseudonym or fingerprint; so these programs cannot warn of ECGs that 
 An ONNX file needs three more packages: pip install onnx onnxscript onnxruntime
 """
 
+import runtime.early_end  # noqa: F401  Ctrl-C ends the imports, which take seconds, in one line
+
 import argparse
 import hashlib
 import json

@@ -15,6 +15,8 @@ With --deidentify nothing is judged: each file that can be read (from --min-seco
 a new name, with lead names, sampling rate and signal (to 1 µV) and nothing else that it says.
 """
 
+import runtime.early_end  # noqa: F401  Ctrl-C ends the imports, which take seconds, in one line
+
 import argparse
 import os
 import sys

@@ -37,6 +37,8 @@ PyTorch computes the scores or, where "export.py RUN" has left scoring.onnx in t
 starts sooner; --engine chooses.
 """
 
+import runtime.early_end  # noqa: F401  Ctrl-C ends the imports, which take seconds, in one line
+
 import argparse
 import contextlib
 import itertools

@@ -18,6 +18,8 @@ not have been pretrained on. With statements the column says who trains, validat
 other ECGs than those to come. An epoch takes about as long as one of train_atten.py on as many ECGs.
 """
 
+import runtime.early_end  # noqa: F401  Ctrl-C ends the imports, which take seconds, in one line
+
 import torch
 from torch import nn
 

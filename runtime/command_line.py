@@ -58,8 +58,8 @@ def one_line_errors() -> Iterator[None]:
     except (KeyboardInterrupt, Exception) as error:
         caught = isinstance(error.__context__, KeyboardInterrupt)  # by the script, whose error says more
         if isinstance(error, KeyboardInterrupt) or (HANDLER.came and not caught):
-            trains = script.startswith(("train", "pretrain"))
-            sys.exit(f"{script}: interrupted{f'; {HANDLER.how_to_go_on()}' if trains else ''}")
+            left = HANDLER.how_to_go_on(trains=script.startswith(("train", "pretrain")))
+            sys.exit(f"{script}: interrupted{left and f'; {left}'}")
         if not isinstance(error, UserError | OSError):
             raise
         sys.exit(f"{script}: {message_of(error)}")

@@ -1,5 +1,6 @@
 """How a script ends early: by a signal, which in training waits until a step is saved."""
 
+import _thread
 import atexit
 import shlex
 import signal
@@ -7,10 +8,11 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from runtime.errors import UserError
 
+AGAIN_AFTER = 0.05  # seconds, until what Python was in the midst of has ended
 SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C; kill, a batch system, the end of a session
 
 
@@ -57,12 +59,13 @@ class SignalHandler:
     Attributes
     ----------
     came : whether a signal was received; a library may turn the KeyboardInterrupt into an error of its own.
-    run_folder : the current run, once there is one.
+    run_folder : the folder of the current run, or evaluation, once there is one.
     """
 
     def __init__(self) -> None:
         self.came = False
         self.run_folder: Path | None = None
+        self._usual_hook = sys.unraisablehook
 
     def __call__(self, *_: object) -> NoReturn:
         self.came = True
@@ -71,19 +74,42 @@ class SignalHandler:
     def take_over(self) -> None:
         """Handle the signals from now on, except one that this process ignores; ignore both at exit."""
         self.came, self.run_folder = False, None
+        if sys.unraisablehook != self._unraisable:
+            self._usual_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self)
                 atexit.register(signal.signal, number, signal.SIG_IGN)
 
-    def how_to_go_on(self) -> str:
-        """Return the command that continues the training."""
-        if self.run_folder is None or not any(self.run_folder.rglob("checkpoint.pt")):  # a fold may have it
+    def how_to_go_on(self, *, trains: bool) -> str:
+        """Return what an interrupted script has left, and how a training is continued; "" if nothing."""
+        if trains and self.run_folder:
+            saved = any(self.run_folder.rglob("checkpoint.pt"))  # a fold may have it
+            ends = "goes on from what is saved" if saved else "begins it anew: no step was saved yet"
+            return f"{_command_that_resumes(self.run_folder)} {ends}"
+        if trains:
             return "nothing was saved yet by this command; start it again"
-        return f"{_command_that_resumes(self.run_folder)} goes on from what is saved"
+        return f"{self.run_folder} holds a part of the result: start it again" if self.run_folder else ""
+
+    def _unraisable(self, unraisable: Any) -> None:
+        """Interrupt once more where Python discards a KeyboardInterrupt, as in a callback of an import."""
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            self._usual_hook(unraisable)
+            return
+        again = threading.Timer(AGAIN_AFTER, _interrupt)
+        again.daemon = True
+        again.start()
 
 
 HANDLER = SignalHandler()  # a process has one handler per signal
+
+
+def _interrupt() -> None:
+    """Interrupt the main thread, also while it waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    else:  # Windows
+        _thread.interrupt_main()
 
 
 def _command_that_resumes(run_folder: Path) -> str:

@@ -450,6 +450,9 @@ def test_ctrl_c_ends_with_one_line_that_tells_how_to_go_on(cohort, tmp_path):
 
 
 NOTHING_SAVED = "train_atten.py: interrupted; nothing was saved yet by this command; start it again"
+NO_STEP_SAVED = (
+    "train_atten.py: interrupted; python train_atten.py --resume {} begins it anew: no step was saved yet"
+)
 
 
 @pytest.fixture
@@ -474,10 +477,11 @@ def signal_in(flags, tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_before_the_first_epoch_says_to_start_again(signal_in, number):
+def test_a_signal_before_the_first_epoch_says_how_to_start_again(signal_in, number):
     assert signal_in(("dataset.cohort", "read_cohort"), number) == (NOTHING_SAVED, None)
     line, run = signal_in(("dataset.batches", "make_batches"), number)
-    assert line == NOTHING_SAVED and run is not None
+    assert line == NO_STEP_SAVED.format(run) and run is not None
+    assert run_here("train_atten.py", "--resume", run).returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -488,8 +492,8 @@ def test_a_signal_after_the_last_epoch_names_the_command_that_goes_on(signal_in,
 
 
 def test_a_second_signal_ends_at_once_with_the_same_line(signal_in):
-    place = ("training.loop", "_validate")
-    assert signal_in(place, signal.SIGINT, times=2)[0] == NOTHING_SAVED
+    line, run = signal_in(("training.loop", "_validate"), signal.SIGINT, times=2)
+    assert line == NO_STEP_SAVED.format(run)
 
 
 def test_a_second_signal_in_a_later_epoch_names_the_command(signal_in, monkeypatch):
@@ -498,14 +502,16 @@ def test_a_second_signal_in_a_later_epoch_names_the_command(signal_in, monkeypat
     assert line.endswith(f"interrupted; python train_atten.py --resume {run} goes on from what is saved")
 
 
-def test_an_interrupt_that_a_library_made_another_error_of_is_still_one(flags):
+def test_an_interrupt_that_a_library_made_another_error_of_is_still_one(flags, tmp_path):
     def convert(*_, **__):
         with contextlib.suppress(KeyboardInterrupt):
             signal.raise_signal(signal.SIGTERM)
         raise UserError("model.safetensors: the weights cannot be used (could not determine the shape)")
 
     with mock.patch("dataset.batches.make_batches", convert):
-        assert line_of(run_here("train_atten.py", *flags)) == NOTHING_SAVED
+        line = line_of(run_here("train_atten.py", *flags))
+    (run,) = (tmp_path / "runs").glob("*")
+    assert line == NO_STEP_SAVED.format(run)
 
 
 def test_resuming_a_finished_run_scores_nothing_again(finished, monkeypatch):
