@@ -13,6 +13,7 @@ import pandas as pd
 
 from cohorts.columns import CLINICAL, GROUP_COLUMNS, RESERVED
 from cohorts.synthetic import DEMO_FOLDER
+from ecg.recording import MIN_SECONDS
 from run_folder.files import RunFiles, found_again, part_columns
 from run_folder.hub import is_published
 from run_folder.lineage import foreign_starts
@@ -98,6 +99,11 @@ class RunRecord:
     def data_dir(self) -> Path:
         values = self.hyperparameters
         return found_again(self.folder, values, values.get("data_dir") or DEMO_FOLDER)
+
+    @property
+    def min_seconds(self) -> float:
+        """The shortest length, s, of a recording that was used; the first versions did not write it."""
+        return float(self.hyperparameters.get("min_seconds") or MIN_SECONDS)
 
     def scored_ecgs(self, name: str) -> pd.DataFrame:
         """Return file, patient_id, y_true, y_score and threshold of the ECGs whose label is known."""

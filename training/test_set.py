@@ -44,8 +44,9 @@ def score_test_set(
     """Calibrate on validation and fix the thresholds, then score the test ECGs, once, with the weights kept.
 
     These are the last epoch's averaged ones, or with ``keep="best"`` those of the best epoch. A threshold is
-    by default the prevalence of the training and validation ECGs, otherwise it is chosen on validation. Of a
-    cross-validation, ``training/pooling.py`` fits calibration and thresholds anew.
+    by default the prevalence of the training and validation ECGs (with a split column, of those that
+    ``level_of_scores`` names), otherwise chosen on validation. In a cross-validation, ``training/pooling.py``
+    fits calibration and thresholds anew.
 
     Writes what ``TrainingDistribution.save`` writes, ``model.json``, ``predictions.csv`` and
     ``metrics.json``. A run that has these is not scored again.

@@ -242,7 +242,7 @@ def limits(record: RunRecord) -> list[str]:
         "The bands around the curves hold for each point by itself, not for a curve as a whole.",
         "The most confident errors are the extremes of this run. They are not typical of its errors.",
     ]
-    sentences += short_recordings(float(record.hyperparameters.get("min_seconds") or MIN_SECONDS))
+    sentences += short_recordings(record.min_seconds)
     least = int(record.hyperparameters.get("min_leads") or len(LEADS))
     if least < len(LEADS):
         sentences.append(

@@ -87,7 +87,7 @@ def missing(record: RunRecord) -> str:
         f"{unlabelled}.",
         "A label that is not known of an ECG is left out of its loss and its metrics.",
         f"Missing samples of up to {1000 * MAX_GAP_SECONDS:.0f} ms are interpolated, an ECG with a longer "
-        "gap is not used; one of 8 to 10 s is padded to 10 s.",
+        f"gap is not used; a short one, of {record.min_seconds:g} s at least, is padded to 10 s.",
     ]
     if _beside(record):
         sentences.append(

@@ -52,6 +52,7 @@ def test_a_run_with_short_recordings_says_so_and_predict_follows_it(cohort, tmp_
     assert json.loads((run / "model.json").read_text())["min_seconds"] == 5
     page = re.sub(r"\s+", " ", (run / "report.html").read_text(encoding="utf-8"))
     assert "Recordings of 5 s or more were accepted (--min-seconds) in place of 8 s." in page
+    assert "a short one, of 5 s at least, is padded to 10 s." in page
     short = cohort / "demo-0003.xml"
     scored = run_here("predict.py", run, short)
     assert scored.returncode == 0 and "4 s added to a recording of 6 s" in scored.stdout
