@@ -53,6 +53,10 @@ VERDICTS = ("ok", "note", "warn", "reject", "refused")  # from good to bad
 def main() -> int:
     """Inspect the files of the command line; return the exit status."""
     arguments, limits = parse_arguments()
+    if not any(map(os.path.lexists, arguments.paths)):
+        raise UserError(
+            f"{arguments.paths[0]}: found no such file or folder, expected ECGs, or a folder of them"
+        )
     files, left_out, problems = find_files(arguments.paths)
     if arguments.deidentify:
         check_place(arguments.paths, arguments.deidentify)
@@ -79,6 +83,7 @@ def main() -> int:
     if arguments.csv and rows:
         with writing(arguments.csv):
             write_text_atomically(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
+        print(f"written     {arguments.csv}")
     return int(bool(problems or of_table) or any(row["verdict"] in ("reject", "refused") for row in rows))
 
 

@@ -122,6 +122,9 @@ def main() -> int:
     print_rest(rest, n_left_out=len(left_out))
     if embeddings and rest.scored:
         embeddings.save(arguments.embeddings, rest.scored)
+    for written in (arguments.output, arguments.embeddings if rest.scored else None):
+        if written:
+            print(f"written     {written}")
     if arguments.report and rest.n_scored:
         write_page(arguments, scorer, rest.last, sets)
     return 1 if rest.failures else 0

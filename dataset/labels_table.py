@@ -308,8 +308,9 @@ def _choose_labels(
         return _zero_one_columns(path, table[candidates])
     for name in label_columns or [DEFAULT_LABEL]:
         if name not in candidates:
+            labels = [one for one in candidates if table[one].isin(ZERO_OR_ONE).all()] or candidates
             raise UserError(
-                f"{path}: found no label column {name}, expected one of {', '.join(candidates) or 'none'} "
+                f"{path}: found no label column {name}, expected one of {', '.join(labels) or 'none'} "
                 "(--label-columns chooses)"
             )
     return tuple(dict.fromkeys(label_columns or [DEFAULT_LABEL]))

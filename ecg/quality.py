@@ -291,7 +291,7 @@ def judge(
 
     Returns
     -------
-    DataFrame with one row per finding, sorted by ECG
+    DataFrame with one row per finding, sorted by ECG, the gravest of each first
         ecg : position in `measurements`. check : short name. verdict : reject, warn or note.
         finding : a sentence with the lead, the value, its unit and the limit beyond which it is refused.
     """
@@ -305,7 +305,11 @@ def judge(
         *_what_the_reader_did(measurements),
     ]
     table = pd.concat(findings, ignore_index=True)
-    return table.sort_values("ecg", kind="stable", ignore_index=True)
+    return table.sort_values(["ecg", "verdict"], key=_gravest_first, kind="stable", ignore_index=True)
+
+
+def _gravest_first(column: pd.Series) -> pd.Series:
+    return column.map(("reject", "warn", "note").index) if column.name == "verdict" else column
 
 
 def _findings(

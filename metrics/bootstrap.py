@@ -147,7 +147,7 @@ def bootstrap_intervals(
     n_kept = len(next(iter(samples.values())))
     if n_kept < MIN_SHARE_OF_RESAMPLES * n_resamples or patients.max() == 0:
         reason = f"patients: {patients.max() + 1}; resamples with both classes: {n_kept} of {n_resamples}"
-        warn_undefined("bootstrap interval", reason)
+        warn_undefined("the interval of what is resampled, such as average precision,", reason)
         return dict.fromkeys(samples, BootstrapInterval(math.nan, math.nan, n_kept, TOO_FEW_PATIENTS))
     positives = Positives(int(y_true.sum()), len(np.unique(patients[y_true == 1])))
     counts, intervals = rank_counts(y_true, y_score), {}

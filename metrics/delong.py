@@ -87,7 +87,8 @@ def delong_test(
     Returns
     -------
     DeLongTest
-        Of A minus B, with a symmetric interval; interval and p from Student's t, as in `delong_interval`.
+        Of A minus B, with a symmetric interval, which ends at -1 and 1 at the latest; interval and p from
+        Student's t, as in `delong_interval`.
         nan, with a warning, where the variance is 0 or undefined (the same ranks twice, say).
     """
     (y_true, y_score_a), (_, y_score_b) = checked(y_true, y_score_a), checked(y_true, y_score_b)
@@ -102,7 +103,8 @@ def delong_test(
     n_clusters, error = patients_of_rarer_class(y_true, patients), math.sqrt(variance)
     margin, t = t_quantile(confidence, n_clusters) * error, difference / error
     p_value = 2 * float(stdtr(n_clusters - 1, -abs(t)))
-    return DeLongTest(difference, difference - margin, difference + margin, t, p_value)
+    low, high = max(difference - margin, -1.0), min(difference + margin, 1.0)
+    return DeLongTest(difference, low, high, t, p_value)
 
 
 def _auroc_and_variance(

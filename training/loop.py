@@ -27,6 +27,8 @@ from runtime.precision import training_type
 from training.optimization import WeightAverage
 from training.step_graph import StepGraph
 
+ROSE_BY = 2.0  # times the training loss: more is said
+TOO_LARGE_TO_PRINT = 1e5  # a loss, digit by digit
 SAVE_EVERY = 30  # seconds between two checkpoints: what a kill costs at most; a signal costs nothing
 
 
@@ -405,12 +407,17 @@ def _kept(log: list[dict[str, Any]]) -> dict[str, Any]:
     return [row for row in log if row["kept"]][-1]
 
 
+def _loss_in_words(loss: float) -> str:
+    return f"{loss:.4f}" if loss < TOO_LARGE_TO_PRINT else f"{loss:.3e}"
+
+
 def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:
     minutes, seconds = divmod(round(row["seconds"]), 60)
     widths = {name: len(f"   val {title}") for name, title in metrics.titles.items()}
     values = "".join(f"{row[f'val_{name}']:>{width}.3f}" for name, width in widths.items())
+    train_loss, val_loss = (_loss_in_words(row[name]) for name in ("train_loss", "val_loss"))
     print(
-        f"{row['epoch']:>6}{row['train_loss']:>13.4f}{row['val_loss']:>11.4f}{values}"
+        f"{row['epoch']:>6}{train_loss:>13}{val_loss:>11}{values}"
         f"{row['learning_rate']:>10.1e}{row['ecgs_per_second']:>10,.0f}"
         f"{minutes:>5}:{seconds:02}{'   kept' if row['kept'] else ''}",
         flush=True,
@@ -419,6 +426,10 @@ def _print_row(row: dict[str, Any], metrics: ValidationMetrics) -> None:
 
 def _print_end(log: list[dict[str, Any]], epochs: int, patience: int, keep: str, monitor: str) -> None:
     trained = f"trained     {len(log)} epoch{'' if len(log) == 1 else 's'}"
+    first, last = (log[number]["train_loss"] for number in (0, -1))
+    if last > ROSE_BY * first:
+        rose = f"the training loss rose from {_loss_in_words(first)} to {_loss_in_words(last)}"
+        print(f"note        {rose}: try a lower --learning-rate")
     if keep == "last":
         print(f"{trained}; kept: the averaged weights of the last")
         return

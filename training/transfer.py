@@ -18,7 +18,7 @@ from run_folder.foreign_weights import is_foreign
 from run_folder.hub import is_published
 from run_folder.lineage import ancestors, foreign_starts, patient_key_of, root_of
 from run_folder.run import Run
-from run_folder.shipped import PUBLIC_KEY_FILE, companions_head, is_shipped, start_folder
+from run_folder.shipped import PRETRAINED, PUBLIC_KEY_FILE, companions_head, is_shipped, start_folder
 from runtime.errors import UserError
 from training.foreign_weights import load_foreign
 from xml_loader import LEADS, SAMPLING_RATE
@@ -90,6 +90,9 @@ def check_start(
     if Path(init_from).is_file():
         raise UserError(f"{init_from}: found a file, expected a folder of a run, or .safetensors")
     run = Run(start_folder(init_from))
+    if not run.folder.is_dir():
+        ships = ", ".join(sorted(folder.name for folder in PRETRAINED.iterdir() if is_shipped(folder)))
+        raise UserError(f"--init-from: found no folder {init_from}, expected that of a run, or {ships}")
     normalisation = run.load_any_description().normalisation
     if normalisation != values.normalisation:
         raise UserError(

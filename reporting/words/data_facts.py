@@ -1,5 +1,6 @@
 """What there is to say about ECG files, and the table of their labels, before any training."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -84,11 +85,16 @@ def labels_of(path: Path | None, label_columns: Sequence[str] | None, folder: Pa
         return Labels("", nothing, problem=f"--label-columns: {expected}" if label_columns else "")
     table, names, problem = nothing, (), ""
     try:
-        table = read_files(path)
         table, names = read_labels(path, label_columns or [EVERY_LABEL])
         table = locate(path, table, folder) if folder else table
     except UserError as error:
         problem = str(error)
+        if not len(table):  # its labels are wrong: what else does it say?
+            with (
+                contextlib.suppress(UserError),
+                contextlib.redirect_stdout(None),
+            ):  # notes stand there already
+                table = read_files(path)
     return Labels(path.name, table, names, problem)
 
 

@@ -13,12 +13,12 @@ EN_DASH, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 def number(value: float, digits: int = 3) -> str:
     """Return text such as "0.742" or "−0.300"; "undefined" for nan."""
-    return "undefined" if math.isnan(value) else f"{value:.{digits}f}".replace("-", MINUS)
+    return "undefined" if math.isnan(value) else f"{value + 0.0:.{digits}f}".replace("-", MINUS)
 
 
 def signed(value: float, digits: int = 3) -> str:
     """Return text such as "+0.021" or "−0.300"."""
-    return f"{value:+.{digits}f}".replace("-", MINUS)
+    return f"{value + 0.0:+.{digits}f}".replace("-", MINUS)  # 0.0 makes a negative zero positive
 
 
 def interval(metric: Metric, digits: int = 3) -> str:

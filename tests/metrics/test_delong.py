@@ -112,6 +112,15 @@ def test_the_bound_of_perfect_separation_holds(rng):
     assert np.mean(lowest_positive > rng.normal(size=(20_000, 20)).max(axis=1)) < 0.025
 
 
+def test_a_difference_of_aurocs_ends_at_1():
+    """Two positives: a wide interval of Student's t, which would reach beyond what a difference can be."""
+    test = delong.delong_test([1, 1, 0, 0, 0], [0.9, 0.4, 0.5, 0.2, 0.1], [0.1, 0.8, 0.5, 0.6, 0.7])
+    assert test.low == -1 and test.high == 1 and test.difference == pytest.approx(5 / 6 - 0.5)
+    assert (
+        test.difference + 12.706 * abs(test.difference / test.t) > 1
+    )  # Student's t of one degree of freedom
+
+
 @pytest.mark.parametrize(
     "y_true, y_score, reason",
     [

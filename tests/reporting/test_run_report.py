@@ -218,7 +218,7 @@ def test_block_of_an_infinite_likelihood_ratio_and_of_an_earlier_run():
 
 def test_block_of_too_few_patients_for_an_interval():
     arguments = {"thresholds": [0.5], "label_names": ["PE"], "patient_ids": range(4)}
-    with pytest.warns(match="bootstrap interval is undefined"):
+    with pytest.warns(match="the interval of what is resampled, such as average precision, is undefined"):
         metrics = evaluate([1, 0, 0, 0], [0.6, 0.7, 0.1, 0.2], **arguments)
     assert "0.667   (no interval: too few patients)" in format_metrics(metrics)
 

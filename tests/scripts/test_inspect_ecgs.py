@@ -176,6 +176,12 @@ def test_copies_without_the_patient_are_written_and_counted(folder, counts, tmp_
     assert "--deidentify: found --csv, --plot, --report or --min-leads beside it" in line_of(both, status=2)
 
 
+def test_a_place_that_is_not_there_is_one_line_and_no_page(tmp_path):
+    outcome = run_here("inspect_ecgs.py", tmp_path / "ecgs", "--report", tmp_path / "page.html")
+    assert line_of(outcome).endswith("ecgs: found no such file or folder, expected ECGs, or a folder of them")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_name_that_is_not_utf_8(cohort, tmp_path):
     """As a share or an archive of Windows leaves it; Python holds its bytes as surrogates."""
     folder = tmp_path / "ecgs"

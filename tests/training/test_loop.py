@@ -230,6 +230,15 @@ def test_norms_of_several_processes_are_joined_before_each_validation(
     assert found == joined and experiment.diary == ["validation"] * 2
 
 
+def test_a_training_loss_that_rose_is_said(cohort, run, capsys):
+    log = [{"train_loss": 0.7, "kept": 0}, {"train_loss": 219836840.0, "kept": 1, "epoch": 2}]
+    training_module._print_end(log, 2, 0, "last", "loss")
+    words = "the training loss rose from 0.7000 to 2.198e+08: try a lower --learning-rate"
+    assert words in capsys.readouterr().out
+    Experiment(cohort, run, epochs=2).fit()
+    assert "rose" not in capsys.readouterr().out
+
+
 def test_a_loss_that_is_not_finite_names_epoch_step_and_files(cohort, run, monkeypatch):
     monkeypatch.setattr(training_module, "SAVE_EVERY", 0)
     experiment = Experiment(cohort, run)

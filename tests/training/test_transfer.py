@@ -141,7 +141,10 @@ def test_a_trunk_of_another_kind_is_refused(places):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--init-from", "nowhere"], "nowhere/model.json: found no usable model"),
+        (
+            ["--init-from", "nowhere"],
+            "--init-from: found no folder nowhere, expected that of a run, or ptbxl",
+        ),
         (["--freeze-epochs", 2], "freeze_epochs: found some, expected --init-from"),
         (["--pretrained-rate", 0], "pretrained_rate"),
     ],

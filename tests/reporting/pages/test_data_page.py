@@ -131,7 +131,7 @@ def test_files_without_a_table_and_files_that_cannot_be_read_have_a_page(messy, 
     ("flags", "words"),
     [
         (["--report", "page.pdf"], "--report: found page.pdf, expected a page that ends in .html"),
-        (["--report", "none/page.html"], "--report: found no folder none"),
+        (["--report", "none/page.html"], "--report: none/page.html: found no folder none"),
         (["--report", "page.html", "--labels", "none.csv"], "--labels: found no file none.csv"),
         (["--labels", "labels.csv"], "found no --report"),
     ],

@@ -26,6 +26,7 @@ def test_a_page_has_dashes_and_minus_signs_and_what_is_printed_has_hyphens():
     shown = [interval(Metric(0.7, 0.6412, 0.8358)), interval(Metric(-0.3, -1.2, -0.11), 2), number(-0.3)]
     assert shown == ["0.641–0.836", "−1.20 to −0.11", "−0.300"]
     assert [signed(0.0214), signed(-0.5, 1)] == ["+0.021", "−0.5"]
+    assert [signed(-0.0), number(-0.0), number(-0.0004)] == ["+0.000", "0.000", "−0.000"]
     assert [plain(text) for text in shown] == ["0.641-0.836", "-1.20 to -0.11", "-0.300"]
 
 
