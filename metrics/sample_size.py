@@ -10,9 +10,15 @@ from metrics.checks import normal_quantile
 ASSUMED_AUROC = 0.8  # between what an ECG alone says of embolism (0.7 to 0.75) and what is hoped for
 
 
+def variances_of_pairs(true_auroc: float) -> tuple[float, float]:
+    """Return Q1 - A² and Q2 - A²: how pairs with a common negative, or a common positive, vary together."""
+    square = true_auroc**2
+    return true_auroc / (2 - true_auroc) - square, 2 * square / (1 + true_auroc) - square
+
+
 def standard_error(true_auroc: float, n_positive: float, n_negative: float) -> float:
     """Return the standard error of an AUROC (Hanley & McNeil, Radiology 1982;143:29)."""
-    q1, q2 = _variances_of_pairs(true_auroc)
+    q1, q2 = variances_of_pairs(true_auroc)
     total = true_auroc * (1 - true_auroc) + (n_positive - 1) * q1 + (n_negative - 1) * q2
     return math.sqrt(total / (n_positive * n_negative))
 
@@ -35,26 +41,6 @@ def expected_width(
     return min(1.0, 2 * normal_quantile(confidence) * standard_error(true_auroc, n_positive, n_negative))
 
 
-def patients_needed(true_auroc: float, prevalence: float, width: float, confidence: float = 0.95) -> int:
-    """Return how many patients, with one ECG each, make the AUROC's interval no wider than `width`.
-
-    The interval is that of `expected_width`, where the prevalence is exactly that of the patients. It is
-    solved for their number, a quadratic equation.
-
-    Parameters
-    ----------
-    true_auroc, prevalence, width, confidence : between 0 and 1
-    """
-    for name, value in (("true_auroc", true_auroc), ("prevalence", prevalence), ("width", width)):
-        if not 0 < value < 1:
-            raise ValueError(f"{name}: expected a number between 0 and 1, found {value}")
-    q1, q2 = _variances_of_pairs(true_auroc)
-    square = (width / (2 * normal_quantile(confidence))) ** 2 * prevalence * (1 - prevalence)
-    linear = prevalence * q1 + (1 - prevalence) * q2
-    constant = true_auroc * (1 - true_auroc) - q1 - q2
-    return math.ceil((linear + math.sqrt(linear**2 + 4 * square * constant)) / (2 * square))
-
-
 def patients_of_classes(y_true: ArrayLike, patient_ids: ArrayLike) -> tuple[int, int]:
     """Return how many patients have a positive ECG, and how many none.
 
@@ -66,9 +52,3 @@ def patients_of_classes(y_true: ArrayLike, patient_ids: ArrayLike) -> tuple[int,
     y_true, patient_ids = np.asarray(y_true, float), np.asarray(patient_ids)
     known, positive = (len(set(patient_ids[rows])) for rows in (~np.isnan(y_true), y_true == 1))
     return positive, known - positive
-
-
-def _variances_of_pairs(true_auroc: float) -> tuple[float, float]:
-    """Return Q1 - A² and Q2 - A²: how pairs with a common negative, or a common positive, vary together."""
-    square = true_auroc**2
-    return true_auroc / (2 - true_auroc) - square, 2 * square / (1 + true_auroc) - square

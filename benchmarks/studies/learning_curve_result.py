@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from metrics.bootstrap import MIN_SHARE_OF_RESAMPLES, resampled_weights
-from metrics.checks import patient_index
+from metrics.checks import normal_quantile, patient_index
 from metrics.log_odds import mean_score
-from metrics.sample_size import patients_needed
+from metrics.sample_size import variances_of_pairs
 from metrics_and_performance import auroc
 from reporting.figures.curves import COLOURS, DOTS_PER_INCH
 from run_folder.files import RunFiles
@@ -164,6 +164,26 @@ def percentile_interval(values: np.ndarray, confidence: float = 0.95) -> tuple[f
 # ----------------------------------------------------------------------------------------------------
 # How many patients a test set must have
 # ----------------------------------------------------------------------------------------------------
+
+
+def patients_needed(true_auroc: float, prevalence: float, width: float, confidence: float = 0.95) -> int:
+    """Return how many patients, with one ECG each, make the AUROC's interval no wider than `width`.
+
+    The interval is that of `metrics.sample_size.expected_width`, where the prevalence is exactly that of the
+    patients. It is solved for their number, a quadratic equation.
+
+    Parameters
+    ----------
+    true_auroc, prevalence, width, confidence : between 0 and 1
+    """
+    for name, value in (("true_auroc", true_auroc), ("prevalence", prevalence), ("width", width)):
+        if not 0 < value < 1:
+            raise ValueError(f"{name}: expected a number between 0 and 1, found {value}")
+    q1, q2 = variances_of_pairs(true_auroc)
+    square = (width / (2 * normal_quantile(confidence))) ** 2 * prevalence * (1 - prevalence)
+    linear = prevalence * q1 + (1 - prevalence) * q2
+    constant = true_auroc * (1 - true_auroc) - q1 - q2
+    return math.ceil((linear + math.sqrt(linear**2 + 4 * square * constant)) / (2 * square))
 
 
 def sample_size(table: pd.DataFrame, label: str, prevalence: float, width: float) -> str:

@@ -20,6 +20,7 @@ from benchmarks.studies.learning_curve_result import (
     curve_table,
     draw_curve,
     format_table,
+    patients_needed,
     percentile_interval,
     resampled_means,
     sample_size,
@@ -28,6 +29,7 @@ from benchmarks.studies.learning_curve_result import (
 )
 from cohorts.synthetic import make_cohort
 from metrics.bootstrap import auroc_of_counts, resampled_counts
+from metrics.sample_size import standard_error
 from runtime.errors import UserError
 
 DIFFERENCE = "pretrained - scratch"
@@ -344,6 +346,20 @@ def outcome(folder):
         patch.chdir(folder)
         patch.setattr("training.script_runs._run", train_in_this_process)
         return run_here("benchmarks.studies.learning_curve", *words(folder))
+
+
+@pytest.mark.parametrize("auroc", [0.5, 0.75, 0.93, 0.999])
+@pytest.mark.parametrize(("prevalence", "width"), [(0.084, 0.1), (0.5, 0.05), (0.02, 0.2)])
+def test_so_many_patients_give_the_width_and_one_fewer_does_not(auroc, prevalence, width):
+    n = patients_needed(auroc, prevalence, width)
+    widths = [2 * 1.959964 * standard_error(auroc, m * prevalence, m * (1 - prevalence)) for m in (n, n - 1)]
+    assert widths[0] <= width * (1 + 1e-6) and widths[1] > width * (1 - 1e-6)
+
+
+@pytest.mark.parametrize("wrong", [(1.0, 0.1, 0.1), (0.8, 0.0, 0.1), (0.8, 0.1, 1.0)])
+def test_no_number_of_patients_where_there_is_none(wrong):
+    with pytest.raises(ValueError, match="expected a number between 0 and 1"):
+        patients_needed(*wrong)
 
 
 def test_the_script_trains_each_start_and_compares_them(outcome, folder):
