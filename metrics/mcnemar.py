@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from metrics.checks import checked, normal_quantile, patient_index, warn_undefined
+from metrics.proportions import design_effect
 
 
 def mcnemar_test(
@@ -58,7 +59,7 @@ def _compare(name: str, gained: np.ndarray, patients: np.ndarray, confidence: fl
         warn_undefined(f"McNemar's test of {name}", "no ECG of this class")
         return {**dict.fromkeys(("difference", "low", "high", "p"), math.nan), **counts}
     p = _p_of_signs(np.bincount(patients, gained).astype(int))
-    effect = _design_effect(gained, patients)
+    effect = design_effect(gained, patients)
     size = n / effect + 2
     share_a, share_b = (only_a / effect + 1) / size, (only_b / effect + 1) / size
     centre = share_a - share_b
@@ -79,16 +80,3 @@ def _p_of_signs(surplus: np.ndarray) -> float:
         chances = np.convolve(chances, of_size)
     sums = 2 * np.arange(len(chances)) - (len(chances) - 1)
     return min(1.0, float(chances[np.abs(sums) >= abs(surplus.sum())].sum()))
-
-
-def _design_effect(gained: np.ndarray, patients: np.ndarray) -> float:
-    """Return by how much a mean varies more than that of independent ECGs (`proportions.design_effect`)."""
-    n, mean, variance, sizes = len(gained), gained.mean(), gained.var(), np.bincount(patients)
-    n_patients = int((sizes > 0).sum())
-    if n_patients == n:
-        return 1.0
-    if variance == 0 or n_patients == 1:
-        return n / n_patients
-    deviation = np.bincount(patients, gained) - mean * sizes
-    between = n_patients / (n_patients - 1) * (deviation**2).sum() / n**2
-    return max(1.0, float(between / (variance / n)))

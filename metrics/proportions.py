@@ -84,14 +84,14 @@ def quantile_ranks(n: int, share: float, confidence: float = 0.95) -> tuple[int,
     return int((below <= tail).sum()), int((below < 1 - tail).sum()) + 1
 
 
-def design_effect(right: np.ndarray, patients: np.ndarray) -> float:
-    """Return by how much the variance of a share grows where patients have several ECGs.
+def design_effect(values: np.ndarray, patients: np.ndarray) -> float:
+    """Return by how much the variance of a share, or of another mean, grows where patients have several ECGs.
 
     That is Rao & Scott's for clustered binary data (Biometrics 1992;48:577).
 
     Parameters
     ----------
-    right : array of shape (n_ecgs,), of booleans
+    values : array of shape (n_ecgs,), of booleans or numbers
     patients : array of shape (n_ecgs,), of whole numbers from 0
 
     Returns
@@ -100,12 +100,12 @@ def design_effect(right: np.ndarray, patients: np.ndarray) -> float:
         From 1, where each patient has one ECG, to the mean number of ECGs per patient, where a patient's ECGs
         always agree; the latter too where all ECGs agree, which leaves no variance to compare.
     """
-    n, sizes, share = len(right), np.bincount(patients), np.mean(right) if len(right) else 0.0
+    n, sizes = len(values), np.bincount(patients)
     n_patients = int((sizes > 0).sum())
     if n_patients == n:
         return 1.0
-    if share in (0, 1) or n_patients == 1:
+    if n_patients == 1 or np.all(values == values[0]):
         return n / n_patients
-    deviation = np.bincount(patients, right) - share * sizes
+    deviation = np.bincount(patients, values) - np.mean(values) * sizes
     variance = n_patients / (n_patients - 1) * (deviation**2).sum() / n**2
-    return max(1.0, float(variance / (share * (1 - share) / n)))
+    return max(1.0, float(variance / (np.var(values) / n)))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from metrics.checks import checked, missing_class, patient_index, warn_undefined
-from metrics.proportions import design_effect
+from metrics.decisions import share_with_interval
 from metrics.threshold_policy import parse_policy
 
 FEWEST_TO_CHOOSE = 50  # positives; with fewer, what is chosen on them is chosen largely by chance
@@ -118,19 +118,9 @@ def expected_of_choice(
     expected = {}
     for name, part in (("sensitivity", y_true == 1), ("specificity", y_true == 0)):
         right = (y_score >= threshold)[part] == (name == "sensitivity")
-        effect = design_effect(right, patients[part])
-        expected[name] = _exact_interval(right.sum() / effect, part.sum() / effect, confidence)
+        share = share_with_interval(right, patients[part], confidence)
+        expected[name] = [share.low, share.high]
     return expected
-
-
-def _exact_interval(successes: float, n: float, confidence: float) -> list[float]:
-    """Return Clopper & Pearson's interval; the counts need not be whole."""
-    from scipy.special import betaincinv
-
-    tail = (1 - confidence) / 2
-    low = betaincinv(successes, n - successes + 1, tail) if successes > 0 else 0.0
-    high = betaincinv(successes + 1, n - successes, 1 - tail) if successes < n else 1.0
-    return [float(low), float(high)]
 
 
 def _roc_counts(y_true: np.ndarray, y_score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
