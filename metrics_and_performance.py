@@ -382,11 +382,16 @@ def _at_prevalence(label: dict, prevalence: float) -> dict:
     if not math.isnan(label["balanced_accuracy"]):
         rates = label["sensitivity"].value, label["specificity"].value
         ppv, npv = predictive_values_at(*rates, prevalence)
-    high = math.inf if math.isnan(positive.value) and positive.has_interval else positive.high
+
+    def ends(ratio: Metric) -> tuple[float, float]:
+        """Return the odds at both ends of a ratio's interval, of which the high one may be infinite."""
+        high = math.inf if ratio.has_interval and math.isnan(ratio.high) else ratio.high
+        return odds * ratio.low, odds * high
+
     return {
         "prevalence": float(prevalence),
-        "ppv": Metric(ppv, *(1 - 1 / (1 + odds * end) for end in (positive.low, high))),
-        "npv": Metric(npv, *(1 / (1 + odds * end) for end in (negative.high, negative.low))),
+        "ppv": Metric(ppv, *(1 - 1 / (1 + end) for end in ends(positive))),
+        "npv": Metric(npv, *(1 / (1 + end) for end in reversed(ends(negative)))),
     }
 
 

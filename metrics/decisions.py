@@ -104,7 +104,8 @@ def likelihood_ratios(sensitivity: Metric, specificity: Metric) -> dict[str, Met
     -------
     dict
         `positive`, sensitivity / (1 - specificity), and `negative`, (1 - sensitivity) / specificity. nan,
-        with a warning, where a class is missing or the ratio is infinite; an infinite one has a lower end.
+        with a warning, where a class is missing or the ratio is infinite; an infinite one has a lower end. So
+        has a ratio whose denominator may be 0, as one patient with many ECGs leaves it; its high end is nan.
     """
     spared = _complement(specificity)
     missed = _complement(sensitivity)
@@ -136,7 +137,10 @@ def _ratio(name: str, diseased: Metric, healthy: Metric) -> Metric:
         reason = f"no ECG without disease is {state}"
         warn_undefined(f"{name} likelihood ratio", reason)
         return Metric(math.nan, low if diseased.value else math.nan, reason=reason)
-    return Metric(diseased.value / healthy.value, low, end(diseased.high, healthy.low, 1))
+    value = diseased.value / healthy.value
+    if healthy.low == 0:
+        return Metric(value, low, reason="no upper end: too few patients without disease")
+    return Metric(value, low, end(diseased.high, healthy.low, 1))
 
 
 def predictive_values_at(sensitivity: float, specificity: float, prevalence: float) -> tuple[float, float]:

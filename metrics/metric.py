@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 class Metric(NamedTuple):
     """A metric with its interval; nan where undefined. What is None does not belong to this metric.
 
-    A value that is nan beside a low end that is not is infinite, such as a likelihood ratio: at least `low`.
+    A high end that is nan beside a low end that is not is infinite, and so is such a value: a likelihood
+    ratio of at least `low`.
     """
 
     value: float

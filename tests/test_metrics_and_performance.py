@@ -230,6 +230,22 @@ def test_evaluate_of_repeated_ecgs_is_no_more_certain(rng):
     assert by_ecg.high - by_ecg.low < 0.5 * (once["sensitivity"].high - once["sensitivity"].low)
 
 
+def test_one_negative_patient_with_many_ecgs_leaves_a_ratio_without_an_upper_end():
+    """One of ten is flagged: nine of ten right count as 0.9 of one, and the specificity may be 1."""
+    y_true, y_score = np.r_[[1] * 20, [0] * 10], np.r_[[0.9] * 16, [0.1] * 4, 0.9, [0.1] * 9]
+    patients = np.r_[np.arange(20), [99] * 10]
+    arguments = {"thresholds": [0.5], "label_names": ["PE"], "patient_ids": patients, "n_resamples": 50}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        label = mp.evaluate(y_true, y_score, prevalence=0.5, **arguments)["labels"]["PE"]
+    assert label["specificity"].high == 1
+    ratio, ppv = label["positive_likelihood_ratio"], label["at_prevalence"]["ppv"]
+    assert ratio.value == pytest.approx(8) and 0 < ratio.low < 1 and math.isnan(ratio.high)
+    assert ratio.reason.startswith("no upper end")
+    assert ppv.value == pytest.approx(8 / 9) and ppv.high == 1
+    assert ppv.low == pytest.approx(ratio.low / (1 + ratio.low))  # where the odds before are even
+
+
 def test_evaluate_names_a_wrong_prevalence_and_threshold():
     arguments = {"label_names": ["PE"], "patient_ids": range(4), "n_resamples": 10}
     data = [0, 1, 0, 1], [0.1, 0.9, 0.5, 0.4]

@@ -24,8 +24,11 @@ def signed(value: float, digits: int = 3) -> str:
 def interval(metric: Metric, digits: int = 3) -> str:
     """Return text such as "0.641–0.836", with a word between the ends where one is negative.
 
+    Where the upper end is infinite, it is "above 0.641".
     An interval that rounding would leave without width has more digits: "0.9996–0.9998".
     """
+    if math.isnan(metric.high):
+        return f"above {number(metric.low, digits)}"
     to = " to " if metric.low < 0 else EN_DASH
     ends = [number(end, digits) for end in (metric.low, metric.high)]
     while ends[0] == ends[1] and digits < MOST_DIGITS:

@@ -208,6 +208,8 @@ def test_block_of_an_infinite_likelihood_ratio_and_of_an_earlier_run():
     label = metrics["labels"]["PE"]
     label["positive_likelihood_ratio"] = Metric(np.nan, 3.2)
     assert row_of(format_metrics(metrics), "likelihood ratios").startswith("LR+ above 3.20, LR- ")
+    label["positive_likelihood_ratio"] = Metric(4.0, 1.2, reason="no upper end")
+    assert row_of(format_metrics(metrics), "likelihood ratios").startswith("LR+ 4.00 (above 1.20), LR- ")
     # which has numbers of nine positives, and no count of their patients
     del label["n_positive_patients"], label["calibration_error_of_perfect_scores"]
     label["n_positive"] = 9
