@@ -9,7 +9,7 @@ import pandas as pd
 from dataset.clinical import value_of
 from dataset.cohort import Cohort
 from dataset.label_copies import is_copy, separating_columns
-from ecg.signs import measure_signals
+from dataset.sign_columns import PREFIX, measured_signs
 from inference.comparison import Comparison, Scores, lines_of
 from inference.random_kernels import at_low_rate, kernel_scores
 from inference.sign_baseline import out_of_fold_scores, probe_sets
@@ -39,7 +39,7 @@ def rival_scores(
 
     Raises
     ------
-    UserError : a column is missing, not of numbers, or a copy of a label.
+    UserError : a column is missing, not of numbers, a copy of a label, or not known of any ECG with a label.
     """
     numbers = pd.DataFrame(
         {name: numbers_of(cohort, name)[lines] for name in columns}, index=range(len(lines))
@@ -51,6 +51,11 @@ def rival_scores(
                 raise UserError(
                     f"column {name}: found the label {label} itself, expected a score to compare with"
                 )
+            if not (np.isfinite(column) & np.isfinite(y_true)).any():
+                raise UserError(
+                    f"column {name}: found no value of a tested ECG whose {label} is known, expected a score "
+                    "to compare with"
+                )
     for line in separating_columns(numbers, targets, label_names):
         print(f"note        {line}")
     return [Scores(name, column.to_numpy(), None) for name, column in numbers.items()]
@@ -58,7 +63,8 @@ def rival_scores(
 
 def sign_features(cohort: Cohort, lines: np.ndarray) -> pd.DataFrame:
     """Return the ECG signs of these lines of the table, with age and sex, as numbers, where it has them."""
-    features = measure_signals(cohort.signals.read([line])[0] for line in lines)
+    signs = measured_signs(cohort.signals, workers=0).iloc[lines].reset_index(drop=True)
+    features = signs.rename(columns=lambda name: name.removeprefix(PREFIX)).astype(float)
     for column in ("age", "sex"):
         if column in cohort.table:
             values = [value_of(column, text) for text in cohort.table[column].fillna("").astype(str)]

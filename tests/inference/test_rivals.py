@@ -6,19 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dataset.sign_columns import SIGN_COLUMNS
+from ecg.signs import Signs
 from inference.rivals import kernel_models, numbers_of, rival_scores, sign_features, sign_models
 from runtime.errors import UserError
 
 
-def test_sex_and_age_are_read_as_tables_write_them():
+def test_sex_and_age_are_read_as_tables_write_them(monkeypatch):
     ages, sexes = ["61", "104", "", None, "x"], ["F", " m", "Male", "female", "?"]
-    signals = SimpleNamespace(read=lambda lines: np.zeros((len(lines), 12, 5000), np.int16))
-    cohort = SimpleNamespace(table=pd.DataFrame({"age": ages, "sex": sexes}), signals=signals)
+    measured = pd.DataFrame({name: np.arange(5.0) for name in SIGN_COLUMNS})
+    monkeypatch.setattr("inference.rivals.measured_signs", lambda signals, workers: measured)
+    cohort = SimpleNamespace(table=pd.DataFrame({"age": ages, "sex": sexes}), signals=None)
     features = sign_features(cohort, np.arange(5))[["age", "sex"]]
     np.testing.assert_array_equal(features, [[61, 1], [90, 0], [np.nan, 0], [np.nan, 1], [np.nan, np.nan]])
     cohort.table = pd.DataFrame({"sex": ["0", "1"]})
     features = sign_features(cohort, np.array([1, 0]))
     assert "age" not in features and features["sex"].tolist() == [1, 0]
+    assert list(features) == [*Signs._fields, "sex"] and features["heart_rate_bpm"].tolist() == [1, 0]
 
 
 def test_a_column_to_compare_with_holds_numbers():
@@ -45,6 +49,15 @@ def test_a_label_is_no_rival_of_its_own(capsys):
         with pytest.raises(UserError, match=f"column {name}: found the label PE itself"):
             rival_scores(cohort, [name], lines, ["PE"])
     assert rival_scores(cohort, [], lines, ["PE"]) == []
+
+
+def test_a_column_that_no_tested_ecg_with_a_label_has_is_no_rival():
+    targets = np.array([0.0, 1.0, np.nan, 1.0])
+    table = pd.DataFrame({"wells": ["", "", "3", "4"]})
+    cohort = SimpleNamespace(table=table, targets=targets[:, None], label_names=("PE",))
+    assert rival_scores(cohort, ["wells"], np.arange(4), ["PE"])[0].y_score[3] == 4
+    with pytest.raises(UserError, match="column wells: found no value of a tested ECG whose PE is known"):
+        rival_scores(cohort, ["wells"], np.arange(3), ["PE"])
 
 
 def test_rivals_score_the_lines_that_were_tested(monkeypatch):
