@@ -59,6 +59,7 @@ from reporting.pages.card_xml import FILE as CARD_FOR_PROGRAMS
 from reporting.pages.card_xml import card_xml
 from reporting.pages.model_card import OnnxFile, exported_record, render_model_card
 from reporting.publish import publish
+from run_folder.descriptions import policy_of
 from run_folder.run import Run
 from runtime.atomic_files import check_file_to_write, write_atomically, writing
 from runtime.command_line import OneLineParser, one_line_errors
@@ -183,7 +184,7 @@ def metadata(run: Path, scorer: Scorer) -> dict[str, str]:
         "intended_use": INTENDED_USE,
         "label_names": json.dumps(scorer.label_names),
         "thresholds": json.dumps(scorer.thresholds),
-        "threshold_policy": scorer.descriptions[0].threshold_policy,
+        "threshold_policy": policy_of(scorer.descriptions),
         "prevalences": json.dumps(scorer.prevalences),
         "clinical_columns": json.dumps(scorer.clinical_columns),
         "leads": json.dumps(LEADS),

@@ -324,20 +324,27 @@ def _check_same(first: _FinishedRun, other: _FinishedRun) -> None:
 def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
     """Return the ensemble's thresholds in each fold, chosen as the runs' are, on validation.
 
-    Runs that were validated on other ECGs have no validation ECG in common that trained none of them: there
-    the ensemble decides at the mean of their thresholds, on the scale of logits.
+    Runs that were validated on other ECGs have no validation ECG in common that trained none of them, and
+    runs of different policies have none to choose by: there the ensemble decides at the mean of their
+    thresholds, on the scale of logits.
     """
-    if runs[0].threshold_policy == "prevalence":
+    policies = list(dict.fromkeys(run.threshold_policy for run in runs))
+    if policies == ["prevalence"]:
         means = np.mean([run.fold_thresholds for run in runs], axis=0)
         return dict(zip(runs[0].folds, means.tolist(), strict=True))
+    if len(policies) > 1:
+        print(
+            f"note        the thresholds follow different policies ({', '.join(policies)}): the ensemble "
+            "decides at their mean, which follows none of these"
+        )
+        return _mean_thresholds(runs)
     validated = [run.predictions("validation", runs[0].files) for run in runs]
     keys = [table[[*KEYS, "fold"]] for table in validated]
     if not all(keys[0].equals(other) for other in keys[1:]):
         print(
             "note        the runs were validated on different ECGs: the ensemble takes their mean threshold"
         )
-        run_thresholds = np.stack([run.fold_thresholds for run in runs])  # (n_runs, n_folds, n_labels)
-        return dict(zip(runs[0].folds, mean_score(run_thresholds).tolist(), strict=True))
+        return _mean_thresholds(runs)
     means = mean_score(np.stack([table[runs[0].columns("y_score")].to_numpy() for table in validated]))
     fold_thresholds = {}
     for fold in runs[0].folds:
@@ -348,3 +355,9 @@ def _ensemble_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
             for true, score in zip(y_true.T, means[rows].T, strict=True)
         ]
     return fold_thresholds
+
+
+def _mean_thresholds(runs: list[_FinishedRun]) -> dict[int, list[float]]:
+    """Return the runs' mean thresholds in each fold, on the scale of logits."""
+    means = mean_score(np.stack([run.fold_thresholds for run in runs]))  # (n_folds, n_labels)
+    return dict(zip(runs[0].folds, means.tolist(), strict=True))

@@ -8,8 +8,9 @@ Nothing here imports PyTorch, which takes two seconds: ``scoring`` computes by i
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ from ecg.recording import LEADS
 from hyperparameters.reading import drops_leads
 from metrics.calibration import Calibration, calibrated_score
 from metrics.log_odds import mean_score
-from run_folder.descriptions import ModelDescription
+from run_folder.descriptions import ModelDescription, threshold_source_of
 from run_folder.ensemble import read_ensemble
 from run_folder.files import RunFiles
 from run_folder.lineage import root_of
@@ -33,7 +34,8 @@ class Members(ABC):
     folders : of the members, where they were loaded from folders.
     label_names : one per column of the scores.
     window_start, min_seconds, min_leads, quality : how ECGs are read and judged, as in
-        ``run_folder.descriptions.ModelDescription``.
+        ``run_folder.descriptions.ModelDescription``; each the strictest of the members', so that an ECG is
+        used that all of them would have been trained on.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
     prevalences : of each label, for which the scores hold, the mean of the members.
     thresholds : one per label; a score at or above it is a positive decision.
@@ -50,14 +52,15 @@ class Members(ABC):
         self.folders = list(folders)
         self.descriptions = list(descriptions)
         self.label_names = self.descriptions[0].label_names
-        self.window_start, self.quality = self.descriptions[0].window_start, self.descriptions[0].quality
+        self.window_start = self.descriptions[0].window_start
+        self.quality = strictest([one.quality for one in self.descriptions])
         self.min_seconds = max(one.min_seconds for one in self.descriptions)
         self.min_leads = max(one.min_leads for one in self.descriptions)
         member_columns = (column for one in self.descriptions for column in one.clinical_columns)
         self.clinical_columns = list(dict.fromkeys(member_columns))
         self.prevalences = np.mean([one.prevalences for one in self.descriptions], axis=0).tolist()
         self.thresholds = list(thresholds)
-        self.threshold_source = self.descriptions[0].threshold_source
+        self.threshold_source = threshold_source_of(self.descriptions)
 
     @property
     @abstractmethod
@@ -137,13 +140,30 @@ def calibrate(logits: np.ndarray, calibrations: Sequence[Calibration]) -> np.nda
     return np.stack([calibrated_score(one, calibration) for one, calibration in columns], axis=1)
 
 
+def strictest(limits: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the limits that an ECG keeps where it keeps those of every member.
+
+    Parameters
+    ----------
+    limits : of each member, as `quality` of a ``run_folder.descriptions.ModelDescription``. One without
+        quality checks has no limits that count.
+    """
+    checked = [one for one in limits if one.get("quality_checks")] or [limits[0]]
+    strict = dict(checked[0])
+    for one in checked[1:]:
+        for name, limit in one.items():
+            stricter = max if name.startswith("min_") else min  # "quality_checks" is true of all
+            strict[name] = stricter(strict.get(name, limit), limit)
+    return strict
+
+
 def read_members(folder: Path) -> tuple[list[Path], list[ModelDescription], list[float]]:
     """Return the folders of the models that score together, their descriptions, and the thresholds.
 
     Raises
     ------
-    UserError : there is no model, members have different labels or read files differently, or saw signs that
-        are now measured in another way.
+    UserError : there is no model, members have different labels or begin at another second of a recording,
+        or saw signs that are now measured in another way.
     """
     if not (folder / "ensemble.json").exists():
         description = _description(folder)

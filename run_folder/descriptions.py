@@ -1,5 +1,6 @@
 """What the weights of a run folder belong to: ``model.json`` of a finished model, and of a pretraining."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,18 @@ class ModelDescription:
                 self.label_names, self.n_positive, self.expected, strict=True
             )
         }
+
+
+def policy_of(members: Sequence[ModelDescription]) -> str:
+    """Return the threshold policy of models that decide together; of different ones it is their mean."""
+    policies = list(dict.fromkeys(one.threshold_policy for one in members))
+    return policies[0] if len(policies) == 1 else f"mean of {' and '.join(policies)}"
+
+
+def threshold_source_of(members: Sequence[ModelDescription]) -> str:
+    """Return how the thresholds of models that decide together were chosen, for a reader."""
+    sources = list(dict.fromkeys(one.threshold_source for one in members))
+    return sources[0] if len(sources) == 1 else f"the mean of the models' thresholds: {'; '.join(sources)}"
 
 
 @dataclass(frozen=True, kw_only=True)

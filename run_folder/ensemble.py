@@ -17,7 +17,7 @@ import pandas as pd
 from metrics.calibration import Calibration, calibrated_score
 from metrics.log_odds import SMALLEST_SCORE, logit, mean_score
 from metrics.out_of_fold import ensemble_calibration
-from run_folder.descriptions import ModelDescription
+from run_folder.descriptions import ModelDescription, policy_of
 from run_folder.files import RunFiles
 
 if TYPE_CHECKING:  # predict.py may do without PyTorch, which takes two seconds to import
@@ -34,7 +34,7 @@ class EnsembleDescription:
     ----------
     members : folders of single models, relative to the folder of the ensemble.
     label_names, prevalences, thresholds, threshold_policy : as in
-        ``run_folder.descriptions.ModelDescription``.
+        ``run_folder.descriptions.ModelDescription``; the last as `run_folder.descriptions.policy_of`.
     calibration_slopes, calibration_intercepts : of the mean of the members' calibrated logits, for each
         label; empty where it is taken as it is.
     """
@@ -141,6 +141,7 @@ def mean_decisions(members: Sequence[Path], thresholds: Sequence[Sequence[float]
     return replace(
         described[0],
         prevalences=prevalences,
+        threshold_policy=policy_of(described),
         thresholds=[float(calibrated_score(logit(threshold), one)) for one, threshold in means],
         calibration_slopes=[one.slope for one in stretches],
         calibration_intercepts=[one.intercept for one in stretches],

@@ -9,6 +9,7 @@ import pytest
 from described_models import describe
 
 from metrics.log_odds import expit
+from run_folder.descriptions import threshold_source_of
 from run_folder.ensemble import (
     clinical_columns_of,
     label_names_of,
@@ -40,6 +41,19 @@ def test_an_ensemble_decides_at_the_mean_logit_and_holds_for_the_mean_prevalence
     assert description.members == ["../one", "../two"] and description.label_names == ["PE", "MI"]
     assert description.thresholds == pytest.approx([0.5, 0.5])
     assert description.prevalences == pytest.approx([0.2, 0.2])
+
+
+def test_a_threshold_of_different_policies_is_called_their_mean(ensemble):
+    assert read_ensemble(ensemble).threshold_policy == "youden"
+    Run(ensemble.parent / "two").save_description(describe(threshold_policy="prevalence"))
+    decisions = mean_decisions([ensemble.parent / name for name in ("one", "two")], [[0.5, 0.5]])
+    assert decisions.threshold_policy == "mean of youden and prevalence"
+    members = [describe(), describe(), describe(threshold_policy="prevalence")]
+    assert threshold_source_of(members[:2]) == "Youden, from validation"
+    said = (
+        "the mean of the models' thresholds: Youden, from validation; the prevalence of the validation ECGs"
+    )
+    assert threshold_source_of(members) == said
 
 
 def test_a_member_is_followed_by_the_calibration_of_the_ensemble(ensemble):

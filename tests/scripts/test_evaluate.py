@@ -559,6 +559,20 @@ def test_runs_validated_on_other_ecgs_decide_at_the_mean_of_their_thresholds(pla
     assert capsys.readouterr().out == ""
 
 
+def test_runs_of_different_policies_decide_at_the_mean_of_their_thresholds(places, tmp_path, capsys):
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run, policy, threshold in zip(runs, ("prevalence", "sensitivity>=0.95"), (0.1, 0.01), strict=True):
+        shutil.copytree(places / run.name, run)
+        for path in run.glob("fold-*/model.json"):
+            description = json.loads(path.read_text(encoding="utf-8"))
+            chosen = {"threshold_policy": policy, "thresholds": [threshold]}
+            path.write_text(json.dumps(description | chosen), encoding="utf-8")
+    comparison = read_comparison(runs, ["one", "two"])
+    assert "follow different policies (prevalence, sensitivity>=0.95)" in capsys.readouterr().out
+    mean = 1 / (1 + (9 * 99) ** 0.5)  # odds of 1 to 9 and of 1 to 99
+    assert comparison.ensemble_thresholds.ravel() == pytest.approx(mean)
+
+
 def test_an_undefined_auroc_is_not_the_highest():
     def label(rows):
         return ComparedLabel("PE", "", "", [], [(name, [auroc]) for name, auroc in rows], [], [], [])
