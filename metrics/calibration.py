@@ -54,7 +54,9 @@ class Calibration(NamedTuple):
         return Calibration(self.slope, self.intercept + shift)
 
 
-def fit_calibration(y_true: ArrayLike, logit: ArrayLike, method: str = "shrunken") -> Calibration:
+def fit_calibration(
+    y_true: ArrayLike, logit: ArrayLike, method: str = "shrunken", ecg_ids: Sequence | None = None
+) -> Calibration:
     """Fit the calibration of a model on the logits of ECGs that it was not trained on, never on test ECGs.
 
     The log loss is minimised against Platt's smoothed targets, (n_positive + 1) / (n_positive + 2) and
@@ -71,6 +73,8 @@ def fit_calibration(y_true: ArrayLike, logit: ArrayLike, method: str = "shrunken
     y_true, logit : array of shape (n_ecgs,)
     method : "none" (slope 1, intercept 0); "temperature" (slope only, Guo et al. 2017, arXiv:1706.04599:
         it cannot mend scores that are too high throughout); "platt" (slope and intercept); "shrunken"
+    ecg_ids : as in `checks.ecg_index`, optional: an ECG that several models have scored counts once in what
+        so few ECGs leave open.
 
     Returns
     -------
@@ -90,13 +94,15 @@ def fit_calibration(y_true: ArrayLike, logit: ArrayLike, method: str = "shrunken
     if reason := missing_class(y_true):
         warn_undefined("calibration", f"{reason}; the scores stay as they are")
         return Calibration()
-    n_positive, n_negative = y_true.sum(), (1 - y_true).sum()
+    ecg = ecg_index(ecg_ids, len(y_true))
+    n_positive, n_negative = (len(np.unique(ecg[y_true == label])) for label in (1, 0))
     target = np.where(y_true == 1, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
     has_intercept = method != "temperature"
     centre = logit.mean() if has_intercept else 0.0  # slope and intercept are then nearly uncorrelated
     offsets = (None, None) if has_intercept else (0.0, 0.0)
     start = [1.0, float(logit_of(target.mean())) if has_intercept else 0.0]
-    loss = _loss_of_slope_and_offset(logit - centre, target, 1 / SLOPE_SD**2 if method == "shrunken" else 0.0)
+    precision = 1 / SLOPE_SD**2 / (n_positive + n_negative) if method == "shrunken" else 0.0
+    loss = _loss_of_slope_and_offset(logit - centre, target, precision)
     options = {"ftol": 1e-14, "gtol": 1e-9, "maxiter": 1000}
     from scipy.optimize import minimize  # half a second to import
 
@@ -114,16 +120,15 @@ def _loss_of_slope_and_offset(
     """Return a function: (slope, offset) -> the mean log loss and its gradient.
 
     With a precision above 0 the loss is the negative log posterior, per ECG, of a log slope that is normal
-    around 0 with that inverse variance.
+    around 0 with that inverse variance, divided by the number of ECGs.
     """
 
     def loss_and_gradient(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         slope, offset = parameters
         shifted = slope * logit + offset
         error = (expit(shifted) - target) / len(target)
-        weight = precision / len(target)
-        loss = np.mean(np.logaddexp(0, shifted) - target * shifted) + weight * math.log(slope) ** 2 / 2
-        return loss, np.array([error @ logit + weight * math.log(slope) / slope, error.sum()])
+        loss = np.mean(np.logaddexp(0, shifted) - target * shifted) + precision * math.log(slope) ** 2 / 2
+        return loss, np.array([error @ logit + precision * math.log(slope) / slope, error.sum()])
 
     return loss_and_gradient
 

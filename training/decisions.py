@@ -9,6 +9,7 @@ from dataset.cohort import Cohort
 from dataset.splits import Fold
 from hyperparameters.declaration import Hyperparameters
 from metrics.calibration import FEWEST_TO_CALIBRATE, Calibration, calibrated_score, fit_calibration
+from metrics.checks import ecg_index
 from metrics.thresholds import FEWEST_TO_CHOOSE, choose_threshold, expected_of_choice
 
 WITH_LEVEL = ("shrunken", "platt")  # calibrations that have an intercept
@@ -49,6 +50,7 @@ def decide(
     y_true: np.ndarray,
     logit: np.ndarray,
     patient_ids: np.ndarray,
+    ecg_ids: np.ndarray | None = None,
     *,
     calibration: str,
     threshold_policy: str,
@@ -59,15 +61,17 @@ def decide(
     Parameters
     ----------
     y_true, logit, patient_ids : array of shape (n_ecgs,); a label that is not known is nan.
+    ecg_ids : of that shape, optional: the same where several models have scored one ECG.
     calibration, threshold_policy : see ``fit_calibration`` and ``choose_threshold``.
     prevalence : for which the scores are to hold.
     """
     known = ~np.isnan(y_true)
+    ecgs = ecg_index(ecg_ids, len(known))[known]
     y_true, logit = y_true[known], logit[known]
-    fitted = fit_calibration(y_true, logit, calibration)
+    fitted = fit_calibration(y_true, logit, calibration, ecgs)
     if calibration in WITH_LEVEL and 0 < y_true.mean() < 1:
         fitted = fitted.moved(float(y_true.mean()), prevalence)
-    n_positive = int(y_true.sum())
+    n_positive = len(np.unique(ecgs[y_true == 1]))
     if threshold_policy == "prevalence":
         return Decision(fitted, prevalence, prevalence, n_positive, {})
     score = calibrated_score(logit, fitted)

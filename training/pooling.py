@@ -122,7 +122,7 @@ def _unlabelled_logits(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def _columns(rows: pd.DataFrame) -> tuple[np.ndarray, ...]:
-    return tuple(rows[name].to_numpy() for name in ("y_true", "logit", "patient_id"))
+    return tuple(rows[name].to_numpy() for name in ("y_true", "logit", "patient_id", "file"))
 
 
 def _decide_ensemble(

@@ -32,6 +32,17 @@ def test_the_level_is_moved_to_the_prevalence_which_is_the_threshold():
     assert (found.threshold, found.prevalence, found.n_positive, found.expected) == (0.15, 0.15, 4, {})
 
 
+def test_an_ecg_that_several_models_have_scored_counts_once():
+    y_true, logits = draw(8, 60)
+    once, ecgs = decided(y_true, logits), np.arange(68)
+    thrice = [np.tile(column, 3) for column in (y_true, logits, ecgs, ecgs)]
+    options = {"calibration": "shrunken", "threshold_policy": "prevalence", "prevalence": 0.15}
+    again = decide(*thrice, **options)
+    assert again.n_positive == 8 and again.calibration == pytest.approx(once.calibration, abs=1e-4)
+    as_others = decide(*thrice[:3], **options)  # 24 positives would shrink the slope less
+    assert abs(np.log(as_others.calibration.slope)) > 1.1 * abs(np.log(once.calibration.slope))
+
+
 def test_another_prevalence_of_validation_changes_no_decision():
     y_true, logits = draw(10, 90)
     flagged = [
