@@ -34,8 +34,8 @@ class Members(ABC):
     folders : of the members, where they were loaded from folders.
     label_names : one per column of the scores.
     window_start, min_seconds, min_leads, quality : how ECGs are read and judged, as in
-        ``run_folder.descriptions.ModelDescription``; each the strictest of the members', so that an ECG is
-        used that all of them would have been trained on.
+        ``run_folder.descriptions.ModelDescription``; the last three are the strictest of the members', so
+        that an ECG is used that all of them could have been trained on.
     clinical_columns : what the models see beside the ECG, each column that one of them sees once.
     prevalences : of each label, for which the scores hold, the mean of the members.
     thresholds : one per label; a score at or above it is a positive decision.
