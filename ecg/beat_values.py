@@ -21,7 +21,7 @@ INTERVALS = ("heart_rate_bpm", "rr_irregularity", "axis_cosine", "axis_sine", "p
 WAVES = ("q", "r", "s", "st", "t")
 AMPLITUDES = ("r_prime_in_v1_mv", *(f"{wave}_in_{lead.lower()}_mv" for wave in WAVES for lead in LEADS))
 VALUE_NAMES = INTERVALS + AMPLITUDES
-VERSION = 1  # raise it with every change of a value
+VERSION = 2  # raise it with every change of a value
 
 ST_AFTER_QRS = slice(28, 33)  # samples, 56 to 66 ms after the QRS, around the usual J + 60 ms
 P_EARLIEST, P_LATEST = 160, 15  # samples before the QRS, 320 and 30 ms: between them a P wave may peak

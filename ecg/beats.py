@@ -37,8 +37,11 @@ SEARCH_BEFORE, SEARCH_AFTER = 75, 85  # how far from the centre a QRS may begin 
 SMOOTHING = np.array([1, 2, 3, 2, 1]) / 9
 QRS_SPEED = 0.07  # of a lead's largest speed; above it, a lead is within its QRS
 ST_SPEED = 0.008  # mV per sample, 4 µV/ms; T waves and the ends of P waves are slower
-QUIET = 8  # samples, 16 ms: a stretch this long without two fast leads ends the QRS
-CORE = 21  # samples, 42 ms: the QRS is where the leads are fast for that long; a pacing spike is shorter
+LONE_SPEED = 0.2  # of a lead's largest speed; above it, one lead is enough: R' in V1, where S in I turns
+LONE_ST_SPEED = 0.015  # mV per sample
+QUIET = 8  # samples, 16 ms: a stretch this long without a fast one ends the QRS
+CORE = 21  # samples, 42 ms: the QRS is where the leads are fast for that long
+MIN_QRS = 25  # samples, 50 ms; what is shorter is a pacing spike, and the QRS is sought beside it
 PR_LEVEL = (12, 2)  # samples before the onset: 24 to 4 ms, the isoelectric level
 
 T_AFTER_QRS = 30  # samples, 60 ms
@@ -198,18 +201,34 @@ def _qrs_limits(waveform: np.ndarray) -> tuple[int, int]:
     """Return where the QRS begins in the earliest lead and ends in the latest, in samples of the median beat.
 
     A lead is fast beyond a share of its own largest speed, its noise, and what an ST segment may rise; the
-    QRS goes on for as long as two leads are fast, so that the noise of a single one does not prolong it.
+    QRS goes on for as long as two leads are fast, so that the noise of a single one does not prolong it, or
+    as one is very fast.
     """
-    from scipy.ndimage import correlate1d, uniform_filter1d
+    from scipy.ndimage import correlate1d
 
     smooth = correlate1d(waveform, SMOOTHING, axis=1)
     speed = np.zeros_like(waveform)  # (n_leads, 400), mV per sample
     speed[:, 1:-1] = np.abs(smooth[:, 2:] - smooth[:, :-2]) / 2
+    onset, end = _fast_stretch(speed)
+    if end - onset < MIN_QRS:
+        speed[:, onset - QUIET : end + 1 + QUIET] = 0
+        beside = _fast_stretch(speed)
+        if beside[1] - beside[0] >= MIN_QRS:
+            return beside
+    return onset, end
+
+
+def _fast_stretch(speed: np.ndarray) -> tuple[int, int]:
+    """Return the limits of the stretch in which the leads are fastest, (n_leads, 400) in mV per sample."""
+    from scipy.ndimage import uniform_filter1d
+
     first, last = BEFORE - SEARCH_BEFORE, BEFORE + SEARCH_AFTER
     largest = speed[:, first:last].max(axis=1, keepdims=True) + 1e-9
     noise = np.quantile(speed, 0.3, axis=1, keepdims=True)
     limit = np.maximum(np.maximum(QRS_SPEED * largest, 3 * noise), ST_SPEED)
-    fast = (speed > limit).sum(axis=0) >= min(2, len(waveform))
+    lone_limit = np.maximum(np.maximum(LONE_SPEED * largest, 6 * noise), LONE_ST_SPEED)
+    fast = (speed > limit).sum(axis=0) >= min(2, len(speed))
+    fast |= (speed > lone_limit).any(axis=0)
     onset = end = first + int(uniform_filter1d((speed / largest).mean(axis=0), CORE)[first:last].argmax())
     while onset > first and fast[onset - QUIET : onset].any():
         onset -= 1

@@ -24,7 +24,7 @@ from ecg.recording import LEADS, MILLIVOLTS, SAMPLING_RATE
 
 T_HALF = 40  # samples, 80 ms: how far a lead's T may peak from that of all leads
 
-VERSION = 1  # raise it with every change of a sign
+VERSION = 2  # raise it with every change of a sign
 
 # Criteria, in mV and ms
 MIN_WAVE = 0.05  # half a millimetre; less is not a wave
@@ -113,12 +113,18 @@ def measure_signs(signal: np.ndarray) -> Signs:
         t_in_v3_mv=t_chest[2],
         t_in_v4_mv=t_chest[3],
         r_prime_in_v1_mv=r_prime(_qrs(beat, "V1")),
-        s1q3t3=_all_of(s_in_i <= -S1Q3, q_in_iii <= -S1Q3, t_in_iii < 0, known=(s_in_i, q_in_iii, t_in_iii)),
+        s1q3t3=_s1q3t3(s_in_i, q_in_iii, t_in_iii),
         n_inverted_t_v1_v4=_all_known(t_chest, float(sum(t <= INVERTED_T for t in t_chest))),
         rbbb_pattern=_rbbb_pattern(beat),
         right_axis=_all_of(axis > 90, known=(axis,)),
         sinus_tachycardia=_all_of(rate > TACHYCARDIA, not irregularity > IRREGULAR, known=(rate,)),
     )
+
+
+def _s1q3t3(s_in_i: float, q_in_iii: float, t_in_iii: float) -> float:
+    """Return 1 where S in I and Q (or QS) in III have their depth and T in III is inverted, else 0."""
+    known = (s_in_i, q_in_iii, t_in_iii)
+    return _all_of(s_in_i <= -S1Q3, q_in_iii <= -S1Q3, t_in_iii <= -MIN_WAVE, known=known)
 
 
 def _milliseconds(samples: float) -> float:

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from ecg.signs import COMPLETE_MS, INVERTED_T, IRREGULAR, R_PRIME, S1Q3, TACHYCARDIA, Signs
+from ecg.signs import COMPLETE_MS, INVERTED_T, IRREGULAR, MIN_WAVE, R_PRIME, S1Q3, TACHYCARDIA, Signs
 from reporting.words.formatting import signed
 
 BRADYCARDIA = 60  # bpm
@@ -56,7 +56,7 @@ def sign_rows(signs: Signs) -> list[SignRow]:
             signs.s1q3t3,
             f"{_yes(signs.s1q3t3)}: S {signed(signs.s_in_i_mv, 2)}, Q {signed(signs.q_in_iii_mv, 2)}, "
             f"T {signed(signs.t_in_iii_mv, 2)} mV",
-            f"not S, Q to {signed(-S1Q3, 2)}, T below 0",
+            f"not S, Q to {signed(-S1Q3, 2)}, T to {signed(-MIN_WAVE, 2)}",
             signs.s1q3t3 == 1,
         ),
         _chest_t(signs),

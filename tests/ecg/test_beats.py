@@ -49,6 +49,15 @@ def test_pacing_spikes_are_no_beats():
     assert 80 < signs.qrs_ms < 220
 
 
+def test_the_qrs_behind_a_pacing_spike_with_a_tail_is_measured():
+    """The spike, 10 mV in all leads, is steeper than any QRS, and decays in some milliseconds."""
+    beats = regular(72)
+    signal, centres = ecg(beats, stretch=1.5), np.rint((beats - 0.09) * RATE).astype(int)
+    for after in range(8):
+        signal[:, centres + after] += 10 * np.exp(-after / 2)
+    assert 80 < measure_signs(signal).qrs_ms < 220
+
+
 def test_one_noisy_lead_hides_no_beat():
     beats = regular(75)
     signal = ecg(beats)

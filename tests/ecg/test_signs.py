@@ -93,7 +93,13 @@ def test_a_wave_before_r_is_q_one_after_it_is_s_and_a_negative_qrs_is_both():
 
 @pytest.mark.parametrize(
     ("s", "q", "t", "expected"),
-    [(-0.2, -0.2, -0.1, 1), (-0.1, -0.2, -0.1, 0), (-0.2, -0.1, -0.1, 0), (-0.2, -0.2, 0.1, 0)],
+    [
+        (-0.2, -0.2, -0.1, 1),
+        (-0.1, -0.2, -0.1, 0),
+        (-0.2, -0.1, -0.1, 0),
+        (-0.2, -0.2, 0.1, 0),
+        (-0.2, -0.2, -0.02, 0),  # below the line, but no wave
+    ],
 )
 def test_s1q3t3_asks_for_all_three(s, q, t, expected):
     signal = ecg(regular(80), I=waves(R=0.6, S=s, T=0.2), III=waves(Q=q, R=0.5, T=t))
@@ -112,6 +118,15 @@ def test_rbbb_complete_incomplete_and_none():
     assert measure_signs(complete).rbbb_pattern == 2
     without_s = rbbb(I=waves(R=0.8, T=0.25), V6=waves(R=1.0, T=0.25))
     assert measure_signs(without_s).rbbb_pattern == 0
+
+
+@pytest.mark.parametrize("centre", [65, 75])
+def test_r_prime_belongs_to_the_qrs_though_s_turns_with_it(centre):
+    """For 16 ms around their common peak no two leads are fast; V1 alone goes on."""
+    late = {lead: [*waves(R=0.9, T=0.25), (centre, 20, -0.15)] for lead in ("I", "V6")}
+    signs = measure_signs(ecg(regular(75), V1=[*waves(R=0.2, S=-0.3, T=-0.2), (centre, 20, 0.7)], **late))
+    assert (signs.rbbb_pattern, signs.qrs_ms > 120) == (2, True)
+    assert signs.r_prime_in_v1_mv == pytest.approx(0.7, abs=0.03)
 
 
 def test_lbbb_is_wide_but_no_rbbb():

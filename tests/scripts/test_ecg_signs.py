@@ -13,7 +13,7 @@ from tiny_runs import make_tiny_cohort, run_folder_of, run_here, tiny, train_her
 from cohorts.synthetic import make_cohort
 from dataset.decoding import decode
 from dataset.sign_columns import SIGN_COLUMNS
-from ecg.signs import measure_signs
+from ecg.signs import VERSION, measure_signs
 from inference.prediction import _unknown
 from inference.scoring import Scorer
 from reporting.words.study_facts import ecg_signs, predictors
@@ -57,7 +57,9 @@ def test_the_run_says_what_it_sees_and_keeps_it(trained):
     )
     assert said in outcome.stdout and "clinical    beside the ECG: age (known of 100 %)" in outcome.stdout
     description = json.loads((run / "fold-1" / "model.json").read_text(encoding="utf-8"))
-    assert description["clinical_columns"] == ["age", *SIGN_COLUMNS] and description["signs_version"] == 1
+    assert (
+        description["clinical_columns"] == ["age", *SIGN_COLUMNS] and description["signs_version"] == VERSION
+    )
     record = read_run(run)
     sentence = predictors(record)
     assert "measured in its 10 s by ecg/signs.py: heart_rate_bpm, " in sentence
