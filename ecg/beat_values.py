@@ -4,6 +4,9 @@
 
 A network that is asked for them has to see what a cardiologist measures: they are the signs of many diagnoses
 that no label names. All are of the median beat (``ecg/beats.py``); nan where they cannot be measured.
+
+PR begins where P has half its height and QT ends at the foot of T, which noise moves less than the ends that
+a reader sees: of 200 simulated ECGs PR is 17 ms short in the mean (deviation 26 ms), QT 13 ms (7 ms).
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 from ecg.simulation import SIGN_RATES, Patient, draw_patient, draw_qrs, draw_t, qrs_limits, simulate_ecg
 
 NO_SIGN = dict.fromkeys(SIGN_RATES, 0)
-AXES = {"right_axis": (98, 130), "S1Q3T3": (40, 80)}  # degrees, as cohorts/synthetic.py draws them
+AXES = {"right_axis": (98, 130), "S1Q3T3": (40, 80)}  # degrees, as ecg/simulation.py draws them
 RBBB_DURATION = (0.106, 0.118)  # s
 FAST = (105, 132)  # bpm
 
