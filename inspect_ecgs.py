@@ -38,7 +38,7 @@ from ecg.quality import MEASUREMENTS, judge
 from ecg.recording import LEADS, LEAST_LEADS, LEAST_SECONDS
 from hyperparameters.declaration import EXPECTED, Hyperparameters
 from inference.lead_count import add_min_leads
-from runtime.atomic_files import check_file_to_write, write_text_atomically, writing
+from runtime.atomic_files import check_file_to_write, csv_text, write_text_atomically, writing
 from runtime.code_pages import as_utf8
 from runtime.command_line import OneLineParser, number_flag, one_line_errors
 from runtime.errors import UserError
@@ -82,7 +82,7 @@ def main() -> int:
         print(line)
     if arguments.csv and rows:
         with writing(arguments.csv):
-            write_text_atomically(arguments.csv, pd.DataFrame(rows).to_csv(index=False))
+            write_text_atomically(arguments.csv, csv_text(pd.DataFrame(rows)))
         print(f"written     {arguments.csv}")
     return int(bool(problems or of_table) or any(row["verdict"] in ("reject", "refused") for row in rows))
 

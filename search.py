@@ -38,7 +38,7 @@ from dataset.splits import make_folds
 from hyperparameters.declaration import Hyperparameters
 from hyperparameters.reading import read_hyperparameters, read_yaml
 from run_folder.files import RunFiles
-from runtime.atomic_files import write_text_atomically
+from runtime.atomic_files import csv_text, write_text_atomically
 from runtime.command_line import OneLineParser, add_device, one_line_errors, whole_number
 from runtime.device import choose_device
 from runtime.errors import UserError
@@ -169,10 +169,10 @@ def development_table(options: argparse.Namespace) -> tuple[Path, str]:
     ]
     table = cohort.table.iloc[ours][columns]
     path = options.output_dir / "development.csv"
-    text = table.to_csv(index=False)
+    text = csv_text(table)
     if not path.exists():
         write_text_atomically(path, text)
-    elif path.read_text(encoding="utf-8") != text:
+    elif path.read_bytes().decode("utf-8") != text:
         raise UserError(f"{path}: found other ECGs or labels than now; name another --output-dir")
     n_test = len(fold.parts["test"])
     print(
@@ -307,7 +307,7 @@ def report(study: "optuna.Study", options: argparse.Namespace) -> None:
         )
     table = pd.DataFrame(rows)
     path = options.output_dir / "trials.csv"
-    write_text_atomically(path, table.to_csv(index=False))
+    write_text_atomically(path, csv_text(table))
     best = table.sort_values(options.metric, ascending=False, kind="stable")
     recipe = table[table["trial"] == FIRST]
     shown = pd.concat([best.head(5), recipe]).drop_duplicates("trial")

@@ -29,7 +29,7 @@ from cohorts.csv_dialect import (
     table_text,
     without_formula,
 )
-from runtime.atomic_files import check_file_to_write, write_atomically, writing
+from runtime.atomic_files import check_file_to_write, csv_text, write_atomically, writing
 from runtime.command_line import OneLineParser
 from runtime.errors import UserError, reason
 
@@ -281,7 +281,7 @@ def deliver(
     if "split" in table:
         for part in PARTS:
             print(f"split    {int((table['split'] == part).sum()):>11,}  {part}")
-    write_lines(output, lambda handle: table.to_csv(handle, index=False, lineterminator="\n"))
+    write_lines(output, lambda handle: handle.write(csv_text(table)))
     print(f"table    {output}")
     words = ["python", "train_atten.py", "--data-dir", arguments.folder, "--labels", output]
     print("train   ", shlex.join(map(str, [*words, "--label-columns", *(to_learn or label_names)])))

@@ -24,7 +24,7 @@ from dataset.signal_store.signal_cache import StoredSignals, cached_signals
 from ecg.duplicates import near_duplicates
 from ecg.quality import judge
 from ecg.recording import LEADS, MIN_SECONDS
-from runtime.atomic_files import write_text_atomically
+from runtime.atomic_files import csv_text, write_text_atomically
 from runtime.errors import UserError
 
 NO_LABEL = "no label is known"  # why an ECG is not used
@@ -316,7 +316,7 @@ def _list_rejected(rejected: list[tuple[str, str]], cache: Path) -> Path | None:
         if not rejected:
             path.unlink(missing_ok=True)  # of an earlier reading
             return None
-        write_text_atomically(path, pd.DataFrame(rejected, columns=["file", "reason"]).to_csv(index=False))
+        write_text_atomically(path, csv_text(pd.DataFrame(rejected, columns=["file", "reason"])))
         return path
     return None
 

@@ -64,6 +64,8 @@ SYSTEM_FOLDERS = {
     "__pycache__",
 }
 
+LEFT_OUT = (".", "~$", "Icon\r")  # how names begin: hidden, open in Office, a folder's icon on macOS
+
 _SNIFFED = 65_536  # bytes; a patient's data come before the waveforms
 _ECG_XML = re.compile(
     rb"<(?:[\w.-]+:)?(?:restingecg|restingecgdata|cardiologyxml|annotatedecg|rhythm|[\w.-]*schilleredi)[\s>/]"
@@ -153,7 +155,7 @@ def _may_be_an_ecg(file: Path, folder: Path, headers: set[Path]) -> bool:
     """Whether a file is to be read: by its place and, where its ending proves nothing, by what it holds."""
     suffix = file.suffix.lower().removeprefix(".")
     around = [part.lower() for part in file.relative_to(folder).parts[:-1]]
-    if file.name.startswith((".", "~$")) or any(part[0] == "." or part in SYSTEM_FOLDERS for part in around):
+    if file.name.startswith(LEFT_OUT) or any(part[0] == "." or part in SYSTEM_FOLDERS for part in around):
         return False
     if suffix == "hea":
         return True

@@ -10,7 +10,7 @@ from types import TracebackType
 
 import pandas as pd
 
-from runtime.atomic_files import writing, written_whole
+from runtime.atomic_files import csv_text, writing, written_whole
 from runtime.code_pages import as_utf8
 
 
@@ -44,7 +44,7 @@ class ScoresFile:
             records = table.to_json(orient="records", indent=2).removeprefix("[").removesuffix("]")
             text = (",\n" if self._n_rows else "[\n") + records.strip("\n") if len(table) else ""
         else:
-            text = table.to_csv(index=False, header=not self._aside.tell(), lineterminator="\n")
+            text = csv_text(table, header=not self._aside.tell())
         with writing(self.path):
             self._aside.write(text)
             self._aside.flush()

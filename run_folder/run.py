@@ -33,7 +33,7 @@ from run_folder.files import KEY_FINGERPRINT, RunFiles, part_columns
 from run_folder.foreign_weights import FOREIGN_WEIGHTS, record_of
 from run_folder.tracking import NoTracker
 from runtime import processes
-from runtime.atomic_files import write_atomically
+from runtime.atomic_files import csv_text, write_atomically
 from runtime.code_pages import as_utf8
 from runtime.errors import UserError, one_line, reason
 from runtime.folder_lock import hold
@@ -102,7 +102,7 @@ class Run(RunFiles):
         run = cls(folder)
         run.resumed = True
         try:
-            before = (run.folder / "splits.csv").read_text(encoding="utf-8")
+            before = (run.folder / "splits.csv").read_bytes().decode("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(
                 f"{folder}: found no usable splits.csv ({reason(error)}), expected the folder of a run"
@@ -110,7 +110,7 @@ class Run(RunFiles):
         added = {"waveform", *GROUP_COLUMNS, *(name for name in splits if name.startswith(CLINICAL))}
         absent = added - {"age", "sex"} - set(before.partition("\n")[0].split(","))
         splits = splits.drop(columns=absent, errors="ignore")
-        if before != (now := as_utf8(splits.to_csv(index=False))):
+        if before != (now := as_utf8(csv_text(splits))):
             run._refuse_other_key(patient_key)
             raise UserError(
                 f"{folder}: {difference(before, now)} not those that this run began with (splits.csv); "
@@ -163,7 +163,7 @@ class Run(RunFiles):
         self.write_file(name, lambda aside: aside.write_bytes(as_utf8(text).encode("utf-8")))
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
-        self.write_text(name, table.to_csv(index=False))
+        self.write_text(name, csv_text(table))
 
     def save_checkpoint(self, state: Mapping[str, Any]) -> None:
         """Save what ``load_checkpoint`` is to return; the one before is kept, in case this one is damaged."""

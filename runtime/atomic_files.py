@@ -1,15 +1,19 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import csv
 import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from runtime.code_pages import as_utf8
 from runtime.errors import UserError, reason
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def check_folder_of(path: Path) -> None:
@@ -74,3 +78,14 @@ def _bring_to_disk(handle: IO[bytes]) -> None:
 def write_text_atomically(path: Path, text: str) -> None:
     """Write text as ``write_atomically`` does, in UTF-8 on every system, whatever the names in it hold."""
     write_atomically(path, lambda aside: aside.write_bytes(as_utf8(text).encode("utf-8")))
+
+
+def csv_text(table: "pd.DataFrame", **options: Any) -> str:
+    """Return a table as CSV without its index, to be written; ``options`` are those of ``to_csv``.
+
+    Python leaves a carriage return in a file's name unquoted, which ends the line for whoever reads it.
+    """
+    text = table.to_csv(index=False, lineterminator="\n", **options)
+    if "\r" in text:
+        text = table.to_csv(index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC, **options)
+    return text

@@ -81,8 +81,10 @@ def load_index(folder: Path) -> Index:
     for start in range(0, len(paths), PARSED_AT_ONCE):
         contents = {path: _content(path) for path in paths[start : start + PARSED_AT_ONCE]}
         texts = {path: _verified_lines(content) for path, content in contents.items()}
-        damaged |= {path: contents[path].count(b"\n") for path, text in texts.items() if text is None}
-        tables.append(_parse(text for text in texts.values() if text is not None))
+        whole_parts, unparsed = _parse_parts({path: text for path, text in texts.items() if text is not None})
+        tables += whole_parts
+        lost = [path for path, text in texts.items() if text is None] + unparsed
+        damaged |= {path: contents[path].count(b"\n") for path in lost}
     lines = pd.concat(tables, ignore_index=True)
     n_rows = int(lines["row"].max()) + 1 if len(lines) else 0
     superseded = lines["file"].duplicated(keep="last")
@@ -112,6 +114,24 @@ def _last_line(before: bytes) -> bytes:
     return b"# CRC-32 %08x\n" % zlib.crc32(before)
 
 
+def _parse_parts(texts: dict[Path, bytes]) -> tuple[list[pd.DataFrame], list[Path]]:
+    """Return the lines of parts, and the parts that are no table of ``COLUMNS``.
+
+    Earlier versions left a carriage return in a file's name unquoted, which ends the line for pandas.
+    """
+    try:
+        return [_parse(texts.values())], []
+    except ValueError:
+        if len(texts) == 1:
+            return [], list(texts)
+    tables, unparsed = [], []
+    for path, text in texts.items():
+        its_tables, its_paths = _parse_parts({path: text})
+        tables += its_tables
+        unparsed += its_paths
+    return tables, unparsed
+
+
 def _parse(texts: Iterable[bytes]) -> pd.DataFrame:
     content = io.BytesIO(HEADER + b"".join(texts))
     as_written = {"dtype": COLUMNS, "keep_default_na": False, "encoding_errors": "surrogateescape"}
@@ -133,7 +153,7 @@ def write_part(
     """
     lines = [(file, *state, *entry) for file, state, entry in zip(files, states, entries, strict=True)]
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(lines)
+    csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC).writerows(lines)  # a \r, too
     content = HEADER + text.getvalue().encode("utf-8", "surrogateescape")  # names that are not UTF-8
     folder.mkdir(exist_ok=True)
     part = folder / f"{number:06d}.csv"

@@ -44,6 +44,7 @@ def test_files_of_a_folder(tmp_path):
 
 
 BESIDE = ["Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.INI", ".DS_Store", "._a.xml", "SHA256SUMS.txt"]
+BESIDE += ["Icon\r"]
 BESIDE += ["~$labels.xlsx", "notes.docx", "export.lnk", "a.xml.part", "labels.xls", "scan.pdf", "a.sha256"]
 BESIDE += [
     "__MACOSX/a.xml",

@@ -33,7 +33,7 @@ class Trap:
         return (os.mkdir, (str(self.path),))
 
 
-def create(output_dir, script="train_x", **options):
+def create(output_dir, script="train_x", splits=SPLITS, **options):
     rejected = pd.DataFrame({"file": ["c.xml"], "reason": ["no leads"]})
     values = Hyperparameters(output_dir=str(output_dir), **options)
     quality = pd.DataFrame(
@@ -43,7 +43,7 @@ def create(output_dir, script="train_x", **options):
         script=script,
         values=values,
         device=CPU,
-        splits=SPLITS,
+        splits=splits,
         rejected=rejected,
         quality=quality,
         patient_key="0123456789abcdef",
@@ -319,6 +319,12 @@ def test_resume_takes_the_same_splits_alone(tmp_path):
     for other in (SPLITS[::-1], SPLITS.assign(split=["test", "train"]), SPLITS.assign(patient_id=["1", "3"])):
         message = error_of(lambda other=other: Run.resume(folder, other), folder)
         assert "splits.csv" in message and "start a new run" in message
+
+
+def test_resume_of_a_run_with_line_ends_in_the_names_of_files(tmp_path):
+    splits = SPLITS.assign(file=["Icon\r", "a\r\nb"])
+    folder = create(tmp_path, splits=splits).folder
+    assert Run.resume(folder, splits.copy()).folder == folder
 
 
 def test_resume_names_what_differs(tmp_path):

@@ -3,10 +3,18 @@
 import os
 
 import numpy as np
+import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from runtime.atomic_files import check_file_to_write, check_folder_of, write_atomically, writing
+from runtime.atomic_files import (
+    check_file_to_write,
+    check_folder_of,
+    csv_text,
+    write_atomically,
+    write_text_atomically,
+    writing,
+)
 from runtime.errors import UserError
 
 
@@ -69,3 +77,10 @@ def test_a_file_has_the_permissions_that_the_umask_gives(tmp_path, permissions, 
             (tmp_path / ".file.partial").touch(mode=0o600)
         write_atomically(path, write)
         assert path.stat().st_mode & 0o777 == permissions
+
+
+def test_a_carriage_return_in_a_name_ends_no_line(tmp_path):
+    table = pd.DataFrame({"file": ["Icon\r", "a\r\nb", "c"], "score": [0.5, None, 1]})
+    assert csv_text(table[2:]) == "file,score\nc,1.0\n"
+    write_text_atomically(tmp_path / "scores.csv", csv_text(table))
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "scores.csv"), table)

@@ -29,6 +29,27 @@ def test_an_index_of_an_earlier_version_is_read(tmp_path):
     assert index.lines.to_numpy().tolist() == [["a", 1, 2, 3, "d", "hospital", 0, 4, 5, ""]] and index.whole
 
 
+def test_line_ends_in_names(tmp_path):
+    names = ["Icon\r", "a\rb", "a\nb", "a\r\nb", "c"]
+    write_part(tmp_path, 0, names, [(1, 2, 3)] * 5, [Entry("d", rejected="no\rECG")] * 5)
+    lines = load_index(tmp_path).lines
+    assert lines["file"].tolist() == names and set(lines["rejected"]) == {"no\rECG"}
+
+
+def test_a_part_that_is_no_table_is_damaged(tmp_path):
+    """As earlier versions wrote it, with the right CRC-32 but the carriage return of a name unquoted."""
+    for number, name in enumerate(["a", "b", "c"]):
+        write_part(tmp_path, number, [name], [(1, 2, 3)], [entry(number)])
+    part = tmp_path / "000001.csv"
+    part.write_bytes(
+        b"file,size,modified_ns,changed_ns,digest,form,row,checksum,measured,rejected\n"
+        b"Icon\r,1,2,3,d,hospital,1,4,5,\n# CRC-32 cae459a4\n"
+    )
+    index = load_index(tmp_path)
+    assert index.lines["file"].tolist() == ["a", "c"]
+    assert index.damaged == {part: 3} and not index.whole and index.next_number == 3
+
+
 def test_a_forgotten_file_is_not_listed_but_its_row_is_not_free(tmp_path):
     folder = tmp_path / "index"
     write_part(folder, 0, ["a", "b"], [(1, 1, 1)] * 2, [entry(0), entry(1)])

@@ -124,7 +124,7 @@ def test_each_folder_has_a_cache_of_its_own(folder, cache_dir, tmp_path):
 
 def test_files_in_subfolders_and_names_that_csv_must_quote(folder, cache_dir, parsed):
     (folder / "sub").mkdir()
-    files = ["sub/a.xml", 'with "quotes", comma.xml', "Müller €.xml", "NA", "1"]
+    files = ["sub/a.xml", 'with "quotes", comma.xml', "Müller €.xml", "NA", "Icon\r"]
     for old, new in zip(FILES, files, strict=True):
         (folder / old).rename(folder / new)
     read_and_check(folder, cache_dir, files)
@@ -268,7 +268,7 @@ DAMAGES = {
     "no row": lambda index: index.replace(b",0,", b",,", 1),
     "negative row": lambda index: index.replace(b",0,", b",-5,", 1),
     "half a row": lambda index: index.replace(b",0,", b",0.5,", 1),
-    "another row": lambda index: index.replace(b",hospital,0,", b",hospital,3,", 1),
+    "another row": lambda index: index.replace(b',"hospital",0,', b',"hospital",3,', 1),
     "no checksum": lambda index: index[: index.rindex(b"#")],
     "line lost": lambda index: index.replace(index.splitlines(keepends=True)[2], b"", 1),
     "one line": lambda index: index.replace(b"\n", b""),
