@@ -7,7 +7,9 @@ The signal of a WFDB header lies in other files, which belong to it; to plain nu
 import contextlib
 import hashlib
 import os
+from bisect import bisect_left
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,29 +25,28 @@ def states_of(data_dir: str | Path, files: Sequence[str]) -> np.ndarray:
     Those of all files include what is stated for their folder: a changed statement makes each of them stale,
     and its digest then shows whether it depends on it.
     """
-    stated: dict[str, list[os.stat_result]] = {}  # by folder
+    folders: dict[str, _Folder] = {}
     states = []
     for file in files:
         path = os.path.join(data_dir, file)
         folder = os.path.dirname(path)
-        if folder not in stated:
-            found = statement_file(path)
-            stated[folder] = [os.stat(found)] if found else []
-        states.append(state_of(path, stated[folder]))
+        if folder not in folders:
+            folders[folder] = _Folder(folder)
+        states.append(_state_of(path, folders[folder]))
     return np.array(states, np.int64).reshape(-1, 3)
 
 
-def state_of(path: str, stated: Sequence[os.stat_result] = ()) -> tuple[int, int, int]:
+def _state_of(path: str, folder: "_Folder") -> tuple[int, int, int]:
     """Return size, modification time and change time (ns) of a file, and of what is stated for its folder.
 
-    Those of a WFDB header include its signal files: those of the same name, or else those that it names.
+    Those of a WFDB header include the files that may hold its signal.
     """
     try:
-        states = [os.stat(path), *stated]
+        states = [os.stat(path), *folder.stated]
     except (OSError, ValueError):  # a name with a zero byte
         return (-1, -1, -1)
     if path[-4:].lower() == ".hea":
-        for companion in _signal_files(Path(path)):
+        for companion in _signal_files(Path(path), folder):
             with contextlib.suppress(OSError):
                 states.append(os.stat(companion))
     return (
@@ -72,11 +73,39 @@ def digest_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _signal_files(header: Path) -> list[Path]:
-    """Return the files that hold the signal of a WFDB header, as far as it names them."""
-    usual = [header.with_suffix(suffix) for suffix in (".dat", ".mat", ".DAT", ".MAT")]
-    if any(path.exists() for path in usual):
-        return usual
+class _Folder:
+    """What lies beside the files of a folder, looked at once."""
+
+    def __init__(self, path: str):
+        self._path = path
+
+    @cached_property
+    def stated(self) -> list[os.stat_result]:
+        """The state of what is stated for the folder, if anything is."""
+        found = statement_file(os.path.join(self._path, "any file"))
+        return [os.stat(found)] if found else []
+
+    @cached_property
+    def _names(self) -> list[str]:
+        try:
+            return sorted(os.listdir(self._path or "."))
+        except OSError:
+            return []
+
+    def of_record(self, stem: str) -> list[str]:
+        """Return the names that are a record's, such as a.dat and a_chest.dat of a, but not ab.dat."""
+        places = (bisect_left(self._names, end) for end in (stem, stem + "\U0010ffff"))
+        return [name for name in self._names[slice(*places)] if not name[len(stem) :][:1].isalnum()]
+
+
+def _signal_files(header: Path, folder: _Folder) -> list[Path]:
+    """Return the files that may hold the signal of a WFDB header: of its name, or else those it names.
+
+    To open every header at every start would take several times as long as to look what lies beside it.
+    """
+    beside = [header.with_name(name) for name in folder.of_record(header.stem) if name != header.name]
+    if any(path.suffix.lower() in (".dat", ".mat") and path.stem == header.stem for path in beside):
+        return beside
     try:
         return companion_files(header, _content(header) or b"")
     except (EcgFileError, OSError):  # the header is refused when it is parsed

@@ -380,6 +380,20 @@ def test_a_change_of_a_wfdb_signal_file_is_seen(tmp_path, cache_dir, header, nam
     assert after.entries.loc[0, "file_format"] == "WFDB"
 
 
+def test_a_change_of_a_second_signal_file_is_seen(tmp_path, cache_dir, parsed):
+    counts = np.random.default_rng(0).integers(-400, 400, (5000, 12)).astype("<i2")
+    names = ["1.dat"] * 6 + ["1_chest.dat"] * 6
+    lines = [f"{name} 16 1000/mV 16 0 0 0 0 {lead}" for name, lead in zip(names, LEADS, strict=True)]
+    (tmp_path / "1.hea").write_text("\n".join(["1 12 500 5000", *lines]) + "\n")
+    (tmp_path / "1.dat").write_bytes(counts[:, :6].tobytes())
+    for chest in (counts[:, 6:], counts[:, 6:] + 1):
+        (tmp_path / "1_chest.dat").write_bytes(chest.tobytes())
+        cached = read(tmp_path, cache_dir, ["1.hea"])
+        np.testing.assert_array_equal(cached.signals[cached.entries.loc[0, "row"]][6:], chest.T)
+    (tmp_path / "10.dat").write_bytes(b"of another record")
+    assert parsed == ["1.hea"] * 2 and read(tmp_path, cache_dir, ["1.hea"]).n_parsed == 0
+
+
 @pytest.mark.parametrize(
     ("n_bytes", "n_lost"), [(0, 5), (119_999, 5), (120_000, 4), (4 * 120_000, 1), (5 * 120_000 - 1, 1)]
 )
