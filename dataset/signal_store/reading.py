@@ -25,6 +25,7 @@ from dataset.signal_store.file_identity import digest_of
 from ecg.recording import EcgAccessError, EcgFileError, hindrance
 
 FLUSH_EVERY = 500  # files; a part is not longer
+CHANGED = ("a file that was changed while it was read", "one that no program writes just now")
 PARTS_PER_WORKER = 8  # at least, so that all end at about the same time
 
 
@@ -115,6 +116,8 @@ class FileReader:
             if digest in written:
                 return written[digest], None
             file_format, *ecg = decode(path, self.window_start, self.min_seconds, self.min_leads)
+            if digest_of(path) != digest:  # or the signal would count as that of the content before
+                raise EcgAccessError(path, *CHANGED)
             return Entry(digest, file_format), tuple(ecg)
         except EcgAccessError as error:  # without a digest, so that it is not remembered
             return Entry("", rejected=str(error)), None

@@ -3,12 +3,15 @@
 import errno
 import importlib
 import os
+import shutil
 import sys
 
 import numpy as np
 import pytest
 from format_writers import WRITERS
 
+from dataset.decoding import decode
+from dataset.signal_store import reading
 from dataset.signal_store.cache_index import NO_ROW
 from dataset.signal_store.signal_cache import cached_signals
 from ecg.formats import by_ecgdatakit, ecg_file, hospital
@@ -99,6 +102,34 @@ def test_what_the_environment_caused_is_not_remembered(tmp_path, monkeypatch, fi
     mended = read()
     assert mended.entries.loc[0, "rejected"] == "" and mended.n_parsed == 1
     assert read().n_parsed == 0
+
+
+def test_a_file_that_is_replaced_while_it_is_read_gives_no_other_its_signal(
+    write_ecgs, tmp_path, monkeypatch
+):
+    folder = write_ecgs(["a.xml", "b.xml", "new.xml"])
+    shutil.copy(folder / "b.xml", folder / "a.xml")
+
+    def read():
+        return cached_signals(folder, ["a.xml", "b.xml"], cache_dir=tmp_path / "cache", workers=1)
+
+    def decode_what_was_replaced(path, *window):
+        if path.name == "a.xml":
+            shutil.copy(folder / "new.xml", path)
+        return decode(path, *window)
+
+    with monkeypatch.context() as exporting:
+        exporting.setattr(reading, "decode", decode_what_was_replaced)
+        a, b = read().entries.itertuples()
+    assert a.row == NO_ROW and b.rejected == ""
+    assert a.rejected == (
+        f"{folder / 'a.xml'}: found a file that was changed while it was read; "
+        "expected one that no program writes just now"
+    )
+    cached = read()
+    assert cached.n_parsed == 1 and read().n_parsed == 0
+    for entry in cached.entries.itertuples():
+        np.testing.assert_array_equal(cached.signals[entry.row], decode(folder / entry.file)[1])
 
 
 def test_what_the_file_caused_is_remembered(tmp_path):
