@@ -69,9 +69,9 @@ LEFT_OUT = (".", "~$", "Icon\r")  # how names begin: hidden, open in Office, a f
 _SNIFFED = 65_536  # bytes; a patient's data come before the waveforms
 _ECG_XML = re.compile(
     rb"<(?:[\w.-]+:)?(?:restingecg|restingecgdata|cardiologyxml|annotatedecg|rhythm|[\w.-]*schilleredi)[\s>/]"
-    rb"|<(?:[\w.-]+:)?ecg[\s>].*<(?:[\w.-]+:)?channel[\s>]",
-    re.DOTALL,
 )
+_MORTARA_ROOT = re.compile(rb"<(?:[\w.-]+:)?ecg[\s>]")
+_MORTARA_CHANNEL = re.compile(rb"<(?:[\w.-]+:)?channel[\s>]")
 
 
 def find_files(paths: Iterable[PathLike]) -> tuple[list[Path], list[Path], list[str]]:
@@ -121,8 +121,15 @@ def begins_as_ecg(path: Path) -> bool:
     if any(is_known(beginning) for is_known in (is_edf, is_numpy, is_matlab, is_hdf5)):
         return True
     text = beginning.replace(b"\0", b"").lower()  # UTF-16 is read as well as any other encoding
-    xml = b"<" in text[:1000] and _ECG_XML.search(text) is not None
-    return xml or begins_as_ecg_table(path, beginning)
+    return (b"<" in text[:1000] and _is_ecg_xml(text)) or begins_as_ecg_table(path, beginning)
+
+
+def _is_ecg_xml(text: bytes) -> bool:
+    """Whether XML, in lower case, has an element that only ECGs have."""
+    if _ECG_XML.search(text):
+        return True
+    root = _MORTARA_ROOT.search(text)
+    return root is not None and _MORTARA_CHANNEL.search(text, root.end()) is not None
 
 
 def _files_inside(folder: Path) -> tuple[list[Path], list[str]]:

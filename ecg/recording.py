@@ -34,9 +34,12 @@ MAX_SAMPLES = 50_000_000  # all leads together; an ECG of 10 s has 60,000, one o
 PathLike = str | os.PathLike
 
 _LIMB = {"i": "I", "ii": "II", "iii": "III", "1": "I", "2": "II", "3": "III"}
+MAX_LEAD_NAME = 60  # characters; a longer one names no lead
 # What stands before or after a lead's name: a nomenclature, the word for lead in other languages, a unit.
+# No text is one of these in two ways but by the word before "ecg_lead", so that a search stays short.
+_NOMENCLATURE = r"(?:ecg|ekg)[_ ](?:lead|elec[_ ]potl)"
 _BEFORE = (
-    r"(?:(?:[a-z]+[_ ])?(?:ecg|ekg)[_ ](?:lead|elec[_ ]potl)|lead|ecg|ekg|ableitung|abl|d[eé]rivation|"
+    rf"(?:(?:[a-z]+[_ ])?{_NOMENCLATURE}|lead|(?!{_NOMENCLATURE})(?:ecg|ekg)|ableitung|abl|d[eé]rivation|"
     r"derivaci[oó]n|deriva[cç][aã]o|derivazione|afleiding|отведение|第|导联|導聯|誘導)"
 )
 _AFTER = r"(?:lead|导联|導聯|誘導|[\[(](?:[nuμm]?v)[\])]|,? ?[nuμm]v)"
@@ -152,6 +155,9 @@ def standard_lead(name: str) -> str | None:
     "MDC_ECG_LEAD_AVR", "avr", "aV-R" and "Lead aVR" are aVR; "DII", "D2", "Ⅱ" and "Derivación II" are II.
     What is another signal, such as -aVR, V4R, MLII or the difference "I-II", is no standard lead.
     """
+    name = name.strip()
+    if len(name) > MAX_LEAD_NAME:
+        return None
     name = unicodedata.normalize("NFKC", name).strip().casefold()
     match = _LEAD_NAME.fullmatch(name) or _NUMBERED_LIMB_LEAD.fullmatch(name)
     if match is None:

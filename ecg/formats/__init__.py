@@ -5,7 +5,8 @@ A reader takes an `EcgFile` and returns a `Recording`, or None where the file is
 name of the file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ecg.formats.by_ecgdatakit import READERS, as_it_lies, wfdb_signal_files
@@ -35,6 +36,8 @@ FORMATS: dict[str, Callable[[EcgFile], Recording | None]] = {
     "hospital": read_hospital,
 }
 
+DEFECT = "the reader of the format"  # in an error that no reader means to raise
+
 # Whether a file's content is of one of the formats whose sampling rate and unit `ecg_format.yml` states.
 PLAIN_NUMBERS = (is_number_table, is_numpy, is_matlab, is_hdf5)
 
@@ -51,8 +54,9 @@ def read_any_format(path: PathLike) -> Recording:
     """
     try:
         file = EcgFile(path)
-        for read in FORMATS.values():
-            recording = read(file)
+        for file_format, read in FORMATS.items():
+            with _defects_refused(path, file_format):
+                recording = read(file)
             if recording is not None:
                 return recording
     except (ImportError, MemoryError, OSError) as error:
@@ -73,7 +77,20 @@ def companion_files(path: PathLike, content: bytes) -> list[Path]:
     EcgFileError
         A WFDB header that is refused.
     """
-    if any(is_plain(content) for is_plain in PLAIN_NUMBERS):
-        stated = statement_file(path)
-        return [stated] if stated else []
-    return [as_it_lies(signal_file) for signal_file in wfdb_signal_files(path, content) or []]
+    with _defects_refused(path, "of plain numbers or WFDB"):
+        if any(is_plain(content) for is_plain in PLAIN_NUMBERS):
+            stated = statement_file(path)
+            return [stated] if stated else []
+        return [as_it_lies(signal_file) for signal_file in wfdb_signal_files(path, content) or []]
+
+
+@contextmanager
+def _defects_refused(path: PathLike, file_format: str) -> Iterator[None]:
+    """Make what no reader means to raise an EcgFileError: its defect costs one file, and not the run."""
+    try:
+        yield
+    except (EcgFileError, ImportError, MemoryError, OSError):
+        raise
+    except Exception as error:
+        found = f"what {DEFECT} {file_format} cannot decode ({type(error).__name__})"
+        raise EcgFileError(path, found, "a file as devices write it; please report this one") from error

@@ -45,7 +45,8 @@ MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6}
 _REPEATED = re.compile(r"(.+)_[0-9]+")  # ecgdatakit calls a lead that occurs twice "II" and "II_2"
 # What `repr` quotes, with its escapes. An apostrophe within a word quotes nothing; an open end is cut off.
 _QUOTATION = re.compile(r"""(?<![^\W_b])b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
-_COPY = re.compile(r"\S*\becg\.(?:xml|dcm|scp|hea)\b")  # a copy of `signal_only`, with its folder
+_COPY = re.compile(r"(?:\becg-\w{1,20}[/\\])?\becg\.(?:xml|dcm|scp|hea)\b")  # a copy of `signal_only`
+_MESSAGE = 1000  # characters of a message that are looked at; it may quote the whole of the file
 # What the storage formats of WFDB reserve for a missing sample: the lowest number that each can hold.
 _WFDB_MISSING = {80: -128, 310: -512, 311: -512, 212: -2048, 24: -(1 << 23), 32: -(1 << 31)}
 _WFDB_MISSING |= dict.fromkeys((16, 61, 160), -32768)
@@ -329,5 +330,6 @@ def _resolution(leads: list) -> float | None:
 
 def _without_quotations(message: str, file: EcgFile) -> str:
     """Return a message of the package without the path in it and without what it quotes."""
-    message = _COPY.sub("the file", message.replace(str(file.path), "the file"))
-    return _QUOTATION.sub("'…'", " ".join(message.split()))[:200]
+    message = message.replace(str(file.path), "the file").replace(tempfile.gettempdir() + os.sep, "")
+    message = _COPY.sub("the file", " ".join(message.split())[:_MESSAGE])
+    return _QUOTATION.sub("'…'", message)[:200]

@@ -31,7 +31,7 @@ _BEGINNING = 65_536  # bytes of a file, which show whether it is such a table
 _LINE = 4096  # characters of a line, for the same
 _INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 _PLAIN = re.compile(r"[0-9eE+\-.\n]*")
-_NAME_AND_UNIT = re.compile(r"(?P<name>.*?)\s*[\[(/]\s*(?P<unit>[nuµμm]?V)\s*[\])]?", re.IGNORECASE)
+_UNIT_AT_END = re.compile(r"[\[(/]\s*(?P<unit>[nuµμm]?V)\s*[\])]?\Z", re.IGNORECASE)
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 _CONTROLS = bytes({*range(32)} - {*b"\t\n\r\f\x1a"})  # which no text has
 
@@ -182,8 +182,8 @@ def _lead(name: str) -> str | None:
 
 def _name_and_unit(name: str) -> tuple[str, str | None]:
     """Return "V1" and "mV" of "V1 (mV)", "V1 [mV]" or "V1/mV", and None where there is no unit."""
-    match = _NAME_AND_UNIT.fullmatch(name)
-    return (match["name"], match["unit"]) if match else (name, None)
+    match = _UNIT_AT_END.search(name)
+    return (name[: match.start()].rstrip(), match["unit"]) if match else (name, None)
 
 
 def _rows(lines: Sequence[str], separator: str | None, path: PathLike) -> list[list[str]]:

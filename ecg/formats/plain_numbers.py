@@ -11,6 +11,7 @@ from ecg.formats.statement import STATEMENT_FILE, Statement, microvolts_of, stat
 from ecg.recording import EcgFileError, PathLike, Recording, assemble, one_line, quote, standard_lead
 
 MAX_NUMBERS = 7_500_000  # 12 leads at 500 Hz for 20 min
+MAX_DIMENSIONS = 8  # of an array; two of them are longer than 1
 MIN_MICROVOLTS = 50.0  # peak to peak, of the largest lead; below, no ECG can be seen
 MAX_MICROVOLTS = 100_000.0  # peak to peak; no ECG reaches it, but one that is taken 1,000 times too large
 
@@ -43,7 +44,8 @@ def check_array(shape: Sequence[int], dtype: np.dtype, file: EcgFile) -> None:
     if dtype.kind not in "iuf":
         kind = "pickled Python objects, which are never loaded" if dtype.hasobject else quote(str(dtype))
         raise EcgFileError(file.path, f"an array of {kind}", "an array of real numbers")
-    if len(_squeezed(shape)) != 2 or min(shape) < 1:
+    odd = len(shape) > MAX_DIMENSIONS or any(isinstance(length, bool) for length in shape)
+    if odd or len(_squeezed(shape)) != 2 or min(shape) < 1:
         found = f"an array of shape {_shape(shape)}"
         raise EcgFileError(file.path, found, "twelve rows or columns of one ECG")
     if any(length > MAX_NUMBERS for length in shape) or np.prod([float(n) for n in shape]) > MAX_NUMBERS:

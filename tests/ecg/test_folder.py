@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 
 import numpy as np
 import pytest
@@ -41,6 +42,16 @@ def test_files_of_a_folder(tmp_path):
     (tmp_path / "empty").mkdir()
     _, _, problems = find_files([tmp_path / "empty"])
     assert problems == [f"{tmp_path / 'empty'}: found no ECG file in the folder; expected at least one"]
+
+
+@pytest.mark.parametrize(
+    "beginning", [b"<ecg ", b"<a:ecg><channe ", b"<schiller", b"<a.", b"a:", b"<rhythm."]
+)
+def test_what_a_text_is_is_seen_soon(tmp_path, beginning):
+    write(tmp_path, "a.txt", content=b"<" + beginning * (65_000 // len(beginning)))
+    begin = time.process_time()
+    assert not begins_as_ecg(tmp_path / "a.txt")
+    assert time.process_time() - begin < 1
 
 
 BESIDE = ["Thumbs.db", "ehthumbs.db", "desktop.ini", "Desktop.INI", ".DS_Store", "._a.xml", "SHA256SUMS.txt"]

@@ -35,7 +35,7 @@ from format_writers import FAMILY_NAME, GIVEN_NAME, PATIENT_ID, WRITERS
 from tqdm import tqdm
 
 import xml_loader
-from ecg.formats import companion_files
+from ecg.formats import DEFECT, companion_files
 from ecg.recording import EcgFileError
 
 MAX_MEGABYTES = 500
@@ -357,6 +357,7 @@ def outcome_of(path: Path, at_rest: np.ndarray, seconds: float) -> str:
         assert message.isprintable() and len(message) < 1300 and "; expected " in message, "not one line"
         assert not PATIENT.search(message), f"the patient is named: {message}"
         assert "MemoryError" not in message, "out of memory"
+        assert DEFECT not in message, f"a defect: {message}"
         return "refused"
     assert rest.dtype == np.int16 and rest.shape == (12, 5000), f"{rest.dtype} {rest.shape} at rest"
     if np.array_equal(rest, at_rest):

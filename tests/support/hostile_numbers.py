@@ -209,6 +209,18 @@ REFUSED_NUMBERS = {
         of_bytes(lambda: npy("(-12, 5000)", data=bytes(999)), "ecg.npy"),
         "shape (-12, 5000)",
     ),
+    "NumPy, a truth value in the shape": (
+        of_bytes(lambda: npy("(True, 12, 5000)", data=bytes(480_000)), "ecg.npy"),
+        "shape (True, 12, 5000)",
+    ),
+    "NumPy, a truth value in the shape, in an archive": (
+        of_bytes(lambda: npz({"ecg.npy": npy("(True, 12, 5000)", data=bytes(480_000))}), "ecg.npz"),
+        "shape (True, 12, 5000)",
+    ),
+    "NumPy, 72 dimensions": (
+        of_bytes(lambda: npy(f"({'1, ' * 70}12, 5000)", data=bytes(480_000)), "ecg.npy"),
+        "shape (1, 1, 1, 1, 1, 1, 1, 1)",
+    ),
     "NumPy, nothing after the header": (of_bytes(npy, "ecg.npy"), "0 of 480,000 bytes"),
     "NumPy, header of 20 MB": (of_bytes(lambda: npy(padding=20_000_000), "ecg.npy"), "header"),
     "NumPy, nested header": (of_bytes(lambda: npy("(" * 9000), "ecg.npy"), "header"),
@@ -274,6 +286,10 @@ REFUSED_NUMBERS = {
     "12 numbers of a million digits": (
         of_bytes(lambda: ROW + b",".join([b"9" * 1_000_000] * 12), "ecg.csv"),
         "",
+    ),
+    "a first cell of 30,000 spaces": (
+        of_bytes(lambda: ROW.join([b"I,", b"II,", b"V1,", b"V2" + b" " * 30_000 + b"x,", b""]), "ecg.csv"),
+        "the leads I, II, V1 by the file",
     ),
     "a quoted cell without end": (of_bytes(lambda: ROW + b'"' + ROW * 300_000, "ecg.csv"), ""),
     "a statement of nested lists": (of_bytes(lambda: ROW * 5000, "ecg.csv", leads="[" * 9000), "is not YAML"),

@@ -79,6 +79,18 @@ def test_a_wrong_reader_is_noticed_and_the_file_kept(originals, tmp_path, monkey
     assert any((tmp_path / "7_1").iterdir())
 
 
+def test_a_reader_with_a_defect_refuses_the_file_and_is_noticed(originals, tmp_path, monkeypatch):
+    monkeypatch.setitem(FORMATS, next(iter(FORMATS)), raise_key_error)
+    path = tmp_path / "ecg.xml"
+    path.write_text("<a/>")
+    with pytest.raises(
+        EcgFileError, match=r"the reader of the format GE CardioSoft cannot decode \(KeyError\)"
+    ):
+        xml_loader.read_recording(path)
+    _, failures = fuzz.fuzz(originals, 1, seed=7, seconds=2, kept=tmp_path)
+    assert "a defect: " in failures[0]
+
+
 def test_another_ecg_is_counted(originals, tmp_path, monkeypatch):
     monkeypatch.setattr(xml_loader, "read_recording", give(np.ones((12, 5000), np.float32)))
     outcomes, failures = fuzz.fuzz(originals[:1], 5, seed=0, seconds=2, kept=tmp_path)

@@ -455,6 +455,18 @@ REFUSED = {
         wfdb("ecg 12 500 5000", f"{DAT}+{HUGE}", 12, sparse(10**6, "ecg.dat")),
         "WFDB",
     ),
+    "WFDB format of 30,000 letters": (
+        wfdb("ecg 1 500 5000", "ecg.dat " + "x" * 30_000, 1, sparse(10**6, "ecg.dat")),
+        "a file of the format WFDB",
+    ),
+    "Philips version of 30,000 letters": (
+        edited_xml("Philips", r"(?<=<documentversion>)[^<]*", "9" * 30_000),
+        "Philips",
+    ),
+    "a lead's name of 360 letters": (
+        edited_xml("hospital", r"(?<=name=\")[^\"]*", "ecg_lead_" * 40),
+        "none of the twelve leads in the rhythm; other channels: 12 of other names",
+    ),
     "WFDB null signals": (wfdb("ecg 12 500 4000000", "ecg.dat 0", 12, sparse(100, "ecg.dat")), ""),
     "WFDB header that names /etc/passwd": (wfdb("ecg 12 500 5000", "../../etc/passwd 16"), "beside"),
     "WFDB header that names an absolute path": (wfdb("ecg 12 500 5000", "/etc/passwd 16"), "beside"),
