@@ -7,7 +7,8 @@
 FOLDER holds the ECG files. An examination is a patient and a time; it may have several rows, one per ECG.
 ECGs from --window-before hours before it to --window-after hours after it count (6 and 0, limits included):
 an ECG after the examination may show its consequences, such as treatment.
-An ECG in the windows of two examinations belongs to the nearer one, the earlier one of two at equal distance.
+An ECG in the windows of two examinations belongs to the nearer one, the earlier one of two at equal distance,
+and is left out where that one has no result, or neither a positive nor a negative one.
 --which nearest keeps the ECG nearest in time to each examination (of two at equal distance the earlier one),
 first keeps the earliest, all keeps every one. Each examination is judged by itself: a patient may be positive
 and later negative, and patient_id keeps both in one part of the split; within 24 h that is a contradiction,
@@ -92,13 +93,16 @@ def main() -> None:
     n_ecgs = check_one_patient(exam_ecgs)
     ecg_flow = Flow("ECGs", n_ecgs, f"ECG files in {(arguments.ecgs or arguments.table).name}")
     candidates, reasons = in_window(arguments, exams, exam_ecgs)
+    ecg_flow.leave_out(n_ecgs - n_files(candidates), "in the window of no examination, or not in FOLDER")
+    give_to_nearest(candidates)
+    candidates = {key: ecgs for key, ecgs in candidates.items() if key not in reasons}
     ecg_flow.leave_out(
-        n_ecgs - n_files(candidates), "in the window of no examination above, or not in FOLDER"
+        ecg_flow.n_kept - n_files(candidates),
+        "nearest to an examination that is neither positive nor negative",
     )
-    n_ecgs = n_files(candidates)
-    pick(candidates, arguments.which)
+    choose(candidates, arguments.which)
     ecg_flow.leave_out(
-        n_ecgs - n_files(candidates), f"other ECGs of an examination (--which {arguments.which})"
+        ecg_flow.n_kept - n_files(candidates), f"other ECGs of an examination (--which {arguments.which})"
     )
     for key in exams:
         if key not in reasons and not candidates.get(key):
@@ -292,7 +296,10 @@ def n_files(candidates: dict) -> int:
 
 
 def in_window(arguments: argparse.Namespace, exams: dict, exam_ecgs: dict) -> tuple[dict, dict]:
-    """Return the usable ECGs of each examination, and why the other examinations have none."""
+    """Return the ECGs in the window of each examination, and why some examinations are left out.
+
+    Those of an examination without a result are returned, too: they are no other examination's.
+    """
     window = f"{arguments.window_before:g} h before to {arguments.window_after:g} h after"
     if arguments.window_days:
         before, after = arguments.window_days
@@ -319,7 +326,6 @@ def in_window(arguments: argparse.Namespace, exams: dict, exam_ecgs: dict) -> tu
         reason = next((reason for reason, holds in checks.items() if holds), None)
         if reason:
             reasons[key] = reason
-            del candidates[key]
     return candidates, reasons
 
 
@@ -339,16 +345,21 @@ def is_near(ecg: Ecg, arguments: argparse.Namespace) -> bool:
     return -before <= ecg.distance <= after
 
 
-def pick(candidates: dict, which: str) -> None:
-    """Give each file to its nearest examination, then keep the chosen ECGs of each examination."""
+def give_to_nearest(candidates: dict) -> None:
+    """Leave each file to its nearest examination alone, and once."""
     owner: dict[str, tuple] = {}
     for key, ecgs in candidates.items():
         for ecg in ecgs:
             rank = (abs(ecg.distance), key[1], key)
             owner[ecg.file] = min(owner.get(ecg.file, rank), rank, key=lambda known: known[:2])
     for key, ecgs in candidates.items():
-        mine = {ecg.file: ecg for ecg in ecgs if owner[ecg.file][2] == key}
-        ordered = sorted(mine.values(), key=lambda ecg: (ecg.time, ecg.file))
+        candidates[key] = list({ecg.file: ecg for ecg in ecgs if owner[ecg.file][2] == key}.values())
+
+
+def choose(candidates: dict, which: str) -> None:
+    """Keep the chosen ECGs of each examination, in the order of their times."""
+    for key, ecgs in candidates.items():
+        ordered = sorted(ecgs, key=lambda ecg: (ecg.time, ecg.file))
         if which == "nearest":
             ordered.sort(key=lambda ecg: abs(ecg.distance))  # stable: the earlier of two stays in front
         candidates[key] = ordered if which == "all" else ordered[:1]

@@ -64,6 +64,9 @@ def test_a_user_gets_table_flow_and_command(tmp_path):
     }
     kept = flow[flow["step"] == "kept"].set_index("unit")["n"]
     assert kept["examinations"] == 2 and kept["ECGs"] == 2
+    lost = flow[(flow["unit"] == "ECGs") & (flow["n"] > 0)].set_index("reason")["n"]
+    assert lost["in the window of no examination, or not in FOLDER"] == 4  # b, f, g, h
+    assert lost["nearest to an examination that is neither positive nor negative"] == 1  # d
     for unit in ("examinations", "ECGs"):
         numbers = flow[flow["unit"] == unit].groupby("step")["n"].sum()
         assert numbers["found"] == numbers["left out"] + numbers["kept"]
@@ -135,6 +138,21 @@ def test_an_ecg_between_two_examinations_belongs_to_the_nearer_one(make):
     assert "left out           1  its ECGs are nearer to another examination of the patient" in said
     assert "left out           1  no ECG of the patient" in said
     assert "note     1 ECGs of 1 patients without any examination" in said
+
+
+@pytest.mark.parametrize("result", ["2", ""])
+def test_an_ecg_takes_no_label_from_a_farther_examination_than_one_without_a_result(make, result):
+    exams = [f"A,2024-03-01 10:30,{result}", "A,2024-03-01 15:00,1", "B,2024-03-01 15:00,0"]
+    ecgs = ["A,a.xml,2024-03-01 10:00", "A,after.xml,2024-03-01 10:40", "B,b.xml,2024-03-01 10:00"]
+    words = ["--indeterminate", "2", "--which", "all"]
+    table, said = make(exams, *words, header="patient_id,ct_time,ct_result", ecgs=ecgs)
+    assert table["PE"].to_dict() == {"after.xml": "1", "b.xml": "0"}
+    assert table["hours_from_ct"].to_dict() == {"after.xml": "-4.33", "b.xml": "-5.0"}
+    assert "left out           1  nearest to an examination that is neither positive nor negative" in said
+    ecgs = [ecgs[0], ecgs[2]]
+    table, said = make(exams, *words, "--overwrite", header="patient_id,ct_time,ct_result", ecgs=ecgs)
+    assert table["PE"].to_dict() == {"b.xml": "0"}
+    assert "left out           1  its ECGs are nearer to another examination of the patient" in said
 
 
 def test_no_ecg_after_the_ct_is_taken_and_the_hours_are_told_by_result(make):
