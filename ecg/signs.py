@@ -59,7 +59,7 @@ class Signs(NamedTuple):
     n_inverted_t_v1_v4: float  # 0 to 4 leads
     rbbb_pattern: float  # 0 none, 1 incomplete, 2 complete
     right_axis: float  # 0 or 1: beyond 90 degrees
-    sinus_tachycardia: float  # 0 or 1: faster than 100 bpm, and regular
+    sinus_tachycardia: float  # 0 or 1: faster than 100 bpm, and regular: flutter with a fixed block, too
 
 
 NOT_MEASURED = Signs(*[math.nan] * len(Signs._fields))
