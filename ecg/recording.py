@@ -27,6 +27,7 @@ MIN_SECONDS = 8.0  # shorter recordings are refused, unless `at_least` says othe
 LEAST_SECONDS = 3.0  # and always what is shorter than this: it may be a median beat
 LEAST_LEADS = 6  # of twelve; training that drops each with probability 0.2 shows fewer in 4 of 1,000 ECGs
 PULSE_MILLIVOLTS, PULSE_SECONDS = (0.4, 2.1), (0.05, 0.6)  # of calibration; 1 mV for 0.2 s is usual
+FLANK_SECONDS = 0.05  # of a pulse, in which it leaves or reaches its level; cut off with it
 MAX_GAP_SECONDS = 0.05  # of missing samples that are interpolated; a longer gap could hide a QRS complex
 PLAUSIBLE_RATES = (50, 50_000)  # Hz; beyond is a mistake in the file, and resampling could exhaust memory
 MAX_SAMPLES = 50_000_000  # all leads together; an ECG of 10 s has 60,000, one of an hour at 1 kHz 43 million
@@ -261,35 +262,48 @@ def _by_lead(channels: list[tuple[str, np.ndarray]], path: PathLike) -> dict[str
 
 
 def _without_calibration(millivolts: dict[str, np.ndarray], sampling_rate: float) -> dict[str, np.ndarray]:
-    """Return the leads without the first or last second, where it holds a calibration pulse.
+    """Return the leads without the first or last second, where a calibration pulse reaches into it.
 
     Philips stores one in the eleventh second. It is the same in every lead, which no ECG can be: by
-    Einthoven's law I, II and III are equal only where they are 0. What is left has whole seconds.
+    Einthoven's law I, II and III are equal only where they are 0. What is left has whole seconds where the
+    pulse comes after them, and ends or begins beside it otherwise. Of 10 s or less nothing is cut off.
     """
     recorded = [millivolts[lead] for lead in LEADS if lead in RECORDED_LEADS and lead in millivolts]
     n_samples = {len(row) for row in millivolts.values()}
     if len(recorded) < 3 or len(n_samples) > 1 or min(n_samples) <= 10 * sampling_rate:
         return millivolts
     length, second = n_samples.pop(), round(sampling_rate)
-    if _has_pulse([row[length - second :] for row in recorded], sampling_rate):
-        cut = slice(0, int((length - 1) / sampling_rate) * second)
-    elif _has_pulse([row[:second] for row in recorded], sampling_rate):
-        cut = slice(second, None)
+    flank, longest = (round(seconds * sampling_rate) for seconds in (FLANK_SECONDS, PULSE_SECONDS[1]))
+    reach = second + longest + 1  # so that a run of samples that is longer than a pulse is seen to be
+    before = length - reach
+    last = _pulses([row[before:] for row in recorded], sampling_rate)
+    first = _pulses([row[:reach] for row in recorded], sampling_rate)
+    if starts := [before + start for start, stop in last if before + stop > length - second]:
+        whole = int((length - 1) / sampling_rate) * second
+        cut = slice(0, whole if starts[0] >= whole else min(starts[0] - flank, length - second))
+    elif stops := [stop for start, stop in first if start < second]:
+        cut = slice(second if stops[-1] <= second else stops[-1] + flank, None)
     else:
         return millivolts
     return {lead: row[cut] for lead, row in millivolts.items()}
 
 
-def _has_pulse(recorded: list[np.ndarray], sampling_rate: float) -> bool:
-    """Whether all leads, in mV, are at one level of ``PULSE_MILLIVOLTS`` for as long as a pulse lasts."""
+def _pulses(recorded: list[np.ndarray], sampling_rate: float) -> list[tuple[int, int]]:
+    """Return where all leads, in mV, are at one level of ``PULSE_MILLIVOLTS`` for as long as a pulse lasts.
+
+    Returns
+    -------
+    list of (int, int)
+        The first sample of each pulse and the first after it, in order.
+    """
     rows = np.stack(recorded)
     level = rows.mean(axis=0)
     lowest, highest = PULSE_MILLIVOLTS
     alike = np.ptp(rows, axis=0) <= 0.02 * abs(level)
     edges = np.diff((alike & (level >= lowest) & (level <= highest)).astype(np.int8), prepend=0, append=0)
-    lengths = (np.flatnonzero(edges == -1) - np.flatnonzero(edges == 1)) / sampling_rate
-    shortest, longest = PULSE_SECONDS
-    return bool(((lengths >= shortest) & (lengths <= longest)).any())
+    shortest, longest = (seconds * sampling_rate for seconds in PULSE_SECONDS)
+    runs = zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True)
+    return [(start, stop) for start, stop in runs if shortest <= stop - start <= longest]
 
 
 def _derive_limb_leads(millivolts: dict[str, np.ndarray]) -> tuple[str, ...]:

@@ -37,6 +37,8 @@ def dicom_signal(file: EcgFile) -> SignalOnly:
     warnings: list[str] = []
     groups = [group for group in dataset.get("WaveformSequence") or [] if not _is_beat(group)]
     chosen = the_rhythm(groups, lambda group: map(_lead, _channels(group)), _seconds, warnings)
+    if chosen is not None and _most_skew(chosen) > 1:
+        raise EcgFileError(file.path, "leads that begin at different times", "simultaneous leads")
     copy = _parts(dataset, [name for name in READ if name != "WaveformSequence"])
     if chosen is None and dataset.get("WaveformSequence"):
         raise EcgFileError(file.path, "a file of the format DICOM without a rhythm", "a rhythm of 12 leads")
@@ -103,6 +105,24 @@ def _lead_of_name(name: str) -> str | None:
 def _is_beat(group: Dataset) -> bool:
     label = str(group.get("MultiplexGroupLabel") or "").upper()
     return any(word in label for word in BEATS) and _seconds(group) < MIN_SECONDS
+
+
+def _most_skew(group: Dataset) -> float:
+    """Return by how many samples two of the leads begin apart; devices that sample in turn have below one."""
+    rate = _number(group.get("SamplingFrequency"))
+    leads = [channel for channel in _channels(group) if _lead(channel)]
+    apart = []
+    for name, samples in (("ChannelSampleSkew", 1.0), ("ChannelTimeSkew", rate)):  # in samples, in s
+        skews = [samples * _skew(lead, name) for lead in leads]
+        apart.append(max(skews, default=0.0) - min(skews, default=0.0))
+    return max(apart)
+
+
+def _skew(channel: Dataset, name: str) -> float:
+    try:
+        return float(channel.get(name) or 0)
+    except (TypeError, ValueError):  # several numbers, or none
+        return 0.0
 
 
 def _seconds(group: Dataset) -> float:

@@ -336,6 +336,31 @@ def test_the_leads_of_dicom_in_any_code(tmp_path, source):
     assert_reads(path)
 
 
+SKEWS = {
+    "sampled in turn": ("ChannelSampleSkew", [n / 12 for n in range(12)], True),
+    "in turn, in seconds": ("ChannelTimeSkew", [n / 12 / 500 for n in range(12)], True),
+    "all alike": ("ChannelSampleSkew", [50] * 12, True),
+    "of two samples": ("ChannelSampleSkew", [0] * 11 + [2], False),
+    "of 4 ms": ("ChannelTimeSkew", [0] * 11 + [0.004], False),
+    "one after another": ("ChannelSampleSkew", range(0, 1200, 100), False),
+}
+
+
+@pytest.mark.parametrize(("name", "skews", "simultaneous"), SKEWS.values(), ids=SKEWS)
+def test_leads_of_dicom_begin_together(tmp_path, name, skews, simultaneous):
+    pydicom = pytest.importorskip("pydicom")
+    path = written(tmp_path, "DICOM")
+    dataset = pydicom.dcmread(path)
+    for skew, channel in zip(skews, dataset.WaveformSequence[0].ChannelDefinitionSequence, strict=True):
+        setattr(channel, name, f"{skew:.8g}")
+    dataset.save_as(path)
+    if simultaneous:
+        assert_reads(path)
+    else:
+        with pytest.raises(EcgFileError, match="found leads that begin at different times; expected simul"):
+            read_recording(path)
+
+
 def test_the_leads_of_dicom_by_their_labels(tmp_path):
     pydicom = pytest.importorskip("pydicom")
     path = written(tmp_path, "DICOM")
@@ -554,6 +579,31 @@ def with_pulse(at_end=True, millivolts=1.0, rate=500):
 def test_the_second_with_a_calibration_pulse_is_cut_off(tmp_path, file_format, at_end, millivolts):
     ecg, counts = with_pulse(at_end, millivolts)
     assert_reads(written(tmp_path, file_format, counts=counts), ecg)
+
+
+# Samples at 500 Hz: of the recording, where the pulse begins, and what is left: from, to.
+PLACES = {
+    "in a last second that begins before 10 s": (5200, 4750, 0, 4700),
+    "in the same, after 10 s": (5200, 5020, 0, 5000),
+    "across the beginning of the last second": (5400, 4850, 0, 4825),
+    "across the end of the first second": (6000, 450, 575, 6000),
+    "in the first second": (5200, 350, 500, 5200),
+    "in the first of 10 s": (5000, 350, 0, 5000),
+    "in the middle": (6000, 3000, 0, 6000),
+}
+
+
+@pytest.mark.parametrize(("length", "start", "first", "last"), PLACES.values(), ids=PLACES)
+def test_nothing_is_left_of_a_pulse_that_is_cut_off(tmp_path, length, start, first, last):
+    counts = np.random.default_rng(3).integers(-200, 200, (12, length))
+    counts[:, start : start + 100] = 200
+    assert_reads(written(tmp_path, "hospital", counts=counts), counts[:, first:last])
+
+
+def test_a_level_that_lasts_longer_than_a_pulse_stays(tmp_path):
+    counts = np.random.default_rng(3).integers(-200, 200, (12, 5500))
+    counts[:, 4750:5100] = 200  # 0.7 s
+    assert_reads(written(tmp_path, "hospital", counts=counts), counts)
 
 
 def test_where_iii_and_avr_are_computed_the_pulse_is_found_in_the_others(tmp_path):
