@@ -248,6 +248,13 @@ def test_resampling_keeps_a_10_hz_sine(rate, seconds):
     assert abs(at_rest[:, 10:-10] - expected[:, 10:-10]).max() < (60 if rate >= 240 else 200)
 
 
+@pytest.mark.parametrize("rate", [500.2, 499.9, 250.05, 1000.3])
+def test_a_rate_that_is_close_to_another_is_not_taken_for_it(rate):
+    at_rest = bring_to_rest(Recording(sine(10, rate, 10.5), rate), "a.xml").signal
+    inner = slice(100, -100)
+    np.testing.assert_allclose(at_rest[:, inner], 1000 * sine(10, 500)[:, inner], atol=40)  # 0.6 ms are 40 µV
+
+
 def test_resampling_removes_what_would_alias():
     at_rest = bring_to_rest(Recording(sine(400, 1000), 1000.0), "a.xml").signal
     amplitude = at_rest[:, 100:-100].std() * np.sqrt(2) / 1000

@@ -18,7 +18,7 @@ import numpy as np
 from ecg.formats.ecg_file import EcgFile
 from ecg.formats.plain_numbers import MAX_NUMBERS, array_of, check_array, recording_of_array
 from ecg.formats.statement import statement_for
-from ecg.recording import EcgFileError, Recording
+from ecg.recording import EcgAccessError, EcgFileError, Recording
 
 FILE_FORMAT = "MATLAB"
 MAX_ELEMENTS = 1000  # variables of one file
@@ -48,9 +48,9 @@ def read_matlab(file: EcgFile) -> Recording | None:
     if not is_matlab(file.content):
         return None
     header = Path(file.path).with_suffix(".hea")
-    if header != Path(file.path) and header.is_file():
+    if header != Path(file.path) and header.is_file():  # which says nothing about this file: not remembered
         found = f"the signal file of a WFDB header, {header.name}"
-        raise EcgFileError(file.path, found, "that header, which has its rate, unit and leads")
+        raise EcgAccessError(file.path, found, "that header, which has its rate, unit and leads")
     what = "a MATLAB file"
     statement = statement_for(file.path, what)
     try:

@@ -132,6 +132,20 @@ def test_a_file_that_is_replaced_while_it_is_read_gives_no_other_its_signal(
         np.testing.assert_array_equal(cached.signals[entry.row], decode(folder / entry.file)[1])
 
 
+def test_a_refusal_for_a_file_beside_it_is_not_remembered(tmp_path):
+    folder, header = tmp_path / "ecgs", tmp_path / "ecgs" / "ecg.hea"
+    folder.mkdir()
+    WRITERS["MATLAB"](folder / "ecg.mat", COUNTS, leads=LEADS)
+    header.touch()
+
+    def read():
+        return cached_signals(folder, ["ecg.mat"], cache_dir=tmp_path / "cache", workers=1).entries.loc[0]
+
+    assert "the signal file of a WFDB header, ecg.hea" in read()["rejected"]
+    header.unlink()
+    assert read()["rejected"] == ""
+
+
 def test_what_the_file_caused_is_remembered(tmp_path):
     path = one_ecg(tmp_path / "ecgs", "hospital")
     path.write_bytes(path.read_bytes()[:-100])
