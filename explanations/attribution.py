@@ -311,7 +311,7 @@ def attention_of(model: nn.Module, x: torch.Tensor) -> np.ndarray | None:
         rollout = 0.5 * (layer + torch.eye(len(layer), dtype=torch.float64)) @ rollout
     attended = rollout.mean(dim=0).reshape(shapes[0]).sum(dim=0).numpy()  # (H', W') -> (W',)
     n_samples, n_positions = x.shape[1], len(attended)
-    middles = trunk.samples_per_position * np.arange(n_positions)
+    middles = trunk.first_middle + trunk.samples_per_position * np.arange(n_positions)
     upsampled = np.interp(np.arange(n_samples), middles, attended)
     return upsampled / upsampled.mean()
 

@@ -78,6 +78,7 @@ class ResNet18(nn.Module):
     kernel : height and width of the convolutions in the blocks, odd.
     stride : how much the pooling and the stages 2 to 4 shorten height and width.
     samples_per_column : of the signal: 1, or how far two columns of a spectrogram are apart.
+    first_middle : the sample in the middle of the first column, and so of the first position.
     sampling_rate : Hz; a signal of 500 Hz is decimated first where it is less.
     drop_path : probability with which the last block is left out in training; the first ones have less.
     """
@@ -93,12 +94,14 @@ class ResNet18(nn.Module):
         kernel: tuple[int, int],
         stride: tuple[int, int],
         samples_per_column: int,
+        first_middle: int = 0,
         sampling_rate: int = SAMPLING_RATE,
         drop_path: float = 0.0,
     ):
         super().__init__()
         self.decimation = nn.Identity() if sampling_rate == SAMPLING_RATE else Decimation(sampling_rate)
         samples_per_column *= SAMPLING_RATE // sampling_rate
+        self.first_middle = first_middle
         self.samples_per_position = samples_per_column * stem_stride[1] * stride[1] ** len(WIDTHS)
         self.stem = Convolution(n_channels, WIDTHS[0], stem_kernel, stem_stride)
         self.norm = nn.BatchNorm2d(WIDTHS[0])
@@ -137,11 +140,11 @@ class ResNet18(nn.Module):
 
     @classmethod
     def for_spectrograms(
-        cls, *, hop: int, n_channels: int = len(LEADS), drop_path: float = 0.0
+        cls, *, hop: int, window: int = 0, n_channels: int = len(LEADS), drop_path: float = 0.0
     ) -> "ResNet18":
         """Return the 2D trunk, with the 7 x 7 stem of the original and H/32 W/32 positions, rounded up.
 
-        ``hop`` : samples between two columns.
+        ``hop``, ``window`` : samples between two columns, and in each.
         """
         return cls(
             n_channels=n_channels,
@@ -150,6 +153,7 @@ class ResNet18(nn.Module):
             kernel=(3, 3),
             stride=(2, 2),
             samples_per_column=hop,
+            first_middle=window // 2,
             drop_path=drop_path,
         )
 

@@ -70,7 +70,7 @@ class ResNet18AttentionSpectrogram(nn.Module):
         self.spectrogram = LogSpectrogram()
         # Power falls a thousandfold from the lowest frequency to the highest: each is brought to one scale.
         self.norm = nn.BatchNorm1d(len(LEADS) * N_FREQUENCIES)
-        self.trunk = ResNet18.for_spectrograms(hop=HOP, drop_path=drop_path)
+        self.trunk = ResNet18.for_spectrograms(hop=HOP, window=WINDOW, drop_path=drop_path)
         self.attention = AttentionPooling(n_features=FEATURES, n_heads=attention_heads)
         self.dropout = nn.Dropout(dropout)
         self.head = Head(FEATURES, n_labels, n_clinical)

@@ -22,6 +22,7 @@ import numpy as np
 
 from ecg.formats.ecg_file import EcgFile, read_bytes
 from ecg.formats.limits import check_limits
+from ecg.formats.numbers import MICROVOLTS
 from ecg.formats.signal_only.choice import SignalOnly
 from ecg.formats.signal_only.dicom import dicom_signal
 from ecg.formats.signal_only.scp import scp_signal
@@ -41,7 +42,6 @@ from ecg.recording import (
 
 MAX_WFDB_BYTES = 15_000_000  # 12 leads of 16 bits at 500 Hz for 20 min
 MAX_WFDB_HEADER_BYTES = 100_000
-MICROVOLTS = {"nV": 1e-3, "uV": 1.0, "mV": 1e3, "V": 1e6}
 _REPEATED = re.compile(r"(.+)_[0-9]+")  # ecgdatakit calls a lead that occurs twice "II" and "II_2"
 # What `repr` quotes, with its escapes. An apostrophe within a word quotes nothing; an open end is cut off.
 _QUOTATION = re.compile(r"""(?<![^\W_b])b?(?:'(?:[^'\\]|\\.)*(?:'|$)|"(?:[^"\\]|\\.)*(?:"|$))""")
@@ -324,7 +324,7 @@ def _millivolts(lead, file_format: str, file: EcgFile) -> np.ndarray:
 
 def _resolution(leads: list) -> float | None:
     """Return the microvolts per count that all leads share, or None."""
-    resolutions = {lead.resolution * MICROVOLTS.get(lead.resolution_unit, np.nan) for lead in leads}
+    resolutions = {lead.resolution * MICROVOLTS.get(lead.resolution_unit.lower(), np.nan) for lead in leads}
     return resolutions.pop() if len(resolutions) == 1 and np.isfinite(min(resolutions)) else None
 
 

@@ -7,12 +7,11 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from ecg.formats.ecg_file import EcgFile
-from ecg.formats.numbers import counts_of, positive_number
+from ecg.formats.numbers import MICROVOLTS, counts_of, positive_number
 from ecg.formats.xml_tree import complete_or_only, seconds_of_counts, text_of
 from ecg.recording import EcgFileError, PathLike, Recording, assemble, quote, standard_lead
 
-# Per unit of `Resolution`, by its attribute `units`; both characters that are a micro sign occur.
-MICROVOLTS = {"nvperlsb": 1e-3, "uvperlsb": 1.0, "µvperlsb": 1.0, "μvperlsb": 1.0, "mvperlsb": 1000.0}
+_PER_COUNT = "perlsb"  # behind the unit of `Resolution`, such as uVperLsb
 
 
 @np.errstate(over="ignore")  # an absurd resolution becomes infinity, and is refused with a clear error
@@ -59,7 +58,8 @@ def _seconds(strip: Element) -> float:
 
 def _microvolts_per_count(resolution: Element | None, path: PathLike) -> float:
     value = positive_number(text_of(resolution), "Resolution", path)
-    unit = resolution.get("units", "").strip()
-    if unit.lower() not in MICROVOLTS:
-        raise EcgFileError(path, f"Resolution in {quote(unit)}", "uVperLsb, mVperLsb or nVperLsb")
-    return value * MICROVOLTS[unit.lower()]
+    units = resolution.get("units", "").strip()
+    microvolts = MICROVOLTS.get(units.lower().removesuffix(_PER_COUNT))
+    if microvolts is None or not units.lower().endswith(_PER_COUNT):
+        raise EcgFileError(path, f"Resolution in {quote(units)}", "nVperLsb, uVperLsb, mVperLsb or VperLsb")
+    return value * microvolts

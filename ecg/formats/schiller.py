@@ -7,12 +7,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from ecg.formats.ecg_file import EcgFile
-from ecg.formats.numbers import counts_of, positive_number
+from ecg.formats.numbers import MICROVOLTS, counts_of, positive_number
 from ecg.formats.xml_tree import complete_or_only, seconds_of_counts, text_of
 from ecg.recording import EcgFileError, PathLike, Recording, assemble, quote, standard_lead
 
-# Per unit of `unitperbit`, by `units`; both characters that are a micro sign occur.
-MICROVOLTS = {"nv": 1e-3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "mv": 1000.0}
 RHYTHM = "ECG_RHYTHMS"
 
 
@@ -71,7 +69,7 @@ def _microvolts_per_count(resolution: Element, path: PathLike) -> float:
     per_bit = positive_number(text_of(resolution.find("yres/unitperbit")), "unitperbit of yres", path)
     unit = text_of(resolution.find("yres/units")) or ""
     if unit.lower() not in MICROVOLTS:
-        raise EcgFileError(path, f"yres in {quote(unit)}", "UV, MV or NV")
+        raise EcgFileError(path, f"yres in {quote(unit)}", "NV, UV, MV or V")
     return per_bit * MICROVOLTS[unit.lower()]
 
 

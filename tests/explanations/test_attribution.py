@@ -247,6 +247,13 @@ def test_other_attention_has_a_weight_for_every_sample(name, n_samples):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_attention_to_a_spectrogram_is_drawn_in_the_middle_of_its_windows():
+    # Columns are windows of 64 samples, 32 apart; five layers halve their number, centred on every other one.
+    attention = attention_of(build("resnet18_with_atten_spectr"), random_ecgs(n_samples=4096)[0])
+    bends = 1 + np.flatnonzero(np.abs(np.diff(attention, 2)) > 1e-9)
+    assert bends.tolist() == [32 + 1024 * position for position in range(4)]
+
+
 def test_encoder_attention_is_the_rollout_of_its_layers():
     model, x = build("resnet_with_encoder"), random_ecgs(n_samples=1024)[0]
     rollout = np.eye(32)

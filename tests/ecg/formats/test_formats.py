@@ -406,6 +406,7 @@ CARDIOSOFT = {
     "other resolution": {"resolution": '<Resolution units="uVperLsb">4.88</Resolution>'},
     "decimal comma": {"resolution": '<Resolution units=" UVperLSB"> 4,88 </Resolution>'},
     "micro sign": {"resolution": '<Resolution units="µVperLsb">4.88</Resolution>'},
+    "volts in other resolution": {"resolution": '<Resolution units="VperLsb">0.00000488</Resolution>'},
     "newlines in the list": {"separator": ",\n\t\t"},
     "blanks in the list": {"separator": " , "},
     "no declared length": {"declared": ""},
@@ -465,6 +466,11 @@ BAD_CARDIOSOFT = {
     "median alone": ("StripData>", "NoStripData>", "0 StripData with WaveformData; expected one"),
     "kHz": ('units="Hz">250', 'units="kHz">250', "SampleRate in 'kHz'; expected Hz"),
     "no rate": ('<SampleRate units="Hz">250</SampleRate>', "", "no SampleRate"),
+    "a unit alone": (
+        "uVperLsb",
+        "uV",
+        "Resolution in 'uV'; expected nVperLsb, uVperLsb, mVperLsb or VperLsb",
+    ),
     "element in the list": (
         "</WaveformData>",
         "<gap/></WaveformData>",
