@@ -182,7 +182,7 @@ def _resample(millivolts: np.ndarray, sampling_rate: float) -> np.ndarray:
     """Return at least the first 10 s, resampled to 500 Hz by a polyphase filter that prevents aliasing."""
     from scipy.signal import resample_poly
 
-    # Within 0.005 % of the rate, 0.5 ms in 10 s; finer ratios of large numbers make filters of 100,000 taps.
+    # Within 0.005 % of the rate, 0.5 ms in 10 s; the filter has 20 taps for each 1 of the larger number.
     ratio = Fraction(SAMPLING_RATE / sampling_rate).limit_denominator(10_000)
     # A second more than 10 s is kept, so that the filter need not extrapolate where the file goes on.
     kept = millivolts[:, : math.ceil((SECONDS + 1) * sampling_rate)]
