@@ -1,4 +1,4 @@
-"""Find ECGs that were exported more than once: the same recording, perhaps rounded, noisy or shifted.
+"""Find ECGs that were exported more than once: the same recording, perhaps filtered, rounded or shifted.
 
 groups = near_duplicates(signals, rows, measurements)  # measured by ecg.quality.measure
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+
+from ecg.fingerprint import alike
 
 TREE_AXES = 6  # of twelve
 DUPLICATE_RADIUS = 0.15  # between the logarithms of two ECGs' twelve QRS amplitudes
@@ -22,10 +24,11 @@ SHIFT_LEADS = (1, 7)  # II and V2 lie almost at right angles to each other
 def near_duplicates(signals: np.ndarray, rows: np.ndarray, measurements: np.ndarray) -> np.ndarray:
     """Return a group number for each ECG; ECGs in one group are the same recording, exported more than once.
 
-    They are the same where every sample is equal, and also where two files differ by rounding, by noise of a
-    few µV, or by a shift of up to 2 s because another stretch was exported. Of ECGs shifted by 2 s about four
-    in five are found: those whose QRS amplitudes change from beat to beat are missed, and so is a copy that
-    lacks leads which the other has.
+    They are the same where every sample is equal; where their fingerprints are alike, as those of one stretch
+    are at any rate, gain or resolution and after the usual filters; and where two files of one rate and gain
+    differ by a shift of up to 2 s because another stretch was exported, and no more than a few µV beside. Of
+    ECGs shifted by 2 s about four in five are found: those whose QRS amplitudes change from beat to beat are
+    missed, and so are most copies that lack leads which the other has.
 
     Parameters
     ----------
@@ -42,27 +45,28 @@ def near_duplicates(signals: np.ndarray, rows: np.ndarray, measurements: np.ndar
     _, first, copy_of = np.unique(measurements["waveform"], return_index=True, return_inverse=True)
     first_copies = first[copy_of.reshape(-1)]  # each ECG's group is the first ECG in it
     parents = np.arange(len(measurements))
-    for a, b in _similar_pairs(measurements, np.sort(first)):
-        root_a, root_b = _root(parents, a), _root(parents, b)
-        if root_a == root_b:
+    rms = np.nan_to_num(measurements["lead_rms"][np.sort(first)])  # a missing lead is zeros
+    alive = np.sort(first)[rms.max(axis=1, initial=0) > FLAT_RMS]
+    for a, b in alive[alike(measurements["fingerprint"][alive])].tolist():
+        _join(parents, a, b)
+    for a, b in _similar_pairs(measurements, alive):
+        if _root(parents, a) == _root(parents, b):
             continue
         one, other = (_recorded(signals[rows[ecg]], measurements["padded_samples"][ecg]) for ecg in (a, b))
         if _is_same_recording(one, other):
-            parents[max(root_a, root_b)] = min(root_a, root_b)
+            _join(parents, a, b)
     roots = np.array([_root(parents, ecg) for ecg in first_copies.tolist()], dtype=int)
     return np.unique(roots, return_inverse=True)[1].reshape(-1)  # a group's first ECG is its root
 
 
-def _similar_pairs(measurements: np.ndarray, candidates: np.ndarray) -> list[list[int]]:
-    """Return the pairs among `candidates` (ECGs) whose QRS has nearly the same amplitude in every lead.
+def _similar_pairs(measurements: np.ndarray, alive: np.ndarray) -> list[list[int]]:
+    """Return the pairs among ECGs, none of them flat, whose QRS has nearly the same amplitude in every lead.
 
     QRS amplitudes change less than the rms when another stretch of the same recording is taken: wander does
     not enter them. Among 1,014 clinical ECGs no two are within the radius.
     """
     from scipy.spatial import cKDTree
 
-    rms = np.nan_to_num(measurements["lead_rms"][candidates])  # a missing lead is zeros
-    alive = candidates[rms.max(axis=1, initial=0) > FLAT_RMS]
     if len(alive) < 2:
         return []
     amplitudes = np.nan_to_num(measurements["lead_qrs_mv"][alive])
@@ -82,6 +86,12 @@ def _root(parents: np.ndarray, ecg: int) -> int:
         parents[ecg] = parents[parents[ecg]]
         ecg = parents[ecg]
     return int(ecg)
+
+
+def _join(parents: np.ndarray, a: int, b: int) -> None:
+    """Make one group of those of two ECGs."""
+    root_a, root_b = _root(parents, a), _root(parents, b)
+    parents[max(root_a, root_b)] = min(root_a, root_b)
 
 
 def _recorded(signal: np.ndarray, padded_samples: int) -> np.ndarray:

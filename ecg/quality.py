@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import pandas as pd
 
+from ecg.fingerprint import N_BITS, fingerprints
 from ecg.recording import LEADS, SAMPLING_RATE
 
 MEASUREMENTS = np.dtype([
@@ -35,6 +36,7 @@ MEASUREMENTS = np.dtype([
     ("reversal", "<f4"),  # -1 to 1; beyond 0 as if the arm electrodes were exchanged
     ("lead_rms", "<f4", (12,)),  # µV, about the mean; nan where the recording lacks the lead
     ("lead_qrs_mv", "<f4", (12,)),  # peak to peak; nan as above
+    ("fingerprint", "u1", (N_BITS // 8,)),  # recognises the recording in another file
     ("waveform", "<u8"),  # 64 bits of BLAKE2b of the signal's bytes
 ])  # fmt: skip
 
@@ -76,7 +78,7 @@ def measure(
     ----------
     signal : int16 ndarray of shape (12, 5000), in µV at 500 Hz
     padded : (int, int)
-        Samples before and after that are not part of the recording; only the hash includes them.
+        Samples before and after that are not part of the recording; only hash and fingerprint include them.
     file_rate, file_seconds : float
         Sampling rate in Hz and length of the file, before resampling and cropping.
     gap_samples, n_derived, n_warnings : int
@@ -111,6 +113,7 @@ def measure(
     if not {"I", "V6"} & set(missing):
         numbers["reversal"] = _reversal(centred[LEADS.index("I")], centred[LEADS.index("V6")])
     numbers["lead_rms"] = np.where(absent, np.nan, rms)
+    (numbers["fingerprint"],) = fingerprints(signal[None])
     content = np.ascontiguousarray(signal, "<i2")  # the same bytes on every machine
     numbers["waveform"] = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
     return numbers[()]

@@ -128,11 +128,12 @@ def loading_the_index(n_ecgs: int, folder: Path) -> Callable[[], object]:
 
 
 def finding_duplicates(n_ecgs: int, folder: Path) -> Callable[[], object]:
-    """Independent amplitudes in twelve leads, no two alike: harder to search than those of people."""
+    """Independent fingerprints and amplitudes, no two alike: harder to search than those of people."""
     generator = np.random.default_rng(0)
     measurements = np.zeros(n_ecgs, MEASUREMENTS)
     measurements["lead_qrs_mv"] = np.exp(AMPLITUDE_SPREAD * generator.standard_normal((n_ecgs, 12)))
     measurements["lead_rms"] = 100
+    measurements["fingerprint"] = generator.integers(256, size=(n_ecgs, 16))
     measurements["waveform"] = np.arange(n_ecgs)
     return lambda: near_duplicates(np.zeros((1, 12, 5000), np.int16), np.zeros(n_ecgs, int), measurements)
 

@@ -26,7 +26,7 @@ from ecg.recording import LEADS, MIN_SECONDS
 from runtime.errors import UserError
 
 # Raise it with every change to a signal at rest, its measurements or the cache.
-PARSER_VERSION = 5
+PARSER_VERSION = 6
 CHUNK = 64  # ECGs that are read at once
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from microvolt_ecgs import AS_READ, measure_all, noise, synthetic_ecg
+from scipy.signal import butter, decimate, resample_poly, sosfiltfilt
 
 from ecg.duplicates import near_duplicates
 from ecg.quality import measure
@@ -48,16 +49,37 @@ def test_a_patients_ecgs_are_not_duplicates():
     assert groups_of(signals) == [0, 1, 2, 3, 4]
 
 
-def test_the_amplitude_counts():
+def band_passed(signal):
+    sections = butter(2, [0.5, 40], "bandpass", fs=500, output="sos")
+    return np.rint(sosfiltfilt(sections, signal.astype(float))).astype(np.int16)
+
+
+def by_way_of_100_hz(signal):
+    return np.rint(
+        resample_poly(decimate(signal.astype(float), 5, axis=1, ftype="fir"), 5, 1, axis=1)
+    ).astype(np.int16)
+
+
+def test_filters_rates_and_gains_make_no_other_ecg():
+    ecgs = [synthetic_ecg(seed) for seed in range(6)]
+    copies = [band_passed(ecgs[0]), by_way_of_100_hz(ecgs[1]), np.rint(1.3 * ecgs[2]).astype(np.int16)]
+    assert groups_of([*ecgs, *copies]) == [0, 1, 2, 3, 4, 5, 0, 1, 2]
+
+
+def test_the_amplitude_of_another_stretch_counts():
     # As far as the candidates are looked for: 4 % in each lead are within the radius, 10 % beyond.
     one = synthetic_ecg(0)
-    scaled = [np.rint(factor * one).astype(np.int16) for factor in (1.04, 1.1)]
-    assert groups_of([one, *scaled]) == [0, 0, 1]
+    scaled = [np.rint(factor * one[:, 333:4333]).astype(np.int16) for factor in (1.04, 1.1)]
+    assert groups_of([one[:, :4000], scaled[0]]) == [0, 0]
+    assert groups_of([one[:, :4000], scaled[1]]) == [0, 1]
 
 
 def test_flat_ecgs_are_the_same_only_where_they_are_equal():
     zeros, ones = np.zeros((12, 5000), np.int16), np.ones((12, 5000), np.int16)
     assert groups_of([zeros, ones, zeros, noise(size=2), noise(seed=1, size=2)]) == [0, 1, 0, 2, 3]
+    step = zeros.copy()
+    step[:, 2500:] = 4  # µV
+    assert groups_of([step, 2 * step]) == [0, 1]  # whose fingerprints are equal
 
 
 def test_only_the_rows_of_candidates_are_read():

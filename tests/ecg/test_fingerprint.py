@@ -8,7 +8,7 @@ import pytest
 from microvolt_ecgs import noise, synthetic_ecg
 from scipy.signal import butter, decimate, resample_poly, sosfiltfilt
 
-from ecg.fingerprint import SAME_BITS, fingerprints, is_among
+from ecg.fingerprint import SAME_BITS, alike, fingerprints, is_among
 from xml_loader import read_at_rest
 
 OTHERS = [synthetic_ecg(seed) for seed in range(40)]
@@ -58,6 +58,23 @@ def test_as_many_bits_as_may_differ():
     assert SAME_BITS == 10 and is_among(one, other).all()
     other[0, 5] ^= 1
     assert not is_among(one, other).any()
+
+
+def test_the_pairs_that_are_alike_are_those_of_a_comparison_of_all():
+    """Random fingerprints, among them copies with 0 to 14 bits changed, and copies of copies."""
+    generator = np.random.default_rng(0)
+    prints = generator.integers(256, size=(400, 16), dtype=np.uint8)
+    for number in range(200, 400):
+        bits = np.unpackbits(prints[generator.integers(number)])
+        bits[generator.choice(128, number % 15, replace=False)] ^= 1
+        prints[number] = np.packbits(bits)
+    prints[[3, 5]] = 0
+    bits = np.unpackbits(prints, axis=1)
+    differ = np.abs(bits[:, None].astype(int) - bits).sum(axis=2)
+    one, other = np.nonzero(np.triu(differ <= SAME_BITS, 1) & bits.any(axis=1)[:, None])
+    assert len(one) > 100 and (differ[one, other] == SAME_BITS).any()
+    assert alike(prints).tolist() == np.stack([one, other], axis=1).tolist()
+    assert alike(prints[:0]).shape == alike(prints[3:4]).shape == (0, 2)
 
 
 def test_a_fingerprint_stays_what_it_is():

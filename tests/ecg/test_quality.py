@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from microvolt_ecgs import AS_READ, measure_all, noise, synthetic_ecg
 
+from ecg.fingerprint import fingerprints
 from ecg.quality import MEASUREMENTS, judge, measure
 from ecg.recording import LEADS
 from xml_loader import bring_to_rest, read_recording
@@ -43,7 +44,7 @@ def exchange_arms(signal):
 
 
 def test_a_measurement_keeps_its_size_on_disk():
-    assert MEASUREMENTS.itemsize == 147
+    assert MEASUREMENTS.itemsize == 163
     assert measure(noise(), **AS_READ).dtype == MEASUREMENTS
 
 
@@ -182,9 +183,15 @@ def test_padding_is_left_out_of_every_check():
     padded = np.pad(core, ((0, 0), (400, 600)), mode="edge")
     expected = measure(core, **AS_READ)
     found = measure(padded, **AS_READ | {"padded": (400, 600)})
-    for name in set(MEASUREMENTS.names) - {"padded_samples", "waveform"}:
+    for name in set(MEASUREMENTS.names) - {"padded_samples", "fingerprint", "waveform"}:
         np.testing.assert_array_equal(found[name], expected[name], err_msg=name)
     assert measure(padded, **AS_READ)["flat_seconds"] >= 1.2
+
+
+def test_the_fingerprint_is_that_of_the_signal():
+    signal = synthetic_ecg(0)
+    differ = measure(signal, **AS_READ)["fingerprint"] ^ fingerprints(np.stack([noise(), signal]))[1]
+    assert np.unpackbits(differ).sum() <= 1  # a sum near 0 may be rounded
 
 
 def test_the_hash_is_of_the_samples():
