@@ -55,9 +55,8 @@ def band_passed(signal):
 
 
 def by_way_of_100_hz(signal):
-    return np.rint(
-        resample_poly(decimate(signal.astype(float), 5, axis=1, ftype="fir"), 5, 1, axis=1)
-    ).astype(np.int16)
+    coarse = decimate(signal.astype(float), 5, axis=1, ftype="fir")
+    return np.rint(resample_poly(coarse, 5, 1, axis=1)).astype(np.int16)
 
 
 def test_filters_rates_and_gains_make_no_other_ecg():
