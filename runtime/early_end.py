@@ -18,6 +18,7 @@ def _end(*_: object) -> NoReturn:
     os._exit(INTERRUPTED)  # an exception may be discarded in the midst of an import
 
 
+# The scripts lie in the root; a virtual environment, and pytest in it, may lie in a folder below
 _program = Path(getattr(sys.modules["__main__"], "__file__", None) or "/").resolve()
-if ROOT in _program.parents and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+if _program.parent == ROOT and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _end)

@@ -47,7 +47,7 @@ from hyperparameters.declaration import Hyperparameters
 from metrics_and_performance import auroc
 from run_folder.files import RunFiles
 from runtime.atomic_files import write_atomically
-from runtime.command_line import OneLineParser, one_line_errors, whole_number
+from runtime.command_line import OneLineParser, one_line_errors, share, whole_number
 from runtime.errors import UserError
 from search import hyperparameters_of
 from training.script_runs import SCRIPTS, Training, train
@@ -147,9 +147,9 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--pretrain-epochs", type=whole_number, default=10, help="[10]")
     parser.add_argument("--freeze-epochs", help="of each pretrained model; none: as the script does")
     parser.add_argument("--pretrained-rate", help="of each pretrained model; none: as the script does")
-    parser.add_argument("--test-share", type=_share, default=0.25, help="of all patients [0.25]")
-    parser.add_argument("--validation-share", type=_share, default=0.2, help="of each size [0.2]")
-    parser.add_argument("--width", type=_share, default=0.1, help="of the AUROC interval to plan for [0.1]")
+    parser.add_argument("--test-share", type=share, default=0.25, help="of all patients [0.25]")
+    parser.add_argument("--validation-share", type=share, default=0.2, help="of each size [0.2]")
+    parser.add_argument("--width", type=share, default=0.1, help="of the AUROC interval to plan for [0.1]")
     parser.add_argument("--script", choices=SCRIPTS, default="train_atten.py")
     parser.add_argument("--output-dir", type=Path, default=Path("runs/learning_curve"))
     end = list(arguments).index("--") if "--" in arguments else len(arguments)
@@ -159,15 +159,6 @@ def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     _check_together(parser, options)
     options.hyperparameters = _hyperparameters(options)
     return options
-
-
-def _share(text: str) -> float:
-    try:
-        if 0 < float(text) < 1:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"found {text}, expected a number between 0 and 1")
 
 
 def _check_together(parser: OneLineParser, options: argparse.Namespace) -> None:

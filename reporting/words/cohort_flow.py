@@ -207,24 +207,17 @@ def _age_rows(splits: pd.DataFrame, groups: Sequence[Group]) -> list[list[str]]:
     if "age" not in splits:
         return []
     ages = [pd.to_numeric(group.table["age"], errors="coerce") for group in groups]
-    rows = [["age in years, median (quartiles)", *(_median(age.dropna()) for age in ages)]]
+    rows = [["age in years, median (quartiles)", *(_quartiles(age.dropna(), whole=True) for age in ages)]]
     missing = [int(age.isna().sum()) for age in ages]
     return rows + ([["age missing", *(f"{n:,}" for n in missing)]] if any(missing) else [])
 
 
-def _median(ages: pd.Series) -> str:
-    if not len(ages):
-        return "–"
-    low, middle, high = ages.quantile([0.25, 0.5, 0.75])
-    return f"{middle:.0f} ({low:.0f}–{high:.0f})"
-
-
-def _quartiles(values: pd.Series) -> str:
-    """Return the same of values of any size: whole from 100 on, else with three significant digits."""
+def _quartiles(values: pd.Series, *, whole: bool = False) -> str:
+    """Return text such as "61 (52–73)": whole from 100 on, or if asked for, else three significant digits."""
     if not len(values):
         return "–"
     ends = values.quantile([0.5, 0.25, 0.75])
-    middle, low, high = (f"{end:.0f}" if abs(end) >= 100 else f"{end:.3g}" for end in ends)
+    middle, low, high = (f"{end:.0f}" if whole or abs(end) >= 100 else f"{end:.3g}" for end in ends)
     return f"{middle} ({low}–{high})" if min(ends) >= 0 else f"{middle} ({low} to {high})".replace("-", "−")
 
 

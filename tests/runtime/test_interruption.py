@@ -1,8 +1,10 @@
 """Ctrl-C at any moment ends a script in one line, which says what is left."""
 
+import importlib
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,19 @@ def test_while_packages_are_imported(script):
         rest = process.stderr.read()
     assert process.returncode == 130 and "Traceback" not in rest
     assert rest.endswith(f"{script}: interrupted\n") and " torch\n" not in rest
+
+
+def test_a_program_that_imports_a_script_keeps_its_handler(monkeypatch):
+    """Such as pytest in a virtual environment that lies in the project's folder, as make has it."""
+    program = types.ModuleType("__main__")
+    program.__file__ = str(ROOT / ".venv" / "bin" / "pytest")
+    monkeypatch.setitem(sys.modules, "__main__", program)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        importlib.reload(importlib.import_module("runtime.early_end"))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 IN_A_CALLBACK = """
