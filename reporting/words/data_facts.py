@@ -81,8 +81,8 @@ def labels_of(path: Path | None, label_columns: Sequence[str] | None, folder: Pa
     """
     nothing = pd.DataFrame({"file": []}, dtype=str)
     if path is None:
-        expected = "expected a labels.csv in the folder of the ECGs, or --labels"
-        return Labels("", nothing, problem=f"--label-columns: {expected}" if label_columns else "")
+        missing = "--label-columns: found no table, expected labels.csv in the folder of ECGs, or --labels"
+        return Labels("", nothing, problem=missing if label_columns else "")
     table, names, problem = nothing, (), ""
     try:
         table, names = read_labels(path, label_columns or [EVERY_LABEL])
@@ -90,10 +90,7 @@ def labels_of(path: Path | None, label_columns: Sequence[str] | None, folder: Pa
     except UserError as error:
         problem = str(error)
         if not len(table):  # its labels are wrong: what else does it say?
-            with (
-                contextlib.suppress(UserError),
-                contextlib.redirect_stdout(None),
-            ):  # notes stand there already
+            with contextlib.suppress(UserError), contextlib.redirect_stdout(None):  # its notes are printed
                 table = read_files(path)
     return Labels(path.name, table, names, problem)
 
